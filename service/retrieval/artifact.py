@@ -1,0 +1,142 @@
+"""Files that must be whole: hashed, synced to disk, published by one rename."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+from service.retrieval.errors import ArtifactError
+
+
+class FileRecord(TypedDict):
+    """What a manifest remembers of one file."""
+
+    size_bytes: int
+    sha256: str
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(content: Any) -> bytes:
+    """Serialise so that equal content gives equal bytes."""
+    return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def record_files(directory: Path, names: list[str]) -> dict[str, FileRecord]:
+    """Read files back from the disk and hash them: a writer's success proves nothing."""
+    return {
+        name: {
+            "size_bytes": (directory / name).stat().st_size,
+            "sha256": sha256_of(directory / name),
+        }
+        for name in names
+    }
+
+
+def verify_files(
+    directory: Path, records: Mapping[str, FileRecord], error: type[ArtifactError]
+) -> None:
+    """Compare each file with its record.
+
+    Raises:
+        ArtifactError: of the class `error`, naming the first file that is missing, of another
+            size or of another content.
+    """
+    for name, record in records.items():
+        path = directory / name
+        if not path.resolve().is_relative_to(directory.resolve()):
+            raise error(f"{directory}/manifest.json names a file outside its folder: {name!r}")
+        if not path.is_file():
+            raise error(f"{path} is missing: restore it from a copy or build again")
+        size_bytes = path.stat().st_size
+        if size_bytes != record["size_bytes"]:
+            raise error(
+                f"{path} has {size_bytes} bytes, its manifest says {record['size_bytes']}: "
+                "restore it from a copy or build again"
+            )
+        if sha256_of(path) != record["sha256"]:
+            raise error(
+                f"{path} was altered (its sha256 is not the manifest's): "
+                "restore it from a copy or build again"
+            )
+
+
+def read_json(path: Path, error: type[ArtifactError]) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ArtifactError: of the class `error`, where the file is missing or is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise error(f"{path} is missing: restore it from a copy or build again") from None
+    except (ValueError, RecursionError):
+        raise error(f"{path} is not valid JSON: restore it from a copy or build again") from None
+
+
+def read_json_object(path: Path, error: type[ArtifactError]) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        ArtifactError: of the class `error`, where the file is missing or holds something else.
+    """
+    content = read_json(path, error)
+    if not isinstance(content, dict):
+        raise error(f"{path} is not a JSON object: restore it from a copy or build again")
+    return content
+
+
+def sync(path: Path) -> None:
+    """Flush one file's or folder's content to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+@contextmanager
+def temporary_directory(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder beside the place where it will be published, removed if it never is."""
+    parent.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def publish_directory(directory: Path, target: Path) -> None:
+    """Sync a finished folder and give it its name in one rename."""
+    for path in directory.iterdir():
+        sync(path)
+    sync(directory)
+    directory.chmod(0o755)
+    directory.rename(target)
+    sync(target.parent)

@@ -1,0 +1,162 @@
+"""The bi-encoder: texts in, unit-norm embeddings out. B texts, L tokens, D embedding_dim."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from service.retrieval.errors import RetrievalError
+from service.retrieval.pooling import POOLING
+
+Role = Literal["query", "passage"]
+Embeddings = NDArray[np.float32]
+
+# Of the sizes tried on two CPU cores, larger batches were no faster and held more memory.
+MAX_BATCH_TOKENS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """One text as the transformer reads it, prompt and special tokens included."""
+
+    token_ids: list[int]
+    is_truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTexts:
+    """Embeddings [B, D] and what they cost."""
+
+    embeddings: Embeddings
+    num_tokens: int
+    num_truncated: int
+
+
+class Encoder:
+    """One transformer with its tokenizer, pooling and prompts, on one device.
+
+    `tokenize` may be called from any thread; `encode_tokenized` from one at a time.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        fingerprint: str,
+        passage_fingerprint: str,
+        pooling: str,
+        prompts: dict[str, str],
+        max_tokens: int,
+        device: torch.device,
+    ) -> None:
+        """Take over a loaded model; `service.retrieval.checkpoint` is where one comes from."""
+        self.name = name
+        self.fingerprint = fingerprint
+        self.passage_fingerprint = passage_fingerprint
+        self.pooling = pooling
+        self.prompts = prompts
+        self.max_tokens = max_tokens
+        self.device = device
+        self.embedding_dim = int(model.config.hidden_size)
+        self._model = model.to(device).eval()  # type: ignore[arg-type]
+        self._pad_id = int(getattr(model.config, "pad_token_id", None) or 0)
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens)
+
+    def tokenize(self, texts: Sequence[str], role: Role) -> list[TokenizedText]:
+        """Put the role's prompt before each text and cut it at the encoder's limit.
+
+        Raises:
+            RetrievalError: a text is no valid Unicode (half a surrogate pair).
+        """
+        prompt = self.prompts[role]
+        try:
+            encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts])
+        except UnicodeEncodeError:
+            raise RetrievalError("a text holds half a surrogate pair (U+D800-U+DFFF)") from None
+        return [
+            TokenizedText(encoding.ids, is_truncated=bool(encoding.overflowing))
+            for encoding in encodings
+        ]
+
+    def encode_tokenized(
+        self,
+        tokenized: Sequence[TokenizedText],
+        max_batch_tokens: int = MAX_BATCH_TOKENS,
+        on_batch: Callable[[int], None] = lambda num_texts: None,
+    ) -> Embeddings:
+        """Embed tokenized texts in batches of like length.
+
+        Args:
+            tokenized: B texts.
+            max_batch_tokens: a batch's padded cost (longest text x texts) at the most; a longer
+                text is a batch of its own.
+            on_batch: is told how many texts each finished batch held.
+
+        Returns:
+            [B, D] unit-norm, in the order given.
+        """
+        embeddings = np.empty((len(tokenized), self.embedding_dim), dtype=np.float32)
+        lengths = [len(text.token_ids) for text in tokenized]
+        for batch in token_batches(lengths, max_batch_tokens):
+            texts = [tokenized[position].token_ids for position in batch]
+            embeddings[batch] = self._forward(texts).cpu().numpy()
+            on_batch(len(batch))
+        return embeddings
+
+    def encode(self, texts: Sequence[str], role: Role) -> EncodedTexts:
+        """Tokenize and embed texts of one role."""
+        tokenized = self.tokenize(texts, role)
+        return EncodedTexts(
+            self.encode_tokenized(tokenized),
+            num_tokens=sum(len(text.token_ids) for text in tokenized),
+            num_truncated=sum(text.is_truncated for text in tokenized),
+        )
+
+    @torch.inference_mode()
+    def _forward(self, texts: list[list[int]]) -> Tensor:
+        length = max(map(len, texts))
+        token_ids = np.full((len(texts), length), self._pad_id, dtype=np.int64)
+        mask = np.zeros((len(texts), length), dtype=np.int64)
+        for row, ids in enumerate(texts):
+            token_ids[row, : len(ids)] = ids
+            mask[row, : len(ids)] = 1
+        attention_mask = torch.from_numpy(mask).to(self.device)
+        hidden = self._model(
+            input_ids=torch.from_numpy(token_ids).to(self.device), attention_mask=attention_mask
+        ).last_hidden_state  # [B, L, D]
+        pooled = POOLING[self.pooling](hidden, attention_mask).float()
+        return torch.nn.functional.normalize(pooled, dim=-1)
+
+
+def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
+    """Group texts of like length so that little is padding.
+
+    Args:
+        lengths: tokens of each text.
+        max_batch_tokens: a batch's padded cost (longest x texts) at the most.
+
+    Returns:
+        Positions, the longest texts first; each position once.
+
+    >>> token_batches([3, 9, 4, 10], max_batch_tokens=20)
+    [[3, 1], [2, 0]]
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):
+        if batches and longest * (len(batches[-1]) + 1) <= max_batch_tokens:
+            batches[-1].append(position)
+        else:
+            batches.append([position])
+            longest = lengths[position]
+    return batches

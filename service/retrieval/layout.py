@@ -1,0 +1,137 @@
+"""How a Sentence Transformers folder says which encoder it holds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.retrieval.artifact import read_json, read_json_object
+from service.retrieval.errors import CheckpointError
+from service.retrieval.pooling import POOLING_MODES
+
+LEGACY_POOLING = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+OTHER_LEGACY_POOLING = (
+    "pooling_mode_max_tokens",
+    "pooling_mode_mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens",
+)
+PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
+
+
+@dataclass(frozen=True)
+class CheckpointLayout:
+    """What the folder's JSON files say."""
+
+    transformer: Path
+    weights: tuple[Path, ...]
+    tokenizer: Path
+    config: dict[str, Any]
+    pooling: str
+    prompts: dict[str, str]
+    max_tokens: int
+
+
+def read_layout(directory: Path) -> CheckpointLayout:
+    """Read a checkpoint's description, no weights.
+
+    Raises:
+        CheckpointError: a file is missing, or asks for what this service does not run (another
+            pooling, a further module, pickled weights, remote code).
+    """
+    modules = _module_paths(directory)
+    transformer = directory / modules["Transformer"]
+    config = read_json_object(transformer / "config.json", CheckpointError)
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"{transformer / 'config.json'} asks for remote code (auto_map), which is never run: "
+            "name an encoder of an architecture that transformers has built in"
+        )
+    weights = tuple(sorted(transformer.glob("*.safetensors")))
+    if not weights:
+        raise CheckpointError(
+            f"{transformer} holds no .safetensors weights; pickled weights are never read: "
+            "convert them with transformers' save_pretrained"
+        )
+    tokenizer = transformer / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise CheckpointError(f"{tokenizer} is missing: save the fast tokenizer beside the weights")
+    return CheckpointLayout(
+        transformer=transformer,
+        weights=weights,
+        tokenizer=tokenizer,
+        config=config,
+        pooling=_pooling_mode(directory / modules["Pooling"]),
+        prompts=_prompts(directory),
+        max_tokens=_max_tokens(transformer, config),
+    )
+
+
+def _module_paths(directory: Path) -> dict[str, str]:
+    path = directory / "modules.json"
+    if not directory.is_dir():
+        raise CheckpointError(
+            f"the encoder {directory} is no folder: name a Sentence Transformers folder, "
+            "a Hub id with its revision (name@commit), or `bundled`"
+        )
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: {directory} is no Sentence Transformers folder")
+    modules = read_json(path, CheckpointError)
+    try:
+        paths = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{path} lists a module without `type` and `path`") from None
+    unknown = sorted(set(paths) - {"Transformer", "Pooling", "Normalize"})
+    if unknown:
+        raise CheckpointError(f"{path} has a module that is not supported: {', '.join(unknown)}")
+    if not {"Transformer", "Pooling"} <= set(paths):
+        raise CheckpointError(f"{path} needs the modules Transformer and Pooling")
+    return paths
+
+
+def _pooling_mode(directory: Path) -> str:
+    path = directory / "config.json"
+    config = read_json_object(path, CheckpointError)
+    if not config.get("include_prompt", True):
+        raise CheckpointError(f"{path}: include_prompt=false is not supported")
+    if "pooling_mode" in config:
+        modes = config["pooling_mode"]
+        modes = [modes] if isinstance(modes, str) else list(modes)
+    else:
+        modes = [mode for key, mode in LEGACY_POOLING.items() if config.get(key)]
+        modes += [key for key in OTHER_LEGACY_POOLING if config.get(key)]
+    if len(modes) != 1 or modes[0] not in POOLING_MODES:
+        raise CheckpointError(
+            f"{path}: pooling {' + '.join(map(str, modes)) or '(none)'} is not supported, "
+            f"only one of {', '.join(POOLING_MODES)}"
+        )
+    return str(modes[0])
+
+
+def _prompts(directory: Path) -> dict[str, str]:
+    path = directory / "config_sentence_transformers.json"
+    saved = read_json_object(path, CheckpointError).get("prompts") if path.is_file() else None
+    saved = saved or {}
+    passage = next((saved[name] for name in PASSAGE_PROMPT_NAMES if saved.get(name)), "")
+    return {"query": str(saved.get("query") or ""), "passage": str(passage)}
+
+
+def _max_tokens(transformer: Path, config: dict[str, Any]) -> int:
+    limits = [config.get("max_position_embeddings")]
+    if "roberta" in str(config.get("model_type")) and limits[0]:
+        limits[0] -= config.get("pad_token_id", 1) + 1  # its positions start after the padding id
+    for name, key in (
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+    ):
+        if (transformer / name).is_file():
+            saved = read_json_object(transformer / name, CheckpointError)
+            if saved.get("do_lower_case") and name.startswith("sentence"):
+                raise CheckpointError(f"{transformer / name}: do_lower_case is not supported")
+            limits.append(saved.get(key))
+    known = [int(limit) for limit in limits if limit]
+    if not known:
+        raise CheckpointError(f"{transformer} names no limit of tokens (max_position_embeddings)")
+    return min(known)

@@ -1,0 +1,76 @@
+"""Pooling: from token embeddings to one embedding a text; padding may be on either side."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+PoolingMode = Literal["mean", "cls", "lasttoken"]
+POOLING_MODES: tuple[str, ...] = get_args(PoolingMode)
+
+# B texts, L tokens, D embedding_dim.
+
+
+def mean_pool(token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+    """Average each text's token embeddings, padding left out.
+
+    Args:
+        token_embeddings: last hidden states, [B, L, D].
+        attention_mask: 1 for a token, 0 for padding, [B, L].
+
+    Returns:
+        [B, D], not yet unit-norm.
+
+    Source: Reimers & Gurevych 2019, section 3.
+
+    >>> mean_pool(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]])).tolist()
+    [[2.0]]
+    """
+    mask = attention_mask.unsqueeze(-1).to(token_embeddings.dtype)  # [B, L, 1]
+    return (token_embeddings * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def cls_pool(token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+    """Take each text's first token.
+
+    Args:
+        token_embeddings: last hidden states, [B, L, D].
+        attention_mask: 1 for a token, 0 for padding, [B, L].
+
+    Returns:
+        [B, D], not yet unit-norm.
+
+    >>> cls_pool(torch.tensor([[[9.0], [1.0], [3.0]]]), torch.tensor([[0, 1, 1]])).tolist()
+    [[1.0]]
+    """
+    return _take(token_embeddings, attention_mask.argmax(dim=1))
+
+
+def last_token_pool(token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+    """Take each text's last token.
+
+    Args:
+        token_embeddings: last hidden states, [B, L, D].
+        attention_mask: 1 for a token, 0 for padding, [B, L].
+
+    Returns:
+        [B, D], not yet unit-norm.
+
+    >>> last_token_pool(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]])).tolist()
+    [[3.0]]
+    """
+    from_the_end = attention_mask.flip(dims=[1]).argmax(dim=1)
+    return _take(token_embeddings, attention_mask.shape[1] - 1 - from_the_end)
+
+
+def _take(token_embeddings: Tensor, positions: Tensor) -> Tensor:
+    rows = torch.arange(len(positions), device=positions.device)
+    return token_embeddings[rows, positions]
+
+
+POOLING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": mean_pool,
+    "cls": cls_pool,
+    "lasttoken": last_token_pool,
+}

@@ -1,0 +1,78 @@
+"""A corpus checked and put in order on disk, so that memory does not grow with it."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from service.retrieval.errors import PassageError
+from service.retrieval.passages import Passage
+
+SCHEMA = """CREATE TABLE passages (
+    passage_id TEXT PRIMARY KEY, title TEXT, text TEXT, metadata TEXT, origin TEXT
+) WITHOUT ROWID"""
+
+
+class StagedPassages:
+    """Passages in a throw-away SQLite file: unique by id, counted, read back in the order of ids.
+
+    The order makes an index independent of the order of the file that it came from.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Create the file; SQLite's page cache is bounded, whatever the corpus."""
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode=OFF")
+        self._connection.execute("PRAGMA synchronous=OFF")
+        self._connection.execute(SCHEMA)
+        self._connection.execute("BEGIN")
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        """Use as a context manager: leaving closes the file."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __len__(self) -> int:
+        """Count the passages."""
+        return self._count
+
+    def add(self, origin: str, passage: Passage) -> None:
+        """Add a passage.
+
+        Raises:
+            PassageError: its id was added before; both origins are named.
+        """
+        metadata = json.dumps(passage.metadata, ensure_ascii=False)
+        row = (passage.passage_id, passage.title, passage.text, metadata, origin)
+        try:
+            self._connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", row)
+        except sqlite3.IntegrityError:
+            first = self._connection.execute(
+                "SELECT origin FROM passages WHERE passage_id = ?", row[:1]
+            ).fetchone()[0]
+            raise PassageError(
+                f"{origin} repeats the id of {first}: ids must be unique"
+            ) from None
+        self._count += 1
+
+    def windows(self, size: int) -> Iterator[list[Passage]]:
+        """Read all passages back, ordered by id, `size` at a time."""
+        cursor = self._connection.execute(
+            "SELECT passage_id, title, text, metadata FROM passages ORDER BY passage_id"
+        )
+        while rows := cursor.fetchmany(size):
+            yield [
+                Passage(passage_id, text, title, json.loads(metadata))
+                for passage_id, title, text, metadata in rows
+            ]

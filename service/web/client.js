@@ -1,0 +1,92 @@
+// Asks the service. Knows nothing of the page.
+
+import { TEXT, fill, writeSeconds } from "./text.js";
+
+const SEARCH_TIMEOUT_MS = 20_000;
+const READY_RETRY_MS = 3_000;
+
+/** An answer that is not a search result, with what the page can say about it. */
+export class SearchFailure extends Error {
+  constructor({ title, detail = "", field = "", status = 0, retryAfterSeconds = 0 }) {
+    super(title);
+    Object.assign(this, { title, detail, field, status, retryAfterSeconds });
+  }
+}
+
+async function readProblem(response) {
+  const problem = await response.json().catch(() => ({}));
+  const retryAfter = response.headers.get("Retry-After") ?? "";
+  const seconds = /^\d+$/.test(retryAfter) ? Number(retryAfter) : (Date.parse(retryAfter) - Date.now()) / 1000;
+  return new SearchFailure({
+    title: problem?.title || TEXT.problem,
+    detail: problem?.detail || fill(TEXT.problemStatus, { status: response.status }),
+    field: problem?.field || "",
+    status: response.status,
+    retryAfterSeconds: Math.max(0, Math.ceil(seconds)) || 0,
+  });
+}
+
+async function ask(request, signal) {
+  let response;
+  try {
+    response = await fetch("search", {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: "application/json, application/problem+json" },
+      body: JSON.stringify(request),
+      signal,
+    });
+  } catch {
+    throw new SearchFailure({ title: TEXT.unreachableTitle, detail: TEXT.unreachableDetail });
+  }
+  if (!response.ok) throw await readProblem(response);
+  return response.json();
+}
+
+function pause(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    setTimeout(resolve, milliseconds);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
+
+async function askOnceMoreIfStarting(request, signal, onStatus) {
+  onStatus(TEXT.searching);
+  try {
+    return await ask(request, signal);
+  } catch (failure) {
+    if (failure.status !== 503) throw failure;
+    onStatus(fill(TEXT.notReady, { time: writeSeconds(READY_RETRY_MS / 1000) }));
+    await pause(READY_RETRY_MS, signal);
+    onStatus(TEXT.searching);
+    return ask(request, signal);
+  }
+}
+
+/** Search once; a service that is still starting is asked a second time.
+ *
+ * @param {AbortController} controller aborts the search; this function aborts it itself when time is up
+ * @param {(text: string) => void} onStatus told what is going on
+ * @returns the answer of POST /search
+ * @throws {SearchFailure} for whatever the service, the network or the clock made impossible
+ */
+export async function requestSearch(request, controller, onStatus) {
+  const timer = setTimeout(() => controller.abort(), SEARCH_TIMEOUT_MS);
+  try {
+    return await askOnceMoreIfStarting(request, controller.signal, onStatus);
+  } catch (failure) {
+    throw controller.signal.aborted ? timeoutFailure() : failure;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+export async function requestJson(address) {
+  const response = await fetch(address, { headers: { Accept: "application/json" } });
+  if (!response.ok) throw await readProblem(response);
+  return response.json();
+}
+
+function timeoutFailure() {
+  const time = writeSeconds(SEARCH_TIMEOUT_MS / 1000);
+  return new SearchFailure({ title: TEXT.timeoutTitle, detail: fill(TEXT.timeoutDetail, { time }) });
+}

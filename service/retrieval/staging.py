@@ -61,9 +61,7 @@ class StagedPassages:
             first = self._connection.execute(
                 "SELECT origin FROM passages WHERE passage_id = ?", row[:1]
             ).fetchone()[0]
-            raise PassageError(
-                f"{origin} repeats the id of {first}: ids must be unique"
-            ) from None
+            raise PassageError(f"{origin} repeats the id of {first}: ids must be unique") from None
         self._count += 1
 
     def windows(self, size: int) -> Iterator[list[Passage]]:
@@ -72,7 +70,22 @@ class StagedPassages:
             "SELECT passage_id, title, text, metadata FROM passages ORDER BY passage_id"
         )
         while rows := cursor.fetchmany(size):
-            yield [
-                Passage(passage_id, text, title, json.loads(metadata))
-                for passage_id, title, text, metadata in rows
-            ]
+            yield [_passage(row) for row in rows]
+
+    def sample(self, size: int) -> list[Passage]:
+        """Read up to `size` passages spread evenly over the order of ids."""
+        positions = sorted({position * self._count // size for position in range(size)})
+        rows = [
+            self._connection.execute(
+                "SELECT passage_id, title, text, metadata FROM passages "
+                "ORDER BY passage_id LIMIT 1 OFFSET ?",
+                (position,),
+            ).fetchone()
+            for position in positions[: self._count]
+        ]
+        return [_passage(row) for row in rows]
+
+
+def _passage(row: tuple[str, str, str, str]) -> Passage:
+    passage_id, title, text, metadata = row
+    return Passage(passage_id, text, title, json.loads(metadata))

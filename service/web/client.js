@@ -11,6 +11,11 @@ export class SearchFailure extends Error {
     super(title);
     Object.assign(this, { title, detail, field, status, retryAfterSeconds });
   }
+
+  /** Whether the same request may succeed later: not after a refusal of its content or key. */
+  get mayPass() {
+    return this.status < 400 || this.status === 429 || this.status >= 500;
+  }
 }
 
 async function readProblem(response) {

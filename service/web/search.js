@@ -11,6 +11,7 @@ const byId = (id) => document.getElementById(id);
 const queryBox = byId("query");
 const topKChoice = byId("top-k");
 let newestSearch = null; // AbortController of the only search that may write to the page
+let shownAddress = null; // location.search of what the page shows
 
 // ---- States of the page
 
@@ -77,7 +78,8 @@ function showFailure(failure) {
   if (known.retryAfterSeconds) lines.push(fill(TEXT.retryAfter, { time: writeSeconds(known.retryAfterSeconds) }));
   clearResults();
   setStatus("");
-  showParts("error", [...noticeParts(known.title, ...lines), retryButton(known.retryAfterSeconds)]);
+  showParts("error", noticeParts(known.title, ...lines));
+  if (known.mayPass) byId("error").append(retryButton(known.retryAfterSeconds));
 }
 
 function retryButton(waitSeconds) {
@@ -124,6 +126,7 @@ function chooseTopK(topK) {
 
 function searchFromAddress() {
   const { query, topK } = readAddress();
+  shownAddress = location.search;
   queryBox.value = query;
   chooseTopK(topK);
   document.title = query ? `${query} · ${TEXT.brand}` : TEXT.brand;
@@ -151,6 +154,10 @@ function onChooseExample(text) {
   window.scrollTo(0, 0);
   if (matchMedia("(pointer: fine)").matches) queryBox.focus({ preventScroll: true });
   searchFromForm();
+}
+
+function onPopState() {
+  if (location.search !== shownAddress) searchFromAddress(); // the skip link changes the fragment only
 }
 
 /** "/" goes to the box; arrows walk from the box through the hits and back. */
@@ -194,7 +201,7 @@ async function showExamples() {
 
 async function showFacts() {
   const { encoder, index, version } = await requestJson("info");
-  if (index?.passages !== undefined) {
+  if (Number.isFinite(index?.passages)) {
     byId("introduction").textContent = fill(TEXT.introductionWithIndex, { passages: writeCount(index.passages) });
   }
   const facts = [
@@ -211,7 +218,7 @@ function start() {
   byId("search-form").addEventListener("submit", onSubmit);
   topKChoice.addEventListener("change", () => { if (queryBox.value.trim()) searchFromForm(); });
   document.addEventListener("keydown", onKeyDown);
-  window.addEventListener("popstate", searchFromAddress);
+  window.addEventListener("popstate", onPopState);
   const isOptional = () => {}; // the page works without examples and facts
   showExamples().catch(isOptional);
   showFacts().catch(isOptional);

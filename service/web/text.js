@@ -54,7 +54,9 @@ const pluralRules = new Intl.PluralRules(locale);
 const languageNames = new Intl.DisplayNames([locale], { type: "language" });
 const countFormat = new Intl.NumberFormat(locale);
 const scoreFormat = new Intl.NumberFormat(locale, { minimumFractionDigits: 3, maximumFractionDigits: 3 });
-const millisecondFormat = new Intl.NumberFormat(locale, { style: "unit", unit: "millisecond", maximumFractionDigits: 1 });
+const millisecondFormat = new Intl.NumberFormat(locale, {
+  style: "unit", unit: "millisecond", maximumFractionDigits: 1, maximumSignificantDigits: 2, roundingPriority: "morePrecision",
+});
 const secondFormat = new Intl.NumberFormat(locale, { style: "unit", unit: "second", unitDisplay: "long" });
 
 export const writeCount = (count) => countFormat.format(count);

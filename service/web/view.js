@@ -21,15 +21,15 @@ export function totalMilliseconds({ total, ...stages }) {
 
 /** A stacked bar of the stages and its legend; a stage that this page does not know comes last. */
 export function timingParts(tookMs) {
-  const { total, ...stages } = tookMs;
-  const names = [...STAGES.filter((name) => name in stages), ...Object.keys(stages).filter((name) => !STAGES.includes(name))];
+  const known = STAGES.filter((name) => name in tookMs);
+  const others = Object.keys(tookMs).filter((name) => !STAGES.includes(name) && name !== "total");
   const bar = element("div", { className: "timing-bar", ariaHidden: "true" });
   const legend = element("dl", { className: "timing-legend" });
-  for (const name of names) {
+  for (const name of [...known, ...others]) {
     const part = element("span", { className: `stage-${STAGES.indexOf(name)}` });
-    part.style.flexGrow = stages[name];
+    part.style.flexGrow = tookMs[name];
     bar.append(part);
-    legend.append(timingEntry(TEXT.stages[name] ?? name, stages[name], part.className));
+    legend.append(timingEntry(TEXT.stages[name] ?? name, tookMs[name], part.className));
   }
   legend.append(timingEntry(TEXT.total, totalMilliseconds(tookMs), "timing-total"));
   return [bar, legend];
@@ -70,7 +70,8 @@ const foldObserver = new ResizeObserver((entries) => {
 
 function passageText(text) {
   const passage = element("p", { className: "hit-text is-folded", dir: "auto" }, text);
-  const toggle = element("button", { type: "button", className: "quiet-button hit-toggle", hidden: true, ariaExpanded: "false" }, TEXT.showPassage);
+  const toggle = element("button", { type: "button", className: "quiet-button hit-toggle", hidden: true }, TEXT.showPassage);
+  toggle.ariaExpanded = "false";
   toggle.addEventListener("click", () => {
     const isFolded = passage.classList.toggle("is-folded");
     toggle.textContent = isFolded ? TEXT.showPassage : TEXT.foldPassage;
@@ -82,9 +83,8 @@ function passageText(text) {
 
 function metadataText(value) {
   if (typeof value === "boolean") return value ? TEXT.yes : TEXT.no;
-  if (typeof value === "number") return writeCount(value);
   if (Array.isArray(value)) return value.map(metadataText).join(", ");
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
 }
 
 function metadataList(metadata) {

@@ -1,0 +1,1 @@
+"""How embeddings are searched: one module a backend behind the protocol in `backend`."""

@@ -1,0 +1,75 @@
+"""Queries in, hits out: one encoder with the one index that it belongs to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.retrieval.encoder import Embeddings, Encoder
+from service.retrieval.errors import GenerationError
+from service.retrieval.generation import Generation
+from service.retrieval.index.backend import Ranking
+from service.retrieval.passages import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage found; rank 1 is the best."""
+
+    rank: int
+    score: float
+    passage: Passage
+
+
+class Searcher:
+    """Searches one generation with the encoder that embedded it."""
+
+    def __init__(self, encoder: Encoder, generation: Generation) -> None:
+        """Join the two.
+
+        Raises:
+            EncoderMismatchError: another encoder embedded the index.
+        """
+        generation.check_encoder(encoder)
+        self.encoder = encoder
+        self.generation = generation
+
+    def check_canaries(self) -> None:
+        """Ask what the build asked, to see that encoder and index still work together.
+
+        Raises:
+            GenerationError: a query's first passage is no longer among its first three.
+        """
+        canaries = self.generation.manifest["canaries"]
+        answers = self.search([canary["query"] for canary in canaries], top_k=3)
+        for number, (canary, hits) in enumerate(zip(canaries, answers, strict=True), start=1):
+            found = [hit.passage.passage_id for hit in hits]
+            if canary["passage_ids"][0] not in found:
+                raise GenerationError(
+                    f"the generation {self.generation.name} fails its canary query {number}: "
+                    f"{canary['passage_ids'][0]} expected, {', '.join(found)} found; build again"
+                )
+
+    def search(
+        self, queries: Sequence[str], top_k: int = 10, min_score: float = -1.0
+    ) -> list[list[Hit]]:
+        """Find each query's best passages.
+
+        Args:
+            queries: in any language.
+            top_k: hits a query at the most.
+            min_score: leave out hits below this inner product.
+        """
+        embeddings = self.encoder.encode(queries, "query").embeddings
+        return [self.hits(ranking, min_score) for ranking in self.rank(embeddings, top_k)]
+
+    def rank(self, embeddings: Embeddings, top_k: int) -> list[Ranking]:
+        """Find each query's nearest vectors, [B, D] in."""
+        return self.generation.vectors.search(embeddings, top_k)
+
+    def hits(self, ranking: Ranking, min_score: float = -1.0) -> list[Hit]:
+        """Look up the passages of one query's ranking."""
+        scores = [score for score in ranking.scores.tolist() if score >= min_score]
+        passages = self.generation.passages.read(ranking.rows[: len(scores)].tolist())
+        return [
+            Hit(rank, score, passage)
+            for rank, (score, passage) in enumerate(zip(scores, passages, strict=True), start=1)
+        ]

@@ -1,1 +1,1 @@
-"""The HTTP process: it loads one encoder and one index, and answers `POST /search` and `/encode`."""
+"""The HTTP process: one encoder, one index, `POST /search` and `POST /encode`."""

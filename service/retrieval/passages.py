@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, time
@@ -67,14 +68,13 @@ def read_passages(path: Path, on_invalid: OnInvalid = refuse) -> Iterator[tuple[
 
 def _json_records(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield a parser a line, so that the caller handles its error and goes on."""
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as lines:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
         try:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     origin = f"{path}:{number}"
                     yield origin, lambda line=line, origin=origin: _parse_line(origin, line)  # type: ignore[misc]
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise PassageError(f"{path} cannot be read to its end: {error}") from None
 
 

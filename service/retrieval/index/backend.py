@@ -16,6 +16,10 @@ class Ranking:
     scores: NDArray[np.float32]
     rows: NDArray[np.int64]
 
+    def first(self, top_k: int) -> "Ranking":
+        """Cut the ranking to its best."""
+        return Ranking(self.scores[:top_k], self.rows[:top_k])
+
 
 class VectorIndex(Protocol):
     """A searchable set of unit-norm vectors; scores are inner products, in [-1, 1]."""

@@ -1,0 +1,109 @@
+"""The FastAPI application: load, warm up, ready, drain."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
+
+from service.engine import Engine
+from service.errors import SettingsError
+from service.metrics import Metrics
+from service.observing import RequestObserver
+from service.problems import BodyLimit, install_problems
+from service.retrieval.checkpoint import load_encoder
+from service.retrieval.generation import open_current
+from service.retrieval.searcher import Searcher
+from service.routes import router
+from service.settings import Settings
+from service.state import State
+
+WEB = Path(__file__).parent / "web"
+PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the app; nothing is loaded before its lifespan starts."""
+    state = State(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = state.engine = await asyncio.to_thread(load_engine, settings, state.metrics)
+        try:
+            await asyncio.to_thread(engine.warm_up)
+            state.enter("ready")
+            yield
+        finally:
+            state.enter("draining")
+            await asyncio.to_thread(engine.close)
+
+    app: FastAPI = FastAPIOffline(
+        title="CLEAR Search",
+        version=version("clear-search"),
+        description="Ask in any language, search English passages.",
+        lifespan=lifespan,
+        redoc_url=None,
+        favicon_url="web/favicon.svg",
+    )
+    app.state.service = state
+    install_problems(app)
+    app.include_router(router)
+    _serve_page(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestObserver, metrics=state.metrics)
+    return app
+
+
+def load_engine(settings: Settings, metrics: Metrics) -> Engine:
+    """Load the encoder and the live index generation.
+
+    Raises:
+        SettingsError: no index is named, or a limit is below what the encoder needs.
+        RetrievalError: the encoder or the index cannot be used.
+    """
+    if settings.index is None:
+        raise SettingsError("no index is named: set CLEAR_INDEX or give --index DIR")
+    encoder = load_encoder(
+        settings.encoder,
+        cache=settings.cache,
+        device=settings.device,
+        max_tokens=settings.max_tokens,
+    )
+    generation = open_current(settings.index, str(encoder.device))
+    return Engine(
+        Searcher(encoder, generation),
+        metrics,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_waiting_tokens=settings.max_waiting_tokens,
+    )
+
+
+def _serve_page(app: FastAPI) -> None:
+    files: ASGIApp = _PageFiles(directory=WEB)
+    app.mount("/web", files, name="web")
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(WEB / "index.html", headers=PAGE_HEADERS)
+
+
+class _PageFiles(StaticFiles):
+    """The page's files with the page's headers."""
+
+    def file_response(self, *arguments: object, **options: object) -> FileResponse:
+        response = super().file_response(*arguments, **options)  # type: ignore[arg-type]
+        response.headers.update(PAGE_HEADERS)
+        return response  # type: ignore[return-value]

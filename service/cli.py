@@ -1,0 +1,239 @@
+"""The command line `clear-service`: what a person or a script calls; the work is done elsewhere."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service import console
+from service.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from service.retrieval.building import BuildReport
+    from service.retrieval.encoder import Encoder
+    from service.retrieval.errors import PassageError
+
+app = typer.Typer(
+    help="Ask in any language, search English passages.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+index_app = typer.Typer(help="Build an index and look after it.", no_args_is_help=True)
+app.add_typer(index_app, name="index")
+
+EncoderOption = Annotated[
+    str | None,
+    typer.Option("--encoder", help="bundled, a folder, or name@revision (CLEAR_ENCODER)"),
+]
+IndexOption = Annotated[Path | None, typer.Option("--index", help="The index folder (CLEAR_INDEX)")]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache", help="Folder for what is made once (CLEAR_CACHE)")
+]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N (CLEAR_DEVICE)")
+]
+HostOption = Annotated[str | None, typer.Option("--host", help="Address (CLEAR_HOST)")]
+PortOption = Annotated[int | None, typer.Option("--port", help="Port (CLEAR_PORT)")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON, for a program")
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@index_app.command("build")
+def index_build(
+    passages: Annotated[Path, typer.Argument(help=".jsonl, .jsonl.gz, .parquet or a BEIR folder")],
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    factory: Annotated[
+        str | None, typer.Option(help="FAISS factory string, Flat by default (CLEAR_FACTORY)")
+    ] = None,
+    skip_invalid: Annotated[
+        bool,
+        typer.Option(
+            "--skip-invalid",
+            envvar="CLEAR_SKIP_INVALID",
+            help="Count invalid passages and go on",
+        ),
+    ] = False,
+    cache: CacheOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed passages and publish them as the index's live generation."""
+    with console.one_line_errors("interrupted: no index was written, the live one is unchanged"):
+        settings = load_settings(
+            index=index, encoder=encoder, factory=factory, cache=cache, device=device
+        )
+        from service.retrieval.passages import read_passages, refuse
+
+        skipped: list[str] = []
+
+        def skip(error: "PassageError") -> None:
+            skipped.append(str(error))
+            if len(skipped) <= 10:
+                console.messages().print(f"skipped: {error}", soft_wrap=True)
+
+        on_invalid = skip if skip_invalid else refuse
+        with console.build_progress() as on_progress:
+            from service.retrieval.building import build_index
+
+            report = build_index(
+                read_passages(passages, on_invalid),
+                _index_folder(settings),
+                _load_encoder(settings),
+                factory=settings.factory,
+                on_invalid=on_invalid,
+                on_progress=on_progress,
+            )
+        _print_report(report, len(skipped), as_json)
+
+
+def _print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> None:
+    if as_json:
+        facts = {
+            "generation": report.directory.name,
+            "passages": report.num_passages,
+            "truncated": report.num_truncated,
+            "skipped": num_skipped,
+        }
+        typer.echo(json.dumps(facts))
+        return
+    out = console.messages()
+    out.print(f"generation {report.directory.name}: {report.num_passages} passages")
+    if report.num_truncated:
+        out.print(f"{report.num_truncated} passages were cut at the encoder's limit of tokens")
+    if num_skipped:
+        out.print(f"{num_skipped} invalid passages were skipped")
+
+
+@index_app.command("verify")
+def index_verify(index: IndexOption = None, as_json: JsonOption = False) -> None:
+    """Hold every file of the live generation against its hash."""
+    with console.one_line_errors():
+        folder = _index_folder(load_settings(index=index))
+        from service.retrieval.generation import open_current
+
+        generation = open_current(folder)
+        facts = {
+            "generation": generation.name,
+            "passages": len(generation.passages),
+            "encoder": generation.manifest["encoder"],
+            "factory": generation.manifest["factory"],
+            "created": generation.created.isoformat(timespec="seconds"),
+        }
+        if as_json:
+            typer.echo(json.dumps(facts))
+        else:
+            typer.echo(f"generation {generation.name} is whole: {facts['passages']} passages")
+
+
+@app.command()
+def serve(
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    cache: CacheOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Serve an index over HTTP, with the search page."""
+    with console.one_line_errors():
+        settings = load_settings(
+            index=index, encoder=encoder, host=host, port=port, cache=cache, device=device
+        )
+        _serve(settings)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="A question, in any language")],
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    top_k: Annotated[
+        int, typer.Option(min=1, max=1000, envvar="CLEAR_TOP_K", help="Hits at the most")
+    ] = 5,
+    cache: CacheOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask one question in the terminal."""
+    with console.one_line_errors():
+        settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
+        from service.hits import print_hits
+        from service.retrieval.generation import open_current
+        from service.retrieval.searcher import Searcher
+
+        folder = _index_folder(settings)
+        loaded = _load_encoder(settings)
+        searcher = Searcher(loaded, open_current(folder, str(loaded.device)))
+        print_hits(searcher.search([query], top_k)[0], as_json)
+
+
+@app.command()
+def demo(
+    host: HostOption = None,
+    port: PortOption = None,
+    cache: CacheOption = None,
+    build_only: Annotated[
+        bool,
+        typer.Option("--build-only", envvar="CLEAR_BUILD_ONLY", help="Build the index and stop"),
+    ] = False,
+) -> None:
+    """Serve the CIA World Factbook with the bundled encoder; builds its index the first time."""
+    with console.one_line_errors("interrupted"):
+        from service.demo import ensure_demo_index
+
+        settings = load_settings(host=host, port=port, cache=cache)
+        folder = settings.index or settings.cache / "demo-index"
+        with console.build_progress() as on_progress:
+            ensure_demo_index(folder, lambda: _load_encoder(settings), on_progress)
+        if not build_only:
+            _serve(settings.model_copy(update={"index": folder}))
+
+
+@app.command()
+def doctor(
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at devices, builds, encoder and index, and say what to mend."""
+    with console.one_line_errors():
+        from service.doctor import examine, print_findings
+
+        findings = examine(load_settings(index=index, encoder=encoder, cache=cache))
+        print_findings(findings, as_json)
+        if any(finding.is_wrong for finding in findings):
+            raise typer.Exit(1)
+
+
+def _serve(settings: Settings) -> None:
+    from service.server import serve as run_server
+
+    console.start_logging(settings.log_level)
+    run_server(settings)
+
+
+def _index_folder(settings: Settings) -> Path:
+    if settings.index is None:
+        console.fail("no index is named: give --index DIR or set CLEAR_INDEX")
+    return settings.index
+
+
+def _load_encoder(settings: Settings) -> "Encoder":
+    from service.retrieval.checkpoint import load_encoder
+
+    return load_encoder(
+        settings.encoder,
+        cache=settings.cache,
+        device=settings.device,
+        max_tokens=settings.max_tokens,
+    )

@@ -1,0 +1,62 @@
+"""What the service can answer but the answer: an error's class decides its status, here alone.
+
+    ServiceError
+    ├── SettingsError             refused at start
+    └── RequestError              answered as application/problem+json (RFC 9457)
+        ├── OverloadedError       429, with Retry-After
+        ├── BatchFailedError      500
+        ├── NotReadyError         503
+        └── DeadlineExceededError 504
+
+The text of a query or a passage is never in a message.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Something that a user or an operator of the service can mend."""
+
+
+class SettingsError(ServiceError):
+    """A setting is unknown, wrong, or contradicts another."""
+
+
+class RequestError(ServiceError):
+    """A request cannot be answered."""
+
+    status: ClassVar[int]
+    title: ClassVar[str]
+
+
+class OverloadedError(RequestError):
+    """More tokens are waiting than the service accepts."""
+
+    status = 429
+    title = "Busy"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        """Tell when the queue will have room."""
+        super().__init__(f"the queue is full: try again in {retry_after_seconds} s")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BatchFailedError(RequestError):
+    """The encoder or the index failed on a batch; its log names the cause."""
+
+    status = 500
+    title = "Internal error"
+
+
+class NotReadyError(RequestError):
+    """The service is loading or shutting down."""
+
+    status = 503
+    title = "Not ready"
+
+
+class DeadlineExceededError(RequestError):
+    """The request's time was up before its answer was there."""
+
+    status = 504
+    title = "Deadline exceeded"

@@ -1,0 +1,174 @@
+"""The HTTP routes: bodies in, engine, bodies out; no logic."""
+
+import base64
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.engine import Engine
+from service.errors import NotReadyError
+from service.metrics import Stage
+from service.retrieval.encoder import Embeddings
+from service.schemas import (
+    EncodeRequest,
+    EncodeResponse,
+    Hit,
+    IndexInfo,
+    Problem,
+    SearchRequest,
+    SearchResponse,
+    SearchResult,
+    Usage,
+)
+from service.state import State
+
+PROBLEMS: dict[int | str, dict[str, object]] = {
+    status: {"model": Problem, "description": description}
+    for status, description in {
+        400: "The body is not JSON",
+        413: "The body is too large",
+        422: "A field is wrong; it is named",
+        429: "Busy; the header Retry-After says when to try again",
+        503: "Loading or shutting down",
+        504: "The deadline passed",
+    }.items()
+}
+router = APIRouter()
+
+
+@router.post("/search", responses=PROBLEMS, tags=["search"])
+async def search(body: SearchRequest, request: Request, response: Response) -> SearchResponse:
+    """Find the English passages that answer questions in any language."""
+    engine = _engine(request)
+    found = await engine.search(
+        body.texts,
+        top_k=body.top_k,
+        min_score=-1.0 if body.min_score is None else body.min_score,
+        language=body.language,
+        timeout_seconds=_timeout_seconds(request, body.timeout_ms),
+    )
+    generation = engine.searcher.generation
+    return SearchResponse(
+        results=[
+            SearchResult(
+                language=language,
+                hits=[
+                    Hit(
+                        passage_id=hit.passage.passage_id,
+                        score=hit.score,
+                        rank=hit.rank,
+                        title=hit.passage.title,
+                        text=hit.passage.text if body.include_text else None,
+                        metadata=dict(hit.passage.metadata),
+                    )
+                    for hit in hits
+                ],
+            )
+            for language, hits in zip(found.languages, found.hits, strict=True)
+        ],
+        index=IndexInfo(generation=generation.name, passages=len(generation.passages)),
+        encoder=engine.searcher.encoder.name,
+        took_ms=_took_ms(found.stage_seconds, response),
+    )
+
+
+@router.post("/encode", responses=PROBLEMS, tags=["encode"])
+async def encode(body: EncodeRequest, request: Request, response: Response) -> EncodeResponse:
+    """Embed texts as queries or as passages."""
+    engine = _engine(request)
+    encoder = engine.searcher.encoder
+    dimension = body.dimensions or encoder.embedding_dim
+    if dimension > encoder.embedding_dim:
+        raise _invalid("dimensions", f"must be {encoder.embedding_dim} at the most")
+    timeout_seconds = _timeout_seconds(request, body.timeout_ms)
+    embedded = await engine.encode(body.texts, body.role, timeout_seconds)
+    embeddings = np.stack(embedded.embeddings)
+    if dimension < encoder.embedding_dim:
+        embeddings = cut(embeddings, dimension)
+    return EncodeResponse(
+        embeddings=[_base64(row) for row in embeddings]
+        if body.encoding_format == "base64"
+        else embeddings.tolist(),
+        dimension=dimension,
+        encoder=encoder.name,
+        usage=Usage(tokens=embedded.num_tokens, truncated_texts=embedded.num_truncated),
+        took_ms=_took_ms(embedded.stage_seconds, response),
+    )
+
+
+@router.get("/livez", tags=["operation"])
+async def livez() -> dict[str, str]:
+    """Tell that the process answers."""
+    return {"status": "live"}
+
+
+@router.get("/readyz", responses={503: PROBLEMS[503]}, tags=["operation"])
+async def readyz(request: Request) -> dict[str, str]:
+    """Tell whether requests should be sent here."""
+    state = _state(request)
+    if not state.is_ready:
+        raise NotReadyError(f"the service is {state.phase}: ask another instance or wait")
+    return {"status": state.phase}
+
+
+@router.get("/metrics", response_class=Response, tags=["operation"])
+async def metrics(request: Request) -> Response:
+    """Expose all metrics to Prometheus."""
+    return Response(_state(request).metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/info", tags=["operation"])
+async def info(request: Request) -> dict[str, object]:
+    """Tell what runs here; no secrets."""
+    return _state(request).describe()
+
+
+def cut(embeddings: Embeddings, dimension: int) -> Embeddings:
+    """Keep the first dimensions and make the rest unit-norm again, [B, D] to [B, dimension].
+
+    >>> cut(np.array([[3.0, 4.0, 12.0]], dtype=np.float32), 2).round(3).tolist()
+    [[0.6000000238418579, 0.800000011920929]]
+    """
+    kept = embeddings[:, :dimension]
+    norms = np.linalg.norm(kept, axis=1, keepdims=True)
+    shortened: Embeddings = kept / np.maximum(norms, np.finfo(np.float32).tiny)
+    return shortened
+
+
+def _state(request: Request) -> State:
+    state = request.app.state.service
+    assert isinstance(state, State)
+    return state
+
+
+def _engine(request: Request) -> Engine:
+    engine = _state(request).engine
+    if engine is None:
+        raise NotReadyError("the service is loading: try again in a few seconds")
+    return engine
+
+
+def _timeout_seconds(request: Request, timeout_ms: int | None) -> float:
+    settings = _state(request).settings
+    if timeout_ms is not None and timeout_ms > settings.max_timeout_ms:
+        raise _invalid("timeout_ms", f"must be {settings.max_timeout_ms} at the most")
+    return (timeout_ms or settings.timeout_ms) / 1000
+
+
+def _invalid(field: str, message: str) -> RequestValidationError:
+    return RequestValidationError([{"type": "value", "loc": ("body", field), "msg": message}])
+
+
+def _took_ms(stage_seconds: dict[Stage, float], response: Response) -> dict[str, float]:
+    """Round to microseconds, and tell the same in the standard header."""
+    took_ms = {str(stage): round(seconds * 1000, 3) for stage, seconds in stage_seconds.items()}
+    response.headers["Server-Timing"] = ", ".join(
+        f"{stage};dur={milliseconds}" for stage, milliseconds in took_ms.items()
+    )
+    return took_ms
+
+
+def _base64(row: Embeddings) -> str:
+    return base64.b64encode(row.astype("<f4").tobytes()).decode()

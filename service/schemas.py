@@ -1,0 +1,186 @@
+"""Request and response bodies of the HTTP contract, with their limits."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from service.retrieval.index.backend import MAX_TOP_K
+
+MAX_CHARACTERS = 32_768
+MAX_QUERIES = 64
+MAX_TEXTS = 256
+BCP_47 = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$"
+
+
+def _check_text(text: str) -> str:
+    if "\x00" in text:
+        raise PydanticCustomError("nul", "must not hold a NUL character")
+    if not text.strip():
+        raise PydanticCustomError("blank", "must not be empty")
+    return text
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS), AfterValidator(_check_text)]
+FilterValue = str | bool | int | float
+Filter = dict[str, FilterValue | list[FilterValue]]
+
+
+class Body(BaseModel):
+    """A request body: an unknown field is refused, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SearchRequest(Body):
+    """What to search for."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"query": "Je, mji mkuu wa Kenya ni upi?", "top_k": 3, "language": "sw"}]
+        }
+    )
+
+    query: Annotated[Text | None, Field(description="One question, in any language")] = None
+    queries: Annotated[
+        list[Text] | None,
+        Field(min_length=1, max_length=MAX_QUERIES, description="Or several, answered in order"),
+    ] = None
+    top_k: Annotated[
+        int, Field(strict=True, ge=1, le=MAX_TOP_K, description="Hits a query at the most")
+    ] = 10
+    filter: Annotated[
+        Filter | None, Field(description="Metadata that hits must have: {field: value or list}")
+    ] = None
+    min_score: Annotated[
+        float | None, Field(ge=-1, le=1, description="Leave out hits with a lower score")
+    ] = None
+    language: Annotated[
+        str | None,
+        Field(pattern=BCP_47, description="The queries' language (BCP 47); else it is detected"),
+    ] = None
+    include_text: Annotated[bool, Field(description="False leaves the passages' text out")] = True
+    timeout_ms: Annotated[
+        int | None, Field(strict=True, ge=1, description="Answer by then or give up with 504")
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        if (self.query is None) == (self.queries is None):
+            raise PydanticCustomError(
+                "query", "give either `query` or `queries`", {"field": "query"}
+            )
+        if self.filter is not None:
+            raise PydanticCustomError(
+                "filter",
+                "this index has no fields to filter by: leave `filter` out",
+                {"field": "filter"},
+            )
+        return self
+
+    @property
+    def texts(self) -> list[str]:
+        """List the queries, one or several."""
+        return [self.query] if self.query is not None else list(self.queries or [])
+
+
+class Hit(BaseModel):
+    """A passage found."""
+
+    passage_id: str
+    score: Annotated[float, Field(description="Inner product of unit vectors, -1 to 1")]
+    rank: Annotated[int, Field(description="1 is the best")]
+    title: str
+    text: Annotated[str | None, Field(description="Null where include_text is false")]
+    metadata: dict[str, Any]
+
+
+class SearchResult(BaseModel):
+    """One query's hits."""
+
+    language: Annotated[str, Field(description="As declared, else as detected (BCP 47)")]
+    hits: list[Hit]
+
+
+class IndexInfo(BaseModel):
+    """Which index answered."""
+
+    generation: str
+    passages: int
+
+
+class SearchResponse(BaseModel):
+    """One result a query, in order."""
+
+    results: list[SearchResult]
+    index: IndexInfo
+    encoder: str
+    took_ms: Annotated[dict[str, float], Field(description="Milliseconds by stage")]
+
+
+class EncodeRequest(Body):
+    """What to embed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"texts": ["Nairobi"], "role": "passage"}]}
+    )
+
+    texts: Annotated[
+        list[Text],
+        Field(min_length=1, max_length=MAX_TEXTS),
+        BeforeValidator(_as_list, json_schema_input_type=Text | list[Text]),
+        Field(description="One text or several"),
+    ]
+    role: Annotated[
+        Literal["query", "passage"], Field(description="Which prompt the encoder puts before")
+    ]
+    dimensions: Annotated[
+        int | None, Field(strict=True, ge=1, description="Keep the first dimensions only")
+    ] = None
+    encoding_format: Annotated[
+        Literal["float", "base64"], Field(description="base64 holds little-endian fp32")
+    ] = "float"
+    timeout_ms: Annotated[
+        int | None, Field(strict=True, ge=1, description="Answer by then or give up with 504")
+    ] = None
+
+
+class Usage(BaseModel):
+    """What a request cost."""
+
+    tokens: int
+    truncated_texts: Annotated[int, Field(description="Texts cut at the encoder's limit")]
+
+
+class EncodeResponse(BaseModel):
+    """One unit-norm embedding a text, in order."""
+
+    embeddings: list[list[float] | str]
+    dimension: int
+    encoder: str
+    usage: Usage
+    took_ms: Annotated[dict[str, float], Field(description="Milliseconds by stage")]
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: Annotated[str | None, Field(description="Which field of the body is wrong")] = None
+
+
+def base_language(tag: str) -> str:
+    """Cut a BCP 47 tag to its language.
+
+    >>> base_language("sw-KE")
+    'sw'
+    """
+    return re.split("-", tag, maxsplit=1)[0].lower()

@@ -1,0 +1,91 @@
+"""The server process: one port, a clear refusal to start, a graceful end."""
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+
+from service.app import create_app
+from service.errors import ServiceError
+from service.settings import Settings
+from service.state import State
+
+logger = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn that turns unready first, answers on for `drain_seconds`, then stops listening."""
+
+    def __init__(self, config: uvicorn.Config, state: State) -> None:
+        """Make the server; `run` starts it."""
+        super().__init__(config)
+        self._state = state
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; a second signal stops at once."""
+        delay_seconds = self._state.settings.drain_seconds
+        is_first = self._state.phase != "draining"
+        self._state.enter("draining")
+        if is_first and delay_seconds and sig == signal.SIGTERM:
+            loop = asyncio.get_running_loop()
+            loop.call_later(delay_seconds, super().handle_exit, sig, frame)
+        else:
+            super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        ServiceError: the port is taken, or a setting is wrong.
+        RetrievalError: the encoder or the index cannot be used.
+    """
+    with bind(settings.host, settings.port) as listener:
+        asyncio.run(_serve(settings, listener))
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        log_level=settings.log_level,
+        access_log=settings.log_level == "debug",
+        timeout_graceful_shutdown=int(settings.shutdown_seconds),
+        server_header=False,
+        lifespan="off",
+        log_config=None,
+    )
+    # The lifespan runs here, so that what stops it reaches the command line as it is.
+    async with app.router.lifespan_context(app):
+        host, port = listener.getsockname()[:2]
+        logger.info("ready on http://%s:%d", host, port)
+        # uvicorn raises a signal again once it has served its purpose; the end here is a clean one.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        await Server(config, app.state.service).serve(sockets=[listener])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the port before the slow loading begins.
+
+    Raises:
+        ServiceError: it is taken, or the address is not this machine's.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        reason = (
+            "another program listens there: stop it or choose another port with --port"
+            if error.errno == errno.EADDRINUSE
+            else f"{error.strerror or error}: choose another address with --host or --port"
+        )
+        raise ServiceError(f"cannot listen on {host}:{port}: {reason}") from None
+    return listener

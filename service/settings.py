@@ -1,0 +1,104 @@
+"""All settings of the service: `CLEAR_*` variables, frozen, refused at start where they clash."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import SettingsError
+from service.retrieval.defaults import BUNDLED, default_cache
+
+PREFIX = "CLEAR_"
+# Flags of single commands that have a variable, too.
+COMMAND_VARIABLES = {"CLEAR_JSON", "CLEAR_SKIP_INVALID", "CLEAR_TOP_K", "CLEAR_BUILD_ONLY"}
+
+
+class Settings(BaseSettings):
+    """One field a variable; the unit is in the name."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    encoder: Annotated[
+        str, Field(description="`bundled`, a folder, or a Hub id with its revision (name@commit)")
+    ] = BUNDLED
+    index: Annotated[Path | None, Field(description="The index folder to search")] = None
+    cache: Annotated[Path, Field(description="Folder for what is made once and kept")] = Field(
+        default_factory=default_cache
+    )
+    factory: Annotated[str, Field(description="FAISS factory string of a new index")] = "Flat"
+    device: Annotated[str, Field(description="`auto`, `cpu`, `cuda` or `cuda:N`")] = "auto"
+    max_tokens: Annotated[
+        int | None, Field(ge=8, description="Cut texts here; by default at the encoder's limit")
+    ] = None
+    host: Annotated[str, Field(description="Address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 finds one")] = 8000
+    max_body_bytes: Annotated[
+        int, Field(ge=1024, description="A larger request body is refused with 413")
+    ] = 2_097_152
+    max_batch_tokens: Annotated[
+        int, Field(ge=16, description="Padded tokens of a batch at the most")
+    ] = 2048
+    max_waiting_tokens: Annotated[
+        int, Field(ge=16, description="Tokens that may wait; more are refused with 429")
+    ] = 65_536
+    timeout_ms: Annotated[int, Field(ge=1, description="Deadline of a request that names none")] = (
+        10_000
+    )
+    max_timeout_ms: Annotated[
+        int, Field(ge=1, description="Longest deadline that a request may ask for")
+    ] = 60_000
+    drain_seconds: Annotated[
+        float, Field(ge=0, description="After SIGTERM: time not ready, but still answering")
+    ] = 0.0
+    shutdown_seconds: Annotated[
+        float, Field(ge=0, description="Then: time for requests in flight to finish")
+    ] = 30.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="Least level logged")
+    ] = "info"
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        for smaller, larger in (
+            ("timeout_ms", "max_timeout_ms"),
+            ("max_batch_tokens", "max_waiting_tokens"),
+        ):
+            if getattr(self, smaller) > getattr(self, larger):
+                raise ValueError(
+                    f"{variable(smaller)}={getattr(self, smaller)} is above "
+                    f"{variable(larger)}={getattr(self, larger)}: lower one or raise the other"
+                )
+        return self
+
+
+def variable(field: str) -> str:
+    """Name a field's environment variable."""
+    return PREFIX + field.upper()
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment; what the command line gives comes first.
+
+    Args:
+        overrides: fields by name; None leaves the variable or the default.
+
+    Raises:
+        SettingsError: a variable is unknown, has a wrong value, or contradicts another.
+    """
+    known = {variable(name) for name in Settings.model_fields} | COMMAND_VARIABLES
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            mend = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
+            raise SettingsError(f"the setting {name} is unknown: {mend}")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings.model_validate(Settings(**given))  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        reason = first["msg"].removeprefix("Value error, ")
+        where = f"{variable(str(first['loc'][0]))}: " if first["loc"] else ""
+        raise SettingsError(f"{where}{reason}") from None

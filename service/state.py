@@ -1,0 +1,63 @@
+"""What one running service is made of, and the phase that it is in."""
+
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Literal
+
+from service.engine import Engine
+from service.metrics import Metrics
+from service.settings import Settings
+
+Phase = Literal["loading", "ready", "draining"]
+
+
+@dataclass
+class State:
+    """Settings, metrics, and the engine once it is loaded."""
+
+    settings: Settings
+    metrics: Metrics = field(default_factory=Metrics)
+    engine: Engine | None = None
+    phase: Phase = "loading"
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether requests should be sent here."""
+        return self.phase == "ready"
+
+    def enter(self, phase: Phase) -> None:
+        """Go to a phase; from `draining` there is no way back."""
+        if self.phase != "draining":
+            self.phase = phase
+        self.metrics.ready.set(self.is_ready)
+
+    def describe(self) -> dict[str, object]:
+        """Say what runs here, for people and for `/info`; no secrets, no paths."""
+        description: dict[str, object] = {"version": version("clear-search"), "phase": self.phase}
+        if self.engine is None:
+            return description
+        encoder, generation = self.engine.searcher.encoder, self.engine.searcher.generation
+        return description | {
+            "encoder": {
+                "name": encoder.name,
+                "fingerprint": encoder.fingerprint,
+                "dimension": encoder.embedding_dim,
+                "max_tokens": encoder.max_tokens,
+                "pooling": encoder.pooling,
+                "prompts": encoder.prompts,
+                "device": str(encoder.device),
+            },
+            "index": {
+                "generation": generation.name,
+                "created": generation.created.isoformat(timespec="seconds"),
+                "passages": len(generation.passages),
+                "backend": generation.manifest["backend"],
+                "factory": generation.manifest["factory"],
+            },
+            "limits": {
+                "max_body_bytes": self.settings.max_body_bytes,
+                "timeout_ms": self.settings.timeout_ms,
+                "max_timeout_ms": self.settings.max_timeout_ms,
+                "max_waiting_tokens": self.settings.max_waiting_tokens,
+            },
+        }

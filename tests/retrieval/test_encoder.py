@@ -1,0 +1,212 @@
+import doctest
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from service.retrieval import encoder as encoder_module
+from service.retrieval.checkpoint import load_encoder
+from service.retrieval.encoder import Encoder, TokenizedText, token_batches
+from service.retrieval.errors import RetrievalError
+from tests.conftest import make_checkpoint
+
+TEXTS = [
+    "how much protein should a female eat",
+    "Je, mwanamke anapaswa kula protini kiasi gani?",
+    "একজন মহিলার কতটা প্রোটিন খাওয়া উচিত",
+    "كم من البروتين يجب أن تأكل المرأة",
+    "女性应该吃多少蛋白质 \U0001f600",
+    "",
+    "a very long text " * 40,
+]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
+def test_embeddings_equal_those_of_sentence_transformers(tmp_path: Path, pooling: str) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    directory = str(make_checkpoint(tmp_path / pooling, pooling=pooling))
+    ours, theirs = (
+        load_encoder(directory, device="cpu"),
+        SentenceTransformer(directory, device="cpu"),
+    )
+
+    for role, prompt_name in (("query", "query"), ("passage", "document")):
+        expected = theirs.encode(TEXTS, prompt_name=prompt_name)
+        found = ours.encode(TEXTS, role).embeddings  # type: ignore[arg-type]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_role_puts_its_prompt_before_the_text(tiny_encoder: Encoder) -> None:
+    query, passage = (tiny_encoder.encode(["Lima"], role).embeddings for role in ROLES)
+
+    bare = tiny_encoder._tokenizer.encode("query: Lima").ids
+
+    assert tiny_encoder.tokenize(["Lima"], "query") == [TokenizedText(bare, is_truncated=False)]
+    assert np.abs(query - passage).max() > 1e-3
+
+
+def test_special_tokens_surround_a_text(tiny_encoder: Encoder) -> None:
+    token_ids = tiny_encoder.tokenize(["Lima"], "query")[0].token_ids
+
+    assert (token_ids[0], token_ids[-1]) == (0, 2)
+    assert tiny_encoder._tokenizer.decode(token_ids) == "query: Lima"
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_query_alone_equals_the_same_query_in_a_batch(tiny_encoder: Encoder, text: str) -> None:
+    together = tiny_encoder.encode(TEXTS, "query").embeddings[TEXTS.index(text)]
+
+    alone = tiny_encoder.encode([text], "query").embeddings[0]
+
+    np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
+@pytest.mark.parametrize("max_batch_tokens", [1, 100, 2048])
+def test_the_size_of_batches_does_not_change_the_embeddings_or_their_order(
+    tiny_encoder: Encoder, max_batch_tokens: int
+) -> None:
+    tokenized = tiny_encoder.tokenize(TEXTS, "passage")
+    num_texts: list[int] = []
+
+    found = tiny_encoder.encode_tokenized(tokenized, max_batch_tokens, num_texts.append)
+
+    expected = np.concatenate([tiny_encoder.encode_tokenized([text]) for text in tokenized])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert sum(num_texts) == len(TEXTS)
+    assert (len(num_texts) == len(TEXTS)) == (max_batch_tokens == 1)
+
+
+def test_embeddings_have_unit_norm_and_single_precision(tiny_encoder: Encoder) -> None:
+    embeddings = tiny_encoder.encode(TEXTS, "query").embeddings
+
+    assert (embeddings.shape, embeddings.dtype) == ((len(TEXTS), 32), np.dtype("float32"))
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-6)
+
+
+def test_the_same_texts_give_the_same_bytes(tiny_checkpoint: Path, tiny_encoder: Encoder) -> None:
+    again = load_encoder(str(tiny_checkpoint), device="cpu")
+
+    first, second = (one.encode(TEXTS, "query").embeddings for one in (tiny_encoder, again))
+
+    assert first.tobytes() == second.tobytes()
+
+
+def test_no_texts_give_no_embeddings(tiny_encoder: Encoder) -> None:
+    encoded = tiny_encoder.encode([], "query")
+
+    assert encoded.embeddings.shape == (0, 32)
+    assert (encoded.num_tokens, encoded.num_truncated) == (0, 0)
+
+
+def test_padding_and_truncation_that_the_tokenizer_declares_are_ignored(
+    checkpoint_copy: Path, tiny_encoder: Encoder
+) -> None:
+    path = checkpoint_copy / "tokenizer.json"
+    declared = {
+        "padding": {
+            "strategy": {"Fixed": 64},
+            "direction": "Left",
+            "pad_to_multiple_of": None,
+            "pad_id": 1,
+            "pad_type_id": 0,
+            "pad_token": "<pad>",
+        },
+        "truncation": {
+            "direction": "Left",
+            "max_length": 8,
+            "strategy": "LongestFirst",
+            "stride": 0,
+        },
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | declared))
+    (checkpoint_copy / "manifest.json").unlink()
+
+    encoder = load_encoder(str(checkpoint_copy), device="cpu")
+
+    assert encoder.tokenize(TEXTS, "query") == tiny_encoder.tokenize(TEXTS, "query")
+
+
+@pytest.mark.parametrize(("extra", "is_truncated"), [(0, False), (1, True), (500, True)])
+def test_a_text_is_cut_at_the_limit_and_reported(
+    tiny_encoder: Encoder, extra: int, is_truncated: bool
+) -> None:
+    room = 64 - len(tiny_encoder.tokenize([""], "query")[0].token_ids)
+
+    text = tiny_encoder.tokenize(["~" * (room + extra)], "query")[0]
+
+    assert (len(text.token_ids), text.is_truncated) == (64, is_truncated)
+    assert (text.token_ids[0], text.token_ids[-1]) == (0, 2)
+
+
+def test_a_lower_limit_cuts_earlier_and_is_counted(tiny_checkpoint: Path) -> None:
+    encoder = load_encoder(str(tiny_checkpoint), device="cpu", max_tokens=16)
+
+    encoded = encoder.encode(["~" * 100, "~", "~" * 50], "query")
+
+    short = len(encoder.tokenize(["~"], "query")[0].token_ids)
+    assert (encoded.num_tokens, encoded.num_truncated) == (16 + short + 16, 2)
+
+
+def test_the_activation_is_the_exact_gelu(tiny_encoder: Encoder) -> None:
+    activation = tiny_encoder._model.encoder.layer[0].intermediate.intermediate_act_fn
+    values = torch.linspace(-4, 4, 401)
+
+    found = activation(values)
+
+    exact = values * 0.5 * (1 + torch.erf(values / 2**0.5))
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-6)
+    assert (found - torch.nn.functional.gelu(values, approximate="tanh")).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("role", ["query", "passage"])
+def test_half_a_surrogate_pair_is_refused_without_the_text(
+    tiny_encoder: Encoder, role: str
+) -> None:
+    with pytest.raises(RetrievalError, match="half a surrogate pair") as caught:
+        tiny_encoder.encode(["fine", "secret \ud800"], role)  # type: ignore[arg-type]
+
+    assert "secret" not in str(caught.value)
+
+
+ROLES: tuple[encoder_module.Role, ...] = ("query", "passage")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "max_batch_tokens", "expected"),
+    [
+        ([], 10, []),
+        ([5], 10, [[0]]),
+        ([3, 9, 4, 10], 20, [[3, 1], [2, 0]]),
+        ([50, 2, 2], 10, [[0], [1, 2]]),
+        ([5, 5, 5], 10, [[0, 1], [2]]),
+        ([4, 4], 7, [[0], [1]]),
+    ],
+)
+def test_batches_by_hand(
+    lengths: list[int], max_batch_tokens: int, expected: list[list[int]]
+) -> None:
+    assert token_batches(lengths, max_batch_tokens) == expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_batches_hold_each_text_once_and_keep_the_budget(seed: int) -> None:
+    rng = random.Random(seed)
+    lengths = [rng.randint(1, 80) for _ in range(rng.randint(0, 60))]
+    budget = rng.randint(1, 300)
+
+    batches = token_batches(lengths, budget)
+
+    assert sorted(position for batch in batches for position in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[position] for position in batch)
+        assert longest * len(batch) <= budget or len(batch) == 1
+
+
+def test_the_example_of_the_docstring_holds() -> None:
+    results = doctest.testmod(encoder_module)
+
+    assert (results.attempted, results.failed) == (1, 0)

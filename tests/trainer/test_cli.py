@@ -1,0 +1,141 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.retrieval import checkpoint
+from trainer.cli import app
+
+COMMAND = ["evaluate", "xquad"]
+HEAVY = {"torch", "transformers", "faiss", "ir_measures", "numpy"}
+
+
+@pytest.fixture
+def xquad(tmp_path: Path) -> Path:
+    """A folder of one question in two languages."""
+    for language, question in {"en": "Where does tea grow?", "de": "Wo wächst Tee?"}.items():
+        qas = [{"id": "q1", "question": question, "answers": []}]
+        content = {"data": [{"paragraphs": [{"context": "Tea grows on hills.", "qas": qas}]}]}
+        (tmp_path / f"xquad.{language}.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(tiny_checkpoint: Path) -> list[str]:
+    """The flags that name the tiny encoder."""
+    return ["--encoder", str(tiny_checkpoint), "--max-tokens", "64", "--device", "cpu"]
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    code = "import sys, trainer.cli; sys.stdout.write(' '.join(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert HEAVY.isdisjoint(done.stdout.split())
+
+
+def test_help_names_each_variable() -> None:
+    result = CliRunner().invoke(app, [*COMMAND, "--help"], terminal_width=200)
+
+    assert result.exit_code == 0
+    for name in ("ENCODER", "DEVICE", "MAX_TOKENS", "CACHE", "LANGUAGE", "RUNS", "JSON"):
+        assert f"CLEAR_{name}" in result.stdout
+
+
+def test_a_missing_folder_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*COMMAND, str(tmp_path / "missing")])
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_console_script_reports_an_error_without_a_traceback(tmp_path: Path) -> None:
+    code = "from trainer.cli import main; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, *COMMAND, str(tmp_path)], capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"error: {tmp_path} holds no xquad.<language>.json: name the folder of XQuAD"
+    ]
+
+
+def test_an_encoder_that_is_not_there_is_one_line_and_exit_code_1(xquad: Path) -> None:
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad), "--encoder", "nowhere"])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: the encoder nowhere is no folder")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_missing_measures_package_is_told_without_a_traceback(
+    xquad: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ir_measures", None)
+
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny])
+
+    assert result.exit_code == 1
+    assert "pip install 'clear-search[train]'" in result.stderr
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(xquad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "load_encoder", stop)
+
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad)])
+
+    assert result.exit_code == 130
+    assert result.stderr.splitlines() == ["stopped by Ctrl-C"]
+
+
+def test_json_goes_to_stdout_alone(xquad: Path, tiny: list[str]) -> None:
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, "--json"])
+
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    assert list(content["languages"]) == ["en", "de"]
+    assert content["languages"]["de"]["ndcg@10"] == 1.0
+    assert content["encoder"]["max_tokens"] == 64
+
+
+def test_the_table_goes_to_stdout_with_its_conditions(xquad: Path, tiny: list[str]) -> None:
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny])
+
+    assert result.exit_code == 0, result.stderr
+    assert "macro mean" in result.stdout
+    assert "64 tokens at the most, on cpu, 1 passages" in result.stdout.splitlines()[-1]
+
+
+def test_only_the_languages_asked_for_are_measured(xquad: Path, tiny: list[str]) -> None:
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, "--json", "--language", "de"])
+
+    assert list(json.loads(result.stdout)["languages"]) == ["de"]
+
+
+def test_a_variable_stands_for_its_flag(xquad: Path, tiny_checkpoint: Path) -> None:
+    variables = {
+        "CLEAR_ENCODER": str(tiny_checkpoint),
+        "CLEAR_MAX_TOKENS": "32",
+        "CLEAR_DEVICE": "cpu",
+        "CLEAR_LANGUAGE": "en de",
+        "CLEAR_RUNS": str(xquad / "runs"),
+        "CLEAR_JSON": "1",
+    }
+
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad)], env=variables)
+
+    assert json.loads(result.stdout)["encoder"]["max_tokens"] == 32
+    assert sorted(path.name for path in (xquad / "runs").iterdir()) == [
+        "xquad.de-en.run",
+        "xquad.en-en.run",
+    ]

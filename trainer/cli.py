@@ -1,0 +1,130 @@
+"""The command `clear-trainer`.
+
+torch and transformers are imported by the commands that need them, so that `--help` is quick.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typer.core import TyperGroup
+
+from service.retrieval.errors import RetrievalError
+from trainer.errors import TrainerError
+
+if TYPE_CHECKING:
+    from service.retrieval.building import OnProgress
+
+
+class Commands(TyperGroup):
+    """The commands; what a user can mend, or has stopped, ends in one line and no traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except (RetrievalError, TrainerError) as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            typer.echo("stopped by Ctrl-C", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train and evaluate encoders for CLEAR Search.",
+)
+evaluate_app = typer.Typer(no_args_is_help=True, help="Measure how well an encoder retrieves.")
+app.add_typer(evaluate_app, name="evaluate")
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="clear-trainer")
+
+
+@evaluate_app.command("xquad")
+def evaluate_xquad(
+    directory: Annotated[Path, typer.Argument(help="The folder of xquad.<language>.json.")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            envvar="CLEAR_ENCODER", help="`bundled`, a folder, or a Hub id as owner/name@commit."
+        ),
+    ] = "bundled",
+    device: Annotated[
+        str, typer.Option(envvar="CLEAR_DEVICE", help="auto, cpu, cuda or cuda:N.")
+    ] = "auto",
+    max_tokens: Annotated[
+        int,
+        typer.Option(
+            envvar="CLEAR_MAX_TOKENS", min=16, help="Texts are cut here, as for the figures known."
+        ),
+    ] = 256,
+    cache: Annotated[
+        Path | None,
+        typer.Option(envvar="CLEAR_CACHE", help="The folder that keeps the bundled encoder."),
+    ] = None,
+    languages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--language",
+            envvar="CLEAR_LANGUAGE",
+            help="A query language; repeat it for more. All of the folder by default.",
+        ),
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(envvar="CLEAR_RUNS", help="A folder for one TREC run file a language."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON, not a table.")
+    ] = False,
+) -> None:
+    """Ask XQuAD's questions in each language of its English passages, and print the measures."""
+    from trainer.xquad import ENGLISH, read_xquad, xquad_languages
+
+    # Read before torch is loaded: a wrong folder is told at once.
+    languages = list(dict.fromkeys(languages or xquad_languages(directory)))
+    data = {language: read_xquad(directory, language) for language in [ENGLISH, *languages]}
+
+    from service.retrieval.checkpoint import load_encoder
+    from trainer.evaluate import evaluate
+    from trainer.report import conditions_line, evaluation_json, evaluation_table
+
+    loaded = load_encoder(encoder, cache=cache, device=device, max_tokens=max_tokens)
+    with _progress() as on_progress:
+        evaluation = evaluate(loaded, data, languages, on_progress, runs=runs)
+    if as_json:
+        typer.echo(evaluation_json(evaluation))
+    else:
+        console = Console()
+        console.print(evaluation_table(evaluation))
+        # A line may be longer than the terminal; a copy of it must not hold breaks.
+        console.print(conditions_line(evaluation), soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def _progress() -> "Iterator[OnProgress]":
+    """Show a bar a stage on stderr, where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
+    ) as progress:
+        tasks: dict[str, Any] = {}
+
+        def on_progress(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield on_progress

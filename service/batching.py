@@ -123,7 +123,7 @@ class Batcher(Generic[PayloadT, ResultT]):
                 return list(answers)
         except TimeoutError:
             raise DeadlineExceededError(
-                f"no answer within {timeout_seconds * 1000:.0f} ms: ask for less or wait longer"
+                "no answer before the deadline: ask for less or wait longer"
             ) from None
         finally:
             for entry in waiting:
@@ -157,13 +157,14 @@ class Batcher(Generic[PayloadT, ResultT]):
             started = time.monotonic()
             try:
                 results = self._run_batch([entry.item.payload for entry in batch])
+                answered = list(zip(batch, results, strict=True))
             except Exception as error:  # noqa: BLE001  one failed batch must not stop the loop
                 logger.error("batch of %d failed: %s", len(batch), type(error).__name__)
                 for entry in batch:
                     entry.settle(BatchFailedError(f"the batch failed ({type(error).__name__})"))
                 continue
             self._learn_speed(batch, time.monotonic() - started)
-            for entry, result in zip(batch, results, strict=True):
+            for entry, result in answered:
                 entry.settle(Answer(result, started - entry.since))
 
     def _next_batch(self) -> list[_Waiting[PayloadT, ResultT]]:

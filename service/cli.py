@@ -78,7 +78,7 @@ def index_build(
         def skip(error: "PassageError") -> None:
             skipped.append(str(error))
             if len(skipped) <= 10:
-                console.messages().print(f"skipped: {error}", soft_wrap=True)
+                console.messages().print(f"skipped: {error}", soft_wrap=True, markup=False)
 
         on_invalid = skip if skip_invalid else refuse
         with console.build_progress() as on_progress:

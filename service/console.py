@@ -18,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from service.errors import ServiceError
 from service.retrieval.errors import RetrievalError
@@ -60,7 +61,8 @@ def build_progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """Print one line and end."""
-    messages().print(f"[red]error:[/red] {' '.join(message.split())}", soft_wrap=True)
+    line = Text.assemble(("error:", "red"), " ", " ".join(message.split()))
+    messages().print(line, soft_wrap=True)
     raise typer.Exit(code)
 
 

@@ -12,6 +12,7 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from service.retrieval.errors import RetrievalError
 from service.settings import Settings
@@ -54,7 +55,7 @@ def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     for finding in findings:
         mark = "[red]✗[/red]" if finding.is_wrong else "[green]✓[/green]"
-        table.add_row(mark, finding.subject, finding.found, finding.mend)
+        table.add_row(mark, finding.subject, Text(finding.found), Text(finding.mend))
     Console().print(table)
 
 

@@ -28,7 +28,7 @@ LEFT_OUT = {
 }
 # Facts too short for a passage of their own, joined to one a country and section.
 FACTS = {
-    "Geography": (
+    ("Geography", "Climate, terrain and natural resources"): (
         "Location",
         "Coastline",
         "Climate",
@@ -37,7 +37,7 @@ FACTS = {
         "Elevation - highest point",
         "Area - total",
     ),
-    "Economy": (
+    ("Economy", "Exports, imports and industries"): (
         "Exports - commodities",
         "Exports - partners",
         "Imports - commodities",
@@ -45,7 +45,7 @@ FACTS = {
         "Agricultural products",
         "Industries",
     ),
-    "Government": (
+    ("Government", "Capital, government and independence"): (
         "Country name - conventional long form",
         "Capital - name",
         "Government type",
@@ -54,7 +54,7 @@ FACTS = {
         "Executive branch - chief of state",
         "Executive branch - head of government",
     ),
-    "People and Society": (
+    ("People and Society", "Population, languages and religions"): (
         "Population - total",
         "Languages - Languages",
         "Religions",
@@ -125,11 +125,10 @@ def _topics(content: dict[str, object]) -> Iterator[tuple[str, str, str]]:
             yield section, topic, text
         else:
             facts[section, topic] = _plain(text)
-    for section, topics in FACTS.items():
-        known = {topic: facts[section, topic] for topic in topics if facts.get((section, topic))}
-        sentences = [f"{topic.capitalize()}: {fact}." for topic, fact in known.items()]
+    for (section, topic), asked in FACTS.items():
+        known = {name: facts[section, name] for name in asked if facts.get((section, name))}
         if known:
-            yield section, f"{section} facts", " ".join(sentences)
+            yield section, topic, " ".join(f"{name}: {fact}." for name, fact in known.items())
 
 
 def _country_name(code: str, content: dict[str, object]) -> str:

@@ -1,6 +1,6 @@
 """Prometheus metrics; each service has a registry of its own."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +20,14 @@ SECONDS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075,
     0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 60,
 )  # fmt: skip
+
+
+class MetricDescription(NamedTuple):
+    """What a reader of the metrics wants to know of one."""
+
+    name: str
+    description: str
+    labels: tuple[str, ...]
 
 
 class Metrics:
@@ -99,6 +107,19 @@ class Metrics:
             "When the live generation was built.",
             registry=registry,
         )
+
+    def own(self) -> list[MetricDescription]:
+        """List the service's metrics, without those of the process and of Python."""
+        collectors = (value for name, value in vars(self).items() if not name.startswith("_"))
+        return [
+            MetricDescription(
+                metric.name + ("_total" if metric.type == "counter" else ""),
+                metric.documentation,
+                collector._labelnames,
+            )
+            for collector in collectors
+            for metric in collector.describe()
+        ]
 
     def expose(self) -> bytes:
         """Write all metrics in Prometheus' text format."""

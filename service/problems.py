@@ -96,6 +96,8 @@ async def _on_retrieval_error(request: Request, error: Exception) -> JSONRespons
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return _malformed(DETAILS[400])
     title = HTTPStatus(error.status_code).phrase.capitalize()
     detail = DETAILS.get(error.status_code, title)
     return problem(error.status_code, title, detail, headers=dict(error.headers or {}))
@@ -109,16 +111,22 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return problem(400, "Malformed request", DETAILS[400], field="body")
+        return _malformed(DETAILS[400])
     path = first.get("ctx", {}).get("field") or _field_path(first["loc"])
     if path == "body":
-        return problem(400, "Malformed request", _body_detail(request, first), field="body")
+        return _malformed(_body_detail(request, first))
     return problem(422, "Invalid request", f"{path}: {first['msg']}", field=path)
+
+
+def _malformed(detail: str) -> JSONResponse:
+    return problem(400, "Malformed request", detail, field="body")
 
 
 def _body_detail(request: Request, error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return "the body is empty: send a JSON object"
+    if error["type"] == "string_unicode":
+        return "the name of a field holds half a surrogate pair"
     if "json" not in request.headers.get("content-type", ""):
         return "send a JSON object with the header Content-Type: application/json"
     return "the body must be a JSON object"

@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from service.engine import Engine
 from service.errors import NotReadyError
 from service.metrics import Stage
+from service.problems import MEDIA_TYPE
 from service.retrieval.encoder import Embeddings
 from service.schemas import (
     EncodeRequest,
@@ -25,12 +26,16 @@ from service.schemas import (
 from service.state import State
 
 PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem, "description": description}
+    status: {
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+    }
     for status, description in {
         400: "The body is not JSON",
         413: "The body is too large",
         422: "A field is wrong; it is named",
         429: "Busy; the header Retry-After says when to try again",
+        500: "The encoder or the index failed",
         503: "Loading or shutting down",
         504: "The deadline passed",
     }.items()

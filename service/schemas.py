@@ -1,6 +1,5 @@
 """Request and response bodies of the HTTP contract, with their limits."""
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -32,9 +31,9 @@ Filter = dict[str, FilterValue | list[FilterValue]]
 
 
 class Body(BaseModel):
-    """A request body: an unknown field is refused, never ignored."""
+    """A request body: an unknown field is refused, never ignored; no value is converted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class SearchRequest(Body):
@@ -51,9 +50,7 @@ class SearchRequest(Body):
         list[Text] | None,
         Field(min_length=1, max_length=MAX_QUERIES, description="Or several, answered in order"),
     ] = None
-    top_k: Annotated[
-        int, Field(strict=True, ge=1, le=MAX_TOP_K, description="Hits a query at the most")
-    ] = 10
+    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K, description="Hits a query at the most")] = 10
     filter: Annotated[
         Filter | None, Field(description="Metadata that hits must have: {field: value or list}")
     ] = None
@@ -66,7 +63,7 @@ class SearchRequest(Body):
     ] = None
     include_text: Annotated[bool, Field(description="False leaves the passages' text out")] = True
     timeout_ms: Annotated[
-        int | None, Field(strict=True, ge=1, description="Answer by then or give up with 504")
+        int | None, Field(ge=1, description="Answer by then or give up with 504")
     ] = None
 
     @model_validator(mode="after")
@@ -139,14 +136,14 @@ class EncodeRequest(Body):
     role: Annotated[
         Literal["query", "passage"], Field(description="Which prompt the encoder puts before")
     ]
-    dimensions: Annotated[
-        int | None, Field(strict=True, ge=1, description="Keep the first dimensions only")
-    ] = None
+    dimensions: Annotated[int | None, Field(ge=1, description="Keep the first dimensions only")] = (
+        None
+    )
     encoding_format: Annotated[
         Literal["float", "base64"], Field(description="base64 holds little-endian fp32")
     ] = "float"
     timeout_ms: Annotated[
-        int | None, Field(strict=True, ge=1, description="Answer by then or give up with 504")
+        int | None, Field(ge=1, description="Answer by then or give up with 504")
     ] = None
 
 
@@ -175,12 +172,3 @@ class Problem(BaseModel):
     status: int
     detail: str
     field: Annotated[str | None, Field(description="Which field of the body is wrong")] = None
-
-
-def base_language(tag: str) -> str:
-    """Cut a BCP 47 tag to its language.
-
-    >>> base_language("sw-KE")
-    'sw'
-    """
-    return re.split("-", tag, maxsplit=1)[0].lower()

@@ -30,11 +30,22 @@ class Server(uvicorn.Server):
         delay_seconds = self._state.settings.drain_seconds
         is_first = self._state.phase != "draining"
         self._state.enter("draining")
+        # uvicorn's own would raise the signal again at the end; the end here is a clean one.
         if is_first and delay_seconds and sig == signal.SIGTERM:
-            loop = asyncio.get_running_loop()
-            loop.call_later(delay_seconds, super().handle_exit, sig, frame)
+            asyncio.get_running_loop().call_later(delay_seconds, self._stop)
+        elif self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
         else:
-            super().handle_exit(sig, frame)
+            self._stop()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer requests, and only then say so."""
+        await super().startup(sockets)
+        for listener in sockets or []:
+            logger.info("ready on http://%s:%d", *listener.getsockname()[:2])
+
+    def _stop(self) -> None:
+        self.should_exit = True
 
 
 def serve(settings: Settings) -> None:
@@ -61,11 +72,6 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     )
     # The lifespan runs here, so that what stops it reaches the command line as it is.
     async with app.router.lifespan_context(app):
-        host, port = listener.getsockname()[:2]
-        logger.info("ready on http://%s:%d", host, port)
-        # uvicorn raises a signal again once it has served its purpose; the end here is a clean one.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
         await Server(config, app.state.service).serve(sockets=[listener])
 
 
@@ -80,6 +86,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # a port only bound can be taken by another server that starts
     except OSError as error:
         listener.close()
         reason = (

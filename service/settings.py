@@ -12,6 +12,7 @@ from service.errors import SettingsError
 from service.retrieval.defaults import BUNDLED, default_cache
 
 PREFIX = "CLEAR_"
+TRAINER_PREFIX = "CLEAR_TRAINER_"
 # Flags of single commands that have a variable, too.
 COMMAND_VARIABLES = {"CLEAR_JSON", "CLEAR_SKIP_INVALID", "CLEAR_TOP_K", "CLEAR_BUILD_ONLY"}
 
@@ -90,7 +91,7 @@ def load_settings(**overrides: object) -> Settings:
     """
     known = {variable(name) for name in Settings.model_fields} | COMMAND_VARIABLES
     for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(PREFIX) and not name.startswith(TRAINER_PREFIX) and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             mend = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
             raise SettingsError(f"the setting {name} is unknown: {mend}")

@@ -5,19 +5,23 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from starlette.testclient import TestClient
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel
 
+from service.app import create_app
 from service.retrieval.building import build_index
 from service.retrieval.checkpoint import load_encoder
 from service.retrieval.encoder import Encoder
 from service.retrieval.manifest import write_manifest
 from service.retrieval.passages import read_passages
+from service.settings import Settings
 
 PROMPTS = {"query": "query: ", "passage": "passage: ", "document": "passage: "}
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -221,3 +225,16 @@ def run_script(source: str, *arguments: object) -> subprocess.CompletedProcess[s
         check=False,
         timeout=100,
     )
+
+
+@pytest.fixture(scope="session")
+def service_settings(tiny_checkpoint: Path, tiny_index: Path) -> Settings:
+    """The settings of a service of the tiny encoder and index."""
+    return Settings(encoder=str(tiny_checkpoint), index=tiny_index, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def client(service_settings: Settings) -> Iterator[TestClient]:
+    """A client of a running service; a bug in it is an answer, as it is for a user."""
+    with TestClient(create_app(service_settings), raise_server_exceptions=False) as client:
+        yield client

@@ -13,11 +13,49 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperGroup
 
+from service.retrieval.defaults import BUNDLED
 from service.retrieval.errors import RetrievalError
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
     from service.retrieval.building import OnProgress
+    from trainer.evaluate import Evaluation
+
+
+EncoderOption = Annotated[
+    str,
+    typer.Option(envvar="CLEAR_ENCODER", help="`bundled`, a folder, or owner/name@commit."),
+]
+DeviceOption = Annotated[
+    str, typer.Option(envvar="CLEAR_DEVICE", help="auto, cpu, cuda or cuda:N.")
+]
+MaxTokensOption = Annotated[
+    int,
+    typer.Option(
+        envvar="CLEAR_MAX_TOKENS",
+        min=16,
+        help="Texts are cut here; the known figures are for 256.",
+    ),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(envvar="CLEAR_CACHE", help="The folder that keeps the bundled encoder."),
+]
+LanguagesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--language",
+        envvar="CLEAR_TRAINER_LANGUAGE",
+        help="A query language; repeat it for more. All of the folder by default.",
+    ),
+]
+RunsOption = Annotated[
+    Path | None,
+    typer.Option(envvar="CLEAR_TRAINER_RUNS", help="A folder for one TREC run file a language."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON, not a table.")
+]
 
 
 class Commands(TyperGroup):
@@ -28,10 +66,10 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except (RetrievalError, TrainerError) as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            typer.echo("stopped by Ctrl-C", err=True)
+            typer.echo("error: interrupted", err=True)
             raise typer.Exit(130) from None
 
 
@@ -54,40 +92,13 @@ def main() -> None:
 @evaluate_app.command("xquad")
 def evaluate_xquad(
     directory: Annotated[Path, typer.Argument(help="The folder of xquad.<language>.json.")],
-    encoder: Annotated[
-        str,
-        typer.Option(
-            envvar="CLEAR_ENCODER", help="`bundled`, a folder, or a Hub id as owner/name@commit."
-        ),
-    ] = "bundled",
-    device: Annotated[
-        str, typer.Option(envvar="CLEAR_DEVICE", help="auto, cpu, cuda or cuda:N.")
-    ] = "auto",
-    max_tokens: Annotated[
-        int,
-        typer.Option(
-            envvar="CLEAR_MAX_TOKENS", min=16, help="Texts are cut here, as for the figures known."
-        ),
-    ] = 256,
-    cache: Annotated[
-        Path | None,
-        typer.Option(envvar="CLEAR_CACHE", help="The folder that keeps the bundled encoder."),
-    ] = None,
-    languages: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--language",
-            envvar="CLEAR_LANGUAGE",
-            help="A query language; repeat it for more. All of the folder by default.",
-        ),
-    ] = None,
-    runs: Annotated[
-        Path | None,
-        typer.Option(envvar="CLEAR_RUNS", help="A folder for one TREC run file a language."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON, not a table.")
-    ] = False,
+    encoder: EncoderOption = BUNDLED,
+    device: DeviceOption = "auto",
+    max_tokens: MaxTokensOption = 256,
+    cache: CacheOption = None,
+    languages: LanguagesOption = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Ask XQuAD's questions in each language of its English passages, and print the measures."""
     from trainer.xquad import ENGLISH, read_xquad, xquad_languages
@@ -98,18 +109,21 @@ def evaluate_xquad(
 
     from service.retrieval.checkpoint import load_encoder
     from trainer.evaluate import evaluate
-    from trainer.report import conditions_line, evaluation_json, evaluation_table
 
     loaded = load_encoder(encoder, cache=cache, device=device, max_tokens=max_tokens)
     with _progress() as on_progress:
         evaluation = evaluate(loaded, data, languages, on_progress, runs=runs)
+    _print_evaluation(evaluation, as_json)
+
+
+def _print_evaluation(evaluation: "Evaluation", as_json: bool) -> None:
+    from trainer.report import conditions_line, evaluation_json, evaluation_table
+
     if as_json:
         typer.echo(evaluation_json(evaluation))
-    else:
-        console = Console()
-        console.print(evaluation_table(evaluation))
-        # A line may be longer than the terminal; a copy of it must not hold breaks.
-        console.print(conditions_line(evaluation), soft_wrap=True, highlight=False, markup=False)
+        return
+    Console().print(evaluation_table(evaluation))
+    typer.echo(conditions_line(evaluation))
 
 
 @contextmanager

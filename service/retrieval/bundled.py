@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from service.retrieval import artifact, manifest
 from service.retrieval.errors import CheckpointError
@@ -43,9 +44,10 @@ def bundled_checkpoint(cache: Path) -> Path:
         with FileLock(cache / ".lock"):
             if not directory.is_dir():
                 _write_checkpoint(_source_path(), cache, directory)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise CheckpointError(
-            f"the bundled encoder (0.5 GB) cannot be written to {cache}: {error.strerror}; "
+            f"the bundled encoder (0.5 GB) cannot be written to {cache}: {reason}; "
             "free some space or set CLEAR_CACHE to another folder"
         ) from None
     return directory

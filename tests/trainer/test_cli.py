@@ -95,7 +95,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(xquad: Path, monkeypatch: pytest.M
     result = CliRunner().invoke(app, [*COMMAND, str(xquad)])
 
     assert result.exit_code == 130
-    assert result.stderr.splitlines() == ["stopped by Ctrl-C"]
+    assert result.stderr.splitlines() == ["error: interrupted"]
 
 
 def test_json_goes_to_stdout_alone(xquad: Path, tiny: list[str]) -> None:
@@ -127,8 +127,8 @@ def test_a_variable_stands_for_its_flag(xquad: Path, tiny_checkpoint: Path) -> N
         "CLEAR_ENCODER": str(tiny_checkpoint),
         "CLEAR_MAX_TOKENS": "32",
         "CLEAR_DEVICE": "cpu",
-        "CLEAR_LANGUAGE": "en de",
-        "CLEAR_RUNS": str(xquad / "runs"),
+        "CLEAR_TRAINER_LANGUAGE": "en de",
+        "CLEAR_TRAINER_RUNS": str(xquad / "runs"),
         "CLEAR_JSON": "1",
     }
 

@@ -4,6 +4,7 @@ The GPU path (`index_cpu_to_gpu`, half precision for a flat index) is written fr
 no GPU has run it yet.
 """
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from service.retrieval.index.backend import Ranking
 VERSION: str = faiss.__version__
 ADD_ROWS = 16_384
 TRAIN_ROWS = 262_144
+PLACE_AND_CHECK = re.compile(r"^Error in .* at \S+:\d+: (?:Error: '.*' failed: )?")
 
 
 class FaissIndex:
@@ -78,6 +80,7 @@ def build_faiss_index(
 
     Raises:
         GenerationError: the factory string is not FAISS's, or there are too few vectors for it.
+        OSError: the file cannot be written.
     """
     count, embedding_dim = vectors.shape
     try:
@@ -94,7 +97,8 @@ def build_faiss_index(
         rows = np.ascontiguousarray(vectors[start : start + ADD_ROWS])
         index.add(rows)
         on_rows(len(rows))
-    faiss.write_index(index, str(path))
+    with path.open("wb") as file:  # FAISS's own writer is silent when the disk is full
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
 def open_faiss_index(path: Path, device: str = "cpu") -> FaissIndex:
@@ -137,4 +141,4 @@ def _to_gpu(index: Any, number: int) -> FaissIndex:
 
 def _reason(error: RuntimeError) -> str:
     """Cut FAISS's message down to what went wrong: no C++ function, file and line."""
-    return str(error).splitlines()[0].rpartition("Error: ")[2].strip("'\" ")
+    return PLACE_AND_CHECK.sub("", str(error).splitlines()[0])

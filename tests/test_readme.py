@@ -1,0 +1,98 @@
+"""The README's tables are the code's; `python tests/test_readme.py` writes them anew."""
+
+import ast
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import app as service_app
+from service.metrics import Metrics
+from service.settings import Settings, variable
+from trainer.cli import app as trainer_app
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+FOLDERS = ("service", "trainer")
+
+
+def settings_table() -> str:
+    rows = ["| variable | default | what |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "`~/.cache/clear-search`" if name == "cache" else f"`{field.default}`"
+        default = "" if field.default is None else default
+        rows.append(f"| `{variable(name)}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def metrics_table() -> str:
+    rows = ["| metric | labels | what |", "|---|---|---|"]
+    for metric in Metrics().own():
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{metric.name}` | {labels} | {metric.description} |")
+    return "\n".join(rows)
+
+
+def file_tree() -> str:
+    lines = ["```"]
+    for folder in FOLDERS:
+        lines.append(f"{folder}/")
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            relative = path.relative_to(ROOT / folder)
+            if relative.name != "__init__.py":
+                docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+                summary = docstring.splitlines()[0].rstrip(".")
+                lines.append(f"  {relative.with_suffix('').as_posix():<28}{summary}")
+        if folder == "service":
+            lines.append(f"  {'web/':<28}The search page: plain HTML, CSS and JavaScript")
+    return "\n".join([*lines, f"{'tests/':<30}Mirrors the source", "```"])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "metrics": metrics_table,
+    "tree": file_tree,
+}
+
+
+def with_tables(readme: str) -> str:
+    for name, table in TABLES.items():
+        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
+        body = table()
+        readme, count = re.subn(
+            pattern, lambda match, body=body: match[1] + body + match[2], readme, flags=re.DOTALL
+        )
+        assert count == 1, f"README.md needs one <!-- {name} --> ... <!-- end -->"
+    return readme
+
+
+def test_tables_are_those_of_the_code() -> None:
+    readme = README.read_text()
+
+    assert with_tables(readme) == readme, "run: python tests/test_readme.py"
+
+
+@pytest.mark.parametrize(
+    "command", sorted(set(re.findall(r"`(clear-(?:service|trainer) [a-z ]+)", README.read_text())))
+)
+def test_named_command_exists(command: str) -> None:
+    program, *words = command.split()
+    app = service_app if program == "clear-service" else trainer_app
+
+    result = CliRunner().invoke(app, [*words, "--help"])
+
+    assert result.exit_code == 0, result.output
+
+
+def test_named_make_targets_exist() -> None:
+    targets = re.findall(r"`make ([a-z]+)`", README.read_text())
+    makefile = (ROOT / "Makefile").read_text()
+
+    assert targets
+    assert [name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)] == []
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text()))

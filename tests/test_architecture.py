@@ -25,7 +25,7 @@ PURE_CALLS = {
 }
 # A command or a route is told to its own app or router, by a decorator or a call.
 REGISTERING = {"add_typer", "callback", "command", "delete", "get", "post"}
-PURE_METHODS = {"items", "keys", "values"}
+PURE_METHODS = {"items", "keys", "model_json_schema", "values"}
 
 
 @dataclass(frozen=True)

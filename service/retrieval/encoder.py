@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from service.retrieval.errors import RetrievalError
-from service.retrieval.pooling import POOLING
+from service.retrieval.runtime.runtime import Runtime
 
 Role = Literal["query", "passage"]
 Embeddings = NDArray[np.float32]
@@ -39,14 +37,14 @@ class EncodedTexts:
 
 
 class Encoder:
-    """One transformer with its tokenizer, pooling and prompts, on one device.
+    """One transformer with its tokenizer and prompts, on one device.
 
     `tokenize` may be called from any thread; `encode_tokenized` from one at a time.
     """
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        runtime: Runtime,
         tokenizer: Tokenizer,
         *,
         name: str,
@@ -55,19 +53,19 @@ class Encoder:
         pooling: str,
         prompts: dict[str, str],
         max_tokens: int,
-        device: torch.device,
+        pad_id: int,
     ) -> None:
-        """Take over a loaded model; `service.retrieval.checkpoint` is where one comes from."""
+        """Join a runtime and a tokenizer, both from `service.retrieval.checkpoint`."""
         self.name = name
         self.fingerprint = fingerprint
         self.passage_fingerprint = passage_fingerprint
         self.pooling = pooling
         self.prompts = prompts
         self.max_tokens = max_tokens
-        self.device = device
-        self.embedding_dim = int(model.config.hidden_size)
-        self._model = model.to(device).eval()  # type: ignore[arg-type]
-        self._pad_id = int(getattr(model.config, "pad_token_id", None) or 0)
+        self.runtime = runtime
+        self.device = runtime.device
+        self.embedding_dim = runtime.embedding_dim
+        self._pad_id = pad_id
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
@@ -122,7 +120,6 @@ class Encoder:
             num_truncated=sum(text.is_truncated for text in tokenized),
         )
 
-    @torch.inference_mode()
     def _forward(self, texts: list[list[int]]) -> Tensor:
         length = max(map(len, texts))
         token_ids = np.full((len(texts), length), self._pad_id, dtype=np.int64)
@@ -130,12 +127,7 @@ class Encoder:
         for row, ids in enumerate(texts):
             token_ids[row, : len(ids)] = ids
             mask[row, : len(ids)] = 1
-        attention_mask = torch.from_numpy(mask).to(self.device)
-        hidden = self._model(
-            input_ids=torch.from_numpy(token_ids).to(self.device), attention_mask=attention_mask
-        ).last_hidden_state  # [B, L, D]
-        pooled = POOLING[self.pooling](hidden, attention_mask).float()
-        return torch.nn.functional.normalize(pooled, dim=-1)
+        return self.runtime.embed(token_ids, mask)
 
 
 def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:

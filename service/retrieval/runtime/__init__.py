@@ -1,0 +1,1 @@
+"""What computes the transformer: one module a runtime behind the protocol in `runtime`."""

@@ -1,0 +1,30 @@
+"""PyTorch as it is: the reference that every other runtime is held against."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from service.retrieval.pooling import POOLING
+
+
+class TorchRuntime:
+    """A transformers model on a device, in the precision of its weights."""
+
+    def __init__(self, model: PreTrainedModel, pooling: str, device: torch.device) -> None:
+        """Move the model to the device."""
+        self._model = model.to(device).eval()  # type: ignore[arg-type]
+        self._pool = POOLING[pooling]
+        self.device = device
+        self.embedding_dim = int(model.config.hidden_size)
+        self.name = f"torch-{str(model.dtype).removeprefix('torch.').replace('float', 'fp')}"
+
+    @torch.inference_mode()
+    def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
+        """Embed one padded batch, [B, L] to [B, D]."""
+        mask = torch.from_numpy(attention_mask).to(self.device)
+        hidden = self._model(
+            input_ids=torch.from_numpy(token_ids).to(self.device), attention_mask=mask
+        ).last_hidden_state  # [B, L, D]
+        return torch.nn.functional.normalize(self._pool(hidden.float(), mask), dim=-1)

@@ -22,6 +22,8 @@ class LanguageDetector:
 
     def detect(self, text: str) -> str:
         """Name a text's language (BCP 47), `und` where it has none."""
+        if not any(character.isalpha() for character in text[:MAX_CHARACTERS]):
+            return UNDETERMINED
         language = str(self._identifier.classify(text[:MAX_CHARACTERS])[0])
         return UNDETERMINED if language == NO_LANGUAGE else language
 

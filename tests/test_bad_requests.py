@@ -1,5 +1,4 @@
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -201,7 +200,7 @@ def test_a_filter_is_refused_with_the_reason(client: TestClient) -> None:
     assert "no fields to filter by" in response.json()["detail"]
 
 
-@pytest.mark.parametrize("name", ["line\nbreak", "x" * 10_000, "\x1b[31mred", "\u202eright", ""])
+@pytest.mark.parametrize("name", ["line\nbreak", "x" * 10_000, "\x1b[31mred", "\u202eright"])
 def test_an_unknown_field_is_named_on_one_short_printable_line(
     client: TestClient, name: str
 ) -> None:
@@ -267,10 +266,7 @@ def test_no_json_value_is_a_server_error(client: TestClient, path: str, body: ob
     response = post(client, path, body)
 
     assert response.status_code < 500
-    if response.status_code != 200:
-        assert re.fullmatch(r"\S+|", response.json().get("field", "")) is not None or (
-            response.json()["field"].isprintable()
-        )
+    assert response.json().get("field", "").isprintable()
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

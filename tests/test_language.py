@@ -22,8 +22,10 @@ def test_a_question_is_detected(detector: LanguageDetector, language: str, text:
     assert detector.detect(text) == language
 
 
-def test_a_text_without_language_is_undetermined(detector: LanguageDetector) -> None:
-    assert detector.detect("1234 5678") == "und"
+@pytest.mark.parametrize("text", ["1234 5678", "1234", "?", "🌍", " "])
+def test_a_text_without_letters_is_undetermined(detector: LanguageDetector, text: str) -> None:
+    """`1234` was taken for Afrikaans."""
+    assert detector.detect(text) == "und"
 
 
 def test_only_the_head_of_a_long_text_counts(detector: LanguageDetector) -> None:

@@ -57,16 +57,6 @@ def test_hits_are_ranked_from_1_by_falling_score(client: TestClient) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_a_passage_asked_for_by_its_own_text_is_found(client: TestClient) -> None:
-    best = {
-        text: hits(client, query=text, top_k=3)
-        for text in ("The kora is a harp with 21 strings.", "A string quartet has two violins.")
-    }
-
-    for text, found in best.items():
-        assert text in [hit["text"] for hit in found]
-
-
 def test_several_queries_get_their_results_in_order(client: TestClient) -> None:
     queries = [QUESTION, "What boils on a mountain?", "日本的气候怎么样?", QUESTION]
 

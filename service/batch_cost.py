@@ -1,0 +1,43 @@
+"""How long a batch takes: a running fit of seconds against padded tokens."""
+
+# How fast old batches fade: the last fifty or so decide.
+DECAY = 0.98
+
+
+class BatchCost:
+    """Fits `seconds = per_token * tokens + overhead` by least squares; recent batches weigh more."""
+
+    def __init__(self, seconds_per_token: float = 2e-4, overhead_seconds: float = 5e-3) -> None:
+        """Start from a guess, which the first batches outweigh."""
+        self.seconds_per_token = seconds_per_token
+        self.overhead_seconds = overhead_seconds
+        self._weight = self._tokens = self._seconds = self._tokens_squared = self._product = 0.0
+
+    def learn(self, num_tokens: int, seconds: float) -> None:
+        """Take in one batch."""
+        self._weight = self._weight * DECAY + 1
+        self._tokens = self._tokens * DECAY + num_tokens
+        self._seconds = self._seconds * DECAY + seconds
+        self._tokens_squared = self._tokens_squared * DECAY + num_tokens**2
+        self._product = self._product * DECAY + num_tokens * seconds
+        self._fit()
+
+    def seconds(self, num_tokens: int, num_batches: int = 1) -> float:
+        """Predict how long tokens take in so many batches."""
+        return num_tokens * self.seconds_per_token + num_batches * self.overhead_seconds
+
+    @property
+    def overhead_tokens(self) -> float:
+        """Tell how much padding costs as much as a further batch."""
+        return self.overhead_seconds / self.seconds_per_token
+
+    def _fit(self) -> None:
+        mean_tokens, mean_seconds = self._tokens / self._weight, self._seconds / self._weight
+        variance = self._tokens_squared / self._weight - mean_tokens**2
+        if variance > (0.05 * mean_tokens) ** 2:
+            covariance = self._product / self._weight - mean_tokens * mean_seconds
+            self.seconds_per_token = covariance / variance
+        # Where all batches are alike (or noise turns the slope), keep the line through their mean.
+        most = mean_seconds / mean_tokens
+        self.seconds_per_token = min(max(self.seconds_per_token, most / 10), most)
+        self.overhead_seconds = mean_seconds - self.seconds_per_token * mean_tokens

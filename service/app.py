@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
+from service.batching import Limits
 from service.engine import Engine
 from service.errors import SettingsError
 from service.metrics import Metrics
@@ -86,8 +87,13 @@ def load_engine(settings: Settings, metrics: Metrics) -> Engine:
     return Engine(
         Searcher(encoder, generation),
         metrics,
-        max_batch_tokens=settings.max_batch_tokens,
-        max_waiting_tokens=settings.max_waiting_tokens,
+        Limits(
+            settings.max_batch_tokens,
+            settings.max_bulk_batch_tokens,
+            settings.max_waiting_tokens,
+            settings.bulk_share,
+        ),
+        settings.query_cache_entries,
     )
 
 

@@ -5,7 +5,7 @@ DECAY = 0.98
 
 
 class BatchCost:
-    """Fits `seconds = per_token * tokens + overhead` by least squares; recent batches weigh more."""
+    """Fits `seconds = per_token * tokens + overhead`; recent batches weigh more."""
 
     def __init__(self, seconds_per_token: float = 2e-4, overhead_seconds: float = 5e-3) -> None:
         """Start from a guess, which the first batches outweigh."""

@@ -1,7 +1,8 @@
-"""Tokens in, batches out: joins the items of concurrent requests.
+"""Tokens in, batches out: joins the texts of concurrent requests.
 
-Knows nothing of embeddings or HTTP. One owner thread runs all batches, and there is no wait: a
-batch is what has come while the last ran.
+Knows nothing of embeddings or HTTP. One owner thread runs all batches and never waits for more to
+come: a batch is what has come while the last one ran. A second thread prepares the next batch
+ahead, once it could not grow any more.
 """
 
 import asyncio
@@ -9,184 +10,305 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from service.batch_cost import BatchCost
+from service.batch_request import Answer, PayloadT, Request, ResultT, Text, deliver
 from service.errors import (
     BatchFailedError,
     DeadlineExceededError,
+    DeviceBrokenError,
     NotReadyError,
     OverloadedError,
 )
+from service.faults import Fault
+from service.lanes import Lane, Lanes
 
 logger = logging.getLogger(__name__)
-PayloadT = TypeVar("PayloadT")
-ResultT = TypeVar("ResultT")
+PreparedT = TypeVar("PreparedT")
 MAX_RETRY_AFTER_SECONDS = 60
-# How much the last batch weighs in the running estimate of the speed.
-SPEED_WEIGHT = 0.2
+MIN_BATCH_TOKENS = 16
+# After so many good batches a budget that was halved is doubled again.
+RECOVERY_BATCHES = 500
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a batcher, in tokens."""
+
+    max_batch_tokens: int
+    max_bulk_batch_tokens: int
+    max_waiting_tokens: int
+    bulk_share: float
+
+
+@dataclass(frozen=True)
+class Program(Generic[PayloadT, PreparedT, ResultT]):
+    """What a batch is put through.
+
+    `prepare` may run in another thread than `run` and ahead of it; `classify` tells what an
+    exception of either means; `observe` is told lane, texts, tokens, padded tokens and seconds.
+    """
+
+    prepare: Callable[[list[PayloadT]], PreparedT]
+    run: Callable[[PreparedT], list[ResultT]]
+    classify: Callable[[Exception], Fault]
+    observe: Callable[[Lane, int, int, int, float], None] = lambda *figures: None
 
 
 @dataclass(slots=True)
-class Item(Generic[PayloadT]):
-    """One text of a request."""
+class _Batch(Generic[PayloadT, PreparedT, ResultT]):
+    lane: Lane
+    texts: list[Text[PayloadT, ResultT]]
+    prepared: PreparedT | None = None
 
-    payload: PayloadT
-    num_tokens: int
-
-
-@dataclass(slots=True)
-class Answer(Generic[ResultT]):
-    """What a batch made of an item, and how long the item waited for it."""
-
-    result: ResultT
-    queue_seconds: float
+    @property
+    def num_tokens(self) -> int:
+        return sum(text.num_tokens for text in self.texts)
 
 
-@dataclass(slots=True)
-class _Waiting(Generic[PayloadT, ResultT]):
-    item: Item[PayloadT]
-    future: "asyncio.Future[Answer[ResultT]]"
-    loop: asyncio.AbstractEventLoop
-    since: float = field(default_factory=time.monotonic)
+class Batcher(Generic[PayloadT, PreparedT, ResultT]):
+    """Runs texts in batches within bounds of tokens; every request gets an answer or an error."""
 
-    def settle(self, outcome: Answer[ResultT] | Exception) -> None:
-        """Hand the outcome to the request's event loop; a request that has gone gets nothing."""
-
-        def set_outcome() -> None:
-            if self.future.done():
-                return
-            if isinstance(outcome, Exception):
-                self.future.set_exception(outcome)
-            else:
-                self.future.set_result(outcome)
-
-        self.loop.call_soon_threadsafe(set_outcome)
-
-
-class Batcher(Generic[PayloadT, ResultT]):
-    """Runs items in batches, first come first served, within bounds of tokens."""
-
-    def __init__(
-        self,
-        run_batch: Callable[[list[PayloadT]], list[ResultT]],
-        *,
-        max_batch_tokens: int,
-        max_waiting_tokens: int,
-    ) -> None:
-        """Start the owner thread.
-
-        Args:
-            run_batch: turns payloads into results, one each, in order.
-            max_batch_tokens: padded tokens of a batch (longest item x items); a longer item is a
-                batch of its own.
-            max_waiting_tokens: tokens that may wait.
-        """
-        self._run_batch = run_batch
-        self._max_batch_tokens = max_batch_tokens
-        self._max_waiting_tokens = max_waiting_tokens
-        self._queue: deque[_Waiting[PayloadT, ResultT]] = deque()
-        self._waiting_tokens = 0
-        self._tokens_per_second = 0.0
+    def __init__(self, program: Program[PayloadT, PreparedT, ResultT], limits: Limits) -> None:
+        """Start the threads."""
+        self._program = program
+        self._limits = limits
+        self._lanes: Lanes[Text[PayloadT, ResultT]] = Lanes(
+            {"query": limits.max_batch_tokens, "bulk": limits.max_bulk_batch_tokens},
+            limits.bulk_share,
+        )
+        self.cost = BatchCost()
+        self.batch_token_budget = limits.max_batch_tokens
+        self.last_batch_failed = False
+        self.is_broken = False
+        self._running_since: float | None = None
+        self._running_until = 0.0
+        self._good_batches = 0
+        self._prepared: _Batch[PayloadT, PreparedT, ResultT] | None = None
+        self._is_preparing = False
         self._is_closed = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (("batch-owner", self._own), ("batch-former", self._form_ahead))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting_tokens(self) -> int:
-        """Tell how many tokens wait for a batch."""
-        return self._waiting_tokens
+        """Tell how many tokens wait for the device."""
+        prepared = self._prepared
+        return self._lanes.num_tokens + (prepared.num_tokens if prepared else 0)
+
+    @property
+    def running_seconds(self) -> float:
+        """Tell for how long the batch on the device has been running."""
+        since = self._running_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def _prepared_lane(self) -> Lane | None:
+        return self._prepared.lane if self._prepared else None
+
+    def _wait_seconds(self, lane: Lane) -> float:
+        """Predict how long a newcomer to a lane waits."""
+        cost, lanes = self.cost, self._lanes
+        seconds = cost.seconds(lanes.num_tokens_before(lane), lanes.num_batches_before(lane))
+        if self._prepared and (lane == "bulk" or self._prepared.lane == "query"):
+            seconds += cost.seconds(self._prepared.num_tokens)
+        return seconds + max(0.0, self._running_until - time.monotonic())
 
     async def submit(
-        self, items: Sequence[Item[PayloadT]], timeout_seconds: float
+        self,
+        texts: Sequence[tuple[PayloadT, int]],
+        lane: Lane,
+        deadline: float,
     ) -> list[Answer[ResultT]]:
-        """Have a request's items run.
+        """Have a request's texts run.
+
+        Args:
+            texts: payload and number of tokens of each.
+            lane: `query` goes before `bulk`.
+            deadline: on the monotonic clock.
 
         Returns:
-            One answer an item, in order.
+            One answer a text, in order.
 
         Raises:
-            OverloadedError: the queue has no room for them; an empty queue takes any request.
-            DeadlineExceededError: they were not all run in time; those that were not are dropped.
-            BatchFailedError: their batch failed.
-            NotReadyError: the service is shutting down.
+            OverloadedError: there is no room, or no time before the deadline.
+            DeadlineExceededError: the deadline passed; what had not run was dropped.
+            BatchFailedError: a text fails even alone.
+            NotReadyError: the service is shutting down, or its device is broken.
         """
-        loop = asyncio.get_running_loop()
-        waiting = [_Waiting(item, loop.create_future(), loop) for item in items]
-        self._admit(waiting)
+        request: Request[ResultT] = Request(len(texts))
+        self._admit(
+            [
+                Text(payload, num_tokens, request, position, deadline)
+                for position, (payload, num_tokens) in enumerate(texts)
+            ],
+            lane,
+            deadline,
+        )
         try:
-            async with asyncio.timeout(timeout_seconds):
-                answers = await asyncio.gather(*(entry.future for entry in waiting))
-                return list(answers)
+            async with asyncio.timeout_at(request.loop.time() + deadline - time.monotonic()):
+                return await request.future
         except TimeoutError:
             raise DeadlineExceededError(
-                "no answer before the deadline: ask for less or wait longer"
+                "no answer before the deadline: ask for less or set a longer timeout_ms"
             ) from None
         finally:
-            for entry in waiting:
-                entry.future.cancel()
+            request.is_gone = True
 
     def close(self) -> None:
         """Run what waits, then stop."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
-    def _admit(self, waiting: list[_Waiting[PayloadT, ResultT]]) -> None:
-        num_tokens = sum(entry.item.num_tokens for entry in waiting)
+    def _admit(self, texts: list[Text[PayloadT, ResultT]], lane: Lane, deadline: float) -> None:
+        num_tokens = sum(text.num_tokens for text in texts)
         with self._changed:
-            if self._is_closed:
+            if self._is_closed or self.is_broken:
                 raise NotReadyError("the service is shutting down: ask another instance")
-            total = self._waiting_tokens + num_tokens
-            if self._waiting_tokens and total > self._max_waiting_tokens:
-                raise OverloadedError(self._retry_after_seconds())
-            self._queue.extend(waiting)
-            self._waiting_tokens = total
-            self._changed.notify()
+            waiting = self.waiting_tokens
+            wait_seconds = self._wait_seconds(lane)
+            is_full = waiting and waiting + num_tokens > self._limits.max_waiting_tokens
+            if is_full or time.monotonic() + wait_seconds > deadline:
+                retry_after = min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(wait_seconds)))
+                raise OverloadedError(retry_after)
+            self._lanes.add(lane, texts)
+            self._changed.notify_all()
 
-    def _retry_after_seconds(self) -> int:
-        speed = max(self._tokens_per_second, 1.0)
-        return min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(self._waiting_tokens / speed)))
-
-    def _work(self) -> None:
+    def _own(self) -> None:
+        """Run batches until the batcher is closed and empty."""
         while batch := self._next_batch():
-            started = time.monotonic()
+            self._running_since = time.monotonic()
+            self._running_until = self._running_since + self.cost.seconds(batch.num_tokens)
             try:
-                results = self._run_batch([entry.item.payload for entry in batch])
-                answered = list(zip(batch, results, strict=True))
-            except Exception as error:  # noqa: BLE001  one failed batch must not stop the loop
-                logger.error("batch of %d failed: %s", len(batch), type(error).__name__)
-                for entry in batch:
-                    entry.settle(BatchFailedError(f"the batch failed ({type(error).__name__})"))
-                continue
-            self._learn_speed(batch, time.monotonic() - started)
-            for entry, result in answered:
-                entry.settle(Answer(result, started - entry.since))
+                self._run(batch)
+            except Exception as error:  # a bug here must not leave requests hanging
+                logger.critical("the batcher broke: %s", type(error).__name__, exc_info=True)
+                self._break(batch.texts)
+            self._running_since, self._running_until = None, 0.0
 
-    def _next_batch(self) -> list[_Waiting[PayloadT, ResultT]]:
-        """Wait for work and take a batch; empty once the batcher is closed and done."""
-        batch: list[_Waiting[PayloadT, ResultT]] = []
-        longest = 0
+    def _next_batch(self) -> _Batch[PayloadT, PreparedT, ResultT] | None:
         with self._changed:
             while True:
-                while self._queue:
-                    entry = self._queue[0]
-                    longest = max(longest, entry.item.num_tokens)
-                    if batch and longest * (len(batch) + 1) > self._max_batch_tokens:
-                        break
-                    self._queue.popleft()
-                    self._waiting_tokens -= entry.item.num_tokens
-                    if not entry.future.cancelled():
-                        batch.append(entry)
-                if batch or self._is_closed:
+                lane = self._lanes.next_lane(self._prepared_lane)
+                if self._prepared and self._prepared.lane == lane:
+                    batch, self._prepared = self._prepared, None
+                    self._changed.notify_all()
                     return batch
-                self._changed.wait()
+                if lane and (texts := self._lanes.take(lane, self.cost.overhead_tokens)):
+                    return _Batch(lane, texts)
+                if lane is None and self._is_closed and not self._is_preparing:
+                    return None
+                if lane is None:
+                    self._changed.wait()
 
-    def _learn_speed(self, batch: list[_Waiting[PayloadT, ResultT]], seconds: float) -> None:
-        speed = sum(entry.item.num_tokens for entry in batch) / max(seconds, 1e-6)
-        weight = SPEED_WEIGHT if self._tokens_per_second else 1.0
-        self._tokens_per_second += weight * (speed - self._tokens_per_second)
+    def _form_ahead(self) -> None:
+        """Prepare the next batch while one runs, once the lane holds more than fits in it."""
+        while True:
+            with self._changed:
+                while not (lane := self._lane_to_prepare()):
+                    if self._is_closed:
+                        return
+                    self._changed.wait()
+                texts = self._lanes.take(lane, self.cost.overhead_tokens)
+                self._is_preparing = True
+            batch = _Batch[PayloadT, PreparedT, ResultT](lane, texts)
+            try:
+                batch.prepared = self._program.prepare([text.payload for text in texts])
+            except Exception:  # noqa: BLE001  the owner prepares it again and handles the error
+                batch.prepared = None
+            with self._changed:
+                self._prepared, self._is_preparing = (batch if texts else None), False
+                self._changed.notify_all()
+
+    def _lane_to_prepare(self) -> Lane | None:
+        lane = self._lanes.next_lane()
+        is_idle = self._running_since is None
+        if self._prepared or is_idle or lane is None or not self._lanes.is_full(lane):
+            return None
+        return lane
+
+    def _run(self, batch: _Batch[PayloadT, PreparedT, ResultT]) -> None:
+        texts = [text for text in batch.texts if not text.is_gone]
+        if len(texts) < len(batch.texts):
+            batch = _Batch(batch.lane, texts)
+        if not texts:
+            return
+        started = time.monotonic()
+        try:
+            prepared = batch.prepared
+            if prepared is None:
+                prepared = self._program.prepare([text.payload for text in texts])
+            results = self._program.run(prepared)
+        except Exception as error:  # noqa: BLE001  the batch boundary: the loop must go on
+            self._on_failure(batch, error)
+            return
+        seconds = time.monotonic() - started
+        deliver(
+            texts,
+            [
+                Answer(result, started - text.since)
+                for result, text in zip(results, texts, strict=True)
+            ],
+        )
+        self._on_success(batch, seconds)
+
+    def _on_success(self, batch: _Batch[PayloadT, PreparedT, ResultT], seconds: float) -> None:
+        lengths = [text.num_tokens for text in batch.texts]
+        padded_tokens = max(lengths) * len(lengths)
+        self.last_batch_failed = False
+        self._program.observe(batch.lane, len(lengths), sum(lengths), padded_tokens, seconds)
+        with self._changed:
+            self.cost.learn(padded_tokens, seconds)
+            self._lanes.charge(batch.lane, seconds, self._prepared_lane)
+            self._good_batches += 1
+            if self._good_batches % RECOVERY_BATCHES == 0:
+                self._set_budget(self.batch_token_budget * 2)
+
+    def _on_failure(self, batch: _Batch[PayloadT, PreparedT, ResultT], error: Exception) -> None:
+        """Halve the batch until the bad text alone fails; halve the budget where memory ended."""
+        fault = self._program.classify(error)
+        texts = batch.texts
+        logger.error("batch of %d failed (%s): %s", len(texts), fault, type(error).__name__)
+        self.last_batch_failed = True
+        if fault == "device":
+            self._break(texts)
+            return
+        if fault == "memory":
+            with self._changed:
+                self._set_budget(self.batch_token_budget // 2)
+        if len(texts) > 1:
+            middle = len(texts) // 2
+            for half in (texts[:middle], texts[middle:]):
+                self._run(_Batch(batch.lane, half))
+            return
+        reason = "there is not enough memory for it" if fault == "memory" else type(error).__name__
+        deliver(texts, [BatchFailedError(f"a text cannot be encoded: {reason}")])
+
+    def _set_budget(self, num_tokens: int) -> None:
+        budget = min(max(num_tokens, MIN_BATCH_TOKENS), self._limits.max_batch_tokens)
+        self.batch_token_budget = budget
+        self._good_batches = 0
+        self._lanes.limit(budget)
+
+    def _break(self, running: Sequence[Text[PayloadT, ResultT]] = ()) -> None:
+        """Give up: liveness fails, everything that waits is answered."""
+        with self._changed:
+            self.is_broken = True
+            texts = [*running, *self._lanes.clear()]
+            if self._prepared:
+                texts += self._prepared.texts
+                self._prepared = None
+            self._changed.notify_all()
+        error = DeviceBrokenError("the device failed: this instance must be restarted")
+        deliver(texts, [error] * len(texts))

@@ -188,10 +188,10 @@ def demo(
 ) -> None:
     """Serve the CIA World Factbook with the bundled encoder; builds its index the first time."""
     with console.one_line_errors("interrupted"):
-        from service.demo import ensure_demo_index
+        from service.demo import demo_index_name, ensure_demo_index
 
         settings = load_settings(host=host, port=port, cache=cache)
-        folder = settings.index or settings.cache / "demo-index"
+        folder = settings.cache / demo_index_name(settings.encoder)
         with console.build_progress() as on_progress:
             ensure_demo_index(folder, lambda: _load_encoder(settings), on_progress)
         if not build_only:

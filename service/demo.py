@@ -1,11 +1,13 @@
 """The demo's index: the Factbook, embedded once with the encoder in use."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from service.factbook import factbook_passages
 from service.retrieval.building import OnProgress, build_index
+from service.retrieval.defaults import BUNDLED
 from service.retrieval.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation import (
@@ -17,10 +19,16 @@ from service.retrieval.generation import (
 logger = logging.getLogger(__name__)
 
 
+def demo_index_name(encoder: str) -> str:
+    """Name the folder of the demo's index: an encoder's own, that of `bundled` plainly."""
+    suffix = "" if encoder == BUNDLED else f"-{hashlib.sha256(encoder.encode()).hexdigest()[:8]}"
+    return f"demo-index{suffix}"
+
+
 def ensure_demo_index(
     index: Path, load_encoder: Callable[[], Encoder], on_progress: OnProgress
 ) -> None:
-    """Build the demo's index unless a whole one of this encoder is there.
+    """Build the demo's index unless a whole one is there.
 
     Raises:
         RetrievalError: the corpus or the encoder is missing, or the index cannot be written.

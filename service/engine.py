@@ -3,34 +3,30 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-from service.batching import Answer, Batcher, Item
+import numpy as np
+
+from service.batch_request import Answer
+from service.batch_work import Prepared, Result, Work, prepare, run
+from service.batching import Batcher, Limits, Program
+from service.errors import DeadlineExceededError, RequestError
+from service.faults import classify
+from service.lanes import Lane
 from service.language import LanguageDetector
 from service.metrics import Metrics, Stage
+from service.query_cache import Key, QueryCache
 from service.retrieval.encoder import Embeddings, Role, TokenizedText
-from service.retrieval.index.backend import Ranking
 from service.retrieval.searcher import Hit, Searcher
 
-WARM_UP_TEXT = "warm up"
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One text for a batch; `top_k` 0 embeds it only."""
-
-    text: TokenizedText
-    top_k: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a batch made of one text, and how long the whole batch took."""
-
-    embedding: Embeddings
-    ranking: Ranking | None
-    encode_seconds: float
-    search_seconds: float
+# Below, a hop to another thread costs more than the work.
+INLINE_CHARACTERS = 2000
+INLINE_HITS = 100
+NUM_THREADS = 2
+PROBE_TEXT = "probe"
+PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,52 +42,31 @@ class Found:
 class Embedded:
     """The answer to one encode request."""
 
-    embeddings: list[Embeddings]
+    embeddings: Embeddings
     num_tokens: int
     num_truncated: int
     stage_seconds: dict[Stage, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A request's texts after the batcher."""
-
-    tokenized: list[TokenizedText]
-    answers: list[Answer[Result]]
-    stage_seconds: dict[Stage, float]
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(len(text.token_ids) for text in self.tokenized)
-
-    @property
-    def num_truncated(self) -> int:
-        return sum(text.is_truncated for text in self.tokenized)
 
 
 class Engine:
     """Answers requests from one searcher; every forward pass and search runs in the batcher."""
 
     def __init__(
-        self,
-        searcher: Searcher,
-        metrics: Metrics,
-        *,
-        max_batch_tokens: int,
-        max_waiting_tokens: int,
+        self, searcher: Searcher, metrics: Metrics, limits: Limits, query_cache_entries: int
     ) -> None:
         """Start the batcher and report what was loaded."""
         self.searcher = searcher
         self._metrics = metrics
+        self._limits = limits
         self._languages = LanguageDetector()
-        self._max_batch_tokens = max_batch_tokens
-        self._batcher: Batcher[Work, Result] = Batcher(
-            self._run_batch,
-            max_batch_tokens=max_batch_tokens,
-            max_waiting_tokens=max_waiting_tokens,
+        self._cache = QueryCache(query_cache_entries)
+        self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="tokenizer")
+        program = Program[Work, Prepared, Result](
+            partial(prepare, searcher), partial(run, searcher), classify, metrics.observe_batch
         )
-        metrics.waiting_tokens.set_function(lambda: self._batcher.waiting_tokens)
-        self._report()
+        self.batcher = Batcher[Work, Prepared, Result](program, limits)
+        metrics.watch(self.batcher, self._cache)
+        metrics.report(searcher)
 
     async def search(
         self,
@@ -100,87 +75,121 @@ class Engine:
         top_k: int,
         min_score: float,
         language: str | None,
-        timeout_seconds: float,
+        deadline: float,
     ) -> Found:
         """Find each query's best passages; errors are those of `Batcher.submit`."""
-        run = await self._run(queries, "query", top_k, timeout_seconds)
-        seconds = run.stage_seconds
-        seconds["search"] = max(answer.result.search_seconds for answer in run.answers)
         started = time.monotonic()
-        hits = await asyncio.to_thread(self._look_up, run.answers, min_score)
+        tokenized = await self._tokenize(queries, "query")
+        seconds: dict[Stage, float] = {"tokenize": time.monotonic() - started}
+        answers = await self._run_queries(tokenized, top_k, deadline)
+        seconds |= _batch_seconds(answers)
+        seconds["search"] = max(answer.result.search_seconds for answer in answers)
+        started = time.monotonic()
+        hits = await self._look_up(answers, top_k, min_score)
         seconds["passages"] = time.monotonic() - started
-        self._observe("/search", run)
+        if time.monotonic() > deadline:
+            raise DeadlineExceededError("the deadline passed while passages were looked up")
+        self._metrics.observe_request("/search", tokenized, seconds)
         return Found(hits, self._count_languages(queries, language), seconds)
 
-    async def encode(self, texts: Sequence[str], role: Role, timeout_seconds: float) -> Embedded:
-        """Embed texts; errors are those of `Batcher.submit`."""
-        run = await self._run(texts, role, 0, timeout_seconds)
-        self._observe("/encode", run)
+    async def encode(self, texts: Sequence[str], role: Role, deadline: float) -> Embedded:
+        """Embed texts, in the lane for bulk; errors are those of `Batcher.submit`."""
+        started = time.monotonic()
+        tokenized = await self._tokenize(texts, role)
+        seconds: dict[Stage, float] = {"tokenize": time.monotonic() - started}
+        answers = await self._submit([Work(text) for text in tokenized], "bulk", deadline)
+        seconds |= _batch_seconds(answers)
+        self._metrics.observe_request("/encode", tokenized, seconds)
         return Embedded(
-            [answer.result.embedding for answer in run.answers],
-            run.num_tokens,
-            run.num_truncated,
-            run.stage_seconds,
+            np.stack([answer.result.embedding.cpu().numpy() for answer in answers]),
+            sum(len(text.token_ids) for text in tokenized),
+            sum(text.is_truncated for text in tokenized),
+            seconds,
         )
 
+    async def is_healthy(self) -> bool:
+        """Tell how the last real batch went; after a bad one, ask for a small one."""
+        if self.batcher.is_broken:
+            return False
+        if not self.batcher.last_batch_failed:
+            return True
+        probe = self.searcher.encoder.tokenize([PROBE_TEXT], "query")
+        try:
+            await self._submit([Work(probe[0], 1)], "query", time.monotonic() + PROBE_SECONDS)
+        except RequestError:
+            return False
+        return True
+
     def warm_up(self) -> None:
-        """Run the smallest and the largest batch once, and ask the index its canary queries."""
+        """Run the smallest and the largest batch, and ask the index its canary queries."""
         encoder = self.searcher.encoder
-        short = encoder.tokenize([WARM_UP_TEXT], "query")
-        longest = encoder.tokenize([WARM_UP_TEXT * encoder.max_tokens], "passage")
-        encoder.encode_tokenized(short)
-        encoder.encode_tokenized(longest * max(1, self._max_batch_tokens // encoder.max_tokens))
+        longest = encoder.tokenize(["warm up " * encoder.max_tokens], "passage")
+        count = max(1, self._limits.max_batch_tokens // len(longest[0].token_ids))
+        short = encoder.tokenize([PROBE_TEXT], "query")
+        for texts in (longest * count, short, short * 8, longest):
+            batch = prepare(self.searcher, [Work(text, 10) for text in texts])
+            run(self.searcher, batch)
+            started = time.monotonic()
+            run(self.searcher, batch)
+            num_tokens = len(texts) * len(texts[0].token_ids)
+            self.batcher.cost.learn(num_tokens, time.monotonic() - started)
         self.searcher.check_canaries()
 
     def close(self) -> None:
-        """Finish what waits and stop the batcher."""
-        self._batcher.close()
+        """Finish what waits and stop all threads."""
+        self.batcher.close()
+        self._threads.shutdown()
 
-    async def _run(
-        self, texts: Sequence[str], role: Role, top_k: int, timeout_seconds: float
-    ) -> _Run:
-        started = time.monotonic()
-        tokenized = await asyncio.to_thread(self.searcher.encoder.tokenize, texts, role)
-        tokenize_seconds = time.monotonic() - started
-        items = [Item(Work(text, top_k), len(text.token_ids)) for text in tokenized]
-        answers = await self._batcher.submit(items, timeout_seconds - tokenize_seconds)
-        return _Run(
-            tokenized,
-            answers,
-            {
-                "tokenize": tokenize_seconds,
-                "queue": max(answer.queue_seconds for answer in answers),
-                "encode": max(answer.result.encode_seconds for answer in answers),
-            },
+    async def _tokenize(self, texts: Sequence[str], role: Role) -> list[TokenizedText]:
+        tokenize = self.searcher.encoder.tokenize
+        if sum(map(len, texts)) <= INLINE_CHARACTERS:
+            return tokenize(texts, role)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, tokenize, texts, role)
+
+    async def _submit(
+        self, works: Sequence[Work], lane: Lane, deadline: float
+    ) -> list[Answer[Result]]:
+        return await self.batcher.submit(
+            [(work, work.num_tokens) for work in works], lane, deadline
         )
 
-    def _run_batch(self, batch: list[Work]) -> list[Result]:
-        self._metrics.batch_items.observe(len(batch))
-        started = time.monotonic()
-        embeddings = self.searcher.encoder.encode_tokenized(
-            [work.text for work in batch], self._max_batch_tokens
-        )
-        encoded = time.monotonic()
-        searched = [row for row, work in enumerate(batch) if work.top_k]
-        rankings: dict[int, Ranking] = {}
-        if searched:
-            top_k = max(batch[row].top_k for row in searched)
-            found = self.searcher.rank(embeddings[searched], top_k)
-            rankings = dict(zip(searched, found, strict=True))
-        done = time.monotonic()
-        return [
-            Result(
-                embeddings[row],
-                rankings[row].first(work.top_k) if work.top_k else None,
-                encoded - started,
-                done - encoded,
-            )
-            for row, work in enumerate(batch)
-        ]
+    async def _run_queries(
+        self, tokenized: Sequence[TokenizedText], top_k: int, deadline: float
+    ) -> list[Answer[Result]]:
+        if not self._cache.is_on:
+            return await self._submit([Work(text, top_k) for text in tokenized], "query", deadline)
+        return await asyncio.gather(*(self._run_query(text, top_k, deadline) for text in tokenized))
 
-    def _look_up(self, answers: list[Answer[Result]], min_score: float) -> list[list[Hit]]:
-        rankings = [answer.result.ranking for answer in answers]
-        return [self.searcher.hits(ranking, min_score) for ranking in rankings if ranking]
+    async def _run_query(self, text: TokenizedText, top_k: int, deadline: float) -> Answer[Result]:
+        """Run one query: search only if it is known, share the embedding of an equal one."""
+        key: Key = (
+            self.searcher.encoder.fingerprint,
+            "query",
+            np.asarray(text.token_ids, np.int32).tobytes(),
+        )
+        embedding = self._cache.find(key)
+        if embedding is None and (flight := self._cache.board(key)) is not None:
+            await asyncio.wait({flight}, timeout=deadline - time.monotonic())
+            embedding = flight.result() if flight.done() else None
+        landed = None
+        try:
+            [answer] = await self._submit([Work(text, top_k, embedding)], "query", deadline)
+            landed = answer.result.embedding
+            return answer
+        finally:
+            self._cache.land(key, landed)
+
+    async def _look_up(
+        self, answers: Sequence[Answer[Result]], top_k: int, min_score: float
+    ) -> list[list[Hit]]:
+        def look_up() -> list[list[Hit]]:
+            rankings = (answer.result.ranking for answer in answers)
+            return [self.searcher.hits(ranking, min_score) for ranking in rankings if ranking]
+
+        if len(answers) * top_k <= INLINE_HITS:
+            return look_up()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
 
     def _count_languages(self, queries: Sequence[str], declared: str | None) -> list[str]:
         languages = [declared or self._languages.detect(query) for query in queries]
@@ -190,20 +199,9 @@ class Engine:
             self._metrics.queries.labels(label, source).inc()
         return languages
 
-    def _observe(self, route: str, run: _Run) -> None:
-        self._metrics.tokens.labels(route).inc(run.num_tokens)
-        self._metrics.truncated.labels(route).inc(run.num_truncated)
-        for stage, duration in run.stage_seconds.items():
-            self._metrics.stage_seconds.labels(route, stage).observe(duration)
 
-    def _report(self) -> None:
-        encoder, generation = self.searcher.encoder, self.searcher.generation
-        self._metrics.encoder_info.labels(
-            encoder.name, encoder.fingerprint[:16], encoder.embedding_dim, encoder.device
-        ).set(1)
-        manifest = generation.manifest
-        self._metrics.index_info.labels(
-            generation.name, manifest["backend"], manifest["factory"]
-        ).set(1)
-        self._metrics.index_passages.set(len(generation.passages))
-        self._metrics.index_created.set(generation.created.timestamp())
+def _batch_seconds(answers: Sequence[Answer[Result]]) -> dict[Stage, float]:
+    return {
+        "queue": max(answer.queue_seconds for answer in answers),
+        "encode": max(answer.result.encode_seconds for answer in answers),
+    }

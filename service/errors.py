@@ -6,7 +6,9 @@
         ├── OverloadedError       429, with Retry-After
         ├── BatchFailedError      500
         ├── NotReadyError         503
-        └── DeadlineExceededError 504
+        │   └── DeviceBrokenError liveness fails, too
+        ├── DeadlineExceededError 504
+        └── ClientGoneError       499, which nobody reads but the metrics
 
 The text of a query or a passage is never in a message.
 """
@@ -55,8 +57,19 @@ class NotReadyError(RequestError):
     title = "Not ready"
 
 
+class DeviceBrokenError(NotReadyError):
+    """The device cannot be used any more; the process must be restarted."""
+
+
 class DeadlineExceededError(RequestError):
     """The request's time was up before its answer was there."""
 
     status = 504
     title = "Deadline exceeded"
+
+
+class ClientGoneError(RequestError):
+    """The client closed the connection before its answer was there."""
+
+    status = 499
+    title = "Client gone"

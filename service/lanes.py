@@ -49,6 +49,7 @@ class Lanes(Generic[TextT]):
             bulk_share: of the time of the device while both lanes wait, from 0 to 1.
         """
         self._queues = {lane: _Queue[TextT]([], max_tokens[lane]) for lane in LANES}
+        self._max_tokens = max_tokens
         self._bulk_share = bulk_share
 
     @property
@@ -71,18 +72,22 @@ class Lanes(Generic[TextT]):
         self._queues[lane].texts += texts
         self._queues[lane].num_tokens += sum(text.num_tokens for text in texts)
 
-    def next_lane(self) -> Lane | None:
-        """Tell which lane is next; None where nothing waits."""
-        waiting = [lane for lane in LANES if self._queues[lane].texts]
+    def next_lane(self, prepared: Lane | None = None) -> Lane | None:
+        """Tell which lane is next; None where nothing waits.
+
+        Args:
+            prepared: the lane of a batch that has been taken, but not run.
+        """
+        waiting = [lane for lane in LANES if self._queues[lane].texts or lane == prepared]
         if len(waiting) < len(LANES):
             return waiting[0] if waiting else None
         query, bulk = (self._queues[lane].device_seconds for lane in LANES)
         return "bulk" if bulk < self._bulk_share * (bulk + query) else "query"
 
-    def charge(self, lane: Lane, seconds: float) -> None:
+    def charge(self, lane: Lane, seconds: float, prepared: Lane | None = None) -> None:
         """Account for a batch; only time for which the other lane waited counts."""
-        others = [queue for name, queue in self._queues.items() if name != lane]
-        if any(queue.texts for queue in others):
+        [other] = [name for name in LANES if name != lane]
+        if self._queues[other].texts or prepared == other:
             for queue in self._queues.values():
                 queue.device_seconds *= SHARE_DECAY
             self._queues[lane].device_seconds += seconds
@@ -93,9 +98,9 @@ class Lanes(Generic[TextT]):
         return queue.num_tokens >= queue.max_batch_tokens
 
     def limit(self, max_batch_tokens: int) -> None:
-        """Lower every lane's batches to so many tokens."""
-        for queue in self._queues.values():
-            queue.max_batch_tokens = min(queue.max_batch_tokens, max_batch_tokens)
+        """Keep every lane's batches to so many tokens, or to its own limit if that is lower."""
+        for lane, queue in self._queues.items():
+            queue.max_batch_tokens = min(self._max_tokens[lane], max_batch_tokens)
 
     def clear(self) -> list[TextT]:
         """Take all texts out."""

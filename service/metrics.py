@@ -1,6 +1,7 @@
 """Prometheus metrics; each service has a registry of its own."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,6 +14,10 @@ from prometheus_client import (
     generate_latest,
 )
 
+from service.query_cache import QueryCache
+from service.retrieval.encoder import TokenizedText
+from service.retrieval.searcher import Searcher
+
 Stage = Literal["tokenize", "queue", "encode", "search", "passages"]
 STAGES: tuple[Stage, ...] = ("tokenize", "queue", "encode", "search", "passages")
 # From a cache hit to the default deadline, about five a decade.
@@ -20,6 +25,18 @@ SECONDS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075,
     0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 60,
 )  # fmt: skip
+
+
+class Watched(Protocol):
+    """What the metrics read off the batcher."""
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tell how many tokens wait."""
+
+    @property
+    def batch_token_budget(self) -> int:
+        """Tell how many padded tokens a batch may have."""
 
 
 class MetricDescription(NamedTuple):
@@ -86,11 +103,34 @@ class Metrics:
         self.waiting_tokens = Gauge(
             "clear_waiting_tokens", "Tokens waiting for a batch.", registry=registry
         )
+        self.batch_tokens = Counter(
+            "clear_batch_tokens_total",
+            "Tokens that went through the encoder, padding apart.",
+            ["lane", "kind"],
+            registry=registry,
+        )
+        self.batch_seconds = Histogram(
+            "clear_batch_duration_seconds",
+            "Time of a batch on the device.",
+            ["lane"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.batch_token_budget = Gauge(
+            "clear_batch_token_budget",
+            "Padded tokens of a batch at the most; halved when memory runs out.",
+            registry=registry,
+        )
+        self.cache_hit_ratio = Gauge(
+            "clear_query_cache_hit_ratio",
+            "Share of queries whose embedding was known or being made.",
+            registry=registry,
+        )
         self.ready = Gauge("clear_ready", "1 where the service takes requests.", registry=registry)
         self.encoder_info = Gauge(
             "clear_encoder_info",
             "The encoder; the value is 1.",
-            ["name", "fingerprint", "dimension", "device"],
+            ["name", "fingerprint", "dimension", "device", "runtime"],
             registry=registry,
         )
         self.index_info = Gauge(
@@ -107,6 +147,45 @@ class Metrics:
             "When the live generation was built.",
             registry=registry,
         )
+
+    def observe_batch(
+        self, lane: str, num_texts: int, num_tokens: int, padded_tokens: int, seconds: float
+    ) -> None:
+        """Count one batch."""
+        self.batch_items.observe(num_texts)
+        self.batch_tokens.labels(lane, "text").inc(num_tokens)
+        self.batch_tokens.labels(lane, "padding").inc(padded_tokens - num_tokens)
+        self.batch_seconds.labels(lane).observe(seconds)
+
+    def observe_request(
+        self, route: str, texts: Sequence[TokenizedText], seconds: Mapping[Stage, float]
+    ) -> None:
+        """Count one answered request and its stages."""
+        self.tokens.labels(route).inc(sum(len(text.token_ids) for text in texts))
+        self.truncated.labels(route).inc(sum(text.is_truncated for text in texts))
+        for stage, duration in seconds.items():
+            self.stage_seconds.labels(route, stage).observe(duration)
+
+    def watch(self, batcher: Watched, cache: QueryCache) -> None:
+        """Read gauges off the batcher and the cache whenever they are asked for."""
+        self.waiting_tokens.set_function(lambda: batcher.waiting_tokens)
+        self.batch_token_budget.set_function(lambda: batcher.batch_token_budget)
+        self.cache_hit_ratio.set_function(lambda: cache.hit_ratio)
+
+    def report(self, searcher: Searcher) -> None:
+        """Tell which encoder and which index are served."""
+        encoder, generation = searcher.encoder, searcher.generation
+        self.encoder_info.labels(
+            encoder.name,
+            encoder.fingerprint[:16],
+            encoder.embedding_dim,
+            encoder.device,
+            encoder.runtime.name,
+        ).set(1)
+        manifest = generation.manifest
+        self.index_info.labels(generation.name, manifest["backend"], manifest["factory"]).set(1)
+        self.index_passages.set(len(generation.passages))
+        self.index_created.set(generation.created.timestamp())
 
     def own(self) -> list[MetricDescription]:
         """List the service's metrics, without those of the process and of Python."""

@@ -11,6 +11,7 @@ REASONS = {
     422: "invalid",
     400: "malformed",
     429: "busy",
+    499: "gone",
     503: "not_ready",
     504: "deadline",
 }

@@ -1,14 +1,16 @@
 """The HTTP routes: bodies in, engine, bodies out; no logic."""
 
 import base64
+import time
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.departure import unless_gone
 from service.engine import Engine
-from service.errors import NotReadyError
+from service.errors import DeviceBrokenError, NotReadyError
 from service.metrics import Stage
 from service.problems import MEDIA_TYPE
 from service.retrieval.encoder import Embeddings
@@ -47,13 +49,14 @@ router = APIRouter()
 async def search(body: SearchRequest, request: Request, response: Response) -> SearchResponse:
     """Find the English passages that answer questions in any language."""
     engine = _engine(request)
-    found = await engine.search(
+    work = engine.search(
         body.texts,
         top_k=body.top_k,
         min_score=-1.0 if body.min_score is None else body.min_score,
         language=body.language,
-        timeout_seconds=_timeout_seconds(request, body.timeout_ms),
+        deadline=_deadline(request, body.timeout_ms),
     )
+    found = await unless_gone(request, work)
     generation = engine.searcher.generation
     return SearchResponse(
         results=[
@@ -87,9 +90,9 @@ async def encode(body: EncodeRequest, request: Request, response: Response) -> E
     dimension = body.dimensions or encoder.embedding_dim
     if dimension > encoder.embedding_dim:
         raise _invalid("dimensions", f"must be {encoder.embedding_dim} at the most")
-    timeout_seconds = _timeout_seconds(request, body.timeout_ms)
-    embedded = await engine.encode(body.texts, body.role, timeout_seconds)
-    embeddings = np.stack(embedded.embeddings)
+    work = engine.encode(body.texts, body.role, _deadline(request, body.timeout_ms))
+    embedded = await unless_gone(request, work)
+    embeddings = embedded.embeddings
     if dimension < encoder.embedding_dim:
         embeddings = cut(embeddings, dimension)
     return EncodeResponse(
@@ -103,18 +106,23 @@ async def encode(body: EncodeRequest, request: Request, response: Response) -> E
     )
 
 
-@router.get("/livez", tags=["operation"])
-async def livez() -> dict[str, str]:
-    """Tell that the process answers."""
+@router.get("/livez", responses={503: PROBLEMS[503]}, tags=["operation"])
+async def livez(request: Request) -> dict[str, str]:
+    """Tell that the process answers and its device works; if not, restart it."""
+    state = _state(request)
+    if state.is_stuck:
+        raise DeviceBrokenError("the device failed or hangs: restart this instance")
     return {"status": "live"}
 
 
 @router.get("/readyz", responses={503: PROBLEMS[503]}, tags=["operation"])
 async def readyz(request: Request) -> dict[str, str]:
-    """Tell whether requests should be sent here."""
+    """Tell whether requests should be sent here, from what the last real batch did."""
     state = _state(request)
     if not state.is_ready:
         raise NotReadyError(f"the service is {state.phase}: ask another instance or wait")
+    if not await _engine(request).is_healthy():
+        raise NotReadyError("the last batch failed and so did a probe: ask another instance")
     return {"status": state.phase}
 
 
@@ -155,11 +163,11 @@ def _engine(request: Request) -> Engine:
     return engine
 
 
-def _timeout_seconds(request: Request, timeout_ms: int | None) -> float:
+def _deadline(request: Request, timeout_ms: int | None) -> float:
     settings = _state(request).settings
     if timeout_ms is not None and timeout_ms > settings.max_timeout_ms:
         raise _invalid("timeout_ms", f"must be {settings.max_timeout_ms} at the most")
-    return (timeout_ms or settings.timeout_ms) / 1000
+    return time.monotonic() + (timeout_ms or settings.timeout_ms) / 1000
 
 
 def _invalid(field: str, message: str) -> RequestValidationError:

@@ -3,11 +3,13 @@
 import asyncio
 import errno
 import logging
+import math
 import signal
 import socket
 from types import FrameType
 
 import uvicorn
+import uvloop
 
 from service.app import create_app
 from service.errors import ServiceError
@@ -56,7 +58,8 @@ def serve(settings: Settings) -> None:
         RetrievalError: the encoder or the index cannot be used.
     """
     with bind(settings.host, settings.port) as listener:
-        asyncio.run(_serve(settings, listener))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, listener))
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
@@ -65,7 +68,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         app,
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",
-        timeout_graceful_shutdown=int(settings.shutdown_seconds),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         server_header=False,
         lifespan="off",
         log_config=None,

@@ -20,7 +20,9 @@ COMMAND_VARIABLES = {"CLEAR_JSON", "CLEAR_SKIP_INVALID", "CLEAR_TOP_K", "CLEAR_B
 class Settings(BaseSettings):
     """One field a variable; the unit is in the name."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
+    )
 
     encoder: Annotated[
         str, Field(description="`bundled`, a folder, or a Hub id with its revision (name@commit)")
@@ -42,6 +44,18 @@ class Settings(BaseSettings):
     max_batch_tokens: Annotated[
         int, Field(ge=16, description="Padded tokens of a batch at the most")
     ] = 2048
+    max_bulk_batch_tokens: Annotated[
+        int, Field(ge=16, description="The same for `/encode`: a query waits for one at the most")
+    ] = 512
+    bulk_share: Annotated[
+        float, Field(gt=0, lt=1, description="Share of `/encode` in the device while both wait")
+    ] = 0.25
+    query_cache_entries: Annotated[
+        int, Field(ge=0, description="Embeddings of queries kept; 0 switches the cache off")
+    ] = 10_000
+    stuck_seconds: Annotated[
+        float, Field(gt=0, description="A batch that runs for longer fails `/livez`")
+    ] = 60.0
     max_waiting_tokens: Annotated[
         int, Field(ge=16, description="Tokens that may wait; more are refused with 429")
     ] = 65_536
@@ -65,6 +79,7 @@ class Settings(BaseSettings):
     def _refuse_contradictions(self) -> Self:
         for smaller, larger in (
             ("timeout_ms", "max_timeout_ms"),
+            ("max_bulk_batch_tokens", "max_batch_tokens"),
             ("max_batch_tokens", "max_waiting_tokens"),
         ):
             if getattr(self, smaller) > getattr(self, larger):
@@ -90,7 +105,7 @@ def load_settings(**overrides: object) -> Settings:
         SettingsError: a variable is unknown, has a wrong value, or contradicts another.
     """
     known = {variable(name) for name in Settings.model_fields} | COMMAND_VARIABLES
-    for name in sorted(os.environ):
+    for name in sorted(map(str.upper, os.environ)):
         if name.startswith(PREFIX) and not name.startswith(TRAINER_PREFIX) and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             mend = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"

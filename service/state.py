@@ -25,6 +25,14 @@ class State:
         """Tell whether requests should be sent here."""
         return self.phase == "ready"
 
+    @property
+    def is_stuck(self) -> bool:
+        """Tell whether only a restart helps."""
+        if self.engine is None:
+            return False
+        batcher = self.engine.batcher
+        return batcher.is_broken or batcher.running_seconds > self.settings.stuck_seconds
+
     def enter(self, phase: Phase) -> None:
         """Go to a phase; from `draining` there is no way back."""
         if self.phase != "draining":
@@ -46,6 +54,7 @@ class State:
                 "pooling": encoder.pooling,
                 "prompts": encoder.prompts,
                 "device": str(encoder.device),
+                "runtime": encoder.runtime.name,
             },
             "index": {
                 "generation": generation.name,

@@ -132,12 +132,12 @@ def test_a_stopped_service_drains_and_leaves_no_batcher(service_settings: Settin
     before = set(threading.enumerate())
 
     with TestClient(app):
-        assert "batcher" in {thread.name for thread in set(threading.enumerate()) - before}
+        assert "batch-owner" in {thread.name for thread in set(threading.enumerate()) - before}
 
     client = TestClient(app)
     assert client.get("/readyz").status_code == 503
     assert client.post("/search", json={"query": "a"}).status_code == 503
-    assert "batcher" not in {thread.name for thread in set(threading.enumerate()) - before}
+    assert "batch-owner" not in {thread.name for thread in set(threading.enumerate()) - before}
 
 
 def test_draining_is_final() -> None:
@@ -179,7 +179,7 @@ class Gate:
 
     def __init__(self, encoder: Encoder) -> None:
         self.begun, self.open = threading.Event(), threading.Event()
-        self._genuine = encoder.encode_tokenized
+        self._genuine = encoder.embed
 
     def __call__(self, *arguments: Any) -> Any:
         self.begun.set()
@@ -190,7 +190,12 @@ class Gate:
 @pytest.fixture
 def small_client(service_settings: Settings) -> Iterator[TestClient]:
     """A service whose queue holds sixteen tokens."""
-    limits = {"max_waiting_tokens": 16, "max_batch_tokens": 16}
+    limits = {
+        "max_waiting_tokens": 16,
+        "max_batch_tokens": 16,
+        "max_bulk_batch_tokens": 16,
+        "query_cache_entries": 0,
+    }
     with TestClient(create_app(service_settings.model_copy(update=limits))) as client:
         yield client
 
@@ -200,12 +205,12 @@ def test_a_full_queue_is_429_a_late_answer_504_and_what_runs_is_answered(
 ) -> None:
     encoder = small_client.app.state.service.engine.searcher.encoder  # type: ignore[attr-defined]
     gate = Gate(encoder)
-    monkeypatch.setattr(encoder, "encode_tokenized", gate)
+    monkeypatch.setattr(encoder, "embed", gate)
 
     with ThreadPoolExecutor() as pool:
         running = pool.submit(small_client.post, "/search", json={"query": "runs"})
         assert gate.begun.wait(10)
-        late = small_client.post("/search", json={"query": "late", "timeout_ms": 1})
+        late = small_client.post("/search", json={"query": "late", "timeout_ms": 50})
         busy = small_client.post("/search", json={"query": "busy " * 20})
         gate.open.set()
 
@@ -222,7 +227,7 @@ def test_a_failing_encoder_is_a_500_and_the_next_request_is_answered(
 
     engine = client.app.state.service.engine  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
-        patch.setattr(engine.searcher.encoder, "encode_tokenized", fail)
+        patch.setattr(engine.searcher.encoder, "embed", fail)
         failed = client.post("/search", json={"query": "a"})
 
     assert failed.status_code == 500

@@ -13,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
+from service.retrieval.checkpoint import load_encoder
+from service.retrieval.encoder import Encoder
 from service.server import bind
 from tests.conftest import PASSAGES, flip_bit, make_checkpoint, run_script, write_passages
 
@@ -188,18 +190,14 @@ def test_no_index_named_is_one_line_that_names_the_variable(command: list[str]) 
 
 @pytest.mark.parametrize("command", [["serve", "--port", "0"], ["search", "tea"]])
 def test_an_index_of_another_encoder_is_one_line_with_both_fingerprints(
-    tmp_path: Path, tiny_index: Path, command: list[str]
+    tmp_path: Path, tiny_index: Path, tiny_encoder: Encoder, command: list[str]
 ) -> None:
     other = make_checkpoint(tmp_path / "other", seed=1)
-    fingerprints = [
-        json.loads((folder / "manifest.json").read_text())["fingerprint"][:16]
-        for folder in (other,)
-    ]
-    manifest = json.loads(next(tiny_index.glob("generations/*/manifest.json")).read_text())
+    encoders = [tiny_encoder, load_encoder(str(other), device="cpu")]
 
     result = run(*command, "--index", tiny_index, "--encoder", other)
 
-    assert_one_line_error(result, manifest["encoder"]["fingerprint"][:16], *fingerprints)
+    assert_one_line_error(result, *(encoder.fingerprint[:16] for encoder in encoders))
 
 
 def test_a_taken_port_is_one_line_that_names_it(tiny_index: Path, tiny: list[str]) -> None:

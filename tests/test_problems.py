@@ -15,7 +15,9 @@ EXAMPLES: dict[type[RequestError], RequestError] = {
     errors.BatchFailedError: errors.BatchFailedError("the batch failed"),
     errors.NotReadyError: errors.NotReadyError("the service is loading"),
     errors.DeadlineExceededError: errors.DeadlineExceededError("too late"),
+    errors.ClientGoneError: errors.ClientGoneError("the client closed the connection"),
 }
+# A client that has gone reads no status: its 499 is for the metrics alone.
 STATUSES = {429, 500, 503, 504}
 # What no RequestError stands for: the framework or the schemas refuse these.
 REFUSED_BEFORE = {400, 413, 422}
@@ -35,7 +37,7 @@ def answer_to(error: Exception) -> Any:
 
 def test_every_request_error_has_an_example_here() -> None:
     assert set(EXAMPLES) == set(RequestError.__subclasses__())
-    assert {kind.status for kind in EXAMPLES} == STATUSES
+    assert {kind.status for kind in EXAMPLES} == STATUSES | {499}
 
 
 @pytest.mark.parametrize("error", EXAMPLES.values(), ids=lambda error: type(error).__name__)

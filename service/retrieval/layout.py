@@ -114,13 +114,15 @@ def _prompts(directory: Path) -> dict[str, str]:
     path = directory / "config_sentence_transformers.json"
     saved = read_json_object(path, CheckpointError).get("prompts") if path.is_file() else None
     saved = saved or {}
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{path}: `prompts` is not an object of prompts by name")
     passage = next((saved[name] for name in PASSAGE_PROMPT_NAMES if saved.get(name)), "")
     return {"query": str(saved.get("query") or ""), "passage": str(passage)}
 
 
 def _max_tokens(transformer: Path, config: dict[str, Any]) -> int:
     limits = [config.get("max_position_embeddings")]
-    if "roberta" in str(config.get("model_type")) and limits[0]:
+    if "roberta" in str(config.get("model_type")) and isinstance(limits[0], int):
         limits[0] -= config.get("pad_token_id", 1) + 1  # its positions start after the padding id
     for name, key in (
         ("sentence_bert_config.json", "max_seq_length"),
@@ -131,7 +133,7 @@ def _max_tokens(transformer: Path, config: dict[str, Any]) -> int:
             if saved.get("do_lower_case") and name.startswith("sentence"):
                 raise CheckpointError(f"{transformer / name}: do_lower_case is not supported")
             limits.append(saved.get(key))
-    known = [int(limit) for limit in limits if limit]
+    known = [int(limit) for limit in limits if isinstance(limit, int | float) and limit > 0]
     if not known:
         raise CheckpointError(f"{transformer} names no limit of tokens (max_position_embeddings)")
     return min(known)

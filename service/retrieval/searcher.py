@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from service.retrieval.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation import Generation
@@ -61,7 +63,7 @@ class Searcher:
         embeddings = self.encoder.encode(queries, "query").embeddings
         return [self.hits(ranking, min_score) for ranking in self.rank(embeddings, top_k)]
 
-    def rank(self, embeddings: Embeddings, top_k: int) -> list[Ranking]:
+    def rank(self, embeddings: Embeddings | Tensor, top_k: int) -> list[Ranking]:
         """Find each query's nearest vectors, [B, D] in."""
         return self.generation.vectors.search(embeddings, top_k)
 

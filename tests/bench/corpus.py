@@ -51,7 +51,12 @@ def _passages() -> Iterator[dict[str, str]]:
         long_ones = (entry for entry in entries if len(entry[1]) >= MIN_CHARACTERS)
         for number, (sections, text) in enumerate(long_ones, start=1):
             title = " - ".join(sections)
-            yield {"id": f"{path.stem}.{number}", "title": title, "text": text, "country": path.stem}
+            yield {
+                "id": f"{path.stem}.{number}",
+                "title": title,
+                "text": text,
+                "country": path.stem,
+            }
 
 
 def _entries(

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 MAX_TOP_K = 1000
 
@@ -32,10 +33,10 @@ class VectorIndex(Protocol):
     def embedding_dim(self) -> int:
         """Tell the length of a vector."""
 
-    def search(self, queries: NDArray[np.float32], top_k: int) -> list[Ranking]:
+    def search(self, queries: NDArray[np.float32] | Tensor, top_k: int) -> list[Ranking]:
         """Find each query's `top_k` nearest vectors.
 
         Args:
-            queries: unit-norm, [B, D].
+            queries: unit-norm, [B, D]; a tensor may be on the device that encodes.
             top_k: 1 to `MAX_TOP_K`.
         """

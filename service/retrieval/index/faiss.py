@@ -6,13 +6,15 @@ no GPU has run it yet.
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from service.retrieval.errors import DeviceError, GenerationError
 from service.retrieval.index.backend import Ranking
@@ -43,7 +45,7 @@ class FaissIndex:
         """Tell the length of a vector."""
         return int(self._index.d)
 
-    def search(self, queries: NDArray[np.float32], top_k: int) -> list[Ranking]:
+    def search(self, queries: NDArray[np.float32] | Tensor, top_k: int) -> list[Ranking]:
         """Find each query's nearest vectors; fewer than `top_k` where there are no more.
 
         Args:
@@ -53,6 +55,8 @@ class FaissIndex:
         if self.count == 0 or len(queries) == 0:
             empty = Ranking(np.empty(0, np.float32), np.empty(0, np.int64))
             return [empty] * len(queries)
+        if isinstance(queries, Tensor):
+            queries = queries.cpu().numpy()
         with self._lock:
             scores, rows = self._index.search(
                 np.ascontiguousarray(queries, dtype=np.float32), min(top_k, self.count)
@@ -112,13 +116,35 @@ def open_faiss_index(path: Path, device: str = "cpu") -> FaissIndex:
         GenerationError: FAISS cannot read the file.
         DeviceError: a GPU is asked for that this build of faiss does not serve.
     """
-    try:
-        index = faiss.read_index(str(path))
-    except RuntimeError as error:
-        raise GenerationError(f"{path} is not a FAISS index: {_reason(error)}") from None
+    index = _read_index(path)
     if device.startswith("cuda"):
         return _to_gpu(index, int(device.partition(":")[2] or 0))
     return FaissIndex(index)
+
+
+@contextmanager
+def flat_vectors(path: Path) -> Iterator[NDArray[np.float32]]:
+    """Lend the vectors of a flat index file, [N, D], for as long as the context lasts.
+
+    Raises:
+        GenerationError: FAISS cannot read the file, or it does not hold the vectors as they are.
+    """
+    index = _read_index(path)
+    if not isinstance(index, faiss.IndexFlat) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise GenerationError(
+            f"{path} is a {type(index).__name__}, which does not hold the vectors as they are: "
+            "build the index with --factory Flat, or open it with FAISS"
+        )
+    # The index's own memory, not a copy: it goes with the index, when this function ends.
+    vectors = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+    yield vectors.reshape(index.ntotal, index.d)
+
+
+def _read_index(path: Path) -> Any:
+    try:
+        return faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise GenerationError(f"{path} is not a FAISS index: {_reason(error)}") from None
 
 
 def num_gpus() -> int:

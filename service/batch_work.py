@@ -1,0 +1,86 @@
+"""What the device does with a batch: pad, encode, search; the embeddings stay where they are."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from service.retrieval.encoder import PaddedBatch, TokenizedText
+from service.retrieval.index.backend import Ranking
+from service.retrieval.searcher import Searcher
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One text for a batch; `top_k` 0 embeds it only; a known embedding is only searched with."""
+
+    text: TokenizedText
+    top_k: int = 0
+    embedding: Tensor | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tell what it costs to encode, 1 where nothing is left to encode."""
+        return len(self.text.token_ids) if self.embedding is None else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a batch made of one text, and how long the whole batch took."""
+
+    embedding: Tensor  # [D], on the device
+    ranking: Ranking | None
+    encode_seconds: float
+    search_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch laid out for the device."""
+
+    works: list[Work]
+    padded: PaddedBatch | None
+
+
+def prepare(searcher: Searcher, works: list[Work]) -> Prepared:
+    """Pad the texts that are to be encoded."""
+    texts = [work.text for work in works if work.embedding is None]
+    return Prepared(works, searcher.encoder.pad(texts) if texts else None)
+
+
+def run(searcher: Searcher, batch: Prepared) -> list[Result]:
+    """Encode and search one batch."""
+    started = time.monotonic()
+    embeddings = _embeddings(searcher, batch)
+    encoded = time.monotonic()
+    rankings = _rankings(searcher, batch.works, embeddings)
+    searched = time.monotonic()
+    return [
+        Result(embedding, ranking, encoded - started, searched - encoded)
+        for embedding, ranking in zip(embeddings, rankings, strict=True)
+    ]
+
+
+def _embeddings(searcher: Searcher, batch: Prepared) -> Tensor:
+    fresh = None if batch.padded is None else searcher.encoder.embed(batch.padded)
+    if fresh is not None and len(fresh) == len(batch.works):
+        return fresh
+    rows = iter(() if fresh is None else fresh)
+    return torch.stack(
+        [next(rows) if work.embedding is None else work.embedding for work in batch.works]
+    )
+
+
+def _rankings(
+    searcher: Searcher, works: Sequence[Work], embeddings: Tensor
+) -> list[Ranking | None]:
+    rankings: list[Ranking | None] = [None] * len(works)
+    rows = [row for row, work in enumerate(works) if work.top_k]
+    if rows:
+        queries = embeddings if len(rows) == len(works) else embeddings[rows]
+        found = searcher.rank(queries, max(works[row].top_k for row in rows))
+        for row, ranking in zip(rows, found, strict=True):
+            rankings[row] = ranking.first(works[row].top_k)
+    return rankings

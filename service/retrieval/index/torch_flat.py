@@ -1,0 +1,147 @@
+"""The exact backend on a GPU: one matrix product and a top-k, so that embeddings never leave it.
+
+On the CPU the same code runs in fp32, for tests. No GPU has run it yet.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.retrieval.errors import DeviceError
+from service.retrieval.index.backend import Ranking
+from service.retrieval.index.faiss import flat_vectors
+
+UPLOAD_ROWS = 65_536
+# Similarities held at once: 256 MiB of fp32; a million vectors are one tile for up to 64 queries.
+TILE_SCORES = 2**26
+# More candidates than asked for, to find the lowest rows among equal scores at the cut.
+EXTRA_CANDIDATES = 16
+
+
+class TorchFlatIndex:
+    """Vectors in fp16 (on the CPU fp32) behind the protocol `VectorIndex`; exact search.
+
+    Similarities are summed and returned in fp32. Equal scores come lowest row first, as FAISS's
+    brute force gives them; where more than `EXTRA_CANDIDATES` passages tie with the last one, it
+    is not defined which of them come. Several threads may search.
+    """
+
+    def __init__(
+        self,
+        vectors: NDArray[np.float32],
+        device: torch.device,
+        tile_scores: int = TILE_SCORES,
+    ) -> None:
+        """Copy vectors to a device.
+
+        Args:
+            vectors: unit-norm, [N, D].
+            device: where they are searched.
+            tile_scores: similarities held in memory at once.
+
+        Raises:
+            DeviceError: they don't fit in the device's memory.
+        """
+        dtype = torch.float16 if device.type == "cuda" else torch.float32
+        try:
+            self._vectors = torch.empty(vectors.shape, dtype=dtype, device=device)
+        except torch.cuda.OutOfMemoryError:
+            raise DeviceError(
+                f"{len(vectors)} vectors of {vectors.shape[1]} need "
+                f"{vectors.size * dtype.itemsize / 2**30:.1f} GiB free on {device}: use a larger "
+                "GPU, or build the index with a smaller --factory, such as IVF65536,SQ8"
+            ) from None
+        for start in range(0, len(vectors), UPLOAD_ROWS):
+            block = torch.tensor(np.ascontiguousarray(vectors[start : start + UPLOAD_ROWS]))
+            self._vectors[start : start + len(block)] = block
+        self._tile_scores = tile_scores
+
+    @property
+    def count(self) -> int:
+        """Count the vectors."""
+        return self._vectors.shape[0]
+
+    @property
+    def embedding_dim(self) -> int:
+        """Tell the length of a vector."""
+        return self._vectors.shape[1]
+
+    @torch.inference_mode()
+    def search(self, queries: NDArray[np.float32] | Tensor, top_k: int) -> list[Ranking]:
+        """Find each query's nearest vectors; fewer than `top_k` where there are no more.
+
+        Args:
+            queries: unit-norm, [B, D]; a tensor on the index's device is not copied off it.
+            top_k: 1 to `MAX_TOP_K`.
+        """
+        if self.count == 0 or len(queries) == 0:
+            empty = Ranking(np.empty(0, np.float32), np.empty(0, np.int64))
+            return [empty] * len(queries)
+        if not isinstance(queries, Tensor):
+            queries = torch.tensor(np.ascontiguousarray(queries, dtype=np.float32))
+        found = self._nearest(queries.to(self._vectors.device, self._vectors.dtype), top_k)
+        # one copy for both; float64 holds a score and any row exactly
+        scores, rows = torch.stack([each.double() for each in found]).cpu().numpy()
+        return [
+            Ranking(query_scores, query_rows)
+            for query_scores, query_rows in zip(
+                scores.astype(np.float32), rows.astype(np.int64), strict=True
+            )
+        ]
+
+    def _nearest(self, queries: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+        """Find scores and rows, both [B, K], going through the vectors in tiles."""
+        num_candidates = min(top_k + EXTRA_CANDIDATES, self.count)
+        tile_rows = max(1, self._tile_scores // len(queries))
+        scores = torch.empty(len(queries), 0, device=queries.device, dtype=torch.float32)
+        rows = torch.empty(len(queries), 0, device=queries.device, dtype=torch.int64)
+        for start in range(0, self.count, tile_rows):
+            vectors = self._vectors[start : start + tile_rows]
+            tile_scores, tile_rows_found = _candidates(queries, vectors, num_candidates)
+            # A stable sort, rows ascending on the way in, keeps the lowest of equals in front.
+            scores, order = torch.cat([scores, tile_scores], dim=1).sort(
+                dim=1, descending=True, stable=True
+            )
+            rows = torch.cat([rows, tile_rows_found + start], dim=1).gather(1, order)
+            scores, rows = scores[:, :num_candidates], rows[:, :num_candidates]
+        return scores[:, :top_k], rows[:, :top_k]
+
+
+def open_torch_flat(path: Path, device: str = "cuda") -> TorchFlatIndex:
+    """Copy the vectors of a flat FAISS index file to a device.
+
+    Args:
+        path: the file; its hash must have been checked.
+        device: `cuda`, `cuda:N`; in tests, `cpu`.
+
+    Raises:
+        GenerationError: the file is no FAISS index, or not a flat one.
+        DeviceError: the device is not there, or its memory is too small.
+    """
+    found = torch.device(device)
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"the index is asked for on {device}, and there are {torch.cuda.device_count()} CUDA "
+            "devices: set CLEAR_DEVICE=cpu, or mend the driver"
+        )
+    with flat_vectors(path) as vectors:
+        return TorchFlatIndex(vectors, found)
+
+
+def _candidates(queries: Tensor, vectors: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:
+    """Find a tile's best scores and their rows in it, [B, C], lowest row first."""
+    similarities = _inner_products(queries, vectors)  # [B, T]
+    scores, rows = similarities.topk(min(num_candidates, len(vectors)), dim=1, sorted=False)
+    rows, order = rows.sort(dim=1)
+    return scores.gather(1, order), rows
+
+
+def _inner_products(queries: Tensor, vectors: Tensor) -> Tensor:
+    """Multiply [B, D] by [T, D] to [B, T] in fp32."""
+    if vectors.dtype == torch.float32:
+        return queries @ vectors.T
+    # Not `@`: rounded to fp16, similarities near 1 would be 0.0005 apart, and passages tie.
+    return torch.mm(queries, vectors.T, out_dtype=torch.float32)

@@ -1,0 +1,113 @@
+"""From settings and what the machine has to one runtime; the same machine, the same choice."""
+
+import importlib.util
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from service.retrieval.errors import CheckpointError, DeviceError
+from service.retrieval.layout import CheckpointLayout
+from service.retrieval.runtime.runtime import Runtime
+
+# What each engine computes in; the first is the exact one.
+CPU_ENGINES = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16")}
+GPU_PRECISIONS = {"fp32", "bf16", "fp16"}
+EXPORTING_PACKAGES = ("onnx", "onnxscript")
+CPUINFO = Path("/proc/cpuinfo")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine and its precision, such as `openvino` and `bf16`."""
+
+    engine: str
+    precision: str
+
+
+def choose_cpu(cpu_engine: str, precision: str, *, has_amx: bool, has_openvino: bool) -> Choice:
+    """Choose on the CPU: OpenVINO where it is installed, bf16 where the CPU multiplies in it.
+
+    Args:
+        cpu_engine: `auto`, `torch` or `openvino`.
+        precision: `auto`, `fp32` or `bf16`.
+        has_amx: the CPU has bf16 matrix units (amx_bf16).
+        has_openvino: the packages for it are installed.
+
+    Raises:
+        DeviceError: the two contradict each other, or the machine.
+    """
+    engine = cpu_engine
+    if engine == "auto":
+        engine = "openvino" if has_openvino else "torch"
+    if engine not in CPU_ENGINES:
+        raise DeviceError(
+            f"CLEAR_CPU_ENGINE={engine} is unknown: set auto, {' or '.join(CPU_ENGINES)}"
+        )
+    if precision == "auto":
+        precision = "bf16" if has_amx else "fp32"
+    if precision not in CPU_ENGINES[engine]:
+        raise DeviceError(
+            f"CLEAR_PRECISION={precision} is nothing that CLEAR_CPU_ENGINE={cpu_engine} computes "
+            f"in: set CLEAR_PRECISION to auto, {' or '.join(CPU_ENGINES[engine])}"
+        )
+    if engine == "openvino" and not has_openvino:
+        raise DeviceError(
+            "CLEAR_CPU_ENGINE=openvino needs its packages: pip install 'clear-search[cpu]', "
+            "or set CLEAR_CPU_ENGINE=auto"
+        )
+    if precision == "bf16" and not has_amx:
+        raise DeviceError(
+            "CLEAR_PRECISION=bf16 needs a CPU with bf16 matrix units (amx_bf16), without which "
+            "it is slower than fp32: set CLEAR_PRECISION=auto or fp32"
+        )
+    return Choice(engine, precision)
+
+
+def load_runtime(
+    layout: CheckpointLayout,
+    fingerprint: str,
+    device: torch.device,
+    *,
+    cpu_engine: str,
+    precision: str,
+    cache: Path,
+    max_tokens: int,
+) -> Runtime:
+    """Load a checkpoint's transformer into the runtime that settings and machine ask for.
+
+    Raises:
+        CheckpointError: the weights or the graph cannot be used.
+        DeviceError: the settings contradict each other, or the machine.
+    """
+    if device.type == "cuda":
+        return _load_gpu(layout, device, precision, max_tokens)
+    choice = choose_cpu(
+        cpu_engine, precision, has_amx=has_amx(), has_openvino=_is_installed("openvino")
+    )
+    if choice.engine == "torch":
+        return _load_torch(layout, device, choice.precision)
+    try:
+        return _load_openvino(layout, fingerprint, choice.precision, cache)
+    except CheckpointError as error:
+        if cpu_engine != "auto":
+            raise
+        logger.warning("torch encodes, as openvino cannot: %s", error)
+        return _load_torch(layout, device, choice.precision)
+
+
+def has_amx() -> bool:
+    """Tell whether this CPU multiplies matrices in bf16."""
+    try:
+        return re.search(r"^flags\s*:.*\bamx_bf16\b", CPUINFO.read_text(), re.M) is not None
+    except OSError:
+        return False
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None

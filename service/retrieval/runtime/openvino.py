@@ -1,0 +1,59 @@
+"""OpenVINO on the CPU: the fastest here at every batch size, exact in fp32, faster in bf16."""
+
+import os
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.retrieval.pooling import POOLING
+from service.retrieval.runtime.graph import Graph
+
+PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenvinoRuntime:
+    """A graph compiled for this CPU; pooling and norm in fp32, outside of the graph."""
+
+    def __init__(self, graph: Graph, pooling: str, precision: str) -> None:
+        """Compile the graph, half a second's work.
+
+        Args:
+            graph: of the transformer after its embedding table.
+            pooling: `mean`, `cls` or `lasttoken`.
+            precision: `fp32` or `bf16`.
+        """
+        self._table = graph.table
+        self._pool = POOLING[pooling]
+        self._request = _compile(graph, precision).create_infer_request()
+        self.device = torch.device("cpu")
+        self.embedding_dim = int(graph.table.shape[1])
+        self.name = f"openvino-{precision}"
+
+    @torch.inference_mode()
+    def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
+        """Embed one padded batch, [B, L] to [B, D]."""
+        rows = torch.nn.functional.embedding(torch.from_numpy(token_ids), self._table).float()
+        self._request.infer([rows.numpy(), attention_mask], share_inputs=True)
+        # The runtime's own memory, overwritten by the next batch: pooling makes a copy.
+        hidden = torch.from_numpy(self._request.get_output_tensor(0).data)  # [B, L, H]
+        pooled = self._pool(hidden, torch.from_numpy(attention_mask))
+        return torch.nn.functional.normalize(pooled, dim=-1)
+
+
+def _compile(graph: Graph, precision: str) -> Any:
+    core = openvino.Core()
+    return core.compile_model(
+        core.read_model(graph.path),
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+            "ENABLE_CPU_PINNING": False,  # the HTTP thread shares the cores
+        },
+    )

@@ -1,0 +1,124 @@
+"""Requests a second of a few clients that ask again as soon as they are answered (wrk).
+
+Run: python -m tests.bench.closed_loop --clients 1 8 64 --seconds 20
+     python -m tests.bench.closed_loop --route encode --texts mixed --clients 64   (padding waste)
+
+`--texts mixed` sends 5 to 400 tokens in eight languages instead of questions.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from tests.bench.corpus import ROOT, ensure_index
+from tests.bench.meter import metered
+from tests.bench.options import checkpoint_of, environment_of, parser, say
+from tests.bench.record import write_result
+from tests.bench.servers import Server, our_service, scrape
+from tests.bench.texts import (
+    Text,
+    encode_bodies,
+    mixed_texts,
+    questions,
+    search_bodies,
+    write_bodies,
+)
+
+SCRIPT = ROOT / "tests" / "bench" / "wrk.lua"
+
+
+def wrk(url: str, bodies: Path, clients: int, seconds: float) -> dict[str, float]:
+    """Run wrk; requests a second, and latency in ms as wrk counts it.
+
+    wrk counts an answer that took more than twice the mean also for the requests it held up.
+    """
+    program = shutil.which("wrk")
+    if program is None:
+        raise SystemExit("wrk is missing: apt-get install wrk")
+    command = [program, "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "60s"]
+    done = subprocess.run(
+        [*command, "-s", str(SCRIPT), url],
+        env={**os.environ, "BENCH_BODIES": str(bodies)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+    raw: dict[str, float] = json.loads(line.removeprefix("RESULT "))
+    answered = raw["requests"] - raw["refused"]
+    return {
+        "clients": clients,
+        "requests_per_second": round(answered / raw["microseconds"] * 1e6, 2),
+        **{f"{name}_ms": round(raw[name] / 1000, 2) for name in ("p50", "p95", "p99", "max")},
+        **{name: raw[name] for name in ("requests", "refused", "timeouts", "broken")},
+    }
+
+
+def measure(
+    server: Server, route: str, bodies: Path, clients: int, seconds: float, warm_up: float
+) -> dict[str, object]:
+    """Warm up, then load a running server with some clients."""
+    url = f"{server.url}/{route}"
+    if warm_up:
+        wrk(url, bodies, clients, warm_up)
+    before = scrape(server)
+    with metered(server) as meter:
+        found = wrk(url, bodies, clients, seconds)
+    counters = moved(before, scrape(server))
+    say(f"{server.name} /{route} {found} {meter.costs} {counters}")
+    return {**found, "costs": meter.costs, "counters": counters}
+
+
+def moved(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """List the service's own counters on batches, tokens and padding that moved in between."""
+    words = ("batch", "token", "padd", "cache")
+    return {
+        series: round(value - before.get(series, 0.0), 4)
+        for series, value in after.items()
+        if series.startswith("clear_")
+        and any(word in series for word in words)
+        and not any(part in series for part in ("_bucket", "_created", "clear_stage"))
+        and value != before.get(series, 0.0)
+    }
+
+
+def bodies_of(options: argparse.Namespace) -> Path:
+    """Write what is to be sent."""
+    if options.texts == "mixed":
+        tokenizer = Tokenizer.from_file(str(checkpoint_of(options) / "tokenizer.json"))
+        texts: list[Text] = mixed_texts(options.data, tokenizer)
+    else:
+        texts = questions(options.data)
+    is_search = options.route == "search"
+    role = "passage" if options.texts == "mixed" else "query"
+    bodies = search_bodies(texts) if is_search else encode_bodies(texts, role)
+    return write_bodies(bodies, options.work / f"{options.route}-{options.texts}.jsonl")
+
+
+def main() -> None:
+    """Start the service and load it with each number of clients."""
+    made = parser(__doc__)
+    made.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    made.add_argument("--seconds", type=float, default=20.0)
+    made.add_argument("--route", choices=["search", "encode"], default="search")
+    made.add_argument("--texts", choices=["questions", "mixed"], default="questions")
+    options = made.parse_args()
+    index, bodies = ensure_index(options.work), bodies_of(options)
+    log = options.work / "logs" / "closed_loop.log"
+    results = []
+    with our_service(index, options.port, environment_of(options), log) as server:
+        for clients in options.clients:
+            found = measure(
+                server, options.route, bodies, clients, options.seconds, options.warm_up
+            )
+            results.append(found)
+    write_result(f"closed_loop-{options.route}-{options.texts}", options, {"runs": results})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Starts and stops what is measured: our service, or Infinity with the same weights.
+
+A server is a process of its own, pinned to nothing; it gets the cores that the client leaves.
+"""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.corpus import ROOT
+
+READY_SECONDS = 300
+STOP_SECONDS = 40
+INFINITY_MODEL = "bench"
+INFINITY_ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "INFINITY_ANONYMOUS_USAGE_STATS": "0",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers."""
+
+    name: str
+    url: str
+    process_id: int
+    command: tuple[str, ...]
+
+
+@contextmanager
+def our_service(
+    index: Path, port: int, environment: Mapping[str, str], log: Path
+) -> Iterator[Server]:
+    """Run this checkout's service over an index."""
+    command = [sys.executable, "-m", "service", "serve", "--index", str(index)]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    environment = {"CLEAR_LOG_LEVEL": "warning", **environment}
+    with _running("clear", command, port, "/readyz", environment, log) as server:
+        yield server
+
+
+@contextmanager
+def infinity(venv: Path, checkpoint: Path, port: int, log: Path) -> Iterator[Server]:
+    """Run Infinity's torch engine in fp32 on the CPU, over a Sentence Transformers folder."""
+    command = [str(venv / "bin" / "infinity_emb"), "v2", "--model-id", str(checkpoint)]
+    command += ["--served-model-name", INFINITY_MODEL, "--engine", "torch", "--device", "cpu"]
+    command += ["--dtype", "float32", "--no-bettertransformer", "--log-level", "warning"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with _running("infinity", command, port, "/health", INFINITY_ENVIRONMENT, log) as server:
+        yield server
+
+
+def scrape(server: Server) -> dict[str, float]:
+    """Read /metrics: value by series, as Prometheus writes them."""
+    text = _get(f"{server.url}/metrics")
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    pairs = (line.rsplit(" ", 1) for line in lines)
+    return {series: float(value) for series, value in pairs}
+
+
+def process_tree(process_id: int) -> list[int]:
+    """List a process and all below it."""
+    found = [process_id]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").glob("*/children"):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def rss_bytes(process_id: int) -> int:
+    """Tell the resident memory of a process and all below it."""
+    pages = (
+        int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in process_tree(process_id)
+    )
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_seconds(process_id: int) -> float:
+    """Tell the processor time that a process and all below it have used."""
+    ticks = 0
+    for each in process_tree(process_id):
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def _running(
+    name: str,
+    command: Sequence[str],
+    port: int,
+    ready: str,
+    environment: Mapping[str, str],
+    log: Path,
+) -> Iterator[Server]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    url = f"http://127.0.0.1:{port}"
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file
+        )
+    try:
+        _wait_until_ready(process, url + ready, log)
+        yield Server(name, url, process.pid, tuple(command))
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"{process.args!r} ended with {process.returncode}: read {log}")
+        try:
+            _get(url)
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise SystemExit(f"{url} is not ready after {READY_SECONDS} s: read {log}")
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        content: bytes = response.read()
+    return content.decode()

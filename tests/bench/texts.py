@@ -1,0 +1,101 @@
+"""What is sent: XQuAD's questions, and texts of a wanted length, each in eight languages.
+
+All is deterministic: the same call gives the same texts in the same order.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+LANGUAGES = ("en", "ar", "de", "es", "hi", "ru", "vi", "zh")
+# So far are two languages apart in their files, so that neighbors are no translations.
+STRIDE = 149
+# XQuAD is parallel: a text and its translations are as many tokens only by chance.
+SEED = 20_251
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text and its language."""
+
+    language: str
+    text: str
+
+
+def questions(data: Path) -> list[Text]:
+    """Read 9,520 questions; eight neighbors are of eight languages and of different paragraphs."""
+    by_language = [_read(data, language, is_question=True) for language in LANGUAGES]
+    count = min(map(len, by_language))
+    return [
+        Text(language, texts[(place + number * STRIDE) % count])
+        for place in range(count)
+        for number, (language, texts) in enumerate(zip(LANGUAGES, by_language, strict=True))
+    ]
+
+
+def mixed_texts(
+    data: Path, tokenizer: Tokenizer, count: int = 4096, shortest: int = 5, longest: int = 400
+) -> list[Text]:
+    """Cut paragraphs to lengths drawn evenly from `shortest` to `longest` tokens.
+
+    The lengths are those that the encoder sees, without the prompt's two or three tokens.
+    """
+    generator = random.Random(SEED)
+    running = {language: " ".join(_read(data, language, False)) for language in LANGUAGES}
+    ids = {language: tokenizer.encode(text) for language, text in running.items()}
+    mixed = []
+    for place in range(count):
+        language = LANGUAGES[place % len(LANGUAGES)]
+        length = generator.randint(shortest, longest)
+        offsets = ids[language].offsets[1:-1]  # without <s> and </s>
+        first = generator.randrange(len(offsets) - length)
+        start, end = offsets[first][0], offsets[first + length - 3][1]
+        mixed.append(Text(language, running[language][start:end].strip()))
+    return mixed
+
+
+def search_bodies(texts: Sequence[Text], timeout_ms: int | None = None) -> list[bytes]:
+    """Make bodies of /search: top 10; every second round of eight declares its language."""
+    bodies = []
+    for place, each in enumerate(texts):
+        body: dict[str, object] = {"query": each.text}
+        if place // len(LANGUAGES) % 2:
+            body["language"] = each.language
+        if timeout_ms:
+            body["timeout_ms"] = timeout_ms
+        bodies.append(_json(body))
+    return bodies
+
+
+def encode_bodies(texts: Sequence[Text], role: str, texts_a_body: int = 1) -> list[bytes]:
+    """Make bodies of /encode."""
+    groups = [texts[start : start + texts_a_body] for start in range(0, len(texts), texts_a_body)]
+    return [_json({"texts": [each.text for each in group], "role": role}) for group in groups]
+
+
+def infinity_bodies(texts: Sequence[Text], model: str) -> list[bytes]:
+    """Make bodies of Infinity's /embeddings; the client has to know E5's prompt."""
+    return [_json({"model": model, "input": f"query: {each.text}"}) for each in texts]
+
+
+def write_bodies(bodies: Sequence[bytes], path: Path) -> Path:
+    """Write bodies for wrk, one a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\n".join(bodies) + b"\n")
+    return path
+
+
+def _json(body: object) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _read(data: Path, language: str, is_question: bool) -> list[str]:
+    articles = json.loads((data / f"xquad.{language}.json").read_bytes())["data"]
+    paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
+    if not is_question:
+        return [str(paragraph["context"]) for paragraph in paragraphs]
+    return [str(asked["question"]) for paragraph in paragraphs for asked in paragraph["qas"]]

@@ -1,0 +1,41 @@
+"""A weightless encoder behind the runtime's protocol, with faults to order."""
+
+import threading
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class FakeRuntime:
+    """Embeds a text by its token ids alone, at once, unless it is told to wait or to fail."""
+
+    name = "fake"
+    device = torch.device("cpu")
+
+    def __init__(self, embedding_dim: int) -> None:
+        self.embedding_dim = embedding_dim
+        self.batch_sizes: list[int] = []
+        self.error: Exception | None = None
+        self.bad_token: int | None = None
+        self.has_begun = threading.Event()
+        self.may_end = threading.Event()
+        self.may_end.set()
+
+    def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
+        self.batch_sizes.append(len(token_ids))
+        self.has_begun.set()
+        assert self.may_end.wait(10)
+        if self.error is not None:
+            raise self.error
+        if self.bad_token is not None and (token_ids == self.bad_token).any():
+            raise ValueError("a token that this encoder cannot read")
+        rows = [
+            self._row(ids[mask == 1]) for ids, mask in zip(token_ids, attention_mask, strict=True)
+        ]
+        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+
+    def _row(self, ids: NDArray[np.int64]) -> Tensor:
+        generator = torch.Generator().manual_seed(hash(tuple(ids.tolist())) % 2**31)
+        return torch.randn(self.embedding_dim, generator=generator)

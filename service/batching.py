@@ -90,7 +90,9 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         self._prepared: _Batch[PayloadT, PreparedT, ResultT] | None = None
         self._is_preparing = False
         self._is_closed = False
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._has_work = threading.Condition(self._lock)  # the owner waits for it
+        self._has_excess = threading.Condition(self._lock)  # the former does
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for name, target in (("batch-owner", self._own), ("batch-former", self._form_ahead))
@@ -165,15 +167,15 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
 
     def close(self) -> None:
         """Run what waits, then stop."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
-            self._changed.notify_all()
+            self._notify()
         for thread in self._threads:
             thread.join()
 
     def _admit(self, texts: list[Text[PayloadT, ResultT]], lane: Lane, deadline: float) -> None:
         num_tokens = sum(text.num_tokens for text in texts)
-        with self._changed:
+        with self._lock:
             if self._is_closed or self.is_broken:
                 raise NotReadyError("the service is shutting down: ask another instance")
             waiting = self.waiting_tokens
@@ -183,13 +185,15 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
                 retry_after = min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(wait_seconds)))
                 raise OverloadedError(retry_after)
             self._lanes.add(lane, texts)
-            self._changed.notify_all()
+            self._notify()
 
     def _own(self) -> None:
         """Run batches until the batcher is closed and empty."""
         while batch := self._next_batch():
-            self._running_since = time.monotonic()
-            self._running_until = self._running_since + self.cost.seconds(batch.num_tokens)
+            with self._lock:
+                self._running_since = time.monotonic()
+                self._running_until = self._running_since + self.cost.seconds(batch.num_tokens)
+                self._notify()  # the next one can be prepared meanwhile
             try:
                 self._run(batch)
             except Exception as error:  # a bug here must not leave requests hanging
@@ -198,28 +202,34 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
             self._running_since, self._running_until = None, 0.0
 
     def _next_batch(self) -> _Batch[PayloadT, PreparedT, ResultT] | None:
-        with self._changed:
+        with self._lock:
             while True:
                 lane = self._lanes.next_lane(self._prepared_lane)
                 if self._prepared and self._prepared.lane == lane:
                     batch, self._prepared = self._prepared, None
-                    self._changed.notify_all()
                     return batch
                 if lane and (texts := self._lanes.take(lane, self.cost.overhead_tokens)):
                     return _Batch(lane, texts)
                 if lane is None and self._is_closed and not self._is_preparing:
                     return None
                 if lane is None:
-                    self._changed.wait()
+                    self._has_work.wait()
+
+    def _notify(self) -> None:
+        """Wake who has something to do; waking both each time would cost more than it helps."""
+        if self._running_since is None or self._is_closed:
+            self._has_work.notify()
+        if self._is_closed or self._lane_to_prepare():
+            self._has_excess.notify()
 
     def _form_ahead(self) -> None:
         """Prepare the next batch while one runs, once the lane holds more than fits in it."""
         while True:
-            with self._changed:
+            with self._lock:
                 while not (lane := self._lane_to_prepare()):
                     if self._is_closed:
                         return
-                    self._changed.wait()
+                    self._has_excess.wait()
                 texts = self._lanes.take(lane, self.cost.overhead_tokens)
                 self._is_preparing = True
             batch = _Batch[PayloadT, PreparedT, ResultT](lane, texts)
@@ -227,9 +237,9 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
                 batch.prepared = self._program.prepare([text.payload for text in texts])
             except Exception:  # noqa: BLE001  the owner prepares it again and handles the error
                 batch.prepared = None
-            with self._changed:
+            with self._lock:
                 self._prepared, self._is_preparing = (batch if texts else None), False
-                self._changed.notify_all()
+                self._has_work.notify()
 
     def _lane_to_prepare(self) -> Lane | None:
         lane = self._lanes.next_lane()
@@ -268,7 +278,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         padded_tokens = max(lengths) * len(lengths)
         self.last_batch_failed = False
         self._program.observe(batch.lane, len(lengths), sum(lengths), padded_tokens, seconds)
-        with self._changed:
+        with self._lock:
             self.cost.learn(padded_tokens, seconds)
             self._lanes.charge(batch.lane, seconds, self._prepared_lane)
             self._good_batches += 1
@@ -285,7 +295,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
             self._break(texts)
             return
         if fault == "memory":
-            with self._changed:
+            with self._lock:
                 self._set_budget(self.batch_token_budget // 2)
         if len(texts) > 1:
             middle = len(texts) // 2
@@ -303,12 +313,12 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
 
     def _break(self, running: Sequence[Text[PayloadT, ResultT]] = ()) -> None:
         """Give up: liveness fails, everything that waits is answered."""
-        with self._changed:
+        with self._lock:
             self.is_broken = True
             texts = [*running, *self._lanes.clear()]
             if self._prepared:
                 texts += self._prepared.texts
                 self._prepared = None
-            self._changed.notify_all()
+            self._notify()
         error = DeviceBrokenError("the device failed: this instance must be restarted")
         deliver(texts, [error] * len(texts))

@@ -55,10 +55,15 @@ class BodyLimit:
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         """Wrap an app."""
+        self._app = app
+        self._max_bytes = max_bytes
         self._limited = RequestBodyLimitMiddleware(app, max_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; starlette's plain 413 becomes a problem."""
+        if self._is_declared_small(scope):  # and the server reads no more than is declared
+            await self._app(scope, receive, send)
+            return
         is_refused = False
 
         async def send_problem(message: Message) -> None:
@@ -71,6 +76,12 @@ class BodyLimit:
                 await send(message)
 
         await self._limited(scope, receive, send_problem)
+
+    def _is_declared_small(self, scope: Scope) -> bool:
+        if scope["type"] != "http":
+            return True
+        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+        return len(lengths) == 1 and lengths[0].isdigit() and int(lengths[0]) <= self._max_bytes
 
 
 def install_problems(app: FastAPI) -> None:

@@ -57,9 +57,11 @@ def serve(settings: Settings) -> None:
         ServiceError: the port is taken, or a setting is wrong.
         RetrievalError: the encoder or the index cannot be used.
     """
-    with bind(settings.host, settings.port) as listener:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, listener))
+    with (
+        bind(settings.host, settings.port) as listener,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(settings, listener))
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
@@ -70,6 +72,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         access_log=settings.log_level == "debug",
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         server_header=False,
+        proxy_headers=False,
         lifespan="off",
         log_config=None,
     )

@@ -1,15 +1,10 @@
 """From an encoder's name to an encoder: a folder, a Hub id with its revision, or `bundled`."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from transformers import AutoModel, PreTrainedModel
-from transformers.utils import logging
 
 from service.retrieval.bundled import bundled_checkpoint
 from service.retrieval.defaults import BUNDLED, default_cache
@@ -17,7 +12,7 @@ from service.retrieval.encoder import Encoder
 from service.retrieval.errors import CheckpointError, DeviceError
 from service.retrieval.layout import CheckpointLayout, read_layout
 from service.retrieval.manifest import fingerprint_of, verify_manifest
-from service.retrieval.runtime.torch import TorchRuntime
+from service.retrieval.runtime.choice import load_runtime
 
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
 HUB_FILES = ["*.json", "*.safetensors"]
@@ -84,22 +79,31 @@ def resolve_device(name: str) -> torch.device:
 
 
 def load_encoder(
-    name: str, *, cache: Path | None = None, device: str = "auto", max_tokens: int | None = None
+    name: str,
+    *,
+    cache: Path | None = None,
+    device: str = "auto",
+    max_tokens: int | None = None,
+    cpu_engine: str = "torch",
+    precision: str = "fp32",
 ) -> Encoder:
     """Load an encoder and hold its files against their hashes.
 
     Args:
         name: `bundled`, a folder, or `owner/name@commit`.
-        cache: the folder for `bundled`.
+        cache: the folder for `bundled` and for graphs made of checkpoints.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         max_tokens: cut texts shorter than the checkpoint's own limit.
+        cpu_engine: what computes on a CPU: `auto`, `torch` or `openvino`.
+        precision: `auto`, `fp32`, `bf16` or `fp16`, as far as engine and device have it.
 
     Raises:
         CheckpointError: the checkpoint is missing, altered, or asks for what is not supported.
-        DeviceError: the device is not there.
+        DeviceError: the device or the precision is not there, or settings contradict each other.
     """
     found_device = resolve_device(device)
-    directory = resolve_checkpoint(name, cache or default_cache())
+    cache = cache or default_cache()
+    directory = resolve_checkpoint(name, cache)
     manifest = verify_manifest(directory)
     layout = read_layout(directory)
     fingerprint = fingerprint_of(directory, layout, manifest)
@@ -108,8 +112,17 @@ def load_encoder(
             f"max_tokens={max_tokens} is over the limit of the encoder {name} "
             f"({layout.max_tokens}): set CLEAR_MAX_TOKENS lower or leave it out"
         )
+    runtime = load_runtime(
+        layout,
+        fingerprint,
+        found_device,
+        cpu_engine=cpu_engine,
+        precision=precision,
+        cache=cache,
+        max_tokens=max_tokens or layout.max_tokens,
+    )
     return Encoder(
-        TorchRuntime(_load_model(layout), layout.pooling, found_device),
+        runtime,
         _load_tokenizer(layout),
         name=name if name == BUNDLED else str(manifest.get("name", name)),
         fingerprint=fingerprint,
@@ -119,48 +132,6 @@ def load_encoder(
         max_tokens=max_tokens or layout.max_tokens,
         pad_id=int(layout.config.get("pad_token_id") or 0),
     )
-
-
-def _load_model(layout: CheckpointLayout) -> PreTrainedModel:
-    try:
-        with _quiet_transformers():
-            model, report = AutoModel.from_pretrained(
-                layout.transformer,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f"the weights in {layout.transformer} cannot be loaded ({reason}): "
-            "restore them from a copy"
-        ) from None
-    # A library fills what is missing at random; only the pooler is never read.
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise CheckpointError(
-            f"the weights in {layout.transformer} lack {missing[0]} and {len(missing) - 1} more: "
-            "they are not of the architecture that config.json names"
-        )
-    loaded: PreTrainedModel = model
-    return loaded
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep the library's bars and its loading report off the terminal; errors are raised here."""
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
 
 
 def _load_tokenizer(layout: CheckpointLayout) -> Tokenizer:

@@ -86,7 +86,12 @@ class Encoder:
         """
         prompted = [self.prompts[role] + text for text in texts]
         try:
-            encodings = self._tokenizer.encode_batch_fast(prompted)
+            # For one text the library's threads cost more than they save.
+            encodings = (
+                [self._tokenizer.encode(prompted[0])]
+                if len(prompted) == 1
+                else self._tokenizer.encode_batch_fast(prompted)
+            )
         except (UnicodeEncodeError, TypeError):  # either, by the version of the library
             raise RetrievalError("a text holds half a surrogate pair (U+D800-U+DFFF)") from None
         return [

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from tests.bench.arrivals import poisson, summarize
 from tests.bench.client import request_bytes, run
-from tests.bench.closed_loop import moved, wrk
+from tests.bench.closed_loop import moved, settle, wrk
 from tests.bench.corpus import ensure_index
 from tests.bench.meter import metered
 from tests.bench.options import checkpoint_of, environment_of, parser, say
@@ -58,7 +58,9 @@ def bulk(server: Server, options: argparse.Namespace) -> dict[str, object]:
         return summarize(exchanges, 0.0, seconds)
 
     def load(seconds: float) -> dict[str, float]:
-        found = wrk(f"{server.url}/encode", bodies, options.connections, seconds)
+        url = f"{server.url}/encode"
+        found = wrk(url, bodies, options.connections, seconds)
+        settle(url, bodies)
         return found | {"texts_per_second": found["requests_per_second"] * options.texts}
 
     query(options.warm_up)
@@ -88,7 +90,7 @@ def bulk(server: Server, options: argparse.Namespace) -> dict[str, object]:
         "queries_beside_bulk": beside,
         "bulk_alone": bulk_alone,
         "bulk_beside_queries": bulk_beside,
-        "counters_beside": moved(before, scrape(server)),
+        "metrics_beside": moved(before, scrape(server)),
         "costs": {"alone": quiet.costs, "beside": busy.costs},
     }
 

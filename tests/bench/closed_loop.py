@@ -11,6 +11,9 @@ import json
 import os
 import shutil
 import subprocess
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -30,6 +33,14 @@ from tests.bench.texts import (
 )
 
 SCRIPT = ROOT / "tests" / "bench" / "wrk.lua"
+BATCH_TOKENS = 'clear_batch_tokens_total{kind="%s",lane="%s"}'
+COUNTERS = (
+    "clear_batch_tokens_total",
+    "clear_batch_items_count",
+    "clear_batch_items_sum",
+    "clear_batch_duration_seconds_sum",
+    "clear_refusals_total",
+)
 
 
 def wrk(url: str, bodies: Path, clients: int, seconds: float) -> dict[str, float]:
@@ -66,25 +77,44 @@ def measure(
     url = f"{server.url}/{route}"
     if warm_up:
         wrk(url, bodies, clients, warm_up)
+        settle(url, bodies)
     before = scrape(server)
     with metered(server) as meter:
         found = wrk(url, bodies, clients, seconds)
+    settle(url, bodies)
     counters = moved(before, scrape(server))
     say(f"{server.name} /{route} {found} {meter.costs} {counters}")
-    return {**found, "costs": meter.costs, "counters": counters}
+    return {**found, "costs": meter.costs, **counters}
 
 
-def moved(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """List the service's own counters on batches, tokens and padding that moved in between."""
-    words = ("batch", "token", "padd", "cache")
-    return {
+def settle(url: str, bodies: Path) -> None:
+    """Wait until the server has done what wrk left behind: then it answers one more at once."""
+    with bodies.open("rb") as file:
+        body = file.readline().strip()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60):
+                return
+        except urllib.error.HTTPError as error:
+            if error.code not in (429, 503, 504):
+                raise SystemExit(f"{url} answers {error.code}: {error.read()!r}") from None
+            time.sleep(0.5)
+
+
+def moved(before: dict[str, float], after: dict[str, float]) -> dict[str, object]:
+    """Tell what the service's own metrics say of a stretch: its counters, and padding by lane."""
+    deltas = {
         series: round(value - before.get(series, 0.0), 4)
         for series, value in after.items()
-        if series.startswith("clear_")
-        and any(word in series for word in words)
-        and not any(part in series for part in ("_bucket", "_created", "clear_stage"))
-        and value != before.get(series, 0.0)
+        if series.startswith(COUNTERS) and value != before.get(series, 0.0)
     }
+    padding = {}
+    for lane in ("query", "bulk"):
+        text, filler = (deltas.get(BATCH_TOKENS % (kind, lane), 0) for kind in ("text", "padding"))
+        if text:
+            padding[lane] = round(filler / (text + filler), 4)
+    return {"counters": deltas, "padding_share": padding}
 
 
 def bodies_of(options: argparse.Namespace) -> Path:

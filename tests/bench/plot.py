@@ -43,6 +43,8 @@ def plot(results: Sequence[Path], to: Path) -> None:
     goodput.axline((0, 0), slope=1, color="#bbbbbb", linewidth=0.8)
     goodput.set(xlabel="offered load, requests a second", ylabel="answered a second")
     latency.set(yscale="log", ylabel="latency of answered requests, ms", title=title)
+    for axis_formatter in (latency.yaxis.set_major_formatter, latency.yaxis.set_minor_formatter):
+        axis_formatter("{x:g}")
     for axes in (latency, goodput):
         axes.grid(alpha=0.3, which="both")
     latency.legend(fontsize="small")

@@ -41,7 +41,7 @@ def test_help_names_each_variable() -> None:
     result = CliRunner().invoke(app, [*COMMAND, "--help"], terminal_width=200)
 
     assert result.exit_code == 0
-    for name in ("ENCODER", "DEVICE", "MAX_TOKENS", "CACHE", "LANGUAGE", "RUNS", "JSON"):
+    for name in ("ENCODER", "MAX_TOKENS", "CACHE", "TRAINER_LANGUAGE", "TRAINER_RUNS", "JSON"):
         assert f"CLEAR_{name}" in result.stdout
 
 

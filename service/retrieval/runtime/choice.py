@@ -2,21 +2,22 @@
 
 import importlib.util
 import logging
-import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from service.retrieval.errors import CheckpointError, DeviceError
 from service.retrieval.layout import CheckpointLayout
+from service.retrieval.runtime.graph import Graph, open_graph
+from service.retrieval.runtime.probe import check_runtime
 from service.retrieval.runtime.runtime import Runtime
 
 # What each engine computes in; the first is the exact one.
 CPU_ENGINES = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16")}
-GPU_PRECISIONS = {"fp32", "bf16", "fp16"}
-EXPORTING_PACKAGES = ("onnx", "onnxscript")
+TORCH_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CPUINFO = Path("/proc/cpuinfo")
 
 logger = logging.getLogger(__name__)
@@ -93,12 +94,13 @@ def load_runtime(
     if choice.engine == "torch":
         return _load_torch(layout, device, choice.precision)
     try:
-        return _load_openvino(layout, fingerprint, choice.precision, cache)
+        graph = open_graph(layout, fingerprint, cache, partial(_export, layout=layout))
     except CheckpointError as error:
         if cpu_engine != "auto":
             raise
-        logger.warning("torch encodes, as openvino cannot: %s", error)
+        logger.warning("torch encodes, as there is no graph for openvino: %s", error)
         return _load_torch(layout, device, choice.precision)
+    return _load_openvino(graph, layout.pooling, choice.precision)
 
 
 def has_amx() -> bool:
@@ -111,3 +113,44 @@ def has_amx() -> bool:
 
 def _is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
+
+
+# Each library is imported where it is chosen: transformers alone takes seconds.
+
+
+def _export(directory: Path, layout: CheckpointLayout) -> str:
+    from service.retrieval.runtime.export import export_graph
+
+    return export_graph(directory, layout)
+
+
+def _load_openvino(graph: Graph, pooling: str, precision: str) -> Runtime:
+    from service.retrieval.runtime.openvino import OpenvinoRuntime
+
+    runtime = OpenvinoRuntime(graph, pooling, precision)
+    check_runtime(runtime, graph.directory, precision)
+    return runtime
+
+
+def _load_torch(layout: CheckpointLayout, device: torch.device, precision: str) -> Runtime:
+    from service.retrieval.runtime.torch import TorchRuntime
+    from service.retrieval.runtime.weights import load_model
+
+    return TorchRuntime(load_model(layout, TORCH_TYPES[precision]), layout.pooling, device)
+
+
+def _load_gpu(
+    layout: CheckpointLayout, device: torch.device, precision: str, max_tokens: int
+) -> Runtime:
+    from service.retrieval.runtime.cuda import PRECISION_NAMES, CudaRuntime, precision_on
+    from service.retrieval.runtime.weights import load_model
+
+    if precision == "fp32":
+        return _load_torch(layout, device, precision)
+    best = PRECISION_NAMES[precision_on(device)]
+    if precision not in ("auto", best):
+        raise DeviceError(
+            f"CLEAR_PRECISION={precision} is not what the device {device} is made for: "
+            f"set CLEAR_PRECISION to auto, {best} or fp32"
+        )
+    return CudaRuntime(load_model(layout), layout.pooling, device, max_tokens=max_tokens)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from service.retrieval.pooling import POOLING
 from service.retrieval.runtime.buckets import Shape, all_shapes, pieces
-from service.retrieval.runtime.graphs import Slot
+from service.retrieval.runtime.cuda_graph import Slot
 
 MAX_BATCH_TOKENS = 16_384
 PRECISION_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}

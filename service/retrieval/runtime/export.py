@@ -1,5 +1,6 @@
 """Makes the ONNX graph of a checkpoint, and the probe that every start holds it against."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -83,8 +84,9 @@ def _export(model: PreTrainedModel, path: Path, max_tokens: int) -> None:
     hidden_size = int(model.get_input_embeddings().weight.shape[1])
     # Two texts of three tokens, one of them padded: nothing in it is 1, which would be fixed.
     example = (torch.zeros(2, 3, hidden_size), torch.tensor([[1, 1, 1], [1, 1, 0]]))
-    batch, length = torch.export.Dim("batch", min=1), torch.export.Dim(
-        "length", min=2, max=max_tokens
+    batch, length = (
+        torch.export.Dim("batch", min=1),
+        torch.export.Dim("length", min=2, max=max_tokens),
     )
     dynamic = {0: batch, 1: length}
     with warnings.catch_warnings(), torch.no_grad():

@@ -13,12 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock
-from safetensors import safe_open
 from torch import Tensor
 
 from service.retrieval import artifact
 from service.retrieval.errors import CheckpointError
 from service.retrieval.layout import CheckpointLayout
+from service.retrieval.runtime.table import map_table
 
 GRAPH = "graph.onnx"
 MANIFEST = "manifest.json"
@@ -51,9 +51,7 @@ def graph_directory(cache: Path, fingerprint: str) -> Path:
     return cache / f"onnx{FORMAT_VERSION}-{fingerprint[:16]}-{libraries}"
 
 
-def open_graph(
-    layout: CheckpointLayout, fingerprint: str, cache: Path, export: Exporter
-) -> Graph:
+def open_graph(layout: CheckpointLayout, fingerprint: str, cache: Path, export: Exporter) -> Graph:
     """Open a checkpoint's graph, making it where it is missing or damaged.
 
     Safe when several processes start at once: one makes it, the others wait.
@@ -89,9 +87,7 @@ def open_graph(
     return _read(directory, layout, fingerprint)
 
 
-def _make(
-    directory: Path, layout: CheckpointLayout, fingerprint: str, export: Exporter
-) -> None:
+def _make(directory: Path, layout: CheckpointLayout, fingerprint: str, export: Exporter) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     for stale in directory.parent.glob(f"{MAKING}{directory.name}-*"):  # we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
@@ -116,13 +112,4 @@ def _read(directory: Path, layout: CheckpointLayout, fingerprint: str) -> Graph:
     if not isinstance(files, dict) or GRAPH not in files:
         raise CheckpointError(f"{directory / MANIFEST} does not name {GRAPH}")
     artifact.verify_files(directory, files, CheckpointError)
-    return Graph(directory, _read_table(layout, str(manifest["table"])))
-
-
-def _read_table(layout: CheckpointLayout, name: str) -> Tensor:
-    for path in layout.weights:
-        with safe_open(path, framework="pt") as file:
-            if name in file.keys():  # noqa: SIM118  not a dict
-                table: Tensor = file.get_tensor(name)  # mapped, not read
-                return table
-    raise CheckpointError(f"the weights in {layout.transformer} lack {name}")
+    return Graph(directory, map_table(layout.weights, str(manifest.get("table"))))

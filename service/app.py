@@ -82,18 +82,27 @@ def load_engine(settings: Settings, metrics: Metrics) -> Engine:
         cache=settings.cache,
         device=settings.device,
         max_tokens=settings.max_tokens,
+        cpu_engine=settings.cpu_engine,
+        precision=settings.precision,
     )
     generation = open_current(settings.index, str(encoder.device))
     return Engine(
         Searcher(encoder, generation),
         metrics,
-        Limits(
-            settings.max_batch_tokens,
-            settings.max_bulk_batch_tokens,
-            settings.max_waiting_tokens,
-            settings.bulk_share,
-        ),
+        _limits(settings, encoder.device.type),
         settings.query_cache_entries,
+    )
+
+
+def _limits(settings: Settings, device: str) -> Limits:
+    """Fill in what suits the device: a CPU gains nothing from batches as large as a GPU's."""
+    batch, bulk_batch = (16_384, 4096) if device == "cuda" else (2048, 512)
+    max_batch_tokens = min(settings.max_batch_tokens or batch, settings.max_waiting_tokens)
+    return Limits(
+        max_batch_tokens,
+        min(settings.max_bulk_batch_tokens or bulk_batch, max_batch_tokens),
+        settings.max_waiting_tokens,
+        settings.bulk_share,
     )
 
 

@@ -54,6 +54,8 @@ def run(searcher: Searcher, batch: Prepared) -> list[Result]:
     """Encode and search one batch."""
     started = time.monotonic()
     embeddings = _embeddings(searcher, batch)
+    if embeddings.is_cuda:  # else the wait for the encoder would count as search
+        torch.cuda.current_stream(embeddings.device).synchronize()
     encoded = time.monotonic()
     rankings = _rankings(searcher, batch.works, embeddings)
     searched = time.monotonic()

@@ -236,4 +236,6 @@ def _load_encoder(settings: Settings) -> "Encoder":
         cache=settings.cache,
         device=settings.device,
         max_tokens=settings.max_tokens,
+        cpu_engine=settings.cpu_engine,
+        precision=settings.precision,
     )

@@ -112,13 +112,19 @@ def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
     encoder = None
     try:
         encoder = load_encoder(
-            settings.encoder, cache=settings.cache, max_tokens=settings.max_tokens, device="cpu"
+            settings.encoder,
+            cache=settings.cache,
+            device=settings.device,
+            max_tokens=settings.max_tokens,
+            cpu_engine=settings.cpu_engine,
+            precision=settings.precision,
         )
         yield Finding(
             "encoder",
             f"{encoder.name}, {encoder.embedding_dim} dimensions, {encoder.max_tokens} tokens, "
             f"fingerprint {encoder.fingerprint[:16]}",
         )
+        yield Finding("runtime", f"{encoder.runtime.name} on {encoder.device}")
     except RetrievalError as error:
         yield Finding("encoder", settings.encoder, str(error))
     if settings.index is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
 from service.batch_request import Answer
 from service.batch_work import Prepared, Result, Work, prepare, run
@@ -101,7 +102,7 @@ class Engine:
         seconds |= _batch_seconds(answers)
         self._metrics.observe_request("/encode", tokenized, seconds)
         return Embedded(
-            np.stack([answer.result.embedding.cpu().numpy() for answer in answers]),
+            torch.stack([answer.result.embedding for answer in answers]).cpu().numpy(),
             sum(len(text.token_ids) for text in tokenized),
             sum(text.is_truncated for text in tokenized),
             seconds,
@@ -123,6 +124,7 @@ class Engine:
     def warm_up(self) -> None:
         """Run the smallest and the largest batch, and ask the index its canary queries."""
         encoder = self.searcher.encoder
+        encoder.runtime.warm_up(self._limits.max_batch_tokens)
         longest = encoder.tokenize(["warm up " * encoder.max_tokens], "passage")
         count = max(1, self._limits.max_batch_tokens // len(longest[0].token_ids))
         short = encoder.tokenize([PROBE_TEXT], "query")

@@ -33,6 +33,13 @@ class Settings(BaseSettings):
     )
     factory: Annotated[str, Field(description="FAISS factory string of a new index")] = "Flat"
     device: Annotated[str, Field(description="`auto`, `cpu`, `cuda` or `cuda:N`")] = "auto"
+    cpu_engine: Annotated[
+        Literal["auto", "torch", "openvino"], Field(description="What computes on a CPU")
+    ] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        Field(description="Of the encoder's numbers, as far as engine and device have it"),
+    ] = "auto"
     max_tokens: Annotated[
         int | None, Field(ge=8, description="Cut texts here; by default at the encoder's limit")
     ] = None
@@ -42,11 +49,16 @@ class Settings(BaseSettings):
         int, Field(ge=1024, description="A larger request body is refused with 413")
     ] = 2_097_152
     max_batch_tokens: Annotated[
-        int, Field(ge=16, description="Padded tokens of a batch at the most")
-    ] = 2048
+        int | None,
+        Field(ge=16, description="Padded tokens of a batch at the most; 2048, on a GPU 16384"),
+    ] = None
     max_bulk_batch_tokens: Annotated[
-        int, Field(ge=16, description="The same for `/encode`: a query waits for one at the most")
-    ] = 512
+        int | None,
+        Field(
+            ge=16,
+            description="The same for `/encode`, for which a query may wait; 512, on a GPU 4096",
+        ),
+    ] = None
     bulk_share: Annotated[
         float, Field(gt=0, lt=1, description="Share of `/encode` in the device while both wait")
     ] = 0.25
@@ -82,10 +94,11 @@ class Settings(BaseSettings):
             ("max_bulk_batch_tokens", "max_batch_tokens"),
             ("max_batch_tokens", "max_waiting_tokens"),
         ):
-            if getattr(self, smaller) > getattr(self, larger):
+            values = getattr(self, smaller), getattr(self, larger)
+            if None not in values and values[0] > values[1]:
                 raise ValueError(
-                    f"{variable(smaller)}={getattr(self, smaller)} is above "
-                    f"{variable(larger)}={getattr(self, larger)}: lower one or raise the other"
+                    f"{variable(smaller)}={values[0]} is above {variable(larger)}={values[1]}: "
+                    "lower one or raise the other"
                 )
         return self
 

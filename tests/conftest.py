@@ -154,6 +154,15 @@ def write_passages(path: Path, records: list[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_graphs() -> Iterator[None]:
+    """Serve by torch in fp32: a graph takes seconds to make and goes to the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLEAR_CPU_ENGINE", "torch")
+        patch.setenv("CLEAR_PRECISION", "fp32")
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that no test may alter; `checkpoint_copy` is for that."""

@@ -23,6 +23,9 @@ class FakeRuntime:
         self.may_end = threading.Event()
         self.may_end.set()
 
+    def warm_up(self, max_batch_tokens: int) -> None:
+        self.warmed_up_tokens = max_batch_tokens
+
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
         self.batch_sizes.append(len(token_ids))
         self.has_begun.set()

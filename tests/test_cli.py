@@ -26,6 +26,9 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("CLEAR_"):
             monkeypatch.delenv(name)
+    # A graph takes seconds to make and would go to the user's own cache.
+    monkeypatch.setenv("CLEAR_CPU_ENGINE", "torch")
+    monkeypatch.setenv("CLEAR_PRECISION", "fp32")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from service.errors import SettingsError
 from service.settings import Settings, load_settings, variable
 
-UNITS = {"bytes", "ms", "seconds", "tokens"}
+UNITS = {"bytes", "entries", "ms", "seconds", "share", "tokens"}
 
 
 @pytest.fixture(autouse=True)

@@ -29,6 +29,12 @@ EncoderOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option(envvar="CLEAR_DEVICE", help="auto, cpu, cuda or cuda:N.")
 ]
+CpuEngineOption = Annotated[
+    str, typer.Option(envvar="CLEAR_CPU_ENGINE", help="On a CPU: auto, torch or openvino.")
+]
+PrecisionOption = Annotated[
+    str, typer.Option(envvar="CLEAR_PRECISION", help="auto, fp32, bf16 or fp16.")
+]
 MaxTokensOption = Annotated[
     int,
     typer.Option(
@@ -95,6 +101,8 @@ def evaluate_xquad(
     encoder: EncoderOption = BUNDLED,
     device: DeviceOption = "auto",
     max_tokens: MaxTokensOption = 256,
+    cpu_engine: CpuEngineOption = "torch",
+    precision: PrecisionOption = "fp32",
     cache: CacheOption = None,
     languages: LanguagesOption = None,
     runs: RunsOption = None,
@@ -110,7 +118,14 @@ def evaluate_xquad(
     from service.retrieval.checkpoint import load_encoder
     from trainer.evaluate import evaluate
 
-    loaded = load_encoder(encoder, cache=cache, device=device, max_tokens=max_tokens)
+    loaded = load_encoder(
+        encoder,
+        cache=cache,
+        device=device,
+        max_tokens=max_tokens,
+        cpu_engine=cpu_engine,
+        precision=precision,
+    )
     with _progress() as on_progress:
         evaluation = evaluate(loaded, data, languages, on_progress, runs=runs)
     _print_evaluation(evaluation, as_json)

@@ -34,6 +34,7 @@ class Evaluation:
     fingerprint: str
     max_tokens: int
     device: str
+    runtime: str
     num_passages: int
     languages: tuple[LanguageResult, ...]
 
@@ -94,6 +95,7 @@ def _evaluation(
         fingerprint=encoder.fingerprint,
         max_tokens=encoder.max_tokens,
         device=str(encoder.device),
+        runtime=encoder.runtime.name,
         num_passages=num_passages,
         languages=tuple(results),
     )

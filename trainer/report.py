@@ -36,7 +36,7 @@ def conditions_line(evaluation: Evaluation) -> str:
     return (
         f"encoder {evaluation.encoder_name} "
         f"(fingerprint {evaluation.fingerprint[:FINGERPRINT_CHARACTERS]}), "
-        f"{evaluation.max_tokens} tokens at the most, on {evaluation.device}, "
+        f"{evaluation.max_tokens} tokens at the most, on {evaluation.device} by {evaluation.runtime}, "
         f"{evaluation.num_passages} passages"
     )
 
@@ -50,6 +50,7 @@ def evaluation_json(evaluation: Evaluation) -> str:
             "fingerprint": evaluation.fingerprint,
             "max_tokens": evaluation.max_tokens,
             "device": evaluation.device,
+            "runtime": evaluation.runtime,
         },
         "num_passages": evaluation.num_passages,
         "languages": {

@@ -17,6 +17,7 @@ from service.retrieval.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.index.backend import VectorIndex
 from service.retrieval.index.faiss import open_faiss_index
+from service.retrieval.index.torch_flat import open_torch_flat
 from service.retrieval.passage_table import PassageTable
 
 FORMAT_VERSION = 1
@@ -122,7 +123,7 @@ def assemble(directory: Path, manifest: dict[str, Any], device: str = "cpu") -> 
         GenerationError: its parts do not belong together.
         DeviceError: the device cannot be used.
     """
-    vectors = open_faiss_index(directory / VECTORS, device)
+    vectors = _open_vectors(directory / VECTORS, str(manifest["factory"]), device)
     passages = PassageTable(directory / PASSAGES)
     expected = (manifest["count"], manifest["dimension"])
     if (vectors.count, vectors.embedding_dim) != expected or len(passages) != vectors.count:
@@ -133,6 +134,12 @@ def assemble(directory: Path, manifest: dict[str, Any], device: str = "cpu") -> 
         )
     created = datetime.fromtimestamp((directory / VECTORS).stat().st_mtime, tz=UTC)
     return Generation(directory.name, created, manifest, vectors, passages)
+
+
+def _open_vectors(path: Path, factory: str, device: str) -> VectorIndex:
+    if device.startswith("cuda") and factory == "Flat":
+        return open_torch_flat(path, device)  # exact, and embeddings stay on the device
+    return open_faiss_index(path, device)
 
 
 def open_current(index: Path, device: str = "cpu") -> Generation:

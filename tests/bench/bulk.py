@@ -14,13 +14,14 @@ from tokenizers import Tokenizer
 
 from tests.bench.arrivals import poisson, summarize
 from tests.bench.client import request_bytes, run
-from tests.bench.closed_loop import moved, settle, wrk
+from tests.bench.closed_loop import moved
 from tests.bench.corpus import ensure_index
 from tests.bench.meter import metered
 from tests.bench.options import checkpoint_of, environment_of, parser, say
 from tests.bench.record import write_result
-from tests.bench.servers import Server, our_service, scrape
+from tests.bench.servers import Server, our_service, scrape, served
 from tests.bench.texts import encode_bodies, mixed_texts, questions, search_bodies, write_bodies
+from tests.bench.wrk import settle, wrk
 
 # Bulk runs this long before the first and after the last query.
 EDGE_SECONDS = 1.0
@@ -85,6 +86,7 @@ def bulk(server: Server, options: argparse.Namespace) -> dict[str, object]:
     }
     say(f"verdict: {verdict}")
     return {
+        "served": served(server),
         "verdict": verdict,
         "queries_alone": alone,
         "queries_beside_bulk": beside,

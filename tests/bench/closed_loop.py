@@ -7,22 +7,15 @@ Run: python -m tests.bench.closed_loop --clients 1 8 64 --seconds 20
 """
 
 import argparse
-import json
-import os
-import shutil
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from tests.bench.corpus import ROOT, ensure_index
+from tests.bench.corpus import ensure_index
 from tests.bench.meter import metered
 from tests.bench.options import checkpoint_of, environment_of, parser, say
 from tests.bench.record import write_result
-from tests.bench.servers import Server, our_service, scrape
+from tests.bench.servers import Server, our_service, scrape, served
 from tests.bench.texts import (
     Text,
     encode_bodies,
@@ -31,8 +24,8 @@ from tests.bench.texts import (
     search_bodies,
     write_bodies,
 )
+from tests.bench.wrk import settle, wrk
 
-SCRIPT = ROOT / "tests" / "bench" / "wrk.lua"
 BATCH_TOKENS = 'clear_batch_tokens_total{kind="%s",lane="%s"}'
 COUNTERS = (
     "clear_batch_tokens_total",
@@ -41,33 +34,6 @@ COUNTERS = (
     "clear_batch_duration_seconds_sum",
     "clear_refusals_total",
 )
-
-
-def wrk(url: str, bodies: Path, clients: int, seconds: float) -> dict[str, float]:
-    """Run wrk; requests a second, and latency in ms as wrk counts it.
-
-    wrk counts an answer that took more than twice the mean also for the requests it held up.
-    """
-    program = shutil.which("wrk")
-    if program is None:
-        raise SystemExit("wrk is missing: apt-get install wrk")
-    command = [program, "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "60s"]
-    done = subprocess.run(
-        [*command, "-s", str(SCRIPT), url],
-        env={**os.environ, "BENCH_BODIES": str(bodies)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
-    raw: dict[str, float] = json.loads(line.removeprefix("RESULT "))
-    answered = raw["requests"] - raw["refused"]
-    return {
-        "clients": clients,
-        "requests_per_second": round(answered / raw["microseconds"] * 1e6, 2),
-        **{f"{name}_ms": round(raw[name] / 1000, 2) for name in ("p50", "p95", "p99", "max")},
-        **{name: raw[name] for name in ("requests", "refused", "timeouts", "broken")},
-    }
 
 
 def measure(
@@ -85,21 +51,6 @@ def measure(
     counters = moved(before, scrape(server))
     say(f"{server.name} /{route} {found} {meter.costs} {counters}")
     return {**found, "costs": meter.costs, **counters}
-
-
-def settle(url: str, bodies: Path) -> None:
-    """Wait until the server has done what wrk left behind: then it answers one more at once."""
-    with bodies.open("rb") as file:
-        body = file.readline().strip()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=60):
-                return
-        except urllib.error.HTTPError as error:
-            if error.code not in (429, 503, 504):
-                raise SystemExit(f"{url} answers {error.code}: {error.read()!r}") from None
-            time.sleep(0.5)
 
 
 def moved(before: dict[str, float], after: dict[str, float]) -> dict[str, object]:
@@ -142,12 +93,15 @@ def main() -> None:
     log = options.work / "logs" / "closed_loop.log"
     results = []
     with our_service(index, options.port, environment_of(options), log) as server:
+        facts = served(server)
         for clients in options.clients:
             found = measure(
                 server, options.route, bodies, clients, options.seconds, options.warm_up
             )
             results.append(found)
-    write_result(f"closed_loop-{options.route}-{options.texts}", options, {"runs": results})
+    write_result(
+        f"closed_loop-{options.route}-{options.texts}", options, {"served": facts, "runs": results}
+    )
 
 
 if __name__ == "__main__":

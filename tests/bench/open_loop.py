@@ -14,7 +14,7 @@ from tests.bench.meter import metered
 from tests.bench.options import environment_of, parser, say
 from tests.bench.plot import plot
 from tests.bench.record import write_result
-from tests.bench.servers import Server, our_service
+from tests.bench.servers import Server, our_service, served
 from tests.bench.texts import questions, search_bodies
 
 CLIENT_PATIENCE_SECONDS = 5.0
@@ -58,23 +58,24 @@ def main() -> None:
         request_bytes("/search", body)
         for body in search_bodies(questions(options.data), options.timeout_ms)
     ]
-    path = write_result("open_loop", options, {"rates": _sweep(options, requests)})
+    path = write_result("open_loop", options, _sweep(options, requests))
     plot([path], path.with_suffix(".png"))
 
 
-def _sweep(options: argparse.Namespace, requests: list[bytes]) -> list[dict[str, object]]:
+def _sweep(options: argparse.Namespace, requests: list[bytes]) -> dict[str, object]:
     index = ensure_index(options.work)
     patience = options.timeout_ms / 1000 + CLIENT_PATIENCE_SECONDS
     rates = [rate * options.capacity for rate in options.rates]
     log = options.work / "logs" / "open_loop.log"
     found = []
     with our_service(index, options.port, environment_of(options), log) as server:
+        facts = served(server)
         measure(server, options.port, requests, min(rates), options.warm_up, patience)
         for rate in rates:
             run(options.port, poisson("pause", requests, 2.0, 0.0, PAUSE_SECONDS), patience)
             found.append(measure(server, options.port, requests, rate, options.seconds, patience))
             say(describe(found[-1]))
-    return found
+    return {"served": facts, "rates": found}
 
 
 if __name__ == "__main__":

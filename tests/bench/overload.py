@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.bench.arrivals import Exchange, percentiles, poisson, summarize
 from tests.bench.client import request_bytes, run
-from tests.bench.closed_loop import measure, wrk
+from tests.bench.closed_loop import measure
 from tests.bench.corpus import ensure_index
 from tests.bench.meter import metered
 from tests.bench.options import environment_of, parser, say
 from tests.bench.record import write_result
-from tests.bench.servers import Server, our_service, scrape
+from tests.bench.servers import Server, our_service, scrape, served
 from tests.bench.texts import questions, search_bodies, write_bodies
+from tests.bench.wrk import wrk
 
 CLIENTS = 64
 BEFORE_SECONDS = 5.0
@@ -76,6 +77,7 @@ def overload(server: Server, options: argparse.Namespace) -> dict[str, object]:
     }
     found = summarize(loaded, BEFORE_SECONDS, options.seconds)
     return {
+        "served": served(server),
         "capacity": first,
         "overload": found,
         "verdict": verdict(capacity, found, options.timeout_ms, speed["requests_per_second"]),

@@ -25,7 +25,7 @@ from tests.bench.closed_loop import measure
 from tests.bench.corpus import default_work, ensure_index
 from tests.bench.options import checkpoint_of, environment_of, parser, say
 from tests.bench.record import write_result
-from tests.bench.servers import INFINITY_MODEL, Server, infinity, our_service
+from tests.bench.servers import INFINITY_MODEL, Server, infinity, our_service, served
 from tests.bench.texts import (
     Text,
     encode_bodies,
@@ -107,9 +107,10 @@ def _one(
         bodies = encode_bodies(texts, "query")
     path = write_bodies(bodies, options.work / f"peers-{route}.jsonl")
     with _server(name, options) as server:
+        facts = {"served": served(server)} if name == "clear" else {}
         vectors[name] = _vectors(server, texts[:NUM_COMPARED])
         return [
-            measure(server, route, path, clients, options.seconds, options.warm_up)
+            measure(server, route, path, clients, options.seconds, options.warm_up) | facts
             for clients in options.clients
         ]
 

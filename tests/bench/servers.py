@@ -3,6 +3,7 @@
 A server is a process of its own, pinned to nothing; it gets the cores that the client leaves.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -65,6 +66,14 @@ def scrape(server: Server) -> dict[str, float]:
     lines = (line for line in text.splitlines() if line and not line.startswith("#"))
     pairs = (line.rsplit(" ", 1) for line in lines)
     return {series: float(value) for series, value in pairs}
+
+
+def served(server: Server) -> dict[str, object]:
+    """Read off /info what our service computes with and searches."""
+    info = json.loads(_get(f"{server.url}/info"))
+    encoder, index = info["encoder"], info["index"]
+    facts = {key: encoder.get(key) for key in ("name", "fingerprint", "device", "runtime")}
+    return {**facts, "passages": index["passages"], "factory": index["factory"]}
 
 
 def process_tree(process_id: int) -> list[int]:

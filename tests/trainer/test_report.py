@@ -11,6 +11,7 @@ EVALUATION = Evaluation(
     fingerprint="0123456789abcdef" * 4,
     max_tokens=256,
     device="cpu",
+    runtime="torch-fp32",
     num_passages=240,
     languages=(
         LanguageResult("en", 1190, MEASURES),

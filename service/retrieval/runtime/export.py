@@ -42,10 +42,12 @@ def export_graph(directory: Path, layout: CheckpointLayout) -> str:
     Raises:
         CheckpointError: the architecture cannot be exported, or a package is missing.
     """
-    model = load_model(layout).eval()
-    name = _table_name(model, layout)
+    model = load_model(layout)
+    reference = TorchRuntime(model, layout.pooling, torch.device("cpu"))
+    table = torch.as_tensor(model.get_input_embeddings().weight)
+    name = _table_name(table, layout)
     try:
-        _export(model, directory / GRAPH, layout.max_tokens)
+        _export(model, directory / GRAPH, table.shape[1], layout.max_tokens)
     except ImportError as error:
         raise CheckpointError(
             f"the package {error.name} is missing, which makes the graph of the encoder: "
@@ -57,16 +59,14 @@ def export_graph(directory: Path, layout: CheckpointLayout) -> str:
             f"the encoder in {layout.transformer} cannot be exported as a graph ({reason}): "
             "set CLEAR_CPU_ENGINE=torch"
         ) from None
-    reference = TorchRuntime(model, layout.pooling, torch.device("cpu"))
     tokenizer = Tokenizer.from_file(str(layout.tokenizer))
     pad_id = int(layout.config.get("pad_token_id") or 0)
     write_probe(directory, reference, tokenizer, layout.max_tokens, pad_id)
     return name
 
 
-def _table_name(model: PreTrainedModel, layout: CheckpointLayout) -> str:
+def _table_name(table: Tensor, layout: CheckpointLayout) -> str:
     """Find the embedding table among the checkpoint's tensors, by its content."""
-    table = model.get_input_embeddings().weight
     for path in layout.weights:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  not a dict
@@ -80,15 +80,13 @@ def _table_name(model: PreTrainedModel, layout: CheckpointLayout) -> str:
     )
 
 
-def _export(model: PreTrainedModel, path: Path, max_tokens: int) -> None:
-    hidden_size = int(model.get_input_embeddings().weight.shape[1])
+def _export(model: PreTrainedModel, path: Path, hidden_size: int, max_tokens: int) -> None:
     # Two texts of three tokens, one of them padded: nothing in it is 1, which would be fixed.
     example = (torch.zeros(2, 3, hidden_size), torch.tensor([[1, 1, 1], [1, 1, 0]]))
-    batch, length = (
-        torch.export.Dim("batch", min=1),
-        torch.export.Dim("length", min=2, max=max_tokens),
-    )
-    dynamic = {0: batch, 1: length}
+    batch = torch.export.Dim("batch", min=1)
+    dynamic = {0: batch, 1: torch.export.Dim("length", min=2, max=max_tokens)}
+    # It tells of each operator of torchvision that is not there.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

@@ -33,6 +33,9 @@ class OpenvinoRuntime:
         self.embedding_dim = int(graph.table.shape[1])
         self.name = f"openvino-{precision}"
 
+    def warm_up(self, max_batch_tokens: int) -> None:
+        """Do nothing: the graph takes any shape."""
+
     @torch.inference_mode()
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
         """Embed one padded batch, [B, L] to [B, D]."""

@@ -23,6 +23,9 @@ class Runtime(Protocol):
     def embedding_dim(self) -> int:
         """Tell the length of an embedding."""
 
+    def warm_up(self, max_batch_tokens: int) -> None:
+        """Make batches of up to so many padded tokens ready to run at once."""
+
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
         """Embed one padded batch.
 

@@ -20,6 +20,9 @@ class TorchRuntime:
         self.embedding_dim = int(model.config.hidden_size)
         self.name = f"torch-{str(model.dtype).removeprefix('torch.').replace('float', 'fp')}"
 
+    def warm_up(self, max_batch_tokens: int) -> None:
+        """Do nothing: eager PyTorch prepares nothing by shape."""
+
     @torch.inference_mode()
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
         """Embed one padded batch, [B, L] to [B, D]."""

@@ -1,0 +1,222 @@
+"""The exported graph and the runtime that computes it, on tiny checkpoints."""
+
+import logging
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from service.retrieval.checkpoint import load_encoder
+from service.retrieval.encoder import Encoder
+from service.retrieval.errors import CheckpointError
+from service.retrieval.runtime import choice, probe
+from tests.conftest import cut_short, flip_bit, make_checkpoint, run_script
+
+pytest.importorskip("openvino")
+pytest.importorskip("onnxscript")
+
+needs_amx = pytest.mark.skipif(not choice.has_amx(), reason="the CPU has no amx_bf16")
+PRECISIONS = ["fp32", pytest.param("bf16", marks=needs_amx)]
+TEXTS = [text.strip() for text in probe.TEXTS] + ["a very long text " * 40]
+
+
+def load(
+    checkpoint: Path, cache: Path, precision: str = "fp32", engine: str = "openvino"
+) -> Encoder:
+    return load_encoder(
+        str(checkpoint), cache=cache, device="cpu", cpu_engine=engine, precision=precision
+    )
+
+
+@pytest.fixture(scope="session")
+def graph_cache(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the tiny encoder's graph, that no test may alter."""
+    cache = tmp_path_factory.mktemp("graphs")
+    load(tiny_checkpoint, cache)
+    return cache
+
+
+@pytest.fixture
+def cache_copy(graph_cache: Path, tmp_path: Path) -> Path:
+    """A cache that the test may alter."""
+    return Path(shutil.copytree(graph_cache, tmp_path / "cache"))
+
+
+def graph_folder(cache: Path) -> Path:
+    (folder,) = (path for path in cache.iterdir() if path.is_dir())
+    return folder
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
+def test_fp32_equals_sentence_transformers(tmp_path: Path, pooling: str) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    checkpoint = make_checkpoint(tmp_path / pooling, pooling=pooling)
+    encoder = load(checkpoint, tmp_path / "cache")
+
+    found = encoder.encode(TEXTS, "query").embeddings
+
+    expected = SentenceTransformer(str(checkpoint), device="cpu").encode(TEXTS, prompt_name="query")
+    assert encoder.runtime.name == "openvino-fp32"
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_query_alone_equals_the_same_query_in_a_batch(
+    tiny_checkpoint: Path, graph_cache: Path, precision: str
+) -> None:
+    encoder = load(tiny_checkpoint, graph_cache, precision)
+
+    together = encoder.encode(TEXTS, "query").embeddings
+
+    alone = np.concatenate([encoder.encode([text], "query").embeddings for text in TEXTS])
+    # Rounding to 8 bits depends on how a matrix is tiled, and so on the batch.
+    np.testing.assert_allclose(alone, together, atol={"fp32": 1e-5, "bf16": 2e-2}[precision])
+
+
+@needs_amx
+def test_bf16_is_close_to_fp32(
+    tiny_checkpoint: Path, tiny_encoder: Encoder, graph_cache: Path
+) -> None:
+    found = load(tiny_checkpoint, graph_cache, "bf16").encode(TEXTS, "query").embeddings
+
+    expected = tiny_encoder.encode(TEXTS, "query").embeddings
+    assert (found * expected).sum(axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_same_texts_give_the_same_bytes(
+    tiny_checkpoint: Path, graph_cache: Path, precision: str
+) -> None:
+    first, second = (
+        load(tiny_checkpoint, graph_cache, precision).encode(TEXTS, "query").embeddings
+        for _ in range(2)
+    )
+
+    assert first.tobytes() == second.tobytes()
+
+
+def test_a_later_start_makes_nothing_and_loads_no_model(
+    tiny_checkpoint: Path, graph_cache: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in graph_cache.rglob("*")}
+
+    done = run_script(LOAD, tiny_checkpoint, graph_cache)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["openvino-fp32", "transformers=False", "onnx=False"]
+    assert {path: path.stat().st_mtime_ns for path in graph_cache.rglob("*")} == before
+
+
+LOAD = """
+import sys
+from pathlib import Path
+from service.retrieval.checkpoint import load_encoder
+encoder = load_encoder(
+    sys.argv[1], cache=Path(sys.argv[2]), device="cpu", cpu_engine="openvino", precision="fp32"
+)
+encoder.encode(["tea"], "query")
+sys.stdout.write(encoder.runtime.name + " ")
+sys.stdout.write(" ".join(f"{name}={name in sys.modules}" for name in ("transformers", "onnx")))
+"""
+
+
+@pytest.mark.parametrize("damage", [flip_bit, cut_short, Path.unlink])
+@pytest.mark.parametrize("name", ["graph.onnx", "probe.safetensors", "manifest.json"])
+def test_a_damaged_graph_is_made_again(
+    tiny_checkpoint: Path,
+    cache_copy: Path,
+    damage: object,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    graph_cache: Path,
+) -> None:
+    damage(graph_folder(cache_copy) / name)  # type: ignore[operator]
+    made = []
+
+    def export(directory: Path, layout: object) -> str:
+        made.append(directory)
+        for path in ("graph.onnx", "probe.safetensors"):
+            shutil.copy(graph_folder(graph_cache) / path, directory)
+        return "embeddings.word_embeddings.weight"
+
+    monkeypatch.setattr(choice, "_export", export)
+    encoder = load(tiny_checkpoint, cache_copy)
+
+    assert encoder.encode(["tea"], "query").embeddings.shape == (1, 32)
+    assert len(made) == 1
+    assert [path.name for path in cache_copy.iterdir() if path.is_dir()] == [
+        graph_folder(graph_cache).name
+    ]
+
+
+def test_other_weights_get_a_graph_of_their_own(
+    tmp_path: Path, cache_copy: Path, other_encoder: Encoder
+) -> None:
+    other = make_checkpoint(tmp_path / "other", seed=1)
+
+    found = load(other, cache_copy).encode(TEXTS, "query").embeddings
+
+    expected = other_encoder.encode(TEXTS, "query").embeddings
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert len([path for path in cache_copy.iterdir() if path.is_dir()]) == 2
+
+
+def test_two_processes_at_once_make_one_graph(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=load, args=(tiny_checkpoint, tmp_path / "cache")) for _ in range(2)
+    ]
+
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=100)
+
+    assert [process.exitcode for process in processes] == [0, 0]
+    names = sorted(path.name for path in (tmp_path / "cache").iterdir())
+    assert names == sorted([(folder := graph_folder(tmp_path / "cache").name), f".{folder}.lock"])
+
+
+@pytest.mark.parametrize("fault", [0.05, float("nan")])
+def test_a_runtime_that_is_off_is_refused_at_the_start(
+    tiny_checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch, fault: float
+) -> None:
+    from service.retrieval.runtime.openvino import OpenvinoRuntime
+
+    embed = OpenvinoRuntime.embed
+    monkeypatch.setattr(
+        OpenvinoRuntime,
+        "embed",
+        lambda self, ids, mask: torch.nn.functional.normalize(embed(self, ids, mask) + fault),
+    )
+
+    with pytest.raises(CheckpointError, match="openvino-fp32 is wrong on this machine") as caught:
+        load(tiny_checkpoint, graph_cache, engine="auto")
+
+    assert "set CLEAR_CPU_ENGINE=torch and CLEAR_PRECISION=fp32" in str(caught.value)
+
+
+def test_half_precision_and_sharded_weights_feed_the_graph(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    from transformers import BertModel
+
+    checkpoint = make_checkpoint(tmp_path / "half", with_manifest=False)
+    BertModel.from_pretrained(checkpoint).half().save_pretrained(checkpoint, max_shard_size="20KB")
+    (checkpoint / "model.safetensors").unlink(missing_ok=True)
+
+    found = load(checkpoint, tmp_path / "cache").encode(TEXTS, "query").embeddings
+
+    expected = load_encoder(str(checkpoint), device="cpu").encode(TEXTS, "query").embeddings
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_making_a_graph_prints_nothing(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    done = run_script(LOAD, tiny_checkpoint, tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not logging.getLogger("service").handlers

@@ -1,4 +1,4 @@
-"""How long a batch takes: a running fit of seconds against padded tokens."""
+"""How long a batch takes: a running fit of seconds against padded tokens, and the padding."""
 
 # How fast old batches fade: the last fifty or so decide.
 DECAY = 0.98
@@ -12,9 +12,17 @@ class BatchCost:
         self.seconds_per_token = seconds_per_token
         self.overhead_seconds = overhead_seconds
         self._weight = self._tokens = self._seconds = self._tokens_squared = self._product = 0.0
+        self._text_tokens = 0.0
 
-    def learn(self, num_tokens: int, seconds: float) -> None:
-        """Take in one batch."""
+    def learn(self, num_tokens: int, seconds: float, text_tokens: int | None = None) -> None:
+        """Take in one batch.
+
+        Args:
+            num_tokens: padding included.
+            seconds: what it took.
+            text_tokens: padding apart; by default there was none.
+        """
+        self._text_tokens = self._text_tokens * DECAY + (text_tokens or num_tokens)
         self._weight = self._weight * DECAY + 1
         self._tokens = self._tokens * DECAY + num_tokens
         self._seconds = self._seconds * DECAY + seconds
@@ -25,6 +33,11 @@ class BatchCost:
     def seconds(self, num_tokens: int, num_batches: int = 1) -> float:
         """Predict how long tokens take in so many batches."""
         return num_tokens * self.seconds_per_token + num_batches * self.overhead_seconds
+
+    def seconds_of_texts(self, text_tokens: int, num_batches: int = 1) -> float:
+        """Predict how long texts take that will be padded as the last ones were."""
+        padding = self._tokens / self._text_tokens if self._text_tokens else 1.0
+        return self.seconds(round(text_tokens * padding), num_batches)
 
     @property
     def overhead_tokens(self) -> float:

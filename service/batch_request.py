@@ -53,10 +53,9 @@ class Text(Generic[PayloadT, ResultT]):
     deadline: float
     since: float = field(default_factory=time.monotonic)
 
-    @property
-    def is_gone(self) -> bool:
-        """Tell whether nobody waits for it any more."""
-        return self.request.is_gone or time.monotonic() > self.deadline
+    def is_gone(self, moment: float) -> bool:
+        """Tell whether nobody will wait for it at a moment of the monotonic clock."""
+        return self.request.is_gone or moment > self.deadline
 
 
 def deliver(

@@ -119,9 +119,11 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
     def _wait_seconds(self, lane: Lane) -> float:
         """Predict how long a newcomer to a lane waits."""
         cost, lanes = self.cost, self._lanes
-        seconds = cost.seconds(lanes.num_tokens_before(lane), lanes.num_batches_before(lane))
+        seconds = cost.seconds_of_texts(
+            lanes.num_tokens_before(lane), lanes.num_batches_before(lane)
+        )
         if self._prepared and (lane == "bulk" or self._prepared.lane == "query"):
-            seconds += cost.seconds(self._prepared.num_tokens)
+            seconds += cost.seconds_of_texts(self._prepared.num_tokens)
         return seconds + max(0.0, self._running_until - time.monotonic())
 
     async def submit(
@@ -192,7 +194,9 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         while batch := self._next_batch():
             with self._lock:
                 self._running_since = time.monotonic()
-                self._running_until = self._running_since + self.cost.seconds(batch.num_tokens)
+                self._running_until = self._running_since + self.cost.seconds_of_texts(
+                    batch.num_tokens
+                )
                 self._notify()  # the next one can be prepared meanwhile
             try:
                 self._run(batch)
@@ -208,12 +212,17 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
                 if self._prepared and self._prepared.lane == lane:
                     batch, self._prepared = self._prepared, None
                     return batch
-                if lane and (texts := self._lanes.take(lane, self.cost.overhead_tokens)):
+                if lane and (texts := self._take(lane)):
                     return _Batch(lane, texts)
                 if lane is None and self._is_closed and not self._is_preparing:
                     return None
                 if lane is None:
                     self._has_work.wait()
+
+    def _take(self, lane: Lane) -> list[Text[PayloadT, ResultT]]:
+        seconds = self.cost.seconds_of_texts(self._lanes.max_tokens_of_next(lane))
+        now = time.monotonic()
+        return self._lanes.take(lane, self.cost.overhead_tokens, now, now + seconds)
 
     def _notify(self) -> None:
         """Wake who has something to do; waking both each time would cost more than it helps."""
@@ -230,7 +239,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
                     if self._is_closed:
                         return
                     self._has_excess.wait()
-                texts = self._lanes.take(lane, self.cost.overhead_tokens)
+                texts = self._take(lane)
                 self._is_preparing = True
             batch = _Batch[PayloadT, PreparedT, ResultT](lane, texts)
             try:
@@ -249,7 +258,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         return lane
 
     def _run(self, batch: _Batch[PayloadT, PreparedT, ResultT]) -> None:
-        texts = [text for text in batch.texts if not text.is_gone]
+        texts = [text for text in batch.texts if not text.is_gone(time.monotonic())]
         if len(texts) < len(batch.texts):
             batch = _Batch(batch.lane, texts)
         if not texts:
@@ -279,7 +288,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         self.last_batch_failed = False
         self._program.observe(batch.lane, len(lengths), sum(lengths), padded_tokens, seconds)
         with self._lock:
-            self.cost.learn(padded_tokens, seconds)
+            self.cost.learn(padded_tokens, seconds, sum(lengths))
             self._lanes.charge(batch.lane, seconds, self._prepared_lane)
             self._good_batches += 1
             if self._good_batches % RECOVERY_BATCHES == 0:

@@ -19,9 +19,8 @@ class Text(Protocol):
     def num_tokens(self) -> int:
         """Tell its length."""
 
-    @property
-    def is_gone(self) -> bool:
-        """Tell whether nobody waits for it any more."""
+    def is_gone(self, moment: float) -> bool:
+        """Tell whether nobody will wait for it at a moment of the monotonic clock."""
 
 
 TextT = TypeVar("TextT", bound=Text)
@@ -109,15 +108,24 @@ class Lanes(Generic[TextT]):
             queue.texts, queue.num_tokens = [], 0
         return texts
 
-    def take(self, lane: Lane, overhead_tokens: float) -> list[TextT]:
+    def max_tokens_of_next(self, lane: Lane) -> int:
+        """Bound the tokens of a lane's next batch."""
+        queue = self._queues[lane]
+        return min(queue.num_tokens, queue.max_batch_tokens)
+
+    def take(self, lane: Lane, overhead_tokens: float, now: float, done_at: float) -> list[TextT]:
         """Take a batch from a lane: the oldest text and those of like length.
 
         Args:
             lane: which.
             overhead_tokens: padding that costs as much as a further batch.
+            now: on the monotonic clock.
+            done_at: when the batch is thought to be done; what nobody waits for until then is
+                dropped. Where that is everything, the thought is put to the test instead.
         """
         queue = self._queues[lane]
-        alive = [text for text in queue.texts if not text.is_gone]
+        awaited = [text for text in queue.texts if not text.is_gone(now)]
+        alive = [text for text in awaited if not text.is_gone(done_at)] or awaited
         batch = pick(alive[:WINDOW_TEXTS], queue.max_batch_tokens, overhead_tokens)
         chosen = set(map(id, batch))
         queue.texts = [text for text in alive if id(text) not in chosen]

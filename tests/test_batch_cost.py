@@ -43,3 +43,12 @@ def test_no_fit_is_negative() -> None:
 
     assert cost.seconds_per_token > 0
     assert cost.overhead_seconds >= 0
+
+
+def test_texts_are_taken_to_be_padded_as_before() -> None:
+    cost = BatchCost()
+
+    for num_tokens in (100, 1000) * 10:
+        cost.learn(num_tokens, 0.001 * num_tokens, text_tokens=num_tokens // 2)
+
+    assert cost.seconds_of_texts(100, 0) == pytest.approx(0.2, rel=1e-6)

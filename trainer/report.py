@@ -36,8 +36,8 @@ def conditions_line(evaluation: Evaluation) -> str:
     return (
         f"encoder {evaluation.encoder_name} "
         f"(fingerprint {evaluation.fingerprint[:FINGERPRINT_CHARACTERS]}), "
-        f"{evaluation.max_tokens} tokens at the most, on {evaluation.device} by {evaluation.runtime}, "
-        f"{evaluation.num_passages} passages"
+        f"{evaluation.max_tokens} tokens at the most, "
+        f"on {evaluation.device} by {evaluation.runtime}, {evaluation.num_passages} passages"
     )
 
 

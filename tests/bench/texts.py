@@ -12,6 +12,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 LANGUAGES = ("en", "ar", "de", "es", "hi", "ru", "vi", "zh")
+# The longest deadline that the service grants.
+PATIENT_MS = 60_000
 # So far are two languages apart in their files, so that neighbors are no translations.
 STRIDE = 149
 # XQuAD is parallel: a text and its translations are as many tokens only by chance.
@@ -72,9 +74,12 @@ def search_bodies(texts: Sequence[Text], timeout_ms: int | None = None) -> list[
 
 
 def encode_bodies(texts: Sequence[Text], role: str, texts_a_body: int = 1) -> list[bytes]:
-    """Make bodies of /encode."""
+    """Make bodies of /encode, patient ones: what is saturated must not refuse."""
     groups = [texts[start : start + texts_a_body] for start in range(0, len(texts), texts_a_body)]
-    return [_json({"texts": [each.text for each in group], "role": role}) for group in groups]
+    return [
+        _json({"texts": [each.text for each in group], "role": role, "timeout_ms": PATIENT_MS})
+        for group in groups
+    ]
 
 
 def infinity_bodies(texts: Sequence[Text], model: str) -> list[bytes]:

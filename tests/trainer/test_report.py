@@ -33,8 +33,8 @@ def test_the_table_has_a_line_a_language_and_the_macro_mean() -> None:
 
 def test_the_conditions_are_named_with_the_fingerprints_start() -> None:
     assert conditions_line(EVALUATION) == (
-        "encoder bundled (fingerprint 0123456789abcdef), 256 tokens at the most, on cpu, "
-        "240 passages"
+        "encoder bundled (fingerprint 0123456789abcdef), 256 tokens at the most, "
+        "on cpu by torch-fp32, 240 passages"
     )
 
 

@@ -8,6 +8,7 @@ memory, of which only those that texts use are ever loaded.
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -67,10 +68,8 @@ def open_graph(layout: CheckpointLayout, fingerprint: str, cache: Path, export: 
     """
     directory = graph_directory(cache, fingerprint)
     try:
-        return _read(directory, layout, fingerprint)
-    except CheckpointError:
-        pass
-    try:
+        with suppress(CheckpointError):
+            return _read(directory, layout, fingerprint)
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{directory.name}.lock"):
             try:  # another process may have made it meanwhile

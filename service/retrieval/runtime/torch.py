@@ -18,7 +18,8 @@ class TorchRuntime:
         self._pool = POOLING[pooling]
         self.device = device
         self.embedding_dim = int(model.config.hidden_size)
-        self.name = f"torch-{str(model.dtype).removeprefix('torch.').replace('float', 'fp')}"
+        precision = str(model.dtype).removeprefix("torch.")
+        self.name = f"torch-{precision.replace('bfloat', 'bf').replace('float', 'fp')}"
 
     def warm_up(self, max_batch_tokens: int) -> None:
         """Do nothing: eager PyTorch prepares nothing by shape."""

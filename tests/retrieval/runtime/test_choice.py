@@ -34,7 +34,7 @@ def test_settings_and_machine_choose(
         ("onnx", "auto", "CLEAR_CPU_ENGINE=onnx is unknown: set auto, torch or openvino"),
         ("torch", "int8", "CLEAR_PRECISION=int8 .* CLEAR_CPU_ENGINE=torch .* fp32 or bf16"),
         ("auto", "fp16", "CLEAR_PRECISION=fp16 .* CLEAR_CPU_ENGINE=auto .* fp32 or bf16"),
-        ("torch", "bf16", r"CLEAR_PRECISION=bf16 needs a CPU .* \(amx_bf16\).* auto or fp32"),
+        ("torch", "bf16", r"CLEAR_PRECISION=bf16 needs a CPU .* \(amx_bf16\).*=auto or fp32"),
         ("openvino", "fp32", r"CLEAR_CPU_ENGINE=openvino needs .* 'clear-search\[cpu\]'"),
     ],
 )

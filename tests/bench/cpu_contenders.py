@@ -1,0 +1,187 @@
+"""The CPU engines that are compared, those that lost and are no part of the service included.
+
+Each is made from the checkpoint's own ONNX graph, or from its transformers model, and embeds as a
+`Runtime` does. `onnxruntime` and `nncf` are only needed here: pip install onnxruntime nncf.
+"""
+
+import os
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.retrieval.checkpoint import load_encoder
+from service.retrieval.encoder import Encoder
+from service.retrieval.pooling import POOLING
+from service.retrieval.runtime.graph import GRAPH, graph_directory
+from service.retrieval.runtime.openvino import import_openvino
+
+Run = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
+Ids = NDArray[np.int64]
+CORES = len(os.sched_getaffinity(0))
+CALIBRATION_TEXTS = 240
+
+
+class Contender:
+    """Embeds a padded batch by a function from table rows and mask to hidden states."""
+
+    def __init__(self, name: str, encoder: Encoder, run: Run) -> None:
+        """Take over tokenizer and embedding table of an encoder on OpenVINO."""
+        self.name = name
+        self._table = encoder.runtime._table  # type: ignore[attr-defined]
+        self._pool = POOLING[encoder.pooling]
+        self._run = run
+
+    def embed(self, token_ids: Ids, attention_mask: Ids) -> torch.Tensor:
+        """Embed one padded batch, [B, L] to [B, D]."""
+        rows = torch.nn.functional.embedding(torch.from_numpy(token_ids), self._table)
+        hidden = torch.from_numpy(self._run(rows.numpy(), attention_mask))
+        pooled = self._pool(hidden, torch.from_numpy(attention_mask))
+        return torch.nn.functional.normalize(pooled, dim=-1)
+
+
+def load(name: str, cache: Path, calibration: list[str]) -> Encoder:
+    """Load the bundled encoder on the engine of this name, such as `onnx-int8-dynamic`."""
+    engine, _, precision = name.partition("-")
+    if engine in ("torch", "openvino") and precision in ("fp32", "bf16"):
+        return _encoder(cache, engine, precision)
+    if engine == "compile":
+        return _compiled(_encoder(cache, "torch", precision), name)
+    encoder = _encoder(cache, "openvino", "fp32")
+    graph = graph_directory(cache, encoder.fingerprint) / GRAPH
+    made = cache / f"bench-{name}.{'onnx' if engine == 'onnx' else 'xml'}"
+    if precision == "fp32":
+        made = graph
+    elif not made.is_file():
+        batches = _calibration(encoder, calibration)
+        MAKERS[name](graph, made, batches)
+    run = _onnx(made) if engine == "onnx" else _openvino(made, precision)
+    encoder.runtime = Contender(name, encoder, run)  # type: ignore[assignment]
+    return encoder
+
+
+def _encoder(cache: Path, engine: str, precision: str) -> Encoder:
+    return load_encoder(
+        "bundled", cache=cache, device="cpu", cpu_engine=engine, precision=precision
+    )
+
+
+def _compiled(encoder: Encoder, name: str) -> Encoder:
+    runtime = encoder.runtime
+    runtime._model = torch.compile(runtime._model, dynamic=True)  # type: ignore[attr-defined]
+    runtime.name = name  # type: ignore[misc]
+    return encoder
+
+
+def _onnx(path: Path) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = CORES, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda rows, mask: session.run(None, {"inputs_embeds": rows, "attention_mask": mask})[0]
+
+
+def _openvino(path: Path, precision: str) -> Run:
+    properties: dict[str, object] = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": CORES,
+    }
+    if precision == "int8-dynamic":
+        properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 64
+    request = import_openvino().Core().compile_model(path, "CPU", properties).create_infer_request()
+
+    def run(rows: NDArray[np.float32], mask: Ids) -> NDArray[np.float32]:
+        request.infer([rows, mask], share_inputs=True)
+        hidden: NDArray[np.float32] = request.get_output_tensor(0).data
+        return hidden
+
+    return run
+
+
+Batches = list[dict[str, NDArray[np.generic]]]
+
+
+def _calibration(encoder: Encoder, texts: list[str]) -> Batches:
+    tokenized = encoder.tokenize(texts[:CALIBRATION_TEXTS], "query")
+    table = encoder.runtime._table  # type: ignore[attr-defined]
+    padded = [encoder.pad(tokenized[start : start + 4]) for start in range(0, len(tokenized), 4)]
+    return [
+        {
+            "inputs_embeds": table[torch.from_numpy(each.token_ids)].numpy(),
+            "attention_mask": each.attention_mask,
+        }
+        for each in padded
+    ]
+
+
+def _onnx_dynamic(graph: Path, made: Path, batches: Batches) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        graph, made, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"],
+        weight_type=QuantType.QInt8,
+    )  # fmt: skip
+
+
+def _onnx_static(graph: Path, made: Path, batches: Batches) -> None:
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._batches = iter(batches)
+
+        def get_next(self) -> dict[str, NDArray[np.generic]] | None:
+            return next(self._batches, None)
+
+    quantize_static(
+        graph, made, Reader(), per_channel=True, op_types_to_quantize=["MatMul", "Gemm"]
+    )
+
+
+def _openvino_static(graph: Path, made: Path, batches: Batches) -> None:
+    nncf, openvino = _nncf(), import_openvino()
+    quantized = nncf.quantize(
+        openvino.Core().read_model(graph),
+        nncf.Dataset(batches),
+        preset=nncf.QuantizationPreset.MIXED,
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(batches),
+    )
+    openvino.save_model(quantized, made, compress_to_fp16=False)
+
+
+def _openvino_dynamic(graph: Path, made: Path, batches: Batches) -> None:
+    nncf, openvino = _nncf(), import_openvino()
+    compressed = nncf.compress_weights(
+        openvino.Core().read_model(graph), mode=nncf.CompressWeightsMode.INT8_SYM
+    )
+    openvino.save_model(compressed, made, compress_to_fp16=False)
+
+
+def _nncf() -> types.ModuleType:
+    """Import NNCF with its telemetry cut off: it asks nobody and sends to Google."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import nncf
+
+    return nncf
+
+
+MAKERS: dict[str, Callable[[Path, Path, Batches], None]] = {
+    "onnx-int8-dynamic": _onnx_dynamic,
+    "onnx-int8-static": _onnx_static,
+    "openvino-int8-dynamic": _openvino_dynamic,
+    "openvino-int8-static": _openvino_static,
+}
+NAMES = (
+    *("torch-fp32", "torch-bf16", "compile-fp32", "compile-bf16", "onnx-fp32"),
+    *("onnx-int8-dynamic", "onnx-int8-static", "openvino-fp32", "openvino-bf16"),
+    *("openvino-int8-dynamic", "openvino-int8-static"),
+)

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         Literal["auto", "torch", "openvino"], Field(description="What computes on a CPU")
     ] = "auto"
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
+        Literal["auto", "fp32", "bf16", "fp16", "int8"],
         Field(description="Of the encoder's numbers, as far as engine and device have it"),
     ] = "auto"
     max_tokens: Annotated[

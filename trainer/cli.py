@@ -33,7 +33,7 @@ CpuEngineOption = Annotated[
     str, typer.Option(envvar="CLEAR_CPU_ENGINE", help="On a CPU: auto, torch or openvino.")
 ]
 PrecisionOption = Annotated[
-    str, typer.Option(envvar="CLEAR_PRECISION", help="auto, fp32, bf16 or fp16.")
+    str, typer.Option(envvar="CLEAR_PRECISION", help="auto, fp32, bf16, fp16 or int8.")
 ]
 MaxTokensOption = Annotated[
     int,

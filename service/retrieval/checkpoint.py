@@ -95,7 +95,7 @@ def load_encoder(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         max_tokens: cut texts shorter than the checkpoint's own limit.
         cpu_engine: what computes on a CPU: `auto`, `torch` or `openvino`.
-        precision: `auto`, `fp32`, `bf16` or `fp16`, as far as engine and device have it.
+        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`, as far as engine and device have it.
 
     Raises:
         CheckpointError: the checkpoint is missing, altered, or asks for what is not supported.

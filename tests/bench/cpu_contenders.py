@@ -47,7 +47,7 @@ class Contender:
 def load(name: str, cache: Path, calibration: list[str]) -> Encoder:
     """Load the bundled encoder on the engine of this name, such as `onnx-int8-dynamic`."""
     engine, _, precision = name.partition("-")
-    if engine in ("torch", "openvino") and precision in ("fp32", "bf16"):
+    if engine in ("torch", "openvino") and precision in ("fp32", "bf16", "int8"):
         return _encoder(cache, engine, precision)
     if engine == "compile":
         return _compiled(_encoder(cache, "torch", precision), name)
@@ -59,7 +59,7 @@ def load(name: str, cache: Path, calibration: list[str]) -> Encoder:
     elif not made.is_file():
         batches = _calibration(encoder, calibration)
         MAKERS[name](graph, made, batches)
-    run = _onnx(made) if engine == "onnx" else _openvino(made, precision)
+    run = _onnx(made) if engine == "onnx" else _openvino(made)
     encoder.runtime = Contender(name, encoder, run)  # type: ignore[assignment]
     return encoder
 
@@ -87,15 +87,13 @@ def _onnx(path: Path) -> Run:
     return lambda rows, mask: session.run(None, {"inputs_embeds": rows, "attention_mask": mask})[0]
 
 
-def _openvino(path: Path, precision: str) -> Run:
+def _openvino(path: Path) -> Run:
     properties: dict[str, object] = {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": CORES,
     }
-    if precision == "int8-dynamic":
-        properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 64
     request = import_openvino().Core().compile_model(path, "CPU", properties).create_infer_request()
 
     def run(rows: NDArray[np.float32], mask: Ids) -> NDArray[np.float32]:
@@ -158,14 +156,6 @@ def _openvino_static(graph: Path, made: Path, batches: Batches) -> None:
     openvino.save_model(quantized, made, compress_to_fp16=False)
 
 
-def _openvino_dynamic(graph: Path, made: Path, batches: Batches) -> None:
-    nncf, openvino = _nncf(), import_openvino()
-    compressed = nncf.compress_weights(
-        openvino.Core().read_model(graph), mode=nncf.CompressWeightsMode.INT8_SYM
-    )
-    openvino.save_model(compressed, made, compress_to_fp16=False)
-
-
 def _nncf() -> types.ModuleType:
     """Import NNCF with its telemetry cut off: it asks nobody and sends to Google."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -177,11 +167,10 @@ def _nncf() -> types.ModuleType:
 MAKERS: dict[str, Callable[[Path, Path, Batches], None]] = {
     "onnx-int8-dynamic": _onnx_dynamic,
     "onnx-int8-static": _onnx_static,
-    "openvino-int8-dynamic": _openvino_dynamic,
     "openvino-int8-static": _openvino_static,
 }
 NAMES = (
     *("torch-fp32", "torch-bf16", "compile-fp32", "compile-bf16", "onnx-fp32"),
     *("onnx-int8-dynamic", "onnx-int8-static", "openvino-fp32", "openvino-bf16"),
-    *("openvino-int8-dynamic", "openvino-int8-static"),
+    *("openvino-int8", "openvino-int8-static"),
 )

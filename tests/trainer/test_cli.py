@@ -113,7 +113,8 @@ def test_the_table_goes_to_stdout_with_its_conditions(xquad: Path, tiny: list[st
 
     assert result.exit_code == 0, result.stderr
     assert "macro mean" in result.stdout
-    assert "64 tokens at the most, on cpu by torch-fp32, 1 passages" in result.stdout.splitlines()[-1]
+    conditions = result.stdout.splitlines()[-1]
+    assert "64 tokens at the most, on cpu by torch-fp32, 1 passages" in conditions
 
 
 def test_only_the_languages_asked_for_are_measured(xquad: Path, tiny: list[str]) -> None:

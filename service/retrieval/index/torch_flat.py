@@ -1,6 +1,6 @@
-"""The exact backend on a GPU: one matrix product and a top-k, so that embeddings never leave it.
+"""The exact backend: one matrix product and a top-k, on a GPU or, in fp32, on the CPU.
 
-On the CPU the same code runs in fp32, for tests. No GPU has run it yet.
+On a GPU, embeddings never leave the device. No GPU has run it yet.
 """
 
 from pathlib import Path
@@ -115,7 +115,7 @@ def open_torch_flat(path: Path, device: str = "cuda") -> TorchFlatIndex:
 
     Args:
         path: the file; its hash must have been checked.
-        device: `cuda`, `cuda:N`; in tests, `cpu`.
+        device: `cpu`, `cuda`, `cuda:N`.
 
     Raises:
         GenerationError: the file is no FAISS index, or not a flat one.

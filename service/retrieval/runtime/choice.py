@@ -16,7 +16,7 @@ from service.retrieval.runtime.probe import check_runtime
 from service.retrieval.runtime.runtime import Runtime
 
 # What each engine computes in; the first is the exact one.
-CPU_ENGINES = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16")}
+CPU_ENGINES = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
 TORCH_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -36,7 +36,7 @@ def choose_cpu(cpu_engine: str, precision: str, *, has_amx: bool, has_openvino: 
 
     Args:
         cpu_engine: `auto`, `torch` or `openvino`.
-        precision: `auto`, `fp32` or `bf16`.
+        precision: `auto`, `fp32`, `bf16` or `int8`.
         has_amx: the CPU has bf16 matrix units (amx_bf16).
         has_openvino: the packages for it are installed.
 
@@ -55,7 +55,7 @@ def choose_cpu(cpu_engine: str, precision: str, *, has_amx: bool, has_openvino: 
     if precision not in CPU_ENGINES[engine]:
         raise DeviceError(
             f"CLEAR_PRECISION={precision} is nothing that CLEAR_CPU_ENGINE={cpu_engine} computes "
-            f"in: set CLEAR_PRECISION to auto, {' or '.join(CPU_ENGINES[engine])}"
+            f"in: set CLEAR_PRECISION to one of auto, {', '.join(CPU_ENGINES[engine])}"
         )
     if engine == "openvino" and not has_openvino:
         raise DeviceError(

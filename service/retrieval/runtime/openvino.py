@@ -12,8 +12,11 @@ from torch import Tensor
 
 from service.retrieval.pooling import POOLING
 from service.retrieval.runtime.graph import Graph
+from service.retrieval.runtime.int8 import compress_weights
 
-PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
+PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+# int8: so many numbers that weights are multiplied with share a scale.
+GROUP_SIZE = 64
 
 
 class OpenvinoRuntime:
@@ -25,7 +28,7 @@ class OpenvinoRuntime:
         Args:
             graph: of the transformer after its embedding table.
             pooling: `mean`, `cls` or `lasttoken`.
-            precision: `fp32` or `bf16`.
+            precision: `fp32`, `bf16` or `int8`.
         """
         self._table = graph.table
         self._pool = POOLING[pooling]
@@ -63,14 +66,15 @@ def import_openvino() -> ModuleType:
 
 def _compile(graph: Graph, precision: str) -> Any:
     core = import_openvino().Core()
-    return core.compile_model(
-        core.read_model(graph.path),
-        "CPU",
-        {
-            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
-            "ENABLE_CPU_PINNING": False,  # the HTTP thread shares the cores
-        },
-    )
+    model = core.read_model(graph.path)
+    properties: dict[str, object] = {
+        "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+        "ENABLE_CPU_PINNING": False,  # the HTTP thread shares the cores
+    }
+    if precision == "int8":
+        compress_weights(model)
+        properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = GROUP_SIZE
+    return core.compile_model(model, "CPU", properties)

@@ -4,23 +4,26 @@ OpenVINO then rounds the other factor of each such product to 8 bits, too, in gr
 The layer norms, the attention's own products and the embedding table stay as they are.
 """
 
+from typing import Any
+
 import numpy as np
-import openvino
 from numpy.typing import NDArray
-from openvino import opset13 as ops
 
 # A product of fewer weights (a tiny test encoder has some) gains nothing.
 MIN_WEIGHTS = 1024
-# Numbers of the other factor that share a scale; 64 keeps the quality, see the README.
-GROUP_SIZE = 64
 
 
-def compress_weights(model: openvino.Model) -> int:
-    """Replace the weights of matrix products, in place.
+def compress_weights(model: Any) -> int:
+    """Replace the weights of matrix products.
+
+    Args:
+        model: an `openvino.Model`, changed in place.
 
     Returns:
         How many matrices were replaced.
     """
+    from openvino import opset13 as ops  # not at the top: see `import_openvino`
+
     num_replaced = 0
     for product in [each for each in model.get_ops() if each.get_type_name() == "MatMul"]:
         source = product.input_value(1).get_node()

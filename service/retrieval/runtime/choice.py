@@ -100,7 +100,7 @@ def load_runtime(
             raise
         logger.warning("torch encodes, as there is no graph for openvino: %s", error)
         return _load_torch(layout, device, choice.precision)
-    return _load_openvino(graph, layout.pooling, choice.precision)
+    return _load_openvino(graph, layout, choice.precision)
 
 
 def has_amx() -> bool:
@@ -124,10 +124,10 @@ def _export(directory: Path, layout: CheckpointLayout) -> str:
     return export_graph(directory, layout)
 
 
-def _load_openvino(graph: Graph, pooling: str, precision: str) -> Runtime:
+def _load_openvino(graph: Graph, layout: CheckpointLayout, precision: str) -> Runtime:
     from service.retrieval.runtime.openvino import OpenvinoRuntime
 
-    runtime = OpenvinoRuntime(graph, pooling, precision)
+    runtime = OpenvinoRuntime(graph, layout.pooling, precision, layout.max_tokens)
     check_runtime(runtime, graph.directory, precision)
     return runtime
 

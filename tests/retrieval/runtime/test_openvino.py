@@ -107,6 +107,16 @@ def test_a_lossy_precision_is_close_to_fp32(
     ]
 
 
+def test_a_text_at_a_limit_that_is_no_round_number_fits(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "odd", max_tokens=37)
+    expected = by_sentence_transformers(checkpoint)
+
+    for precision in ["fp32", "int8", *(["bf16"] if choice.has_amx() else [])]:
+        found = load(checkpoint, tmp_path / "cache", precision).encode(TEXTS, "query").embeddings
+
+        assert (found * expected).sum(axis=1).min() > probe.BOUNDS[precision][0]
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_same_texts_give_the_same_bytes(
     tiny_checkpoint: Path, graph_cache: Path, precision: str

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
@@ -86,9 +85,6 @@ def load_engine(settings: Settings, metrics: Metrics) -> Engine:
         cpu_engine=settings.cpu_engine,
         precision=settings.precision,
     )
-    if encoder.runtime.name.startswith("openvino"):
-        # Torch only pools and ranks then; its spinning threads would take OpenVINO's cores.
-        torch.set_num_threads(1)
     generation = open_current(settings.index, str(encoder.device))
     return Engine(
         Searcher(encoder, generation),

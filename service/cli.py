@@ -1,6 +1,7 @@
 """The command line `clear-service`: what a person or a script calls; the work is done elsewhere."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -145,6 +146,7 @@ def serve(
 ) -> None:
     """Serve an index over HTTP, with the search page."""
     with console.one_line_errors():
+        _share_cores()
         settings = load_settings(
             index=index, encoder=encoder, host=host, port=port, cache=cache, device=device
         )
@@ -188,6 +190,7 @@ def demo(
 ) -> None:
     """Serve the CIA World Factbook with the bundled encoder; builds its index the first time."""
     with console.one_line_errors("interrupted"):
+        _share_cores()
         from service.demo import demo_index_name, ensure_demo_index
 
         settings = load_settings(host=host, port=port, cache=cache)
@@ -213,6 +216,14 @@ def doctor(
         print_findings(findings, as_json)
         if any(finding.is_wrong for finding in findings):
             raise typer.Exit(1)
+
+
+def _share_cores() -> None:
+    """Have torch's threads sleep between their tasks; must come before torch is imported.
+
+    By default they spin for milliseconds, and take the cores from the threads that serve.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _serve(settings: Settings) -> None:

@@ -134,7 +134,10 @@ class Lanes(Generic[TextT]):
 
 
 def pick(texts: list[TextT], max_batch_tokens: int, overhead_tokens: float) -> list[TextT]:
-    """Choose the first text and neighbours in length that cost less in its batch than apart.
+    """Choose the first text and neighbours in length, as long as padding is worth it.
+
+    It is worth it while all of the batch's padding costs less than a further batch would, or is a
+    small share.
 
     Args:
         texts: in the order of arrival.
@@ -161,7 +164,8 @@ def pick(texts: list[TextT], max_batch_tokens: int, overhead_tokens: float) -> l
         new_longest = longest if takes_below else lengths[end]
         new_total = total + (lengths[start - 1] if takes_below else lengths[end])
         padded = new_longest * (end - start + 1)
-        is_costly = added > overhead_tokens and padded - new_total > MAX_PADDING_SHARE * padded
+        padding = padded - new_total
+        is_costly = padding > overhead_tokens and padding > MAX_PADDING_SHARE * padded
         if padded > max_batch_tokens or is_costly:
             return ordered[start:end]
         start, end = (start - 1, end) if takes_below else (start, end + 1)

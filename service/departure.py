@@ -19,25 +19,39 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, AnswerT]) -> A
     Raises:
         ClientGoneError: the client left.
     """
-    task = asyncio.ensure_future(work)
+    watch = _Watch(request)
     try:
-        done, _ = await asyncio.wait({task}, timeout=WATCH_AFTER_SECONDS)
-        if not done and await _leaves_before(request, task):
-            raise ClientGoneError("the client closed the connection")
-        return await task
+        return await work
+    except asyncio.CancelledError:
+        if not watch.has_seen_departure:
+            raise
+        raise ClientGoneError("the client closed the connection") from None
     finally:
-        task.cancel()
+        watch.end()
 
 
-async def _leaves_before(request: Request, task: asyncio.Task[AnswerT]) -> bool:
-    departure = asyncio.ensure_future(_departure(request))
-    try:
-        await asyncio.wait({task, departure}, return_when=asyncio.FIRST_COMPLETED)
-        return not task.done()
-    finally:
-        departure.cancel()
+class _Watch:
+    """Cancels the task that made it when the client of a request leaves."""
 
+    def __init__(self, request: Request) -> None:
+        loop = asyncio.get_running_loop()
+        self.has_seen_departure = False
+        self._request = request
+        self._watched = asyncio.current_task()
+        self._task: asyncio.Task[None] | None = None
+        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._begin)
 
-async def _departure(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self.has_seen_departure = True
+        if self._watched is not None:
+            self._watched.cancel()

@@ -15,10 +15,10 @@ from starlette.types import ASGIApp
 from service.batching import Limits
 from service.engine import Engine
 from service.errors import SettingsError
+from service.loading import load_encoder_of
 from service.metrics import Metrics
 from service.observing import RequestObserver
 from service.problems import BodyLimit, install_problems
-from service.retrieval.checkpoint import load_encoder
 from service.retrieval.generation import open_current
 from service.retrieval.searcher import Searcher
 from service.routes import router
@@ -77,14 +77,7 @@ def load_engine(settings: Settings, metrics: Metrics) -> Engine:
     """
     if settings.index is None:
         raise SettingsError("no index is named: set CLEAR_INDEX or give --index DIR")
-    encoder = load_encoder(
-        settings.encoder,
-        cache=settings.cache,
-        device=settings.device,
-        max_tokens=settings.max_tokens,
-        cpu_engine=settings.cpu_engine,
-        precision=settings.precision,
-    )
+    encoder = load_encoder_of(settings)
     generation = open_current(settings.index, str(encoder.device))
     return Engine(
         Searcher(encoder, generation),

@@ -240,13 +240,6 @@ def _index_folder(settings: Settings) -> Path:
 
 
 def _load_encoder(settings: Settings) -> "Encoder":
-    from service.retrieval.checkpoint import load_encoder
+    from service.loading import load_encoder_of
 
-    return load_encoder(
-        settings.encoder,
-        cache=settings.cache,
-        device=settings.device,
-        max_tokens=settings.max_tokens,
-        cpu_engine=settings.cpu_engine,
-        precision=settings.precision,
-    )
+    return load_encoder_of(settings)

@@ -106,19 +106,12 @@ def _version(name: str) -> str | None:
 
 
 def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
-    from service.retrieval.checkpoint import load_encoder
+    from service.loading import load_encoder_of
     from service.retrieval.generation import open_current
 
     encoder = None
     try:
-        encoder = load_encoder(
-            settings.encoder,
-            cache=settings.cache,
-            device=settings.device,
-            max_tokens=settings.max_tokens,
-            cpu_engine=settings.cpu_engine,
-            precision=settings.precision,
-        )
+        encoder = load_encoder_of(settings)
         yield Finding(
             "encoder",
             f"{encoder.name}, {encoder.embedding_dim} dimensions, {encoder.max_tokens} tokens, "

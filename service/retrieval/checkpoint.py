@@ -104,7 +104,12 @@ def load_encoder(
     found_device = resolve_device(device)
     cache = cache or default_cache()
     directory = resolve_checkpoint(name, cache)
-    manifest = verify_manifest(directory)
+    try:
+        manifest = verify_manifest(directory)
+    except CheckpointError as error:
+        if name != BUNDLED:
+            raise
+        raise CheckpointError(f"{error}; or delete {directory}: it is written anew") from None
     layout = read_layout(directory)
     fingerprint = fingerprint_of(directory, layout, manifest)
     if max_tokens and max_tokens > layout.max_tokens:

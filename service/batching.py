@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 PreparedT = TypeVar("PreparedT")
 MAX_RETRY_AFTER_SECONDS = 60
 MIN_BATCH_TOKENS = 16
+BROKEN = "the device failed: this instance must be restarted"
 # After so many good batches a budget that was halved is doubled again.
 RECOVERY_BATCHES = 500
 
@@ -178,7 +179,9 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
     def _admit(self, texts: list[Text[PayloadT, ResultT]], lane: Lane, deadline: float) -> None:
         num_tokens = sum(text.num_tokens for text in texts)
         with self._lock:
-            if self._is_closed or self.is_broken:
+            if self.is_broken:
+                raise DeviceBrokenError(BROKEN)
+            if self._is_closed:
                 raise NotReadyError("the service is shutting down: ask another instance")
             waiting = self.waiting_tokens
             wait_seconds = self._wait_seconds(lane)
@@ -329,5 +332,5 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
                 texts += self._prepared.texts
                 self._prepared = None
             self._notify()
-        error = DeviceBrokenError("the device failed: this instance must be restarted")
+        error = DeviceBrokenError(BROKEN)
         deliver(texts, [error] * len(texts))

@@ -15,7 +15,7 @@ from service.retrieval.searcher import Hit
 def print_hits(hits: Sequence[Hit], as_json: bool) -> None:
     """Print hits on stdout, as a table or as JSON."""
     if as_json:
-        typer.echo(json.dumps([_as_dict(hit) for hit in hits], ensure_ascii=False))
+        typer.echo(json.dumps([hit.as_dict() for hit in hits], ensure_ascii=False))
         return
     table = Table(box=box.SIMPLE_HEAD, show_lines=False, padding=(0, 1, 1, 0))
     table.add_column("#", justify="right")
@@ -27,15 +27,3 @@ def print_hits(hits: Sequence[Hit], as_json: bool) -> None:
         )
         table.add_row(str(hit.rank), f"{hit.score:.3f}", passage)
     Console().print(table if hits else "no hits")
-
-
-def _as_dict(hit: Hit) -> dict[str, object]:
-    passage = hit.passage
-    return {
-        "passage_id": passage.passage_id,
-        "score": hit.score,
-        "rank": hit.rank,
-        "title": passage.title,
-        "text": passage.text,
-        "metadata": dict(passage.metadata),
-    }

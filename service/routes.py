@@ -15,7 +15,6 @@ from service.errors import DeviceBrokenError, NotReadyError
 from service.metrics import Stage
 from service.problems import MEDIA_TYPE
 from service.retrieval.encoder import Embeddings
-from service.retrieval.searcher import Hit
 from service.schemas import EncodeRequest, EncodeResponse, Problem, SearchRequest, SearchResponse
 from service.state import State
 
@@ -56,7 +55,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
             "results": [
                 {
                     "language": language,
-                    "hits": [_hit(hit, body.include_text) for hit in hits],
+                    "hits": [hit.as_dict(body.include_text) for hit in hits],
                 }
                 for language, hits in zip(found.languages, found.hits, strict=True)
             ],
@@ -162,18 +161,6 @@ def _deadline(request: Request, timeout_ms: int | None) -> float:
 
 def _invalid(field: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"type": "value", "loc": ("body", field), "msg": message}])
-
-
-def _hit(hit: Hit, include_text: bool) -> dict[str, object]:
-    passage = hit.passage
-    return {
-        "passage_id": passage.passage_id,
-        "score": hit.score,
-        "rank": hit.rank,
-        "title": passage.title,
-        "text": passage.text if include_text else None,
-        "metadata": passage.metadata,
-    }
 
 
 def _took_ms(stage_seconds: dict[Stage, float]) -> dict[str, float]:

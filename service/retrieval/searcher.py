@@ -20,6 +20,17 @@ class Hit:
     score: float
     passage: Passage
 
+    def as_dict(self, include_text: bool = True) -> dict[str, object]:
+        """Lay the hit out as `/search` answers it; a text left out is None."""
+        return {
+            "passage_id": self.passage.passage_id,
+            "score": self.score,
+            "rank": self.rank,
+            "title": self.passage.title,
+            "text": self.passage.text if include_text else None,
+            "metadata": dict(self.passage.metadata),
+        }
+
 
 class Searcher:
     """Searches one generation with the encoder that embedded it."""

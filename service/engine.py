@@ -63,7 +63,11 @@ class Engine:
         self._cache = QueryCache(query_cache_entries)
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="tokenizer")
         program = Program[Work, Prepared, Result](
-            partial(prepare, searcher), partial(run, searcher), classify, metrics.observe_batch
+            partial(prepare, searcher),
+            partial(run, searcher),
+            classify,
+            metrics.observe_batch,
+            searcher.encoder.runtime.num_slots,
         )
         self.batcher = Batcher[Work, Prepared, Result](program, limits)
         metrics.watch(self.batcher, self._cache)

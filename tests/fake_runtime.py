@@ -13,6 +13,7 @@ class FakeRuntime:
 
     name = "fake"
     device = torch.device("cpu")
+    num_slots = 1
 
     def __init__(self, embedding_dim: int) -> None:
         self.embedding_dim = embedding_dim

@@ -18,7 +18,7 @@ from service.retrieval.checkpoint import load_encoder
 from service.retrieval.encoder import Encoder
 from service.retrieval.pooling import POOLING
 from service.retrieval.runtime.graph import GRAPH, graph_directory
-from service.retrieval.runtime.openvino import import_openvino
+from service.retrieval.runtime.openvino_core import import_openvino
 
 Run = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
 Ids = NDArray[np.int64]

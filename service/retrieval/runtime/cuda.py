@@ -28,6 +28,8 @@ class CudaRuntime:
     shape has its own buffers and graph, made by `warm_up`, else when it is first met.
     """
 
+    num_slots = 1  # the buffers are one batch's
+
     def __init__(
         self,
         model: PreTrainedModel,

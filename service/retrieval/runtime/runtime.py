@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Runtime(Protocol):
-    """A loaded transformer with its pooling; one thread at a time may use it."""
+    """A loaded transformer with its pooling."""
 
     @property
     def name(self) -> str:
@@ -22,6 +22,10 @@ class Runtime(Protocol):
     @property
     def embedding_dim(self) -> int:
         """Tell the length of an embedding."""
+
+    @property
+    def num_slots(self) -> int:
+        """Tell how many threads may embed at a time."""
 
     def warm_up(self, max_batch_tokens: int) -> None:
         """Make batches of up to so many padded tokens ready to run at once."""

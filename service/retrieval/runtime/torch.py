@@ -12,6 +12,8 @@ from service.retrieval.pooling import POOLING
 class TorchRuntime:
     """A transformers model on a device, in the precision of its weights."""
 
+    num_slots = 1  # a batch takes all cores, or the GPU
+
     def __init__(self, model: PreTrainedModel, pooling: str, device: torch.device) -> None:
         """Move the model to the device."""
         self._model = model.to(device).eval()  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ def test_a_channel_of_zeros_stays_zero() -> None:
 def test_every_large_matrix_of_a_graph_is_replaced(transpose: bool) -> None:
     if find_spec("openvino") is None:
         pytest.skip("openvino is not installed")
-    from service.retrieval.runtime.openvino import import_openvino
+    from service.retrieval.runtime.openvino_core import import_openvino
 
     openvino = import_openvino()
     ops = openvino.opset13

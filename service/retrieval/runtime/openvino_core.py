@@ -1,0 +1,66 @@
+"""OpenVINO's own core: imported without its telemetry, and what it makes of a graph."""
+
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+from service.retrieval.runtime.graph import Graph
+from service.retrieval.runtime.int8 import compress_weights
+
+PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+# int8: so many numbers that weights are multiplied with share a scale.
+GROUP_SIZE = 64
+NICENESS = 5
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO without its telemetry: it reports each import to Google Analytics.
+
+    It goes on without the package where that cannot be imported, which is its own provision.
+    """
+    if "openvino" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    module: ModuleType = openvino
+    return module
+
+
+def compile_graph(
+    graph: Graph, precision: str, shape: tuple[int, int] | None = None, num_streams: int = 1
+) -> Any:
+    """Compile a graph.
+
+    Args:
+        graph: of the transformer after its embedding table.
+        precision: `fp32`, `bf16` or `int8`.
+        shape: the one shape that it is for, [B, L]; any without.
+        num_streams: so many requests run at once, each on its part of the cores.
+    """
+    core = import_openvino().Core()
+    model = core.read_model(graph.path)
+    if shape:
+        rows, mask = model.inputs
+        model.reshape({rows: [*shape, rows.partial_shape[2]], mask: list(shape)})
+    properties: dict[str, object] = {
+        "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": num_streams,
+        "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+        "ENABLE_CPU_PINNING": False,  # the HTTP thread shares the cores
+    }
+    if precision == "int8":
+        compress_weights(model)
+        properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = GROUP_SIZE
+    # The streams' threads inherit the niceness of the one that compiles.
+    with ThreadPoolExecutor(1, initializer=_be_nice) as executor:
+        return executor.submit(core.compile_model, model, "CPU", properties).result()
+
+
+def _be_nice() -> None:
+    """Let what takes and answers requests run first: it needs little, and its delay is seen."""
+    if sys.platform == "linux":  # elsewhere niceness is the process's
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

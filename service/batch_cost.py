@@ -2,6 +2,8 @@
 
 # How fast old batches fade: the last fifty or so decide.
 DECAY = 0.98
+# Under a backlog batches are large and few, and the forecast must be right within seconds.
+BACKLOG_DECAY = 0.8
 
 
 class BatchCost:
@@ -13,15 +15,28 @@ class BatchCost:
         self.overhead_seconds = overhead_seconds
         self._weight = self._tokens = self._seconds = self._tokens_squared = self._product = 0.0
         self._text_tokens = 0.0
+        self._backlog_tokens = self._backlog_seconds = 0.0
 
-    def learn(self, num_tokens: int, seconds: float, text_tokens: int | None = None) -> None:
+    def learn(
+        self,
+        num_tokens: int,
+        seconds: float,
+        text_tokens: int | None = None,
+        had_backlog: bool = False,
+    ) -> None:
         """Take in one batch.
 
         Args:
             num_tokens: padding included.
             seconds: what it took.
             text_tokens: padding apart; by default there was none.
+            had_backlog: others waited that might have been in it.
         """
+        self._backlog_tokens *= BACKLOG_DECAY
+        self._backlog_seconds *= BACKLOG_DECAY
+        if had_backlog:
+            self._backlog_tokens += text_tokens or num_tokens
+            self._backlog_seconds += seconds
         self._text_tokens = self._text_tokens * DECAY + (text_tokens or num_tokens)
         self._weight = self._weight * DECAY + 1
         self._tokens = self._tokens * DECAY + num_tokens
@@ -38,6 +53,16 @@ class BatchCost:
         """Predict how long texts take that will be padded as the last ones were."""
         padding = self._tokens / self._text_tokens if self._text_tokens else 1.0
         return self.seconds(round(text_tokens * padding), num_batches)
+
+    def backlog_seconds(self, text_tokens: int, num_batches: int = 1) -> float:
+        """Predict how long texts take one batch after the other.
+
+        Batches hold fewer tokens than they may where lengths differ; so what recent batches took
+        that were taken from among many says more than the fit, which is the guess without them.
+        """
+        if self._backlog_tokens < 1:
+            return self.seconds_of_texts(text_tokens, num_batches)
+        return text_tokens * self._backlog_seconds / self._backlog_tokens
 
     @property
     def overhead_tokens(self) -> float:

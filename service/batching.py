@@ -1,8 +1,8 @@
 """Tokens in, batches out: joins the texts of concurrent requests.
 
-Knows nothing of embeddings or HTTP. One owner thread runs all batches and never waits for more to
-come: a batch is what has come while the last one ran. A second thread prepares the next batch
-ahead, once it could not grow any more.
+Knows nothing of embeddings or HTTP. A device has slots, each with a thread that owns it, runs one
+batch after the other and never waits for more to come: a batch is what has come while the last one
+ran. A further thread prepares the next batch ahead, once it could not grow any more.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -25,11 +26,14 @@ from service.errors import (
 )
 from service.faults import Fault
 from service.lanes import Lane, Lanes
+from service.slots import Slots
 
 logger = logging.getLogger(__name__)
 PreparedT = TypeVar("PreparedT")
 MAX_RETRY_AFTER_SECONDS = 60
 MIN_BATCH_TOKENS = 16
+# Of the time that a request has. The forecast errs, and an answer that is late is all for nothing.
+MAX_WAIT_SHARE = 0.6
 BROKEN = "the device failed: this instance must be restarted"
 # After so many good batches a budget that was halved is doubled again.
 RECOVERY_BATCHES = 500
@@ -49,20 +53,23 @@ class Limits:
 class Program(Generic[PayloadT, PreparedT, ResultT]):
     """What a batch is put through.
 
-    `prepare` may run in another thread than `run` and ahead of it; `classify` tells what an
-    exception of either means; `observe` is told lane, texts, tokens, padded tokens and seconds.
+    `prepare` may run in another thread than `run` and ahead of it; so many threads as there are
+    slots may call `run` at once; `classify` tells what an exception of either means; `observe` is
+    told lane, texts, tokens, padded tokens and seconds.
     """
 
     prepare: Callable[[list[PayloadT]], PreparedT]
     run: Callable[[PreparedT], list[ResultT]]
     classify: Callable[[Exception], Fault]
     observe: Callable[[Lane, int, int, int, float], None] = lambda *figures: None
+    num_slots: int = 1
 
 
 @dataclass(slots=True)
 class _Batch(Generic[PayloadT, PreparedT, ResultT]):
     lane: Lane
     texts: list[Text[PayloadT, ResultT]]
+    leaves_more: bool = False  # others still waited when it was taken
     prepared: PreparedT | None = None
 
     @property
@@ -85,18 +92,21 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         self.batch_token_budget = limits.max_batch_tokens
         self.last_batch_failed = False
         self.is_broken = False
-        self._running_since: float | None = None
-        self._running_until = 0.0
+        self._slots = Slots(program.num_slots)
         self._good_batches = 0
         self._prepared: _Batch[PayloadT, PreparedT, ResultT] | None = None
         self._is_preparing = False
         self._is_closed = False
         self._lock = threading.Lock()
-        self._has_work = threading.Condition(self._lock)  # the owner waits for it
+        # Each slot's owner waits for its own, so that the same one runs what comes one by one.
+        self._has_work = [threading.Condition(self._lock) for _ in range(program.num_slots)]
         self._has_excess = threading.Condition(self._lock)  # the former does
         self._threads = [
-            threading.Thread(target=target, name=name, daemon=True)
-            for name, target in (("batch-owner", self._own), ("batch-former", self._form_ahead))
+            *(
+                threading.Thread(target=self._own, args=(slot,), name="batch-owner", daemon=True)
+                for slot in range(program.num_slots)
+            ),
+            threading.Thread(target=self._form_ahead, name="batch-former", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -109,23 +119,29 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
 
     @property
     def running_seconds(self) -> float:
-        """Tell for how long the batch on the device has been running."""
-        since = self._running_since
-        return 0.0 if since is None else time.monotonic() - since
+        """Tell for how long the oldest batch on the device has been running."""
+        return self._slots.running_seconds(time.monotonic())
 
     @property
     def _prepared_lane(self) -> Lane | None:
         return self._prepared.lane if self._prepared else None
 
     def _wait_seconds(self, lane: Lane) -> float:
-        """Predict how long a newcomer to a lane waits."""
+        """Predict how long a newcomer to a lane waits until its own batch begins."""
         cost, lanes = self.cost, self._lanes
-        seconds = cost.seconds_of_texts(
+        seconds = cost.backlog_seconds(
             lanes.num_tokens_before(lane), lanes.num_batches_before(lane)
         )
         if self._prepared and (lane == "bulk" or self._prepared.lane == "query"):
-            seconds += cost.seconds_of_texts(self._prepared.num_tokens)
-        return seconds + max(0.0, self._running_until - time.monotonic())
+            seconds += cost.backlog_seconds(self._prepared.num_tokens)
+        return seconds / self._slots.count + self._slots.wait_seconds(time.monotonic())
+
+    def retry_after_seconds(self, lane: Lane, timeout_seconds: float) -> int | None:
+        """Tell when a newcomer that could not be in time should come back; None if it could."""
+        wait_seconds = self._wait_seconds(lane)
+        if wait_seconds <= timeout_seconds * MAX_WAIT_SHARE:
+            return None
+        return min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(wait_seconds)))
 
     async def submit(
         self,
@@ -184,53 +200,58 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
             if self._is_closed:
                 raise NotReadyError("the service is shutting down: ask another instance")
             waiting = self.waiting_tokens
-            wait_seconds = self._wait_seconds(lane)
             is_full = waiting and waiting + num_tokens > self._limits.max_waiting_tokens
-            if is_full or time.monotonic() + wait_seconds > deadline:
-                retry_after = min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(wait_seconds)))
+            seconds_left = deadline - time.monotonic() - self.cost.seconds(num_tokens)
+            retry_after = self.retry_after_seconds(lane, -1.0 if is_full else seconds_left)
+            if retry_after is not None:
                 raise OverloadedError(retry_after)
             self._lanes.add(lane, texts)
             self._notify()
 
-    def _own(self) -> None:
+    def _own(self, slot: int) -> None:
         """Run batches until the batcher is closed and empty."""
-        while batch := self._next_batch():
-            with self._lock:
-                self._running_since = time.monotonic()
-                self._running_until = self._running_since + self.cost.seconds_of_texts(
-                    batch.num_tokens
-                )
-                self._notify()  # the next one can be prepared meanwhile
+        while batch := self._next_batch(slot):
             try:
                 self._run(batch)
             except Exception as error:  # a bug here must not leave requests hanging
                 logger.critical("the batcher broke: %s", type(error).__name__, exc_info=True)
                 self._break(batch.texts)
-            self._running_since, self._running_until = None, 0.0
+            with self._lock:
+                self._slots.end(slot)
 
-    def _next_batch(self) -> _Batch[PayloadT, PreparedT, ResultT] | None:
+    def _next_batch(self, slot: int) -> _Batch[PayloadT, PreparedT, ResultT] | None:
         with self._lock:
-            while True:
+            while not (batch := self._claim()):
                 lane = self._lanes.next_lane(self._prepared_lane)
-                if self._prepared and self._prepared.lane == lane:
-                    batch, self._prepared = self._prepared, None
-                    return batch
-                if lane and (texts := self._take(lane)):
-                    return _Batch(lane, texts)
-                if lane is None and self._is_closed and not self._is_preparing:
+                if self._is_closed and lane is None and not self._is_preparing:
                     return None
                 if lane is None:
-                    self._has_work.wait()
+                    self._has_work[slot].wait()
+            self._slots.begin(slot, time.monotonic(), self.cost.seconds_of_texts(batch.num_tokens))
+            self._notify()  # another slot may take the rest; the next one can be prepared
+            return batch
 
-    def _take(self, lane: Lane) -> list[Text[PayloadT, ResultT]]:
-        seconds = self.cost.seconds_of_texts(self._lanes.max_tokens_of_next(lane))
+    def _claim(self) -> _Batch[PayloadT, PreparedT, ResultT] | None:
+        lane = self._lanes.next_lane(self._prepared_lane)
+        if self._prepared and self._prepared.lane == lane:
+            batch, self._prepared = self._prepared, None
+            return batch
+        return self._take(lane, self._slots.num_idle) if lane else None
+
+    def _take(self, lane: Lane, parts: int = 1) -> _Batch[PayloadT, PreparedT, ResultT] | None:
+        """Take a batch from a lane, at most one of so many equal parts of what waits there."""
+        most = self._lanes.max_tokens_of_next(lane, parts)
+        num_tokens = min(most, self._lanes.num_tokens_in(lane))
         now = time.monotonic()
-        return self._lanes.take(lane, self.cost.overhead_tokens, now, now + seconds)
+        done_at = now + self.cost.seconds_of_texts(num_tokens)
+        texts = self._lanes.take(lane, self.cost.overhead_tokens, now, done_at, parts)
+        leaves_more = self._lanes.next_lane() is not None
+        return _Batch(lane, texts, leaves_more) if texts else None
 
     def _notify(self) -> None:
-        """Wake who has something to do; waking both each time would cost more than it helps."""
-        if self._running_since is None or self._is_closed:
-            self._has_work.notify()
+        """Wake who has something to do; waking all each time would cost more than it helps."""
+        for slot in self._slots.idle if self._is_closed else self._slots.idle[:1]:
+            self._has_work[slot].notify()
         if self._is_closed or self._lane_to_prepare():
             self._has_excess.notify()
 
@@ -242,28 +263,26 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
                     if self._is_closed:
                         return
                     self._has_excess.wait()
-                texts = self._take(lane)
+                batch = self._take(lane)
                 self._is_preparing = True
-            batch = _Batch[PayloadT, PreparedT, ResultT](lane, texts)
-            try:
-                batch.prepared = self._program.prepare([text.payload for text in texts])
-            except Exception:  # noqa: BLE001  the owner prepares it again and handles the error
-                batch.prepared = None
+            # Where it fails, the owner prepares it again and handles the error.
+            with suppress(Exception):
+                if batch:
+                    batch.prepared = self._program.prepare([text.payload for text in batch.texts])
             with self._lock:
-                self._prepared, self._is_preparing = (batch if texts else None), False
-                self._has_work.notify()
+                self._prepared, self._is_preparing = batch, False
+                self._notify()
 
     def _lane_to_prepare(self) -> Lane | None:
         lane = self._lanes.next_lane()
-        is_idle = self._running_since is None
-        if self._prepared or is_idle or lane is None or not self._lanes.is_full(lane):
+        if self._prepared or self._slots.num_idle or lane is None or not self._lanes.is_full(lane):
             return None
         return lane
 
     def _run(self, batch: _Batch[PayloadT, PreparedT, ResultT]) -> None:
         texts = [text for text in batch.texts if not text.is_gone(time.monotonic())]
         if len(texts) < len(batch.texts):
-            batch = _Batch(batch.lane, texts)
+            batch = _Batch(batch.lane, texts, batch.leaves_more)
         if not texts:
             return
         started = time.monotonic()
@@ -291,7 +310,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         self.last_batch_failed = False
         self._program.observe(batch.lane, len(lengths), sum(lengths), padded_tokens, seconds)
         with self._lock:
-            self.cost.learn(padded_tokens, seconds, sum(lengths))
+            self.cost.learn(padded_tokens, seconds, sum(lengths), batch.leaves_more)
             self._lanes.charge(batch.lane, seconds, self._prepared_lane)
             self._good_batches += 1
             if self._good_batches % RECOVERY_BATCHES == 0:

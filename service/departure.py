@@ -10,7 +10,7 @@ from service.errors import ClientGoneError
 
 AnswerT = TypeVar("AnswerT")
 # Most answers are there by then; only slower requests pay for being watched.
-WATCH_AFTER_SECONDS = 0.02
+WATCH_AFTER_SECONDS = 0.2
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, AnswerT]) -> AnswerT:

@@ -4,6 +4,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.gate import LANES
 from service.metrics import Metrics
 
 REASONS = {
@@ -52,7 +53,10 @@ class RequestObserver:
 
 
 def _route(scope: Scope) -> str:
-    return str(getattr(scope.get("route"), "path", UNMATCHED))
+    path = getattr(scope.get("route"), "path", None)
+    if path is None and scope["path"] in LANES:  # refused before it was routed
+        path = scope["path"]
+    return str(path or UNMATCHED)
 
 
 def _method(scope: Scope) -> str:

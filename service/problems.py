@@ -93,12 +93,17 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_bug)
 
 
-async def _on_request_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestError)
+def refuse(error: RequestError) -> JSONResponse:
+    """Write the answer to a request that the service cannot meet."""
     headers = None
     if isinstance(error, OverloadedError):
         headers = {"Retry-After": str(error.retry_after_seconds)}
     return problem(error.status, error.title, str(error), headers=headers)
+
+
+async def _on_request_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestError)
+    return refuse(error)
 
 
 async def _on_retrieval_error(request: Request, error: Exception) -> JSONResponse:

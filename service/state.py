@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Literal
 
 from service.engine import Engine
+from service.lanes import Lane
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -32,6 +33,12 @@ class State:
             return False
         batcher = self.engine.batcher
         return batcher.is_broken or batcher.running_seconds > self.settings.stuck_seconds
+
+    def retry_after_seconds(self, lane: Lane, timeout_seconds: float) -> int | None:
+        """Ask the batcher, once there is one; see `Batcher.retry_after_seconds`."""
+        if self.engine is None:
+            return None
+        return self.engine.batcher.retry_after_seconds(lane, timeout_seconds)
 
     def enter(self, phase: Phase) -> None:
         """Go to a phase; from `draining` there is no way back."""

@@ -52,3 +52,14 @@ def test_texts_are_taken_to_be_padded_as_before() -> None:
         cost.learn(num_tokens, 0.001 * num_tokens, text_tokens=num_tokens // 2)
 
     assert cost.seconds_of_texts(100, 0) == pytest.approx(0.2, rel=1e-6)
+
+
+def test_a_backlog_is_judged_by_recent_batches_taken_from_one() -> None:
+    cost = BatchCost()
+    cost.learn(100, 0.5, text_tokens=80, had_backlog=True)
+    assert cost.backlog_seconds(160, num_batches=9) == pytest.approx(1.0)
+
+    for _ in range(100):
+        cost.learn(10, 0.001)
+
+    assert cost.backlog_seconds(160, 9) == cost.seconds_of_texts(160, 9)

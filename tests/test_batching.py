@@ -76,10 +76,12 @@ def run(
     max_waiting_tokens: int = 1000,
     fault: Fault = "text",
     prepare: Callable[[list[str]], list[str]] = list,
+    num_slots: int = 1,
 ) -> Words:
     """Play a scenario with a batcher of its own."""
     limits = Limits(max_batch_tokens, max_bulk_batch_tokens, max_waiting_tokens, bulk_share=0.25)
-    batcher = Words(Program(prepare, run_batch, lambda error: fault), limits)
+    program = Program(prepare, run_batch, lambda error: fault, num_slots=num_slots)
+    batcher = Words(program, limits)
 
     async def play() -> None:
         await scenario(batcher)
@@ -155,6 +157,52 @@ def test_every_text_runs_once_and_batches_keep_within_their_tokens(lengths: list
     batches = [[int(payload) for payload in batch] for batch in gate.batches[1:]]
     assert sorted(sum(batches, [])) == sorted(lengths)
     assert all(max(batch) * len(batch) <= 64 for batch in batches)
+
+
+def test_two_slots_share_what_waits_and_run_at_once() -> None:
+    both_run = threading.Barrier(2, timeout=TEN_SECONDS)
+    batches: list[list[str]] = []
+
+    def run_batch(batch: list[str]) -> list[str]:
+        both_run.wait()
+        batches.append(batch)
+        return [payload.upper() for payload in batch]
+
+    async def scenario(batcher: Words) -> None:
+        assert results(await ask(batcher, "abcd", num_tokens=10)) == list("ABCD")
+
+    run(scenario, run_batch, num_slots=2)
+
+    assert sorted(map(len, batches)) == [2, 2]
+
+
+def test_requests_one_by_one_stay_with_one_slot() -> None:
+    owners: set[int] = set()
+
+    def run_batch(batch: list[str]) -> list[str]:
+        owners.add(threading.get_ident())
+        return batch
+
+    async def scenario(batcher: Words) -> None:
+        await asyncio.sleep(0.05)  # both have begun to wait
+        for word in "abcdefgh":
+            await ask(batcher, word)
+            await until(lambda: batcher.running_seconds == 0)
+
+    run(scenario, run_batch, num_slots=2)
+
+    assert len(owners) == 1
+
+
+def test_a_slot_that_fails_leaves_the_other_at_work() -> None:
+    async def scenario(batcher: Words) -> None:
+        answers = await asyncio.gather(
+            *(ask(batcher, word) for word in "abcdefgh"), return_exceptions=True
+        )
+        failed = [isinstance(answer, BatchFailedError) for answer in answers]
+        assert failed == [word == "e" for word in "abcdefgh"]
+
+    run(scenario, refuse("e"), num_slots=3)
 
 
 def test_a_full_batch_is_prepared_while_another_runs(gate: Gate) -> None:

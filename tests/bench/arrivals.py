@@ -68,6 +68,7 @@ def summarize(exchanges: Sequence[Exchange], start: float, seconds: float) -> di
         "refusal_ms": percentiles([each.latency for each in refused]),
         "late_ms": percentiles([each.sent - each.due for each in exchanges]),
         "statuses": dict(sorted(statuses.items())),
+        "statuses_by_second": _by_second(exchanges, start),
         "without_retry_after": lacking,
         "retry_after_seconds": [min(waits), max(waits)] if waits else None,
         "n": len(exchanges),
@@ -82,6 +83,16 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
     most = max(seconds) * 1000
     found = {"p50": p50, "p95": p95, "p99": p99, "max": most}
     return {name: round(float(value), 2) for name, value in found.items()}
+
+
+def _by_second(exchanges: Sequence[Exchange], start: float) -> list[dict[str, int]]:
+    """Count answers by status for each second in which requests were due."""
+    seconds: list[Counter[str]] = []
+    for each in exchanges:
+        second = int(each.due - start)
+        seconds += (Counter() for _ in range(second + 1 - len(seconds)))
+        seconds[second][_name(each.status)] += 1
+    return [dict(sorted(second.items())) for second in seconds]
 
 
 def _name(status: int) -> str:

@@ -104,7 +104,7 @@ def _spare_the_collector() -> None:
 
 def _limits(settings: Settings, device: str) -> Limits:
     """Fill in what suits the device: a CPU gains nothing from batches as large as a GPU's."""
-    batch, bulk_batch = (16_384, 4096) if device == "cuda" else (1024, 512)
+    batch, bulk_batch = (16_384, 4096) if device == "cuda" else (1536, 512)
     max_batch_tokens = min(settings.max_batch_tokens or batch, settings.max_waiting_tokens)
     return Limits(
         max_batch_tokens,

@@ -145,6 +145,8 @@ class Lanes(Generic[TextT]):
         awaited = [text for text in queue.texts if not text.is_gone(now)]
         alive = [text for text in awaited if not text.is_gone(done_at)] or awaited
         batch = pick(alive[:WINDOW_TEXTS], max_tokens, overhead_tokens)
+        if len(batch) < len(alive):
+            batch = trim(batch, alive[0])
         chosen = set(map(id, batch))
         queue.texts = [text for text in alive if id(text) not in chosen]
         queue.num_tokens = sum(text.num_tokens for text in queue.texts)
@@ -188,3 +190,25 @@ def pick(texts: list[TextT], max_batch_tokens: int, overhead_tokens: float) -> l
             return ordered[start:end]
         start, end = (start - 1, end) if takes_below else (start, end + 1)
         total = new_total
+
+
+def trim(batch: list[TextT], oldest: TextT) -> list[TextT]:
+    """Leave some for the next batch, so that the count is one of four in each octave.
+
+    Devices have a graph or a kernel for each shape, or pad to one that they have; where enough
+    texts wait, they need not.
+    """
+    count = round_down(len(batch))
+    position = next(index for index, text in enumerate(batch) if text is oldest)
+    start = min(position, len(batch) - count)
+    return batch[start : start + count]
+
+
+def round_down(count: int) -> int:
+    """Round a number down to one of four in each octave.
+
+    >>> [round_down(count) for count in (1, 7, 9, 19, 39, 64)]
+    [1, 7, 8, 16, 32, 64]
+    """
+    step = max(1, 2 ** (count.bit_length() - 3))
+    return count // step * step

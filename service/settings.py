@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     ] = 2_097_152
     max_batch_tokens: Annotated[
         int | None,
-        Field(ge=16, description="Padded tokens of a batch at the most; 1024, on a GPU 16384"),
+        Field(ge=16, description="Padded tokens of a batch at the most; 1536, on a GPU 16384"),
     ] = None
     max_bulk_batch_tokens: Annotated[
         int | None,

@@ -5,6 +5,7 @@
 | `query_id`, `query` | an English query |
 | `language`, `translated_query` | the same query in another language (BCP 47) |
 | `passage_id`, `positive` | the English passage that answers it |
+| `group_id` | rows of one group are never each other's negatives; `passage_id` where left out |
 | `hard_negatives` | passages that look like an answer and are none |
 | `hard_negative_ids` | their passage ids: as many, or none |
 | `hard_negative_queries` | `[k]` asks for `hard_negatives[k]`, in `language`: as many, or none |
@@ -25,6 +26,7 @@ from trainer.languages import canonical_language
 
 MAX_LINE_BYTES = 2**20
 TEXTS = ("query", "translated_query", "language", "passage_id", "positive", "query_id")
+OPTIONAL_TEXTS = ("group_id",)
 LISTS = ("hard_negatives", "hard_negative_queries", "hard_negative_ids")
 
 
@@ -38,9 +40,15 @@ class Row:
     passage_id: str
     positive: str
     query_id: str
+    group_id: str = ""
     hard_negatives: tuple[str, ...] = ()
     hard_negative_queries: tuple[str, ...] = ()
     hard_negative_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Make a passage the group of its own where no group is named."""
+        if not self.group_id:
+            object.__setattr__(self, "group_id", self.passage_id)
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
@@ -95,8 +103,10 @@ def write_rows(path: Path, rows: Iterable[Row]) -> int:
 
 
 def row_line(row: Row) -> str:
-    """Serialise a row; empty lists are left out."""
+    """Serialise a row; what is empty, or follows from the rest, is left out."""
     content = {name: value for name, value in asdict(row).items() if value != ()}
+    if row.group_id == row.passage_id:
+        del content["group_id"]
     return json.dumps(content, ensure_ascii=False) + "\n"
 
 
@@ -134,7 +144,8 @@ def row_of(origin: str, record: object) -> Row:
     unknown = sorted(set(record) - {each.name for each in fields(Row)})
     if unknown:
         raise DataError(
-            f"{origin} has the unknown field {unknown[0]!r}: a row has {', '.join(TEXTS + LISTS)}"
+            f"{origin} has the unknown field {unknown[0]!r}: a row has "
+            f"{', '.join(TEXTS + OPTIONAL_TEXTS + LISTS)}"
         )
     try:
         language = canonical_language(_text(origin, record, "language"))
@@ -147,6 +158,7 @@ def row_of(origin: str, record: object) -> Row:
         passage_id=_text(origin, record, "passage_id"),
         positive=_text(origin, record, "positive"),
         query_id=_text(origin, record, "query_id"),
+        group_id=_text(origin, record, "group_id") if record.get("group_id") else "",
         hard_negatives=_texts(origin, record, "hard_negatives"),
         hard_negative_queries=_texts(origin, record, "hard_negative_queries"),
         hard_negative_ids=_texts(origin, record, "hard_negative_ids"),

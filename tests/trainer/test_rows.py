@@ -46,6 +46,15 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["rows.jsonl"]
 
 
+def test_a_group_is_kept_and_is_the_passage_where_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+
+    write_rows(path, [ROW, dataclasses.replace(ROW, group_id="tea")])
+
+    assert [row.group_id for row in rows_of(path)] == ["tea.1", "tea"]
+    assert path.read_text().count("group_id") == 1
+
+
 def test_a_failing_source_leaves_no_file(tmp_path: Path) -> None:
     def rows() -> Any:
         yield ROW

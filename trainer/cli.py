@@ -3,65 +3,52 @@
 torch and transformers are imported by the commands that need them, so that `--help` is quick.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import enum
+import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperGroup
 
 from service.retrieval.defaults import BUNDLED
 from service.retrieval.errors import RetrievalError
-from trainer.errors import TrainerError
+from trainer.console import show_progress
+from trainer.errors import DataError, TrainerError
+from trainer.options import (
+    CacheOption,
+    CpuEngineOption,
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    LanguagesOption,
+    MaxTokensOption,
+    PrecisionOption,
+)
+from trainer.sources.kinds import KINDS
 
 if TYPE_CHECKING:
-    from service.retrieval.building import OnProgress
-    from trainer.evaluate import Evaluation
+    from trainer.evaluation_run import Outcome
+
+GATE_FAILED = 3
 
 
-EncoderOption = Annotated[
-    str,
-    typer.Option(envvar="CLEAR_ENCODER", help="`bundled`, a folder, or owner/name@commit."),
-]
-DeviceOption = Annotated[
-    str, typer.Option(envvar="CLEAR_DEVICE", help="auto, cpu, cuda or cuda:N.")
-]
-CpuEngineOption = Annotated[
-    str, typer.Option(envvar="CLEAR_CPU_ENGINE", help="On a CPU: auto, torch or openvino.")
-]
-PrecisionOption = Annotated[
-    str, typer.Option(envvar="CLEAR_PRECISION", help="auto, fp32, bf16, fp16 or int8.")
-]
-MaxTokensOption = Annotated[
-    int,
-    typer.Option(
-        envvar="CLEAR_MAX_TOKENS",
-        min=16,
-        help="Texts are cut here; the known figures are for 256.",
-    ),
-]
-CacheOption = Annotated[
-    Path | None,
-    typer.Option(envvar="CLEAR_CACHE", help="The folder that keeps the bundled encoder."),
-]
-LanguagesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--language",
-        envvar="CLEAR_TRAINER_LANGUAGE",
-        help="A query language; repeat it for more. All of the folder by default.",
-    ),
-]
-RunsOption = Annotated[
-    Path | None,
-    typer.Option(envvar="CLEAR_TRAINER_RUNS", help="A folder for one TREC run file a language."),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON, not a table.")
-]
+class Direction(enum.StrEnum):
+    """Queries -> passages; L is any language but English."""
+
+    ENGLISH = "en-en"
+    TO_ENGLISH = "L-en"
+    WITHIN = "L-L"
+    FROM_ENGLISH = "en-L"
+    MIXED = "mixed"
+
+
+class Control(enum.StrEnum):
+    """What a trained encoder should beat without training."""
+
+    MEAN_CENTRED = "mean-centred"
 
 
 class Commands(TyperGroup):
@@ -86,8 +73,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train and evaluate encoders for CLEAR Search.",
 )
-evaluate_app = typer.Typer(no_args_is_help=True, help="Measure how well an encoder retrieves.")
-app.add_typer(evaluate_app, name="evaluate")
 
 
 def main() -> None:
@@ -95,65 +80,151 @@ def main() -> None:
     app(prog_name="clear-trainer")
 
 
-@evaluate_app.command("xquad")
-def evaluate_xquad(
-    directory: Annotated[Path, typer.Argument(help="The folder of xquad.<language>.json.")],
+@app.command("import")
+def import_command(
+    kind: Annotated[str, typer.Argument(help="xquad, squad, mlqa, afriqa, belebele, ...")],
+    source: Annotated[str, typer.Argument(help="The data set's folder or file.")],
+    output: Annotated[Path, typer.Option(help="The folder to write to.")],
+    languages: LanguagesOption = None,
+    train_split: Annotated[
+        str | None, typer.Option(help="The split that gives the training rows.")
+    ] = None,
+    evaluation_split: Annotated[
+        str | None, typer.Option(help="The split that gives the evaluation set.")
+    ] = None,
+    held_out_share: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.9, help="Of the documents, for evaluation (a third)."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides what is held out (0).")] = None,
+    decontaminate: Annotated[
+        list[Path] | None,
+        typer.Option(help="An evaluation set whose passages and questions no row may have."),
+    ] = None,
+    keep_contaminated: Annotated[
+        bool, typer.Option(help="Count such rows in the data card, and keep them.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a published data set into training rows and an evaluation set, with a data card."""
+    from trainer.importing import import_data
+
+    if kind not in KINDS:
+        raise DataError(f"there is no import of {kind!r}: name one of {', '.join(KINDS)}")
+    card = import_data(
+        kind,
+        Path(source),
+        output,
+        decontaminate_from=decontaminate or (),
+        keep_contaminated=keep_contaminated,
+        languages=languages,
+        train_split=train_split,
+        evaluation_split=evaluation_split,
+        held_out_share=held_out_share,
+        seed=seed,
+    )
+    typer.echo(json.dumps(card.as_dict(), indent=1) if as_json else card.as_markdown(), nl=as_json)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    sets_or_kind: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[KIND] SET...",
+            help="Folders of evaluation sets; or a kind of `import` and its data's folder.",
+        ),
+    ],
     encoder: EncoderOption = BUNDLED,
+    against: Annotated[
+        str | None,
+        typer.Option(envvar="CLEAR_TRAINER_AGAINST", help="An encoder to compare with: the base."),
+    ] = None,
+    control: Annotated[
+        Control | None, typer.Option(help="Measure the base with its training-free rival, too.")
+    ] = None,
     device: DeviceOption = "auto",
     max_tokens: MaxTokensOption = 256,
     cpu_engine: CpuEngineOption = "torch",
     precision: PrecisionOption = "fp32",
     cache: CacheOption = None,
     languages: LanguagesOption = None,
-    runs: RunsOption = None,
+    directions: Annotated[
+        list[Direction] | None,
+        typer.Option(
+            "--direction", help="Queries to passages; repeat it for more. All by default."
+        ),
+    ] = None,
+    trained_on: Annotated[
+        list[Path] | None,
+        typer.Option(help="Training rows: queries whose passage is not in them count apart, too."),
+    ] = None,
+    english_margin: Annotated[
+        float, typer.Option(min=0, help="English -> English may lose this much nDCG@10.")
+    ] = 0.005,
+    indexes: Annotated[
+        Path | None,
+        typer.Option(envvar="CLEAR_TRAINER_INDEXES", help="Keep embedded corpora here."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CLEAR_TRAINER_OUTPUT",
+            help="A folder for report.html, report.md, report.json and TREC run files.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask XQuAD's questions in each language of its English passages, and print the measures."""
-    from trainer.xquad import ENGLISH, read_xquad, xquad_languages
+    """Measure how well an encoder retrieves; exit code 3 where English got worse than the base."""
+    from trainer.evaluation_sets import open_sets, seen_queries
+    from trainer.languages import known_language
 
-    # Read before torch is loaded: a wrong folder is told at once.
-    languages = list(dict.fromkeys(languages or xquad_languages(directory)))
-    data = {language: read_xquad(directory, language) for language in [ENGLISH, *languages]}
+    with ExitStack() as stack:
+        # Read before torch is loaded: a wrong folder is told at once.
+        sets = open_sets(sets_or_kind, stack)
+        chosen = [known_language(code) for code in languages or ()]
+        seen = seen_queries(sets, trained_on) if trained_on else None
 
-    from service.retrieval.checkpoint import load_encoder
-    from trainer.evaluate import evaluate
+        from trainer.evaluation_run import EncoderOptions, Plan, run_evaluation, write_outcome
 
-    loaded = load_encoder(
-        encoder,
-        cache=cache,
-        device=device,
-        max_tokens=max_tokens,
-        cpu_engine=cpu_engine,
-        precision=precision,
-    )
-    with _progress() as on_progress:
-        evaluation = evaluate(loaded, data, languages, on_progress, runs=runs)
-    _print_evaluation(evaluation, as_json)
+        options = EncoderOptions(device, max_tokens, cpu_engine, precision, cache)
+        plan = Plan(
+            languages=chosen,
+            directions=directions or tuple(Direction),
+            seen=seen,
+            margin=english_margin,
+            indexes=indexes,
+            output=output,
+        )
+        with show_progress() as on_progress:
+            outcome = run_evaluation(
+                sets,
+                encoder,
+                against=against,
+                with_control=control is not None,
+                options=options,
+                plan=plan,
+                on_progress=on_progress,
+            )
+    if output:
+        write_outcome(output, outcome)
+    _print_outcome(outcome, as_json)
+    if not outcome.passes:
+        raise typer.Exit(GATE_FAILED)
 
 
-def _print_evaluation(evaluation: "Evaluation", as_json: bool) -> None:
-    from trainer.report import conditions_line, evaluation_json, evaluation_table
+def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
+    from trainer.report import comparison_table, conditions_line, evaluation_tables
 
     if as_json:
-        typer.echo(evaluation_json(evaluation))
+        typer.echo(json.dumps(outcome.as_dict(), indent=1))
         return
-    Console().print(evaluation_table(evaluation))
-    typer.echo(conditions_line(evaluation))
-
-
-@contextmanager
-def _progress() -> "Iterator[OnProgress]":
-    """Show a bar a stage on stderr, where that is a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
-    ) as progress:
-        tasks: dict[str, Any] = {}
-
-        def on_progress(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)
-
-        yield on_progress
+    console = Console()
+    for evaluation in outcome.evaluations:
+        for table in evaluation_tables(evaluation):
+            console.print(table)
+        typer.echo(conditions_line(evaluation))
+    for comparison in outcome.comparisons:
+        console.print(comparison_table(comparison))
+        for gate in comparison.gates:
+            typer.echo(gate.verdict)

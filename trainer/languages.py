@@ -3,6 +3,8 @@
 from langcodes import Language, standardize_tag, tag_is_valid
 from langcodes.tag_parser import LanguageTagError
 
+from trainer.errors import DataError
+
 ENGLISH = "en"
 SHORT_CODE = 2
 
@@ -28,6 +30,18 @@ def canonical_language(code: str) -> str:
     if len(Language.get(tag).language or "") > SHORT_CODE:
         tag = standardize_tag(tag, macro=True)  # Standard Arabic is Arabic
     return _shortest(Language.get(tag))
+
+
+def known_language(code: str) -> str:
+    """Write the language of an option in the shortest form of BCP 47.
+
+    Raises:
+        DataError: no such language is registered.
+    """
+    try:
+        return canonical_language(code)
+    except ValueError as error:
+        raise DataError(f"--language: {error}") from None
 
 
 def _shortest(language: Language) -> str:

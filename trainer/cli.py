@@ -18,6 +18,7 @@ from service.retrieval.errors import RetrievalError
 from trainer.console import show_progress
 from trainer.errors import DataError, TrainerError
 from trainer.options import (
+    BlendCurveOption,
     CacheOption,
     CpuEngineOption,
     DeviceOption,
@@ -26,6 +27,7 @@ from trainer.options import (
     LanguagesOption,
     MaxTokensOption,
     PrecisionOption,
+    TrainingLogOption,
 )
 from trainer.sources.kinds import KINDS
 
@@ -43,6 +45,13 @@ class Direction(enum.StrEnum):
     WITHIN = "L-L"
     FROM_ENGLISH = "en-L"
     MIXED = "mixed"
+
+
+class QuerySide(enum.StrEnum):
+    """The side of a row that searches for its negatives."""
+
+    ENGLISH = "english"
+    TRANSLATED = "translated"
 
 
 class Control(enum.StrEnum):
@@ -83,7 +92,9 @@ def main() -> None:
 @app.command("import")
 def import_command(
     kind: Annotated[str, typer.Argument(help="xquad, squad, mlqa, afriqa, belebele, ...")],
-    source: Annotated[str, typer.Argument(help="The data set's folder or file.")],
+    source: Annotated[
+        str, typer.Argument(help="The data set's folder or file, or owner/name@commit on the Hub.")
+    ],
     output: Annotated[Path, typer.Option(help="The folder to write to.")],
     languages: LanguagesOption = None,
     train_split: Annotated[
@@ -97,6 +108,9 @@ def import_command(
         typer.Option(min=0, max=0.9, help="Of the documents, for evaluation (a third)."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides what is held out (0).")] = None,
+    by_position: Annotated[
+        bool, typer.Option("--by-position", help="A table's roles by the order of its columns.")
+    ] = False,
     decontaminate: Annotated[
         list[Path] | None,
         typer.Option(help="An evaluation set whose passages and questions no row may have."),
@@ -113,7 +127,7 @@ def import_command(
         raise DataError(f"there is no import of {kind!r}: name one of {', '.join(KINDS)}")
     card = import_data(
         kind,
-        Path(source),
+        source,
         output,
         decontaminate_from=decontaminate or (),
         keep_contaminated=keep_contaminated,
@@ -122,8 +136,90 @@ def import_command(
         evaluation_split=evaluation_split,
         held_out_share=held_out_share,
         seed=seed,
+        by_position=by_position,
     )
     typer.echo(json.dumps(card.as_dict(), indent=1) if as_json else card.as_markdown(), nl=as_json)
+
+
+@app.command("mine")
+def mine_command(
+    rows: Annotated[Path, typer.Argument(help="Training rows (.jsonl).")],
+    output: Annotated[Path, typer.Option(help="The file to write: the rows with negatives.")],
+    num_negatives: Annotated[int, typer.Option(min=1, help="Of each row.")] = 5,
+    first_rank: Annotated[
+        int, typer.Option(min=1, help="Of the window of ranks, known positives not counted.")
+    ] = 50,
+    last_rank: Annotated[int, typer.Option(min=1, help="Of the window of ranks.")] = 100,
+    max_relative_score: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Only passages scored at most this much of the positive."),
+    ] = None,
+    query_side: Annotated[QuerySide, typer.Option(help="The queries that search.")] = (
+        QuerySide.ENGLISH
+    ),
+    unpaired: Annotated[
+        bool, typer.Option("--unpaired", help="Any passage, without a query that asks for it.")
+    ] = False,
+    corpus: Annotated[
+        list[Path] | None,
+        typer.Option(help="Passages beside the rows' own (.jsonl, .parquet, BEIR); --unpaired."),
+    ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Take the window's first, do not draw at random.")
+    ] = False,
+    keep_incomplete: Annotated[
+        bool, typer.Option(help="Keep rows that got fewer negatives, too.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    encoder: EncoderOption = BUNDLED,
+    device: DeviceOption = "auto",
+    max_tokens: MaxTokensOption = 256,
+    cpu_engine: CpuEngineOption = "torch",
+    precision: PrecisionOption = "fp32",
+    cache: CacheOption = None,
+) -> None:
+    """Find hard negative passages for training rows, and queries that ask for those."""
+    from trainer.mining import MiningOptions
+
+    options = MiningOptions(
+        num_negatives=num_negatives,
+        first_rank=first_rank,
+        last_rank=last_rank,
+        max_relative_score=max_relative_score,
+        query_side=query_side.value,
+        is_paired=not unpaired,
+        is_random=not best,
+        seed=seed,
+    )
+    from trainer.mining_run import mine_rows, read_known
+
+    known = read_known(rows, corpus or (), options)  # a bad row is told before the encoder loads
+
+    from service.retrieval.checkpoint import load_encoder
+
+    loaded = load_encoder(
+        encoder,
+        cache=cache,
+        device=device,
+        max_tokens=max_tokens,
+        cpu_engine=cpu_engine,
+        precision=precision,
+    )
+    with show_progress() as on_progress:
+        report = mine_rows(
+            rows,
+            known,
+            output,
+            loaded,
+            options,
+            keep_incomplete=keep_incomplete,
+            on_progress=on_progress,
+        )
+    typer.echo(
+        f"{report.num_rows - report.num_left_out} rows with negatives in {output}; "
+        f"{report.num_left_out} left out for want of candidates; "
+        f"{report.num_resumed} were mined before"
+    )
 
 
 @app.command("evaluate")
@@ -173,17 +269,24 @@ def evaluate_command(
             help="A folder for report.html, report.md, report.json and TREC run files.",
         ),
     ] = None,
+    training_log: TrainingLogOption = None,
+    blend_curve: BlendCurveOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how well an encoder retrieves; exit code 3 where English got worse than the base."""
     from trainer.evaluation_sets import open_sets, seen_queries
     from trainer.languages import known_language
+    from trainer.page import read_training
+    from trainer.plots import require_matplotlib
 
     with ExitStack() as stack:
         # Read before torch is loaded: a wrong folder is told at once.
         sets = open_sets(sets_or_kind, stack)
         chosen = [known_language(code) for code in languages or ()]
         seen = seen_queries(sets, trained_on) if trained_on else None
+        training = read_training(training_log, blend_curve)
+        if output:
+            require_matplotlib()
 
         from trainer.evaluation_run import EncoderOptions, Plan, run_evaluation, write_outcome
 
@@ -207,10 +310,26 @@ def evaluate_command(
                 on_progress=on_progress,
             )
     if output:
-        write_outcome(output, outcome)
+        write_outcome(output, outcome, training)
     _print_outcome(outcome, as_json)
     if not outcome.passes:
         raise typer.Exit(GATE_FAILED)
+
+
+@app.command("report")
+def report_command(
+    output: Annotated[Path, typer.Argument(help="The folder of `evaluate --output`.")],
+    training_log: TrainingLogOption = None,
+    blend_curve: BlendCurveOption = None,
+) -> None:
+    """Make the page of an evaluation again, with what training has written meanwhile."""
+    from service.retrieval.artifact import replace_file
+    from trainer.page import html_page, read_report, read_training
+
+    content = read_report(output / "report.json")
+    page = html_page(content, read_training(training_log, blend_curve))
+    replace_file(output / "report.html", page.encode())
+    typer.echo(str(output / "report.html"))
 
 
 def _print_outcome(outcome: "Outcome", as_json: bool) -> None:

@@ -154,7 +154,12 @@ def comparison_content(comparison: Comparison) -> dict[str, Any]:
             {**asdict(each), "difference": each.difference} for each in comparison.macros
         ],
         "english_gates": [
-            {**asdict(each), "passes": each.passes, "is_shown": each.is_shown}
+            {
+                **asdict(each),
+                "passes": each.passes,
+                "is_shown": each.is_shown,
+                "verdict": each.verdict,
+            }
             for each in comparison.gates
         ],
     }
@@ -204,13 +209,3 @@ def _difference(each: Result, base: Result, measure: str) -> Sample:
         for query_id, value in each.values[measure].items()
     }
     return Sample(values, each.articles)
-
-
-def intervals_of(evaluation: Evaluation, measure: str = MAIN) -> dict[Task, Interval]:
-    """Bound each language's mean, resampling articles jointly within a set and direction."""
-    found: dict[Task, Interval] = {}
-    for set_name, direction in evaluation.groups():
-        results = evaluation.group(set_name, direction)
-        intervals, _ = bootstrap([Sample(each.values[measure], each.articles) for each in results])
-        found |= dict(zip((each.task for each in results), intervals, strict=True))
-    return found

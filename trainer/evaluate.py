@@ -20,7 +20,8 @@ from trainer.corpora import Corpora, centre, merge, rank
 from trainer.errors import DataError
 from trainer.evaluation_set import EvaluationSet, Query
 from trainer.languages import ENGLISH
-from trainer.measures import mean, pool_measures, query_measures, require_ir_measures
+from trainer.measures import MAIN, mean, pool_measures, query_measures, require_ir_measures
+from trainer.significance import Interval, Sample, bootstrap
 from trainer.trec import Run, make_runs_directory, write_run
 
 DIRECTIONS = ("en-en", "L-en", "L-L", "en-L", "mixed")
@@ -90,6 +91,12 @@ class Evaluation:
     def label(self) -> str:
         """Name the encoder, and the control where it is one."""
         return f"{self.encoder_name} ({self.control})" if self.control else self.encoder_name
+
+    def intervals(self, set_name: str, direction: str) -> dict[str, Interval]:
+        """Bound each language's mean nDCG@10, articles resampled jointly."""
+        results = self.group(set_name, direction)
+        found, _ = bootstrap([Sample(each.values[MAIN], each.articles) for each in results])
+        return dict(zip((each.task.language for each in results), found, strict=True))
 
     def groups(self) -> list[tuple[str, str]]:
         """List sets with their directions, in the order of the results."""

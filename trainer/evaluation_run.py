@@ -7,6 +7,7 @@ OUTPUT/runs/         TREC run files, a folder an encoder
 OUTPUT/indexes/      the embedded corpora, for the next time
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from trainer.comparison import ENGLISH_MARGIN, Comparison, compare, comparison_c
 from trainer.errors import OutputError
 from trainer.evaluate import DIRECTIONS, Evaluation, evaluate
 from trainer.evaluation_set import EvaluationSet
+from trainer.page import Training, html_page
 from trainer.report import evaluation_content, report_markdown
 
-INDEXES, RUNS = "indexes", "runs"
+INDEXES, RUNS, REPORT, PAGE = "indexes", "runs", "report.json", "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +108,26 @@ def run_evaluation(
     return Outcome(tuple(evaluations), tuple(comparisons))
 
 
-def write_outcome(output: Path, outcome: Outcome) -> None:
+def write_outcome(output: Path, outcome: Outcome, training: Training) -> None:
     """Write the reports.
+
+    Args:
+        output: the folder.
+        outcome: what was measured.
+        training: what the page shows beside.
 
     Raises:
         OutputError: a file cannot be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        artifact.replace_file(output / "report.json", artifact.canonical_json(outcome.as_dict()))
+        # Not sorted: sets, directions and languages keep their order.
+        content = json.dumps(outcome.as_dict(), indent=1, ensure_ascii=False)
+        artifact.replace_file(output / REPORT, content.encode())
         markdown = report_markdown(outcome.evaluations, outcome.comparisons)
         artifact.replace_file(output / "report.md", markdown.encode())
+        page = html_page(json.loads(content), training)
+        artifact.replace_file(output / PAGE, page.encode())
     except OSError as error:
         raise OutputError(
             f"reports cannot be written to {output} ({error.strerror}): name another folder"

@@ -25,7 +25,7 @@ def open_sets(words: Sequence[str], stack: ExitStack) -> list[EvaluationSet]:
     """
     if len(words) > 1 and words[0] in KINDS:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clear-import-")))
-        folders = [_import(words[0], Path(word), temporary) for word in words[1:]]
+        folders = [_import(words[0], word, temporary) for word in words[1:]]
     else:
         folders = [_folder(Path(word)) for word in words]
     sets = [read_evaluation_set(folder) for folder in folders]
@@ -55,7 +55,7 @@ def seen_queries(sets: Sequence[EvaluationSet], rows: Sequence[Path]) -> dict[st
     return found
 
 
-def _import(kind: str, source: Path, temporary: Path) -> Path:
+def _import(kind: str, source: str, temporary: Path) -> Path:
     imported = read_source(kind, source, {})
     if imported.evaluation is None:
         raise DataError(f"{source} gives no evaluation set: import it and see the data card")

@@ -20,13 +20,14 @@ from trainer.evaluation_set import CARD, read_evaluation_set, write_evaluation_s
 from trainer.imported import Imported
 from trainer.languages import known_language
 from trainer.rows import write_rows
+from trainer.sources.hub import find_source
 
 ROWS, EVALUATION = "rows.jsonl", "evaluation"
 
 
 def import_data(
     kind: str,
-    source: Path,
+    source: str,
     output: Path,
     *,
     decontaminate_from: Sequence[Path] = (),
@@ -37,7 +38,7 @@ def import_data(
 
     Args:
         kind: one of `KINDS`.
-        source: its folder or file.
+        source: its folder or file, or its Hub name with the commit.
         output: the folder to write to.
         decontaminate_from: evaluation sets whose passages and questions rows must not have.
         keep_contaminated: count such rows alone.
@@ -65,7 +66,9 @@ def import_data(
     card = make_card(
         imported,
         output,
-        options={name: value for name, value in options.items() if value is not None},
+        options={
+            name: value for name, value in options.items() if value not in (None, False, (), [])
+        },
         contamination=contamination,
         contamination_kept=keep_contaminated,
     )
@@ -73,25 +76,24 @@ def import_data(
     return card
 
 
-def read_source(kind: str, source: Path, options: Mapping[str, Any]) -> Imported:
+def read_source(kind: str, source: str, options: Mapping[str, Any]) -> Imported:
     """Read a data set with its kind's importer.
 
     Raises:
         DataError: a file is missing or bad, or the kind does not know an option.
     """
-    if not source.exists():
-        raise DataError(f"{source} does not exist: name the folder or file of {kind}")
+    path = find_source(source)
     importer: Callable[..., Imported] = getattr(
         import_module(f"trainer.sources.{kind}"), f"import_{kind}"
     )
     known = inspect.signature(importer).parameters
-    given = {name: value for name, value in options.items() if value not in (None, (), [])}
+    given = {name: value for name, value in options.items() if value not in (None, False, (), [])}
     for name in given:
         if name not in known:
             raise DataError(f"`import {kind}` has no --{name.replace('_', '-')}: leave it out")
     if "languages" in given:
         given["languages"] = [known_language(code) for code in given["languages"]]
-    return importer(source, **given)
+    return importer(path, **given)
 
 
 def _write_card(card: Card, output: Path) -> None:

@@ -41,3 +41,9 @@ LanguagesOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON, not a table.")
 ]
+TrainingLogOption = Annotated[
+    Path | None, typer.Option(help="A run's log.jsonl: its loss terms go on the page.")
+]
+BlendCurveOption = Annotated[
+    Path | None, typer.Option(help="A blend's curve.svg: its trade-off goes on the page.")
+]

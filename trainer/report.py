@@ -106,9 +106,17 @@ def evaluation_content(evaluation: Evaluation) -> dict[str, Any]:
     """
     sets: dict[str, dict[str, Any]] = {}
     for set_name, direction in evaluation.groups():
+        intervals = evaluation.intervals(set_name, direction)
         sets.setdefault(set_name, {})[direction] = {
             "languages": {
-                result.task.language: {"num_queries": len(result.articles), **result.measures}
+                result.task.language: {
+                    "num_queries": len(result.articles),
+                    **result.measures,
+                    "ndcg@10_interval": [
+                        intervals[result.task.language].low,
+                        intervals[result.task.language].high,
+                    ],
+                }
                 for result in evaluation.group(set_name, direction)
             },
             "macro_mean": evaluation.macro(set_name, direction),

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from trainer import comparison, evaluation_run
 from trainer.cli import app
+from trainer.rows import Row, read_rows, write_rows
 
 COMMAND = ["evaluate", "xquad"]
 HEAVY = {"torch", "transformers", "faiss", "ir_measures", "numpy"}
@@ -200,3 +201,44 @@ def test_english_worse_than_the_base_is_exit_code_3(
 
     assert result.exit_code == 3
     assert "English gate on xquad: FAILED" in result.stdout
+
+
+def test_the_page_is_written_and_can_be_made_again(
+    xquad: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    done = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, "--output", str(output)])
+    assert done.exit_code == 0, done.stderr
+    page = (output / "report.html").read_text()
+    (output / "report.html").unlink()
+
+    again = CliRunner().invoke(app, ["report", str(output)])
+
+    assert again.exit_code == 0, again.stderr
+    assert (output / "report.html").read_text() == page
+    assert "### xquad, mixed" in (output / "report.md").read_text()
+
+
+def test_mine_writes_rows_with_negatives(tmp_path: Path, tiny: list[str]) -> None:
+    rows = [
+        Row(f"Query {n}?", f"Swali {n}?", "sw", f"p{n}", f"Passage {n}.", f"q{n}") for n in range(9)
+    ]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    arguments = ["mine", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "mined.jsonl")]
+    window = ["--num-negatives", "2", "--first-rank", "1", "--last-rank", "5"]
+
+    result = CliRunner().invoke(app, [*arguments, *window, *tiny])
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("9 rows with negatives in ")
+    assert {len(row.hard_negatives) for _, row in read_rows(tmp_path / "mined.jsonl")} == {2}
+
+
+def test_bad_rows_are_told_before_any_encoder_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"query": "a"}\n')
+    arguments = ["mine", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "mined.jsonl")]
+
+    result = CliRunner().invoke(app, [*arguments, "--encoder", "nowhere"])
+
+    assert result.exit_code == 1
+    assert "rows.jsonl:1 lacks the role" in result.stderr

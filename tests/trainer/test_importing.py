@@ -26,7 +26,7 @@ def afriqa(tmp_path: Path) -> Path:
 def test_rows_evaluation_set_and_card_are_written(afriqa: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
 
-    card = import_data("afriqa", afriqa, output)
+    card = import_data("afriqa", str(afriqa), output)
 
     assert len(list(read_rows(output / "rows.jsonl"))) == 1
     assert read_evaluation_set(output / "evaluation").name == "afriqa"
@@ -48,9 +48,9 @@ def test_rows_evaluation_set_and_card_are_written(afriqa: Path, tmp_path: Path) 
 
 def test_an_import_again_gives_the_same_bytes(afriqa: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    first = import_data("afriqa", afriqa, output)
+    first = import_data("afriqa", str(afriqa), output)
 
-    assert import_data("afriqa", afriqa, output) == first
+    assert import_data("afriqa", str(afriqa), output) == first
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_rows_that_an_evaluation_set_asks_for_are_reported_and_taken_out(
 
     card = import_data(
         "afriqa",
-        afriqa,
+        str(afriqa),
         tmp_path / "out",
         decontaminate_from=[tmp_path / "held"],
         keep_contaminated=is_kept,
@@ -87,26 +87,26 @@ def test_rows_that_an_evaluation_set_asks_for_are_reported_and_taken_out(
 
 def test_an_option_that_the_kind_lacks_is_refused(afriqa: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="`import afriqa` has no --held-out-share"):
-        import_data("afriqa", afriqa, tmp_path / "out", held_out_share=0.5)
+        import_data("afriqa", str(afriqa), tmp_path / "out", held_out_share=0.5)
 
 
 def test_a_language_that_is_none_is_refused(afriqa: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--language: 'klingon' is no language"):
-        import_data("afriqa", afriqa, tmp_path / "out", languages=["klingon"])
+        import_data("afriqa", str(afriqa), tmp_path / "out", languages=["klingon"])
 
 
 def test_a_missing_source_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing does not exist"):
-        import_data("xquad", tmp_path / "missing", tmp_path / "out")
+        import_data("xquad", str(tmp_path / "missing"), tmp_path / "out")
 
 
 def test_a_source_that_gives_nothing_is_refused(afriqa: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gives no row and no query"):
-        import_data("afriqa", afriqa, tmp_path / "out", train_split="x", evaluation_split="y")
+        import_data("afriqa", str(afriqa), tmp_path / "out", train_split="x", evaluation_split="y")
 
 
 def test_an_output_that_cannot_be_made_is_named(afriqa: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(OutputError, match="cannot be made"):
-        import_data("afriqa", afriqa, tmp_path / "file")
+        import_data("afriqa", str(afriqa), tmp_path / "file")

@@ -8,7 +8,7 @@ import pytest
 
 from trainer.errors import DataError
 from trainer.rows import Row
-from trainer.sources.squad import Question, SquadFile, judge, parallel_rows, read_squad
+from trainer.sources.squad_format import Question, SquadFile, judge, parallel_rows, read_squad
 from trainer.sources.xquad import import_xquad, xquad_files
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from trainer.errors import DataError
 from trainer.imported import Imported
 from trainer.languages import ENGLISH, canonical_language
-from trainer.sources.squad import judge, read_squad
+from trainer.sources.squad_format import judge, read_squad
 
 FILE = re.compile(r"(?:.*/)?xquad\.(?P<language>[\w-]+)(?:\.json|/[\w-]+\.parquet)")
 

@@ -28,7 +28,7 @@ browser: $(VENV)/.dev
 
 # XQuAD, query language -> English, through the code that serves.
 parity: $(VENV)/.dev
-	$(BIN)/clear-trainer evaluate xquad $(DATA)/xquad
+	$(BIN)/clear-trainer evaluate xquad $(DATA)/xquad --direction en-en --direction L-en
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'

@@ -3,65 +3,61 @@
 torch and transformers are imported by the commands that need them, so that `--help` is quick.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import enum
+import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperGroup
 
 from service.retrieval.defaults import BUNDLED
 from service.retrieval.errors import RetrievalError
-from trainer.errors import TrainerError
+from trainer.console import show_progress
+from trainer.errors import DataError, TrainerError
+from trainer.options import (
+    BlendCurveOption,
+    CacheOption,
+    CpuEngineOption,
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    LanguagesOption,
+    MaxTokensOption,
+    PrecisionOption,
+    TrainingLogOption,
+)
+from trainer.sources.kinds import KINDS
 
 if TYPE_CHECKING:
-    from service.retrieval.building import OnProgress
-    from trainer.evaluate import Evaluation
+    from trainer.evaluation_run import Outcome
+
+GATE_FAILED = 3
 
 
-EncoderOption = Annotated[
-    str,
-    typer.Option(envvar="CLEAR_ENCODER", help="`bundled`, a folder, or owner/name@commit."),
-]
-DeviceOption = Annotated[
-    str, typer.Option(envvar="CLEAR_DEVICE", help="auto, cpu, cuda or cuda:N.")
-]
-CpuEngineOption = Annotated[
-    str, typer.Option(envvar="CLEAR_CPU_ENGINE", help="On a CPU: auto, torch or openvino.")
-]
-PrecisionOption = Annotated[
-    str, typer.Option(envvar="CLEAR_PRECISION", help="auto, fp32, bf16, fp16 or int8.")
-]
-MaxTokensOption = Annotated[
-    int,
-    typer.Option(
-        envvar="CLEAR_MAX_TOKENS",
-        min=16,
-        help="Texts are cut here; the known figures are for 256.",
-    ),
-]
-CacheOption = Annotated[
-    Path | None,
-    typer.Option(envvar="CLEAR_CACHE", help="The folder that keeps the bundled encoder."),
-]
-LanguagesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--language",
-        envvar="CLEAR_TRAINER_LANGUAGE",
-        help="A query language; repeat it for more. All of the folder by default.",
-    ),
-]
-RunsOption = Annotated[
-    Path | None,
-    typer.Option(envvar="CLEAR_TRAINER_RUNS", help="A folder for one TREC run file a language."),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON, not a table.")
-]
+class Direction(enum.StrEnum):
+    """Queries -> passages; L is any language but English."""
+
+    ENGLISH = "en-en"
+    TO_ENGLISH = "L-en"
+    WITHIN = "L-L"
+    FROM_ENGLISH = "en-L"
+    MIXED = "mixed"
+
+
+class QuerySide(enum.StrEnum):
+    """The side of a row that searches for its negatives."""
+
+    ENGLISH = "english"
+    TRANSLATED = "translated"
+
+
+class Control(enum.StrEnum):
+    """What a trained encoder should beat without training."""
+
+    MEAN_CENTRED = "mean-centred"
 
 
 class Commands(TyperGroup):
@@ -86,8 +82,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train and evaluate encoders for CLEAR Search.",
 )
-evaluate_app = typer.Typer(no_args_is_help=True, help="Measure how well an encoder retrieves.")
-app.add_typer(evaluate_app, name="evaluate")
 
 
 def main() -> None:
@@ -95,28 +89,113 @@ def main() -> None:
     app(prog_name="clear-trainer")
 
 
-@evaluate_app.command("xquad")
-def evaluate_xquad(
-    directory: Annotated[Path, typer.Argument(help="The folder of xquad.<language>.json.")],
+@app.command("import")
+def import_command(
+    kind: Annotated[str, typer.Argument(help="xquad, squad, mlqa, afriqa, belebele, ...")],
+    source: Annotated[
+        str, typer.Argument(help="The data set's folder or file, or owner/name@commit on the Hub.")
+    ],
+    output: Annotated[Path, typer.Option(help="The folder to write to.")],
+    languages: LanguagesOption = None,
+    train_split: Annotated[
+        str | None, typer.Option(help="The split that gives the training rows.")
+    ] = None,
+    evaluation_split: Annotated[
+        str | None, typer.Option(help="The split that gives the evaluation set.")
+    ] = None,
+    held_out_share: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.9, help="Of the documents, for evaluation (a third)."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides what is held out (0).")] = None,
+    by_position: Annotated[
+        bool, typer.Option("--by-position", help="A table's roles by the order of its columns.")
+    ] = False,
+    decontaminate: Annotated[
+        list[Path] | None,
+        typer.Option(help="An evaluation set whose passages and questions no row may have."),
+    ] = None,
+    keep_contaminated: Annotated[
+        bool, typer.Option(help="Count such rows in the data card, and keep them.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a published data set into training rows and an evaluation set, with a data card."""
+    from trainer.importing import import_data
+
+    if kind not in KINDS:
+        raise DataError(f"there is no import of {kind!r}: name one of {', '.join(KINDS)}")
+    card = import_data(
+        kind,
+        source,
+        output,
+        decontaminate_from=decontaminate or (),
+        keep_contaminated=keep_contaminated,
+        languages=languages,
+        train_split=train_split,
+        evaluation_split=evaluation_split,
+        held_out_share=held_out_share,
+        seed=seed,
+        by_position=by_position,
+    )
+    typer.echo(json.dumps(card.as_dict(), indent=1) if as_json else card.as_markdown(), nl=as_json)
+
+
+@app.command("mine")
+def mine_command(
+    rows: Annotated[Path, typer.Argument(help="Training rows (.jsonl).")],
+    output: Annotated[Path, typer.Option(help="The file to write: the rows with negatives.")],
+    num_negatives: Annotated[int, typer.Option(min=1, help="Of each row.")] = 5,
+    first_rank: Annotated[
+        int, typer.Option(min=1, help="Of the window of ranks, known positives not counted.")
+    ] = 50,
+    last_rank: Annotated[int, typer.Option(min=1, help="Of the window of ranks.")] = 100,
+    max_relative_score: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Only passages scored at most this much of the positive."),
+    ] = None,
+    query_side: Annotated[QuerySide, typer.Option(help="The queries that search.")] = (
+        QuerySide.ENGLISH
+    ),
+    unpaired: Annotated[
+        bool, typer.Option("--unpaired", help="Any passage, without a query that asks for it.")
+    ] = False,
+    corpus: Annotated[
+        list[Path] | None,
+        typer.Option(help="Passages beside the rows' own (.jsonl, .parquet, BEIR); --unpaired."),
+    ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Take the window's first, do not draw at random.")
+    ] = False,
+    keep_incomplete: Annotated[
+        bool, typer.Option(help="Keep rows that got fewer negatives, too.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     encoder: EncoderOption = BUNDLED,
     device: DeviceOption = "auto",
     max_tokens: MaxTokensOption = 256,
     cpu_engine: CpuEngineOption = "torch",
     precision: PrecisionOption = "fp32",
     cache: CacheOption = None,
-    languages: LanguagesOption = None,
-    runs: RunsOption = None,
-    as_json: JsonOption = False,
 ) -> None:
-    """Ask XQuAD's questions in each language of its English passages, and print the measures."""
-    from trainer.xquad import ENGLISH, read_xquad, xquad_languages
+    """Find hard negative passages for training rows, and queries that ask for those."""
+    from trainer.mining import MiningOptions
 
-    # Read before torch is loaded: a wrong folder is told at once.
-    languages = list(dict.fromkeys(languages or xquad_languages(directory)))
-    data = {language: read_xquad(directory, language) for language in [ENGLISH, *languages]}
+    options = MiningOptions(
+        num_negatives=num_negatives,
+        first_rank=first_rank,
+        last_rank=last_rank,
+        max_relative_score=max_relative_score,
+        query_side=query_side.value,
+        is_paired=not unpaired,
+        is_random=not best,
+        seed=seed,
+    )
+    from trainer.mining_run import mine_rows, read_known
+
+    known = read_known(rows, corpus or (), options)  # a bad row is told before the encoder loads
 
     from service.retrieval.checkpoint import load_encoder
-    from trainer.evaluate import evaluate
 
     loaded = load_encoder(
         encoder,
@@ -126,34 +205,145 @@ def evaluate_xquad(
         cpu_engine=cpu_engine,
         precision=precision,
     )
-    with _progress() as on_progress:
-        evaluation = evaluate(loaded, data, languages, on_progress, runs=runs)
-    _print_evaluation(evaluation, as_json)
+    with show_progress() as on_progress:
+        report = mine_rows(
+            rows,
+            known,
+            output,
+            loaded,
+            options,
+            keep_incomplete=keep_incomplete,
+            on_progress=on_progress,
+        )
+    typer.echo(
+        f"{report.num_rows - report.num_left_out} rows with negatives in {output}; "
+        f"{report.num_left_out} left out for want of candidates; "
+        f"{report.num_resumed} were mined before"
+    )
 
 
-def _print_evaluation(evaluation: "Evaluation", as_json: bool) -> None:
-    from trainer.report import conditions_line, evaluation_json, evaluation_table
+@app.command("evaluate")
+def evaluate_command(
+    sets_or_kind: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[KIND] SET...",
+            help="Folders of evaluation sets; or a kind of `import` and its data's folder.",
+        ),
+    ],
+    encoder: EncoderOption = BUNDLED,
+    against: Annotated[
+        str | None,
+        typer.Option(envvar="CLEAR_TRAINER_AGAINST", help="An encoder to compare with: the base."),
+    ] = None,
+    control: Annotated[
+        Control | None, typer.Option(help="Measure the base with its training-free rival, too.")
+    ] = None,
+    device: DeviceOption = "auto",
+    max_tokens: MaxTokensOption = 256,
+    cpu_engine: CpuEngineOption = "torch",
+    precision: PrecisionOption = "fp32",
+    cache: CacheOption = None,
+    languages: LanguagesOption = None,
+    directions: Annotated[
+        list[Direction] | None,
+        typer.Option(
+            "--direction", help="Queries to passages; repeat it for more. All by default."
+        ),
+    ] = None,
+    trained_on: Annotated[
+        list[Path] | None,
+        typer.Option(help="Training rows: queries whose passage is not in them count apart, too."),
+    ] = None,
+    english_margin: Annotated[
+        float, typer.Option(min=0, help="English -> English may lose this much nDCG@10.")
+    ] = 0.005,
+    indexes: Annotated[
+        Path | None,
+        typer.Option(envvar="CLEAR_TRAINER_INDEXES", help="Keep embedded corpora here."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CLEAR_TRAINER_OUTPUT",
+            help="A folder for report.html, report.md, report.json and TREC run files.",
+        ),
+    ] = None,
+    training_log: TrainingLogOption = None,
+    blend_curve: BlendCurveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how well an encoder retrieves; exit code 3 where English got worse than the base."""
+    from trainer.evaluation_sets import open_sets, seen_queries
+    from trainer.languages import known_language
+    from trainer.page import read_training
+    from trainer.plots import require_matplotlib
+
+    with ExitStack() as stack:
+        # Read before torch is loaded: a wrong folder is told at once.
+        sets = open_sets(sets_or_kind, stack)
+        chosen = [known_language(code) for code in languages or ()]
+        seen = seen_queries(sets, trained_on) if trained_on else None
+        training = read_training(training_log, blend_curve)
+        if output:
+            require_matplotlib()
+
+        from trainer.evaluation_run import EncoderOptions, Plan, run_evaluation, write_outcome
+
+        options = EncoderOptions(device, max_tokens, cpu_engine, precision, cache)
+        plan = Plan(
+            languages=chosen,
+            directions=directions or tuple(Direction),
+            seen=seen,
+            margin=english_margin,
+            indexes=indexes,
+            output=output,
+        )
+        with show_progress() as on_progress:
+            outcome = run_evaluation(
+                sets,
+                encoder,
+                against=against,
+                with_control=control is not None,
+                options=options,
+                plan=plan,
+                on_progress=on_progress,
+            )
+    if output:
+        write_outcome(output, outcome, training)
+    _print_outcome(outcome, as_json)
+    if not outcome.passes:
+        raise typer.Exit(GATE_FAILED)
+
+
+@app.command("report")
+def report_command(
+    output: Annotated[Path, typer.Argument(help="The folder of `evaluate --output`.")],
+    training_log: TrainingLogOption = None,
+    blend_curve: BlendCurveOption = None,
+) -> None:
+    """Make the page of an evaluation again, with what training has written meanwhile."""
+    from service.retrieval.artifact import replace_file
+    from trainer.page import html_page, read_report, read_training
+
+    content = read_report(output / "report.json")
+    page = html_page(content, read_training(training_log, blend_curve))
+    replace_file(output / "report.html", page.encode())
+    typer.echo(str(output / "report.html"))
+
+
+def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
+    from trainer.report import comparison_table, conditions_line, evaluation_tables
 
     if as_json:
-        typer.echo(evaluation_json(evaluation))
+        typer.echo(json.dumps(outcome.as_dict(), indent=1))
         return
-    Console().print(evaluation_table(evaluation))
-    typer.echo(conditions_line(evaluation))
-
-
-@contextmanager
-def _progress() -> "Iterator[OnProgress]":
-    """Show a bar a stage on stderr, where that is a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
-    ) as progress:
-        tasks: dict[str, Any] = {}
-
-        def on_progress(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done, total=total)
-
-        yield on_progress
+    console = Console()
+    for evaluation in outcome.evaluations:
+        for table in evaluation_tables(evaluation):
+            console.print(table)
+        typer.echo(conditions_line(evaluation))
+    for comparison in outcome.comparisons:
+        console.print(comparison_table(comparison))
+        for gate in comparison.gates:
+            typer.echo(gate.verdict)

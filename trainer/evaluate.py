@@ -1,29 +1,63 @@
-"""Measures an encoder on XQuAD through the very code that serves: a built, opened index."""
+"""Measures an encoder on evaluation sets through the very code that serves: built, opened indexes.
+
+L is each language of a set but English. Directions, queries -> passages:
+
+    en-en   English -> English             L-en    language -> English: what the service does
+    L-L     language -> the same           en-L    English -> language
+    mixed   language -> English and the same language in one pool, a relevant passage in each
+"""
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.retrieval.building import OnProgress, build_index
-from service.retrieval.encoder import Encoder
-from service.retrieval.generation import open_current
+from service.retrieval.building import OnProgress
+from service.retrieval.encoder import Embeddings, Encoder
+from service.retrieval.index.backend import MAX_TOP_K
 from service.retrieval.searcher import Searcher
-from trainer.measures import mean_measures, require_ir_measures
+from trainer.corpora import Corpora, centre, merge, rank
+from trainer.errors import DataError
+from trainer.evaluation_set import EvaluationSet, Query
+from trainer.languages import ENGLISH
+from trainer.measures import MAIN, mean, pool_measures, query_measures, require_ir_measures
+from trainer.significance import Interval, Sample, bootstrap
 from trainer.trec import Run, make_runs_directory, write_run
-from trainer.xquad import ENGLISH, Query, XquadFile, judge
 
+DIRECTIONS = ("en-en", "L-en", "L-L", "en-L", "mixed")
 TOP_K = 100
 WINDOW_QUERIES = 256
+UNSEEN = "unseen passages"
 
 
 @dataclass(frozen=True, slots=True)
-class LanguageResult:
-    """What one query language reached."""
+class Task:
+    """One language of one set in one direction."""
 
+    set_name: str
+    direction: str
     language: str
-    num_queries: int
-    measures: Mapping[str, float]
+    query_language: str
+    corpus_languages: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name the task, query language first: `xquad.de-en`, `xquad.de-en+de`."""
+        return f"{self.set_name}.{self.query_language}-{'+'.join(self.corpus_languages)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was reached in one task, query by query."""
+
+    task: Task
+    articles: Mapping[str, str]  # query id -> article
+    values: Mapping[str, Mapping[str, float]]  # measure -> query id -> value
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """Average each measure over the queries."""
+        return {key: mean(values) for key, values in self.values.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,92 +66,238 @@ class Evaluation:
 
     encoder_name: str
     fingerprint: str
+    passage_fingerprint: str
     max_tokens: int
     device: str
     runtime: str
-    num_passages: int
-    languages: tuple[LanguageResult, ...]
+    control: str | None
+    num_passages: Mapping[str, Mapping[str, int]]  # set -> language -> passages
+    results: tuple[Result, ...]
+
+    def group(self, set_name: str, direction: str) -> list[Result]:
+        """List the results of one set in one direction."""
+        return [
+            each
+            for each in self.results
+            if (each.task.set_name, each.task.direction) == (set_name, direction)
+        ]
+
+    def macro(self, set_name: str, direction: str) -> dict[str, float]:
+        """Average the measures over a direction's languages, each counting the same."""
+        chosen = [each.measures for each in self.group(set_name, direction)]
+        return {key: mean([measures[key] for measures in chosen]) for key in chosen[0]}
 
     @property
-    def macro_mean(self) -> dict[str, float]:
-        """Average the measures over the languages, each counting the same."""
-        count = len(self.languages)
-        return {
-            key: sum(result.measures[key] for result in self.languages) / count
-            for key in self.languages[0].measures
-        }
+    def label(self) -> str:
+        """Name the encoder, and the control where it is one."""
+        return f"{self.encoder_name} ({self.control})" if self.control else self.encoder_name
+
+    def intervals(self, set_name: str, direction: str) -> dict[str, Interval]:
+        """Bound each language's mean nDCG@10, articles resampled jointly."""
+        results = self.group(set_name, direction)
+        found, _ = bootstrap([Sample(each.values[MAIN], each.articles) for each in results])
+        return dict(zip((each.task.language for each in results), found, strict=True))
+
+    def groups(self) -> list[tuple[str, str]]:
+        """List sets with their directions, in the order of the results."""
+        pairs = ((each.task.set_name, each.task.direction) for each in self.results)
+        return list(dict.fromkeys(pairs))
 
 
 def evaluate(
     encoder: Encoder,
-    data: Mapping[str, XquadFile],
-    languages: Sequence[str],
-    on_progress: OnProgress = lambda stage, done, total: None,
+    evaluation_sets: Sequence[EvaluationSet],
     *,
+    languages: Sequence[str] = (),
+    directions: Sequence[str] = DIRECTIONS,
+    is_centred: bool = False,
+    seen: Mapping[str, frozenset[str]] | None = None,
+    indexes: Path | None = None,
     runs: Path | None = None,
+    on_progress: OnProgress = lambda stage, done, total: None,
 ) -> Evaluation:
-    """Search the English passages with each language's queries.
+    """Search each set in each direction that it has.
 
     Args:
-        encoder: embeds both.
-        data: XQuAD by language; English, whose passages are searched, must be there.
-        languages: of the queries, at least one.
-        on_progress: is told of the stages of `build_index`, then of `search <language>`.
-        runs: a folder for one TREC run file a language.
+        encoder: embeds queries and passages.
+        evaluation_sets: with different names.
+        languages: to measure beside English; all by default.
+        directions: of `DIRECTIONS`.
+        is_centred: subtract each language's mean embedding from queries and passages.
+        seen: set -> ids of its queries whose passage was trained on; the others are measured
+            once more by themselves.
+        indexes: a folder that keeps the indexes for the next time.
+        runs: a folder for one TREC run file a task.
+        on_progress: is told of the stages `encode <set> <language>` and `search <set> <language>`.
 
     Raises:
-        TrainerError: `ir-measures` is missing, the files do not belong together, or a run file
-            cannot be written.
+        TrainerError: `ir-measures` is missing, no set has what is asked for, or a run file cannot
+            be written.
         RetrievalError: the passages cannot be indexed.
     """
     require_ir_measures()
-    english = data[ENGLISH]
-    qrels = {language: judge(data[language], english) for language in languages}
+    tasks = {each.name: tasks_of(each, languages, directions) for each in evaluation_sets}
+    if not any(tasks.values()):
+        raise DataError(
+            f"no set has the directions {', '.join(directions)}"
+            f"{' in ' + ', '.join(languages) if languages else ''}: ask for others"
+        )
     if runs:
         make_runs_directory(runs)
-    with tempfile.TemporaryDirectory(prefix="clear-evaluate-") as folder:
-        searcher = _english_searcher(encoder, english, Path(folder), on_progress)
-        results = []
-        for language in languages:
-            run = _search(searcher, data[language].queries, f"search {language}", on_progress)
-            if runs:
-                write_run(runs / f"xquad.{language}-{ENGLISH}.run", run, encoder.name)
-            measures = mean_measures(qrels[language], run)
-            results.append(LanguageResult(language, len(run), measures))
-    return _evaluation(encoder, len(english.passages), results)
-
-
-def _evaluation(
-    encoder: Encoder, num_passages: int, results: Sequence[LanguageResult]
-) -> Evaluation:
+    results = []
+    with tempfile.TemporaryDirectory(prefix="clear-evaluate-") as temporary:
+        corpora = Corpora(encoder, indexes or Path(temporary), on_progress, is_centred=is_centred)
+        for each in evaluation_sets:
+            for result, run in _results(each, tasks[each.name], corpora, is_centred, on_progress):
+                if runs:
+                    write_run(runs / f"{result.task.name}.run", run, encoder.name)
+                results.append(result)
+    for set_name, query_ids in (seen or {}).items():
+        results += _unseen([each for each in results if each.task.set_name == set_name], query_ids)
     return Evaluation(
         encoder_name=encoder.name,
         fingerprint=encoder.fingerprint,
+        passage_fingerprint=encoder.passage_fingerprint,
         max_tokens=encoder.max_tokens,
         device=str(encoder.device),
         runtime=encoder.runtime.name,
-        num_passages=num_passages,
-        languages=tuple(results),
+        control="mean-centred" if is_centred else None,
+        num_passages={
+            each.name: {language: len(ids) for language, ids in each.passage_ids.items()}
+            for each in evaluation_sets
+        },
+        results=tuple(results),
     )
 
 
-def _english_searcher(
-    encoder: Encoder, english: XquadFile, index: Path, on_progress: OnProgress
-) -> Searcher:
-    passages = ((f"{english.path}: {passage.passage_id}", passage) for passage in english.passages)
-    build_index(passages, index, encoder, on_progress=on_progress)
-    # On the CPU whatever the encoder's device: FAISS searches in half precision on a GPU.
-    return Searcher(encoder, open_current(index))
+def tasks_of(
+    evaluation_set: EvaluationSet, languages: Sequence[str], directions: Sequence[str]
+) -> list[Task]:
+    """List what a set can be asked, a task a language and direction."""
+    queries, corpora = evaluation_set.queries, evaluation_set.passage_ids
+    found = []
+    for direction in DIRECTIONS:
+        for language in dict.fromkeys([*queries, *corpora]):
+            if (language == ENGLISH) != (direction == "en-en"):
+                continue
+            query_language = ENGLISH if direction.startswith("en-") else language
+            corpus_languages = {
+                "mixed": (ENGLISH, language),
+                "en-en": (ENGLISH,),
+                "L-en": (ENGLISH,),
+            }.get(direction, (language,))
+            is_there = query_language in queries and all(
+                each in corpora for each in corpus_languages
+            )
+            is_asked = direction in directions and (
+                not languages or language in (*languages, ENGLISH)
+            )
+            if is_there and is_asked:
+                name = evaluation_set.name
+                found.append(Task(name, direction, language, query_language, corpus_languages))
+    return [task for task in found if _judged(evaluation_set, task)]
+
+
+def _judged(evaluation_set: EvaluationSet, task: Task) -> list[Query]:
+    """List the queries that have a relevant passage in each corpus of a task."""
+    pools = [
+        {query.query_id for query in evaluation_set.judged(task.query_language, language)}
+        for language in task.corpus_languages
+    ]
+    wanted = set.intersection(*pools)
+    queries = evaluation_set.queries[task.query_language]
+    return [query for query in queries if query.query_id in wanted]
+
+
+def _results(
+    evaluation_set: EvaluationSet,
+    tasks: Sequence[Task],
+    corpora: Corpora,
+    is_centred: bool,
+    on_progress: OnProgress,
+) -> Iterator[tuple[Result, Run]]:
+    """Go through a set's tasks; each corpus is opened once, each language encoded once."""
+    searchers: dict[str, Searcher] = {}
+    embeddings: dict[str, Embeddings] = {}
+    for task in tasks:
+        for language in task.corpus_languages:
+            if language not in searchers:
+                searchers[language] = corpora.open(evaluation_set, language)
+        queries = evaluation_set.queries[task.query_language]
+        if task.query_language not in embeddings:
+            stage = f"search {evaluation_set.name} {task.query_language}"
+            found = _encode(corpora.encoder, queries, stage, on_progress)
+            embeddings[task.query_language] = centre(found) if is_centred else found
+        judged = {query.query_id: query for query in _judged(evaluation_set, task)}
+        rows = [row for row, query in enumerate(queries) if query.query_id in judged]
+        run = _search(task, searchers, list(judged), embeddings[task.query_language][rows])
+        qrels = _qrels(evaluation_set, task, judged)
+        values = query_measures(qrels, run)
+        if task.direction == "mixed":
+            values |= pool_measures(qrels, run)
+        articles = {query_id: query.article for query_id, query in judged.items()}
+        yield Result(task, articles, values), run
+
+
+def _encode(
+    encoder: Encoder, queries: Sequence[Query], stage: str, on_progress: OnProgress
+) -> Embeddings:
+    tokenized = encoder.tokenize([query.text for query in queries], "query")
+    done = 0
+
+    def on_batch(num_texts: int) -> None:
+        nonlocal done
+        done += num_texts
+        on_progress(stage, done, len(queries))
+
+    return encoder.encode_tokenized(tokenized, on_batch=on_batch)
 
 
 def _search(
-    searcher: Searcher, queries: Sequence[Query], stage: str, on_progress: OnProgress
+    task: Task,
+    searchers: Mapping[str, Searcher],
+    query_ids: Sequence[str],
+    embeddings: Embeddings,
 ) -> Run:
-    run = {}
-    for start in range(0, len(queries), WINDOW_QUERIES):
-        window = queries[start : start + WINDOW_QUERIES]
-        answers = searcher.search([query.text for query in window], TOP_K)
-        for query, hits in zip(window, answers, strict=True):
-            run[query.query_id] = {hit.passage.passage_id: hit.score for hit in hits}
-        on_progress(stage, len(run), len(queries))
+    top_k = MAX_TOP_K if task.direction == "mixed" else TOP_K
+    run: dict[str, Mapping[str, float]] = {}
+    for start in range(0, len(query_ids), WINDOW_QUERIES):
+        window = slice(start, start + WINDOW_QUERIES)
+        pools = {
+            language: rank(searchers[language], embeddings[window], top_k)
+            for language in task.corpus_languages
+        }
+        ranked = merge(pools, top_k) if len(pools) > 1 else next(iter(pools.values()))
+        run |= dict(zip(query_ids[window], ranked, strict=True))
     return run
+
+
+def _qrels(
+    evaluation_set: EvaluationSet, task: Task, query_ids: Mapping[str, Query]
+) -> dict[str, dict[str, int]]:
+    """Keep the judgements of passages that a task's corpora have."""
+    is_pool = len(task.corpus_languages) > 1
+    return {
+        query_id: {
+            f"{passage_id}@{language}" if is_pool else passage_id: relevance
+            for language in task.corpus_languages
+            for passage_id, relevance in evaluation_set.qrels[query_id].items()
+            if passage_id in evaluation_set.passage_ids[language]
+        }
+        for query_id in query_ids
+    }
+
+
+def _unseen(results: Sequence[Result], seen: frozenset[str]) -> Iterator[Result]:
+    """Restrict results to queries whose passage is new, where that makes a change."""
+    for result in results:
+        kept = [query_id for query_id in result.articles if query_id not in seen]
+        if 0 < len(kept) < len(result.articles):
+            yield Result(
+                replace(result.task, set_name=f"{result.task.set_name}, {UNSEEN}"),
+                {query_id: result.articles[query_id] for query_id in kept},
+                {
+                    key: {query_id: values[query_id] for query_id in kept}
+                    for key, values in result.values.items()
+                },
+            )

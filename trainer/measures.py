@@ -1,16 +1,32 @@
-"""How good a run is; `ir-measures` holds the definitions."""
+"""How good a run is, query by query; `ir-measures` holds the definitions.
 
+`complete@10` and `max_rank`, of the pool of two languages, are not in it.
+"""
+
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from trainer.errors import MissingPackageError
 from trainer.trec import Qrels, Run
 
+MAIN = "ndcg@10"
+NAMES = {
+    "ndcg@10": "nDCG@10",
+    "recall@1": "recall@1",
+    "recall@10": "recall@10",
+    "recall@100": "recall@100",
+    "mrr@10": "MRR@10",
+    "complete@10": "Complete@10",
+    "max_rank": "Max@R",
+}
 
-def mean_measures(qrels: Qrels, run: Run) -> dict[str, float]:
-    """Average each measure over the judged queries; one that the run lacks counts as zero.
+
+def query_measures(qrels: Qrels, run: Run) -> dict[str, dict[str, float]]:
+    """Measure each judged query; one that the run lacks counts as zero.
 
     Returns:
-        `ndcg@10`, `recall@1`, `recall@10`, `recall@100` and `mrr@10`.
+        `ndcg@10`, `recall@1`, `recall@10`, `recall@100` and `mrr@10`, each query id -> value, in
+        the order of the qrels.
 
     Raises:
         MissingPackageError: `ir-measures` is not installed.
@@ -18,19 +34,52 @@ def mean_measures(qrels: Qrels, run: Run) -> dict[str, float]:
     Source: trec_eval's ndcg_cut and recall; MS MARCO's reciprocal rank, zero past rank 10.
 
     >>> qrels, run = {"q": {"relevant": 1}}, {"q": {"other": 0.9, "relevant": 0.8}}
-    >>> mean_measures(qrels, run)["mrr@10"]
-    0.5
+    >>> query_measures(qrels, run)["mrr@10"]
+    {'q': 0.5}
     """
     ir_measures = require_ir_measures()
     measures = {
-        "ndcg@10": ir_measures.nDCG @ 10,
-        "recall@1": ir_measures.R @ 1,
-        "recall@10": ir_measures.R @ 10,
-        "recall@100": ir_measures.R @ 100,
-        "mrr@10": ir_measures.RR @ 10,
+        ir_measures.nDCG @ 10: "ndcg@10",
+        ir_measures.R @ 1: "recall@1",
+        ir_measures.R @ 10: "recall@10",
+        ir_measures.R @ 100: "recall@100",
+        ir_measures.RR @ 10: "mrr@10",
     }
-    values = ir_measures.calc_aggregate(list(measures.values()), qrels, run)
-    return {key: float(values[measure]) for key, measure in measures.items()}
+    values = {key: dict.fromkeys(qrels, 0.0) for key in measures.values()}
+    for metric in ir_measures.iter_calc(list(measures), qrels, run):
+        values[measures[metric.measure]][metric.query_id] = float(metric.value)
+    return values
+
+
+def pool_measures(qrels: Qrels, run: Run) -> dict[str, dict[str, float]]:
+    """Measure how far down all relevant passages of a query are found.
+
+    Args:
+        qrels: of the queries.
+        run: each query's passages, best first; what it lacks counts as just past its end.
+
+    Returns:
+        `complete@10`, 1 where all of a query's relevant passages are among the first ten, and
+        `max_rank`, the rank by which all are found.
+
+    Source: arXiv 2604.05684, Complete@10 and Max@R.
+
+    >>> pool_measures({"q": {"a": 1, "b": 1}}, {"q": {"a": 0.9, "c": 0.8, "b": 0.7}})
+    {'complete@10': {'q': 1.0}, 'max_rank': {'q': 3.0}}
+    """
+    max_ranks = {}
+    for query_id, judgements in qrels.items():
+        ranks = {name: rank for rank, name in enumerate(run.get(query_id, {}), start=1)}
+        missing = len(ranks) + 1
+        max_ranks[query_id] = float(max(ranks.get(name, missing) for name in judgements))
+    complete = {query_id: float(rank <= 10) for query_id, rank in max_ranks.items()}
+    return {"complete@10": complete, "max_rank": max_ranks}
+
+
+def mean(values: Mapping[str, float] | Sequence[float]) -> float:
+    """Average values, each counting the same."""
+    listed = list(values.values()) if isinstance(values, Mapping) else values
+    return sum(listed) / len(listed)
 
 
 def require_ir_measures() -> ModuleType:

@@ -1,10 +1,8 @@
 """Passages and the files that hold them: JSON lines, BEIR's `corpus.jsonl`, Parquet; streamed."""
 
-import gzip
 import json
 import math
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, time
 from pathlib import Path
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.retrieval.errors import PassageError
+from service.retrieval.json_lines import read_json_lines
 
 OnInvalid = Callable[[PassageError], None]
 
@@ -53,10 +52,11 @@ def read_passages(path: Path, on_invalid: OnInvalid = refuse) -> Iterator[tuple[
         path = path / "corpus.jsonl"
     if not path.is_file():
         raise PassageError(f"{path} does not exist: name a .jsonl or .parquet file of passages")
+    records: Iterable[tuple[str, object]]
     if path.suffix == ".parquet":
         records = _parquet_records(path)
     elif path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
-        records = _json_records(path)
+        records = read_json_lines(path, PassageError)
     else:
         raise PassageError(f"{path} is neither .jsonl (or .jsonl.gz) nor .parquet")
     for origin, record in records:
@@ -64,31 +64,6 @@ def read_passages(path: Path, on_invalid: OnInvalid = refuse) -> Iterator[tuple[
             yield origin, _passage(origin, record() if callable(record) else record)
         except PassageError as error:
             on_invalid(error)
-
-
-def _json_records(path: Path) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield a parser a line, so that the caller handles its error and goes on."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-        try:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    origin = f"{path}:{number}"
-                    yield origin, lambda line=line, origin=origin: _parse_line(origin, line)  # type: ignore[misc]
-        except (OSError, EOFError, zlib.error) as error:
-            raise PassageError(f"{path} cannot be read to its end: {error}") from None
-
-
-def _parse_line(origin: str, line: bytes) -> object:
-    def refuse_constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not JSON")
-
-    try:
-        return json.loads(line.decode("utf-8-sig"), parse_constant=refuse_constant)
-    except UnicodeDecodeError as error:
-        raise PassageError(f"{origin} is not UTF-8 (byte {error.start + 1} of the line)") from None
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "not a JSON value"
-        raise PassageError(f"{origin} is not valid JSON: {reason}") from None
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, object]]:

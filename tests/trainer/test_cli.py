@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from service.retrieval import checkpoint
+from trainer import comparison, evaluation_run
 from trainer.cli import app
+from trainer.rows import Row, read_rows, write_rows
 
 COMMAND = ["evaluate", "xquad"]
 HEAVY = {"torch", "transformers", "faiss", "ir_measures", "numpy"}
@@ -41,7 +42,7 @@ def test_help_names_each_variable() -> None:
     result = CliRunner().invoke(app, [*COMMAND, "--help"], terminal_width=200)
 
     assert result.exit_code == 0
-    for name in ("ENCODER", "MAX_TOKENS", "CACHE", "TRAINER_LANGUAGE", "TRAINER_RUNS", "JSON"):
+    for name in ("ENCODER", "MAX_TOKENS", "CACHE", "TRAINER_LANGUAGE", "TRAINER_OUTPUT", "JSON"):
         assert f"CLEAR_{name}" in result.stdout
 
 
@@ -63,7 +64,7 @@ def test_the_console_script_reports_an_error_without_a_traceback(tmp_path: Path)
 
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"error: {tmp_path} holds no xquad.<language>.json: name the folder of XQuAD"
+        f"error: {tmp_path} holds no xquad.en.json: name the folder of XQuAD"
     ]
 
 
@@ -90,7 +91,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(xquad: Path, monkeypatch: pytest.M
     def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "load_encoder", stop)
+    monkeypatch.setattr(evaluation_run, "load_encoder", stop)
 
     result = CliRunner().invoke(app, [*COMMAND, str(xquad)])
 
@@ -102,25 +103,29 @@ def test_json_goes_to_stdout_alone(xquad: Path, tiny: list[str]) -> None:
     result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, "--json"])
 
     assert result.exit_code == 0, result.stderr
-    content = json.loads(result.stdout)
-    assert list(content["languages"]) == ["en", "de"]
-    assert content["languages"]["de"]["ndcg@10"] == 1.0
-    assert content["encoder"]["max_tokens"] == 64
+    (evaluation,) = json.loads(result.stdout)["evaluations"]
+    directions = evaluation["sets"]["xquad"]
+    assert list(directions) == ["en-en", "L-en", "L-L", "en-L", "mixed"]
+    assert directions["L-en"]["languages"]["de"]["ndcg@10"] == 1.0
+    assert evaluation["encoder"]["max_tokens"] == 64
 
 
 def test_the_table_goes_to_stdout_with_its_conditions(xquad: Path, tiny: list[str]) -> None:
     result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny])
 
     assert result.exit_code == 0, result.stderr
-    assert "macro mean" in result.stdout
+    assert "xquad, L-en" in result.stdout
     conditions = result.stdout.splitlines()[-1]
-    assert "64 tokens at the most, on cpu by torch-fp32, 1 passages" in conditions
+    assert "64 tokens at the most, on cpu by torch-fp32; passages: xquad 1" in conditions
 
 
-def test_only_the_languages_asked_for_are_measured(xquad: Path, tiny: list[str]) -> None:
-    result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, "--json", "--language", "de"])
+def test_only_the_directions_asked_for_are_measured(xquad: Path, tiny: list[str]) -> None:
+    arguments = [*COMMAND, str(xquad), *tiny, "--json", "--direction", "L-en", "--language", "deu"]
 
-    assert list(json.loads(result.stdout)["languages"]) == ["de"]
+    result = CliRunner().invoke(app, arguments)
+
+    (evaluation,) = json.loads(result.stdout)["evaluations"]
+    assert list(evaluation["sets"]["xquad"]) == ["L-en"]
 
 
 def test_a_variable_stands_for_its_flag(xquad: Path, tiny_checkpoint: Path) -> None:
@@ -129,14 +134,111 @@ def test_a_variable_stands_for_its_flag(xquad: Path, tiny_checkpoint: Path) -> N
         "CLEAR_MAX_TOKENS": "32",
         "CLEAR_DEVICE": "cpu",
         "CLEAR_TRAINER_LANGUAGE": "en de",
-        "CLEAR_TRAINER_RUNS": str(xquad / "runs"),
+        "CLEAR_TRAINER_OUTPUT": str(xquad / "out"),
         "CLEAR_JSON": "1",
     }
 
     result = CliRunner().invoke(app, [*COMMAND, str(xquad)], env=variables)
 
-    assert json.loads(result.stdout)["encoder"]["max_tokens"] == 32
-    assert sorted(path.name for path in (xquad / "runs").iterdir()) == [
+    (evaluation,) = json.loads(result.stdout)["evaluations"]
+    assert evaluation["encoder"]["max_tokens"] == 32
+    assert sorted(path.name for path in (xquad / "out" / "runs").rglob("*.run")) == [
+        "xquad.de-de.run",
+        "xquad.de-en+de.run",
         "xquad.de-en.run",
+        "xquad.en-de.run",
         "xquad.en-en.run",
     ]
+    assert json.loads((xquad / "out" / "report.json").read_text()) == json.loads(result.stdout)
+
+
+def test_import_then_evaluate_by_folder(xquad: Path, tiny: list[str], tmp_path: Path) -> None:
+    output = tmp_path / "imported"
+    imported = CliRunner().invoke(app, ["import", "xquad", str(xquad), "--output", str(output)])
+    assert imported.exit_code == 0, imported.stderr
+    assert "| de | 1 |" in imported.stdout
+
+    result = CliRunner().invoke(app, ["evaluate", str(output), *tiny, "--json"])
+
+    assert result.exit_code == 0, result.stderr
+    assert list(json.loads(result.stdout)["evaluations"][0]["sets"]) == ["xquad"]
+
+
+def test_an_unknown_kind_is_one_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["import", "msmarco", str(tmp_path), "--output", "x"])
+
+    assert result.exit_code == 1
+    assert "there is no import of 'msmarco'" in result.stderr
+
+
+def test_two_encoders_and_the_control_are_compared(
+    xquad: Path, tiny: list[str], tiny_checkpoint: Path
+) -> None:
+    arguments = [*COMMAND, str(xquad), *tiny, "--against", str(tiny_checkpoint), "--json"]
+
+    result = CliRunner().invoke(app, [*arguments, "--control", "mean-centred"])
+
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    assert [each["encoder"]["control"] for each in content["evaluations"]] == [
+        None,
+        None,
+        "mean-centred",
+    ]
+    against_itself, control = content["comparisons"]
+    assert {each["difference"] for each in against_itself["macro_means"]} == {0.0}
+    assert control["encoder"].endswith("(mean-centred)")
+
+
+def test_english_worse_than_the_base_is_exit_code_3(
+    xquad: Path, tiny: list[str], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison.Gate, "passes", False)
+
+    result = CliRunner().invoke(
+        app, [*COMMAND, str(xquad), *tiny, "--against", str(tiny_checkpoint)]
+    )
+
+    assert result.exit_code == 3
+    assert "English gate on xquad: FAILED" in result.stdout
+
+
+def test_the_page_is_written_and_can_be_made_again(
+    xquad: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    done = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, "--output", str(output)])
+    assert done.exit_code == 0, done.stderr
+    page = (output / "report.html").read_text()
+    (output / "report.html").unlink()
+
+    again = CliRunner().invoke(app, ["report", str(output)])
+
+    assert again.exit_code == 0, again.stderr
+    assert (output / "report.html").read_text() == page
+    assert "### xquad, mixed" in (output / "report.md").read_text()
+
+
+def test_mine_writes_rows_with_negatives(tmp_path: Path, tiny: list[str]) -> None:
+    rows = [
+        Row(f"Query {n}?", f"Swali {n}?", "sw", f"p{n}", f"Passage {n}.", f"q{n}") for n in range(9)
+    ]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    arguments = ["mine", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "mined.jsonl")]
+    window = ["--num-negatives", "2", "--first-rank", "1", "--last-rank", "5"]
+
+    result = CliRunner().invoke(app, [*arguments, *window, *tiny])
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("9 rows with negatives in ")
+    assert {len(row.hard_negatives) for _, row in read_rows(tmp_path / "mined.jsonl")} == {2}
+
+
+def test_bad_rows_are_told_before_any_encoder_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"query": "a"}\n')
+    arguments = ["mine", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "mined.jsonl")]
+
+    result = CliRunner().invoke(app, [*arguments, "--encoder", "nowhere"])
+
+    assert result.exit_code == 1
+    assert "rows.jsonl:1 lacks the role" in result.stderr

@@ -1,10 +1,17 @@
 import math
+import random
 import sys
 
+import ir_measures
 import pytest
 
 from trainer.errors import MissingPackageError
-from trainer.measures import mean_measures
+from trainer.measures import mean, pool_measures, query_measures
+from trainer.trec import Qrels, Run
+
+
+def mean_measures(qrels: Qrels, run: Run) -> dict[str, float]:
+    return {key: mean(values) for key, values in query_measures(qrels, run).items()}
 
 
 def run_with_relevant_at(rank: int, length: int = 120) -> dict[str, float]:
@@ -63,10 +70,41 @@ def test_recall_is_a_share_of_a_querys_relevant_passages() -> None:
     assert measures["recall@10"] == pytest.approx(2 / 4)
 
 
+def test_means_equal_those_of_ir_measures_on_random_runs() -> None:
+    generator = random.Random(0)
+    passages = [f"d{number}" for number in range(300)]
+    qrels = {
+        f"q{number}": {name: generator.choice([1, 2]) for name in generator.sample(passages, 3)}
+        for number in range(40)
+    }
+    run = {
+        query_id: {name: generator.random() for name in generator.sample(passages, 150)}
+        for query_id in list(qrels)[5:]
+    }
+
+    names = {"ndcg@10": "nDCG@10", "recall@1": "R@1", "recall@10": "R@10"}
+    names |= {"recall@100": "R@100", "mrr@10": "RR@10"}
+    measures = {key: ir_measures.parse_measure(name) for key, name in names.items()}
+    means = ir_measures.calc_aggregate(list(measures.values()), qrels, run)
+    expected = {key: means[measure] for key, measure in measures.items()}
+
+    assert mean_measures(qrels, run) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_pool_is_complete_where_the_last_relevant_passage_is_among_ten() -> None:
+    ranked = {name: 1 - place / 100 for place, name in enumerate("abcdefghijkl")}
+    qrels = {"ten": {"a": 1, "j": 1}, "eleven": {"a": 1, "k": 1}, "never": {"a": 1, "z": 1}}
+
+    measures = pool_measures(qrels, dict.fromkeys([*qrels], ranked))
+
+    assert measures["complete@10"] == {"ten": 1.0, "eleven": 0.0, "never": 0.0}
+    assert measures["max_rank"] == {"ten": 10.0, "eleven": 11.0, "never": 13.0}
+
+
 def test_a_missing_package_is_named_with_its_install_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "ir_measures", None)
 
     with pytest.raises(MissingPackageError, match=r"pip install 'clear-search\[train\]'"):
-        mean_measures({}, {})
+        query_measures({}, {})

@@ -2,10 +2,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from trainer.errors import DataError
-from trainer.xquad import Query, judge, read_xquad, xquad_languages
+from trainer.rows import Row
+from trainer.sources.squad_format import Question, SquadFile, judge, parallel_rows, read_squad
+from trainer.sources.xquad import import_xquad, xquad_files
 
 
 def squad(*articles: list[tuple[str, list[tuple[str, str]]]]) -> dict[str, Any]:
@@ -34,6 +38,10 @@ def write(directory: Path, language: str, content: object) -> Path:
     return path
 
 
+def read_xquad(directory: Path, language: str) -> SquadFile:
+    return read_squad(directory / f"xquad.{language}.json")
+
+
 def message_of(directory: Path, language: str = "en") -> str:
     with pytest.raises(DataError) as raised:
         read_xquad(directory, language)
@@ -54,8 +62,8 @@ def test_passages_are_named_by_article_and_paragraph(tmp_path: Path) -> None:
         ("a01.p00", "Salt."),
         ("a01.p01", "Rice."),
     ]
-    assert file.queries[0] == Query("q1", "Tea?", "a00.p00")
-    assert [query.passage_id for query in file.queries] == [
+    assert file.questions[0] == Question("q1", "Tea?", "a00.p00")
+    assert [query.passage_id for query in file.questions] == [
         "a00.p00",
         "a01.p00",
         "a01.p01",
@@ -69,36 +77,105 @@ def test_the_title_is_not_part_of_a_passage(tmp_path: Path) -> None:
     assert read_xquad(tmp_path, "en").passages[0].encoder_text == "Tea."
 
 
-def test_qrels_join_by_id_and_not_by_order_or_text(tmp_path: Path) -> None:
+def test_languages_join_by_id_and_not_by_order_or_text(tmp_path: Path) -> None:
     write(tmp_path, "en", squad([("Same.", [("q1", "Same?")]), ("Same.", [("q2", "Same?")])]))
     write(tmp_path, "de", squad([("Zwei.", [("q2", "Zwei?")]), ("Eins.", [("q1", "Eins?")])]))
 
-    qrels = judge(read_xquad(tmp_path, "de"), read_xquad(tmp_path, "en"))
+    judged = judge({language: read_xquad(tmp_path, language) for language in ("en", "de")})
 
-    assert qrels == {"q2": {"a00.p01": 1}, "q1": {"a00.p00": 1}}
+    assert judged.qrels == {
+        "q1": {"a00.p00": 1, "de:a00.p01": 1},
+        "q2": {"a00.p01": 1, "de:a00.p00": 1},
+    }
+    assert [passage.passage_id for passage in judged.passages["de"]] == ["de:a00.p00", "de:a00.p01"]
 
 
-def test_a_query_that_english_lacks_is_refused_by_its_id(tmp_path: Path) -> None:
+def test_a_passage_has_one_id_where_the_files_are_parallel(tmp_path: Path) -> None:
+    write(tmp_path, "en", squad([("Tea.", [("q1", "Tea?")])]))
+    write(tmp_path, "de", squad([("Tee.", [("q1", "Tee?")])]))
+
+    judged = judge({language: read_xquad(tmp_path, language) for language in ("en", "de")})
+
+    assert judged.qrels == {"q1": {"a00.p00": 1}}
+    assert judged.passages["de"][0].passage_id == "a00.p00"
+    assert judged.queries["de"][0].article == "a00"
+
+
+def test_a_question_that_english_lacks_is_refused_by_its_id(tmp_path: Path) -> None:
     write(tmp_path, "en", squad([("Tea.", [("q1", "Tea?")])]))
     write(tmp_path, "de", squad([("Tee.", [("q9", "Geheim?")])]))
+    english, german = read_xquad(tmp_path, "en"), read_xquad(tmp_path, "de")
 
     with pytest.raises(DataError, match=r"xquad\.de\.json: the question q9 is not in ") as raised:
-        judge(read_xquad(tmp_path, "de"), read_xquad(tmp_path, "en"))
+        judge({"en": english, "de": german})
     assert "Geheim" not in str(raised.value)
+    with pytest.raises(DataError, match="the question q9 is not in "):
+        list(parallel_rows("squad", english, german, "de"))
 
 
-def test_languages_are_listed_english_first(tmp_path: Path) -> None:
+def test_a_row_pairs_a_question_with_its_translation_and_the_english_passage(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "en", squad([("Salt.", [("q1", "Salt?")]), ("Tea.", [("q2", "Tea?")])]))
+    write(tmp_path, "de", squad([("Tee.", [("q2", "Tee?")])]))
+
+    rows = list(
+        parallel_rows("squad", read_xquad(tmp_path, "en"), read_xquad(tmp_path, "de"), "de")
+    )
+
+    assert rows == [Row("Tea?", "Tee?", "de", "squad.a00.p01", "Tea.", "q2")]
+
+
+def test_the_hubs_flat_form_gives_what_the_nested_one_gives(tmp_path: Path) -> None:
+    content = squad(
+        [("Tea.", [("q1", "Tea?"), ("q2", "Whose?")]), ("Salt.", [("q3", "Salt?")])],
+        [("Rice.", [("q4", "Rice?")])],
+    )
+    content["data"][1]["title"] = "Other"
+    write(tmp_path, "en", content)
+    flat = [
+        {"id": qas["id"], "title": article["title"], "question": qas["question"]}
+        | {"context": paragraph["context"], "answers": {"text": ["x"], "answer_start": [0]}}
+        for article in content["data"]
+        for paragraph in article["paragraphs"]
+        for qas in paragraph["qas"]
+    ]
+    (tmp_path / "xquad.en").mkdir()
+    path = tmp_path / "xquad.en" / "validation-00000-of-00001.parquet"
+    pq.write_table(pa.Table.from_pylist(flat), path)
+
+    found, expected = read_squad(path), read_xquad(tmp_path, "en")
+
+    assert (found.passages, found.questions) == (expected.passages, expected.questions)
+
+
+def test_a_parquet_file_of_other_columns_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": ["x"]}), path)
+
+    with pytest.raises(DataError, match=r"x\.parquet is no Parquet file of SQuAD's columns"):
+        read_squad(path)
+
+
+def test_languages_are_found_by_file_name_english_first(tmp_path: Path) -> None:
     for language in ("zh", "ar", "en"):
         write(tmp_path, language, {})
     (tmp_path / "README.md").touch()
 
-    assert xquad_languages(tmp_path) == ["en", "ar", "zh"]
+    assert list(xquad_files(tmp_path)) == ["en", "ar", "zh"]
+
+
+def test_a_language_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "en", squad([("Tea.", [("q1", "Tea?")])]))
+
+    with pytest.raises(DataError, match=r"holds no xquad\.eo\.json"):
+        import_xquad(tmp_path, languages=["eo"])
 
 
 @pytest.mark.parametrize("folder", ["", "missing"])
 def test_a_folder_without_xquad_is_refused(tmp_path: Path, folder: str) -> None:
-    with pytest.raises(DataError, match=r"holds no xquad\.<language>\.json"):
-        xquad_languages(tmp_path / folder)
+    with pytest.raises(DataError, match=r"holds no xquad\.en\.json"):
+        xquad_files(tmp_path / folder)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Reads published data sets; one module a format. Each yields an `Imported`."""

@@ -1,0 +1,86 @@
+"""Low-rank adapters on a transformer's linear layers (Hu et al. 2021): W + scale B A.
+
+Our own sixty lines and not peft: what is saved is this project's adapter format, whose names are
+the transformer's module paths, and a merged weight is plain again.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+# Every linear layer of a BERT-like block: query, key, value and the three dense ones.
+BLOCK_LINEAR = r"encoder\.layer\.\d+\..*"
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer and a trained difference of rank r."""
+
+    def __init__(self, base: nn.Linear, rank: int, scale: float) -> None:
+        """Start as the base layer: B is zero."""
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.scale = scale
+        self.lora_a = nn.Parameter(torch.empty(rank, base.in_features))
+        self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank))
+        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Compute W x + b + scale B A x."""
+        low = nn.functional.linear(hidden, self.lora_a)
+        return self.base(hidden) + nn.functional.linear(low, self.lora_b) * self.scale
+
+
+def add_lora(transformer: nn.Module, rank: int, scale: float, pattern: str = BLOCK_LINEAR) -> None:
+    """Freeze a transformer and put an adapter on each linear layer whose path matches.
+
+    Raises:
+        ValueError: no layer does.
+    """
+    transformer.requires_grad_(False)
+    names = [
+        name
+        for name, module in transformer.named_modules()
+        if isinstance(module, nn.Linear) and re.fullmatch(pattern, name)
+    ]
+    if not names:
+        raise ValueError(f"no linear layer of the transformer matches {pattern!r}")
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        layer = LoraLinear(transformer.get_submodule(name), rank, scale)  # type: ignore[arg-type]
+        setattr(transformer.get_submodule(parent), child, layer)
+
+
+def lora_layers(transformer: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
+    """List the adapted layers by module path."""
+    for name, module in transformer.named_modules():
+        if isinstance(module, LoraLinear):
+            yield name, module
+
+
+def lora_state(transformer: nn.Module) -> dict[str, Tensor]:
+    """Name the factors `<module path>.lora_a` [r, in] and `.lora_b` [out, r]."""
+    return {
+        f"{name}.{factor}": getattr(layer, factor).detach()
+        for name, layer in lora_layers(transformer)
+        for factor in ("lora_a", "lora_b")
+    }
+
+
+def load_lora_state(transformer: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Set the factors of an adapted transformer."""
+    with torch.no_grad():
+        for name, layer in lora_layers(transformer):
+            layer.lora_a.copy_(state[f"{name}.lora_a"])
+            layer.lora_b.copy_(state[f"{name}.lora_b"])
+
+
+def merge_lora(transformer: nn.Module, share: float = 1.0) -> None:
+    """Add `share` of each difference to its base weight, and make the layers plain again."""
+    for name, layer in list(lora_layers(transformer)):
+        with torch.no_grad():
+            layer.base.weight += share * layer.scale * (layer.lora_b @ layer.lora_a)
+        parent, _, child = name.rpartition(".")
+        setattr(transformer.get_submodule(parent), child, layer.base)

@@ -1,6 +1,7 @@
 """What can go wrong in the trainer, beside what `service.retrieval.errors` draws.
 
     TrainerError
+    ├── ConfigError          a configuration is not what it should be
     ├── DataError            a data file is missing, or not what it should be
     ├── OutputError          a result cannot be written
     └── MissingPackageError  an optional package is not installed
@@ -16,6 +17,10 @@ class TrainerError(Exception):
 
 class DataError(TrainerError):
     """A data file cannot be used."""
+
+
+class ConfigError(TrainerError):
+    """A configuration cannot be used."""
 
 
 class OutputError(TrainerError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.batches import HARD_NEGATIVE, HARD_NEGATIVE_QUERY
+from trainer.batches import HARD_NEGATIVE, HARD_NEGATIVE_QUERY, PASSAGE
 from trainer.config import ObjectiveConfig
 from trainer.objectives import (
     Columns,
@@ -45,11 +45,11 @@ class InBatch:
         queries = ["query"] if weights.english or weights.kl else []
         queries += ["translated_query"] if is_reverse or weights.cross else []
         self.query_columns = (*queries, *self._hard_queries)
-        self.passage_columns = ("positive", *self._hard_passages)
+        self.passage_columns = (PASSAGE, *self._hard_passages)
 
     def __call__(self, embeddings: Mapping[str, Tensor], labels: Tensor, rows: slice) -> Terms:
         """Compute the terms; the labels are `passage_codes`."""
-        positive = embeddings["positive"]
+        positive = embeddings[PASSAGE]
         columns = Columns(
             query=embeddings.get("query", positive),  # of weight 0 where it is missing
             translated_query=embeddings.get("translated_query", positive),

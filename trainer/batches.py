@@ -9,6 +9,8 @@ from trainer.errors import DataError
 from trainer.languages import ENGLISH
 from trainer.rows import Row, read_rows
 
+# Columns of a batch; sentence-transformers would warn of one called `positive` in third place.
+PASSAGE = "passage"
 HARD_NEGATIVE = "hard_negative_{}"
 HARD_NEGATIVE_QUERY = "hard_negative_query_{}"
 
@@ -87,7 +89,7 @@ def noisy(row: Row, config: DataConfig, generator: random.Random) -> Row:
 
 
 def columns_of(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[str]]:
-    """Lay rows out by column: `query`, `translated_query`, `positive`, `hard_negative_1`, ..."""
+    """Lay rows out by column: `query`, `translated_query`, `passage`, `hard_negative_1`, ..."""
     return {name: [_text(row, name) for row in rows] for name in names}
 
 
@@ -97,8 +99,7 @@ def _text(row: Row, name: str) -> str:
         return row.hard_negatives[int(number) - 1]
     if role == "hard_negative_query":
         return row.hard_negative_queries[int(number) - 1]
-    text: str = getattr(row, name)
-    return text
+    return row.positive if name == PASSAGE else str(getattr(row, name))
 
 
 def passage_codes(rows: Sequence[Row], num_negatives: int) -> list[list[int]]:

@@ -155,5 +155,5 @@ def test_columns_are_joined_without_a_trace_of_padding(model: SentenceTransforme
 def test_a_missing_column_is_told(model: SentenceTransformer) -> None:
     loss = RetrievalLoss(model, InBatch(ObjectiveConfig(), 0, 0.05))
 
-    with pytest.raises(ValueError, match=r"2 columns came for query, translated_query, positive"):
+    with pytest.raises(ValueError, match=r"2 columns came for query, translated_query, passage"):
         loss([{}, {}], torch.zeros(1, 1))

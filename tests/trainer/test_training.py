@@ -1,0 +1,201 @@
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from service.retrieval.checkpoint import load_encoder
+from trainer.config import RunConfig, parse_config
+from trainer.errors import ConfigError, DataError
+from trainer.progress import StepProgress
+from trainer.rows import Row, write_rows
+from trainer.training import train
+
+FIELDS = ("wheat", "barley", "millet", "maize", "beans", "cassava", "yams", "teff")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rows")
+    rows = [
+        Row(
+            query=f"Where does {name} grow?",
+            translated_query=f"Wo wächst {name[::-1]}?",
+            language="de",
+            passage_id=f"p.{name}",
+            positive=f"In the {k}th valley {name} is sown by hand.",
+            query_id=f"q.{name}",
+        )
+        for k, name in enumerate(FIELDS)
+    ]
+    write_rows(folder / "rows.jsonl", rows)
+    return folder
+
+
+def make_config(folder: Path, checkpoint: Path, **sections: Any) -> RunConfig:
+    content: dict[str, Any] = {
+        "seed": 7,
+        "encoder": {"name": str(checkpoint), "max_tokens": 64, **sections.pop("encoder", {})},
+        "data": {"rows": ["rows.jsonl"], **sections.pop("data", {})},
+        "optimizer": {
+            "steps": 6,
+            "batch_rows": 4,
+            "learning_rate": 1e-3,
+            "precision": "fp32",
+            **sections.pop("optimizer", {}),
+        },
+        "checkpoint_steps": 2,
+        **sections,
+    }
+    return parse_config(content, folder / "config.toml")
+
+
+def run(config: RunConfig, directory: Path, *callbacks: TrainerCallback) -> dict[str, Any]:
+    cache = directory.parent / "cache"
+    return train(config, "", directory, cache=cache, device="cpu", callbacks=callbacks)
+
+
+class Kill(TrainerCallback):
+    """Ends the process's run in the middle, as a lost machine does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+CLEAR: dict[str, Any] = {"encoder": {"dropout": 0.1}}
+BRIDGE: dict[str, Any] = {
+    "encoder": {"lora_rank": 2, "dropout": 0.1},
+    "objective": {"name": "frozen_bridge", "temperature": 0.02},
+    "dev": {"rows": ["rows.jsonl"], "every_steps": 2},
+}
+
+
+@pytest.mark.parametrize(("sections", "output"), [(CLEAR, "encoder"), (BRIDGE, "adapter")])
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path, sections: dict[str, Any], output: str
+) -> None:
+    """Dropout is on: the random state must come back, too."""
+    config = make_config(folder, tiny_checkpoint, **sections)
+    run(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "cut", Kill(step=5))
+    assert not (tmp_path / "cut" / output).exists()
+    torch.manual_seed(99)  # another process has another state
+
+    record = run(config, tmp_path / "cut")
+
+    name = "adapter.safetensors" if output == "adapter" else "model.safetensors"
+    whole, cut = (load_file(tmp_path / each / output / name) for each in ("whole", "cut"))
+    assert record["steps"] == 6
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_what_came_out_serves_and_says_how_it_was_made(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    base = load_encoder(str(tiny_checkpoint), device="cpu")
+
+    shown = Console(file=io.StringIO())
+    progress = StepProgress(tmp_path / "run", shown)
+    record = run(make_config(folder, tiny_checkpoint), tmp_path / "run", progress)
+
+    encoder = load_encoder(str(tmp_path / "run" / "encoder"), device="cpu")
+    manifest = json.loads((tmp_path / "run" / "encoder" / "manifest.json").read_text())
+    assert encoder.fingerprint != base.fingerprint
+    assert encoder.prompts == base.prompts
+    assert encoder.passage_fingerprint == encoder.fingerprint
+    training = manifest["training"]
+    assert training["seed"] == 7
+    assert training["objective"]["name"] == "clear"
+    assert training["base"]["fingerprint"] == base.fingerprint
+    assert list(training["data"]) == ["rows.jsonl"]
+    assert record["is_finished"]
+    steps = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [step["step"] for step in steps] == [1, 2, 3, 4, 5, 6]
+    for step in steps:
+        assert step["terms"].keys() == {"english", "reverse", "kl"}
+        assert sum(step["terms"].values()) == pytest.approx(float(step["loss"]), abs=1e-3)
+        assert step["rows_per_second"] > 0
+
+
+def test_queries_trained_for_frozen_passages_keep_their_fingerprint(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    base = load_encoder(str(tiny_checkpoint), device="cpu")
+    bridge = {"objective": {"name": "frozen_bridge"}}
+
+    run(make_config(folder, tiny_checkpoint, **bridge), tmp_path / "run")
+
+    encoder = load_encoder(str(tmp_path / "run" / "encoder"), device="cpu")
+    assert encoder.fingerprint != base.fingerprint
+    assert encoder.passage_fingerprint == base.passage_fingerprint
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"objective": {"name": "clear", "temperature": 0.05}},
+        {"objective": {"name": "info_nce", "temperature": "matched"}},
+        {
+            "objective": {"name": "frozen_bridge", "temperature": "matched"},
+            "encoder": {"lora_rank": 8},
+            "optimizer": {"steps": 60, "batch_rows": 8, "learning_rate": 2e-2},
+        },
+        {"optimizer": {"steps": 40, "micro_batch_rows": 3, "batch_rows": 8, "learning_rate": 3e-3}},
+    ],
+)
+def test_eight_pairs_are_learnt_to_recall_1(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path, sections: dict[str, Any]
+) -> None:
+    optimizer = {"steps": 40, "batch_rows": 8, "learning_rate": 3e-3}
+    dev = {"rows": ["rows.jsonl"], "every_steps": 40, "english_margin": 1.0}
+    config = make_config(
+        folder, tiny_checkpoint, **{"optimizer": optimizer, "dev": dev, **sections}
+    )
+
+    record = run(config, tmp_path / "run")
+
+    assert record["base_scores"]["rows"]["de"] < 0.9
+    assert record["scores"]["rows"]["de"] == pytest.approx(1.0)
+
+
+def test_a_run_directory_of_other_settings_or_data_is_refused(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    run(make_config(folder, tiny_checkpoint, optimizer={"steps": 1}), tmp_path / "run")
+
+    with pytest.raises(ConfigError, match="another configuration or of other data"):
+        run(make_config(folder, tiny_checkpoint, optimizer={"steps": 2}), tmp_path / "run")
+
+
+def test_a_finished_run_is_not_run_again(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    config = make_config(folder, tiny_checkpoint, optimizer={"steps": 1})
+    first = run(config, tmp_path / "run")
+
+    assert run(config, tmp_path / "run", Kill(step=1)) == first
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"languages": ["sw"]}, "in sw: check data.languages"),
+        ({"hard_negatives": 2}, r"rows.jsonl:1 has 0 hard negatives, .* asks for 2"),
+    ],
+)
+def test_rows_that_do_not_fit_are_told_before_anything_is_trained(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path, data: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        run(make_config(folder, tiny_checkpoint, data=data), tmp_path / "run")

@@ -1,15 +1,17 @@
 """Embeddings of the base model, made once and kept: a run of another seed finds them ready."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
-from service.retrieval.artifact import publish_directory, temporary_directory
+from service.retrieval import artifact
 from service.retrieval.encoder import Embeddings, Encoder, Role
 from trainer.batch_objectives import FrozenPool
 from trainer.batches import passage_codes
@@ -18,7 +20,6 @@ from trainer.rows import Row
 OnProgress = Callable[[str, int, int | None], None]
 # Autocast casts the weights anew for each batch: large ones make that cheap.
 BATCH_TOKENS = 8192
-FILE_NAME = "embeddings.safetensors"
 
 
 def frozen_pool(
@@ -44,26 +45,44 @@ def frozen_pool(
 def embed_once(
     texts: Sequence[str], role: Role, encoder: Encoder, cache: Path, on_progress: OnProgress
 ) -> Embeddings:
-    """Embed texts, or find what an earlier run made of them with the same encoder.
+    """Embed the texts that no earlier run has embedded with the same encoder, and keep them.
 
     Returns:
         [B, D], in the order given.
     """
-    digest = hashlib.sha256()
-    for part in (encoder.fingerprint, encoder.runtime.name, role, str(encoder.max_tokens), *texts):
-        digest.update(part.encode() + b"\0")
-    directory = cache / "embeddings" / digest.hexdigest()[:32]
+    made_by = (encoder.fingerprint, encoder.runtime.name, str(encoder.max_tokens), role)
+    path = cache / "embeddings" / f"{_digest(*made_by)}.safetensors"
+    keys = [_digest(text) for text in texts]
+    known = _read(path)
+    new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    if new:
+        embeddings = embed_all(list(new.values()), role, encoder, on_progress)
+        made = dict(zip(new, embeddings, strict=True))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            known = _read(path) | made  # another run may have written meanwhile
+            _write(path, known)
+    return np.stack([known[key] for key in keys])
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _read(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read embeddings by digest; a damaged file is made anew."""
     try:
-        found: Embeddings = load_file(directory / FILE_NAME)["embeddings"]
-        return found
-    except (OSError, SafetensorError):
-        pass  # not made yet, or damaged: it is made anew
-    embeddings = embed_all(texts, role, encoder, on_progress)
-    with temporary_directory(directory.parent, ".writing-") as temporary:
-        save_file({"embeddings": embeddings}, temporary / FILE_NAME)
-        if not directory.exists():
-            publish_directory(temporary, directory)
-    return embeddings
+        tensors = load_file(path)
+        keys = [bytes(key).hex() for key in tensors["keys"]]
+        return dict(zip(keys, tensors["embeddings"], strict=True))
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return {}
+
+
+def _write(path: Path, known: Mapping[str, NDArray[np.float32]]) -> None:
+    keys = np.array([list(bytes.fromhex(key)) for key in known], dtype=np.uint8)
+    content = save({"keys": keys, "embeddings": np.stack(list(known.values()))})
+    artifact.replace_file(path, content)
 
 
 def embed_all(

@@ -99,9 +99,8 @@ class OptimizerConfig(Section):
 class DevConfig(Section):
     """What is measured while training, and what it decides."""
 
-    # Sets of rows; their queries are asked, of all passages of these files and of `pool`.
-    rows: list[Path] = []
-    pool: list[Path] = []
+    # Evaluation sets, as `clear-trainer import` writes them.
+    sets: list[Path] = []
     every_steps: Annotated[int, Field(ge=1)] = 20
     patience: Annotated[int, Field(ge=0)] = 0  # evaluations without a gain; 0: never stop early
     keeps_best: bool = True
@@ -162,7 +161,7 @@ def parse_config(content: dict[str, object], path: Path) -> RunConfig:
     return config.model_copy(
         update={
             "data": _relative(config.data, path, "rows"),
-            "dev": _relative(config.dev, path, "rows", "pool"),
+            "dev": _relative(config.dev, path, "sets"),
         }
     )
 

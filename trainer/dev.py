@@ -3,7 +3,6 @@
 It encodes through `service.retrieval`, so that what is measured is what serves.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.retrieval.encoder import Embeddings, Encoder
-from trainer.config import DevConfig
+from service.retrieval.passages import read_passages
+from trainer.evaluation_set import Query, read_evaluation_set
 from trainer.languages import ENGLISH
-from trainer.rows import read_rows
 
 TOP_K = 10
 # A result that breaks the English gate is worse than any that keeps it.
@@ -23,73 +22,64 @@ GATE_PENALTY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class DevSet:
-    """The queries of one file by language, each with the places of its passages in the pool."""
+    """An evaluation set's English passages, and queries by language with their passages' places."""
 
     name: str
+    passages: tuple[str, ...]
     queries: Mapping[str, tuple[str, ...]]
     relevant: Mapping[str, tuple[frozenset[int], ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Dev:
-    """All dev sets over one pool of passages."""
-
-    passages: tuple[str, ...]
-    sets: tuple[DevSet, ...]
 
 
 # nDCG@10 by set, then by query language.
 Scores = dict[str, dict[str, float]]
 
 
-def read_dev(config: DevConfig) -> Dev:
-    """Read the dev sets and pool their passages with those of `config.pool`.
-
-    Raises:
-        DataError: a file is faulty (file:line).
-    """
-    places: dict[str, int] = {}
-    sets = [_dev_set(path, places, config.max_queries) for path in dict.fromkeys(config.rows)]
-    for path in config.pool:
-        for _, row in read_rows(path):
-            places.setdefault(row.positive, len(places))
-    return Dev(tuple(places), tuple(sets))
-
-
-def _dev_set(path: Path, places: dict[str, int], max_queries: int) -> DevSet:
-    """Ask each row's query in its language, and each English query once."""
-    relevant: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
-    for _, row in read_rows(path):
-        place = places.setdefault(row.positive, len(places))
-        relevant[row.language][row.translated_query].add(place)
-        relevant[ENGLISH][row.query].add(place)
-    chosen = {
-        language: dict(list(queries.items())[: max_queries or None])
-        for language, queries in sorted(relevant.items())
-    }
-    return DevSet(
-        path.stem,
-        {language: tuple(queries) for language, queries in chosen.items()},
-        {language: tuple(map(frozenset, q.values())) for language, q in chosen.items()},
-    )
-
-
-def dev_scores(dev: Dev, encoder: Encoder, passage_embeddings: Embeddings) -> Scores:
-    """Search the pool with every query.
+def read_dev_set(directory: Path, max_queries: int = 0) -> DevSet:
+    """Read an evaluation set's English passages and the queries that they answer.
 
     Args:
-        dev: queries and their passages.
-        encoder: embeds the queries.
-        passage_embeddings: of `dev.passages`, by whichever model they are searched with, [C, D].
+        directory: of `clear-trainer import`.
+        max_queries: of a language, evenly over the set; 0 for all.
+
+    Raises:
+        DataError: the set is faulty (file:line).
     """
-    scores: Scores = {}
-    for dev_set in dev.sets:
-        scores[dev_set.name] = {}
-        for language, queries in dev_set.queries.items():
-            found = encoder.encode(queries, "query").embeddings @ passage_embeddings.T
-            values = ndcg(found, dev_set.relevant[language])
-            scores[dev_set.name][language] = float(values.mean())
-    return scores
+    found = read_evaluation_set(directory)
+    passages = [passage for _, passage in read_passages(found.corpus(ENGLISH))]
+    place = {passage.passage_id: number for number, passage in enumerate(passages)}
+    chosen = {
+        language: _evenly(found.judged(language, ENGLISH), max_queries)
+        for language in found.queries
+    }
+    relevant = {
+        language: tuple(
+            frozenset(place[each] for each in found.qrels[query.query_id] if each in place)
+            for query in queries
+        )
+        for language, queries in chosen.items()
+    }
+    texts = {language: tuple(query.text for query in chosen[language]) for language in chosen}
+    return DevSet(found.name, tuple(each.encoder_text for each in passages), texts, relevant)
+
+
+def _evenly(queries: Sequence[Query], count: int) -> Sequence[Query]:
+    step = max(1, -(-len(queries) // count)) if count else 1
+    return queries[::step]
+
+
+def dev_scores(dev_set: DevSet, encoder: Encoder, passages: Embeddings) -> dict[str, float]:
+    """Search a set's passages with its queries; nDCG@10 by language.
+
+    Args:
+        dev_set: queries and their passages.
+        encoder: embeds the queries.
+        passages: of `dev_set.passages`, by whichever model they are searched with, [C, D].
+    """
+    means = {}
+    for language, queries in dev_set.queries.items():
+        scores = encoder.encode(queries, "query").embeddings @ passages.T
+        means[language] = float(ndcg(scores, dev_set.relevant[language]).mean())
+    return means
 
 
 def ndcg(scores: NDArray[np.float32], relevant: Sequence[frozenset[int]]) -> NDArray[np.float64]:
@@ -124,8 +114,9 @@ def macro_mean(scores: Scores) -> float:
 
 
 def english_drop(base: Scores, now: Scores) -> float:
-    """Tell the most that English -> English lost in any set; below 0 where all gained."""
-    return max(base[name][ENGLISH] - now[name][ENGLISH] for name in base)
+    """Tell the most that English -> English lost in any set; 0 where no set asks in English."""
+    drops = [base[name][ENGLISH] - now[name][ENGLISH] for name in base if ENGLISH in base[name]]
+    return max(drops, default=0.0)
 
 
 def summary(base: Scores, now: Scores, margin: float) -> dict[str, float]:

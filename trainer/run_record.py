@@ -1,6 +1,6 @@
 """What a run directory says of its run: all that it takes to repeat it.
 
-config.toml    the configuration, as it was given
+config.json    the configuration, defaults filled in
 run.json       its digest, the data's digests, versions, commit, device, base scores, results
 log.jsonl      one line a logged step: loss terms, rows a second; one an evaluation
 checkpoints/   trained parameters, optimiser and random state, to resume from
@@ -23,11 +23,11 @@ from service.retrieval.encoder import Encoder
 from trainer.config import RunConfig
 from trainer.errors import ConfigError, OutputError
 
-RECORD, LOG, CONFIG, CHECKPOINTS = "run.json", "log.jsonl", "config.toml", "checkpoints"
+RECORD, LOG, CONFIG, CHECKPOINTS = "run.json", "log.jsonl", "config.json", "checkpoints"
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
 
 
-def open_run(directory: Path, config: RunConfig, source: str) -> dict[str, Any]:
+def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
     """Make a run directory, or find the one of the same configuration and data to go on with.
 
     Returns:
@@ -49,7 +49,7 @@ def open_run(directory: Path, config: RunConfig, source: str) -> dict[str, Any]:
         return record
     try:
         (directory / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        (directory / CONFIG).write_text(source, encoding="utf-8")
+        (directory / CONFIG).write_text(config.model_dump_json(indent=1), encoding="utf-8")
         record = {**identity, "seed": config.seed, "is_finished": False, **environment()}
         write_record(directory, record)
     except OSError as error:
@@ -73,23 +73,25 @@ def append_log(directory: Path, entry: Mapping[str, Any]) -> None:
 def config_digest(config: RunConfig) -> str:
     """Hash what decides a run's outcome; where its files lie does not."""
     content = config.model_dump(mode="json", exclude={"tensorboard": True})
-    for section, names in (("data", ("rows",)), ("dev", ("rows", "pool"))):
-        for name in names:
-            content[section][name] = [Path(each).name for each in content[section][name]]
+    for section, name in (("data", "rows"), ("dev", "sets")):
+        content[section][name] = len(content[section][name])
     return hashlib.sha256(artifact.canonical_json(content)).hexdigest()
 
 
 def data_digests(config: RunConfig) -> dict[str, str]:
-    """Hash the files of rows, by name.
+    """Hash the files of rows and of dev sets, each as `folder/file`.
 
     Raises:
         ConfigError: one is not there.
     """
-    paths = dict.fromkeys([*config.data.rows, *config.dev.rows, *config.dev.pool])
-    for path in paths:
-        if not path.is_file():
-            raise ConfigError(f"{path} does not exist: make it with `clear-trainer import`")
-    return {path.name: artifact.sha256_of(path) for path in paths}
+    digests = {}
+    for path in dict.fromkeys([*config.data.rows, *config.dev.sets]):
+        files = sorted(path.glob("*.[jt]s*")) if path.is_dir() else [path]
+        for file in files:
+            if not file.is_file():
+                raise ConfigError(f"{file} does not exist: make it with `clear-trainer import`")
+            digests["/".join(file.parts[-3:][-2:])] = artifact.sha256_of(file)
+    return digests
 
 
 def environment() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One training run: from a configuration to an encoder or an adapter, resumed where it stopped."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,10 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainingArguments
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
-from service.retrieval.encoder import Embeddings
 from trainer.batch_objectives import Bridge, InBatch
 from trainer.batches import TrainingRows, columns_of, passage_codes, read_training_rows
 from trainer.config import RunConfig
-from trainer.dev import Dev, Scores, dev_scores, read_dev, summary
+from trainer.dev import DevSet, Scores, dev_scores, read_dev_set, summary
 from trainer.distributions import matched_temperature
 from trainer.export import export
 from trainer.frozen import OnProgress, embed_all, embed_once, frozen_pool
@@ -35,11 +34,10 @@ class Run:
     directory: Path
     cache: Path
     rows: TrainingRows
-    dev: Dev
+    dev: list[DevSet]
     trainee: Trainee
     on_progress: OnProgress
     record: dict[str, Any]
-    base_passages: Embeddings | None = field(default=None)
 
     @property
     def is_bridge(self) -> bool:
@@ -49,7 +47,6 @@ class Run:
 
 def train(
     config: RunConfig,
-    source: str,
     directory: Path,
     *,
     cache: Path,
@@ -61,7 +58,6 @@ def train(
 
     Args:
         config: what to do.
-        source: the configuration as it was written, for the record.
         directory: the run directory; a finished run in it is not run again.
         cache: the folder of the bundled encoder and of frozen embeddings.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -75,14 +71,15 @@ def train(
         TrainerError: data or configuration are faulty; nothing was trained.
         RetrievalError: the encoder cannot be used.
     """
-    record = open_run(directory, config, source)
+    record = open_run(directory, config)
     if record["is_finished"]:
         return record
-    rows, dev = read_training_rows(config.data, config.seed), read_dev(config.dev)
+    rows = read_training_rows(config.data, config.seed)
+    dev = [read_dev_set(each, config.dev.max_queries) for each in config.dev.sets]
     trainee = load_trainee(config.encoder, cache, device, config.optimizer.precision, config.seed)
     run = Run(config, directory, cache, rows, dev, trainee, on_progress, record)
     record["base"] = base_facts(trainee.base)
-    if dev.sets:
+    if dev:
         record.setdefault("base_scores", _scores(run, is_base=True))
     objective, labels = _objective(run)
     trainer = _trainer(run, objective, labels, callbacks)
@@ -139,7 +136,7 @@ def _trainer(
         args=_arguments(run, objective),
         train_dataset=dataset,
         loss=loss,
-        evaluator=DevEvaluator(lambda step: _measure(run, step)) if run.dev.sets else None,
+        evaluator=DevEvaluator(lambda step: _measure(run, step)) if run.dev else None,
         callbacks=[*early, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
@@ -150,7 +147,7 @@ def _arguments(run: Run, objective: BatchObjective) -> SentenceTransformerTraini
     config, base = run.config, run.trainee.base
     prompts = dict.fromkeys(objective.query_columns, base.prompts["query"])
     prompts |= dict.fromkeys(objective.passage_columns, base.prompts["passage"])
-    has_dev = bool(run.dev.sets)
+    has_dev = bool(run.dev)
     keeps_best = has_dev and (config.dev.keeps_best or bool(config.dev.patience))
     is_cpu = base.device.type == "cpu"
     optimizer = config.optimizer
@@ -206,13 +203,16 @@ def _measure(run: Run, step: int) -> dict[str, float]:
 
 def _scores(run: Run, *, is_base: bool) -> Scores:
     """Search the dev pool; passages are embedded anew only where their encoder learns."""
-    base, passages = run.trainee.base, run.dev.passages
+    base, told = run.trainee.base, run.on_progress
     encoder = base if is_base else run.trainee.serving_encoder()
-    if is_base or run.is_bridge:
-        if run.base_passages is None:
-            run.base_passages = embed_once(passages, "passage", base, run.cache, run.on_progress)
-        return dev_scores(run.dev, encoder, run.base_passages)
-    return dev_scores(run.dev, encoder, embed_all(passages, "passage", encoder, run.on_progress))
+    scores: Scores = {}
+    for dev_set in run.dev:
+        if is_base or run.is_bridge:
+            passages = embed_once(dev_set.passages, "passage", base, run.cache, told)
+        else:
+            passages = embed_all(dev_set.passages, "passage", encoder, told)
+        scores[dev_set.name] = dev_scores(dev_set, encoder, passages)
+    return scores
 
 
 def _finish(run: Run, trainer: Steps, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def _finish(run: Run, trainer: Steps, metrics: dict[str, Any]) -> dict[str, Any]
     record = run.record
     record["steps"], record["best_step"] = trainer.state.global_step, best_step(trainer)
     record["train_seconds"] = metrics.get("train_runtime")
-    if run.dev.sets:
+    if run.dev:
         record["scores"] = scores = _scores(run, is_base=False)
         margin = run.config.dev.english_margin
         record["summary"] = summary(record["base_scores"], scores, margin)

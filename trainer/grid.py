@@ -1,0 +1,84 @@
+"""The grid of an ablation: variants of a configuration, each with every seed.
+
+A TOML file:
+
+    base = "clear.toml"            # a training configuration
+    seeds = [0, 1, 2]
+    keep_outputs = false           # encoders are large; scores stay in run.json
+
+    [variants.clear]               # the base as it is
+    [variants.no-reverse.objective]
+    reverse_weight = 0.0
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from trainer.config import RunConfig, Section, parse_config, read_toml
+from trainer.errors import ConfigError
+
+
+class Grid(Section):
+    """What is compared with what."""
+
+    base: Path
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    keep_outputs: bool = False
+    variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of a grid."""
+
+    variant: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """Name the run's folder."""
+        return f"{self.variant}.seed{self.seed}"
+
+
+def read_grid(path: Path) -> tuple[Grid, list[Cell]]:
+    """Read a grid and check every configuration of it, before the first one trains.
+
+    Returns:
+        The grid and its cells: all variants with the first seed, then with the next.
+
+    Raises:
+        ConfigError: naming the file and the variant.
+    """
+    try:
+        grid = Grid.model_validate(read_toml(path))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {error.errors(include_url=False)[0]['msg']}") from None
+    base_path = path.parent / grid.base
+    base = read_toml(base_path)
+    cells = []
+    for seed in grid.seeds:
+        for name, changes in grid.variants.items():
+            try:
+                config = parse_config(merged(base, {**changes, "seed": seed}), base_path)
+            except ConfigError as error:
+                raise ConfigError(f"{path}, variant {name}: {error}") from None
+            cells.append(Cell(name, seed, config))
+    return grid, cells
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Put changes over a configuration, table by table.
+
+    >>> merged({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 5}})
+    {'a': {'x': 1, 'y': 5}, 'b': 3}
+    """
+    result = dict(base)
+    for name, value in changes.items():
+        is_table = isinstance(value, Mapping) and isinstance(base.get(name), Mapping)
+        result[name] = merged(base[name], value) if is_table else value
+    return result

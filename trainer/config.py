@@ -93,7 +93,7 @@ class OptimizerConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_gradient_norm: Positive = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    is_deterministic: bool = True
+    is_deterministic: bool = False  # slower on a GPU; a CPU repeats itself anyway
 
 
 class DevConfig(Section):

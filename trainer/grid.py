@@ -6,6 +6,8 @@ A TOML file:
     seeds = [0, 1, 2]
     keep_outputs = false           # encoders are large; scores stay in run.json
 
+    [every.dev]                    # changes to all variants
+    every_steps = 60
     [variants.clear]               # the base as it is
     [variants.no-reverse.objective]
     reverse_weight = 0.0
@@ -28,6 +30,7 @@ class Grid(Section):
     base: Path
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     keep_outputs: bool = False
+    every: dict[str, Any] = {}
     variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
 
 
@@ -59,7 +62,7 @@ def read_grid(path: Path) -> tuple[Grid, list[Cell]]:
     except ValidationError as error:
         raise ConfigError(f"{path}: {error.errors(include_url=False)[0]['msg']}") from None
     base_path = path.parent / grid.base
-    base = read_toml(base_path)
+    base = merged(read_toml(base_path), grid.every)
     cells = []
     for seed in grid.seeds:
         for name, changes in grid.variants.items():

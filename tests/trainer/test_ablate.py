@@ -90,6 +90,7 @@ def test_a_faulty_variant_is_told_before_any_runs(grid: Path) -> None:
 def test_the_shipped_configurations_are_valid() -> None:
     from trainer.config import read_config
 
+    read_grid(CONFIGS / "results.toml")
     grid, cells = read_grid(CONFIGS / "ablation.toml")
     reference = read_config(CONFIGS / "reference.toml")
     read_config(CONFIGS / "frozen-bridge.toml")

@@ -1,0 +1,159 @@
+"""Rows a second of each objective, against the bare passes over the same tokens; peak memory.
+
+Run: python -m tests.bench.training_speed --rows data/afriqa/rows.jsonl
+
+A step is what training does between two batches: tokenise, embed, loss, backward, optimiser left
+out. Bare is the same padded tokens through the transformer alone, forward and backward; the cached
+form's bare has the second forward pass that it is made of. Bare and step take turns (A B A B), so
+that what else the machine does falls on both. Memory is of a process of its own a size.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from service.retrieval.defaults import default_cache
+from tests.bench.options import parser, say
+from tests.bench.record import write_result
+from trainer.batch_objectives import Bridge, InBatch
+from trainer.batches import columns_of, passage_codes
+from trainer.config import EncoderConfig, ObjectiveConfig
+from trainer.frozen import frozen_pool
+from trainer.loss import RetrievalLoss, join_columns
+from trainer.rows import Row, read_rows
+from trainer.trainee import Trainee, load_trainee
+
+FORMS = ("clear-plain", "clear-cached", "frozen-bridge")
+
+
+def main() -> None:
+    """Measure every form and write a JSON file."""
+    made = parser(__doc__)
+    made.add_argument("--rows", type=Path, required=True, help="training rows, JSON lines")
+    made.add_argument("--batch", type=int, default=32)
+    made.add_argument("--micro-batch", type=int, default=8, help="of the cached form")
+    made.add_argument("--repeats", type=int, default=7)
+    made.add_argument("--memory", type=int, nargs="*", default=[2, 8, 32], help="micro-batches")
+    made.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    options = made.parse_args()
+    result: dict[str, Any] = {"forms": {}, "peak_mb_by_micro_batch": {}}
+    for form in FORMS:
+        result["forms"][form] = facts = _in_own_process(_measure, form, options)
+        say(
+            f"{form}: {facts['rows_per_second']} rows/s, {facts['ratio']} of the bare passes "
+            f"({facts['all_ratios']})"
+        )
+    for size in options.memory:
+        peak = _in_own_process(_peak_mb, size, options)
+        result["peak_mb_by_micro_batch"][size] = peak
+        say(f"micro-batch {size}: peak {peak} MB")
+    write_result("training_speed", options, result)
+
+
+def _in_own_process(measure: Callable[..., Any], *arguments: object) -> Any:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measure, arguments)
+
+
+def _load(form: str, options: argparse.Namespace) -> tuple[Trainee, list[Row]]:
+    rank = 16 if form == "frozen-bridge" else 0
+    config = EncoderConfig(lora_rank=rank)
+    trainee = load_trainee(config, default_cache(), "cpu", options.precision, seed=0)
+    rows = [row for _, row in read_rows(options.rows)][: options.batch]
+    trainee.model.train()
+    return trainee, rows
+
+
+def _loss(
+    form: str, trainee: Trainee, rows: list[Row], micro_batch_rows: int | None
+) -> tuple[RetrievalLoss, Tensor]:
+    if form == "frozen-bridge":
+        config = ObjectiveConfig(name="frozen_bridge", temperature=0.02)
+        pool = frozen_pool(rows, trainee.base, default_cache(), lambda *_: None)
+        labels = torch.arange(len(rows))[:, None]
+        return RetrievalLoss(trainee.model, Bridge(config, pool, 0.02)), labels
+    objective = InBatch(ObjectiveConfig(), 0, 0.02)
+    loss = RetrievalLoss(trainee.model, objective, micro_batch_rows=micro_batch_rows)
+    return loss, torch.tensor(passage_codes(rows, 0))
+
+
+def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
+    trainee, rows = _load(form, options)
+    micro = options.micro_batch if form == "clear-cached" else None
+    loss, labels = _loss(form, trainee, rows, micro)
+    texts = columns_of(rows, loss.columns)
+    is_bf16 = trainee.precision == "bf16"
+
+    def features() -> list[dict[str, Any]]:
+        return [dict(trainee.model.preprocess(column)) for column in texts.values()]
+
+    ready = features()
+    num_queries = len(loss.objective.query_columns)
+    groups = [group for group in (ready[:num_queries], ready[num_queries:]) if group]
+    batches = [join_columns(group) for group in groups]
+    if micro:
+        batches = [
+            {name: value[start : start + micro] for name, value in column.items() if _is_2d(value)}
+            for column in ready
+            for start in range(0, len(rows), micro)
+        ]
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            terms = loss(features(), labels)
+        torch.stack(list(terms.values())).sum().backward()
+
+    def bare() -> None:
+        for batch in batches:
+            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+                if micro:
+                    with torch.no_grad():
+                        trainee.transformer(**inputs)
+                hidden = trainee.transformer(**inputs).last_hidden_state
+            hidden.float().mean().backward()
+
+    def seconds_of(run: Callable[[], None]) -> float:
+        trainee.model.zero_grad(set_to_none=True)
+        started = time.perf_counter()
+        run()
+        return time.perf_counter() - started
+
+    seconds_of(bare), seconds_of(step)  # what is prepared once is prepared here
+    pairs = [(seconds_of(bare), seconds_of(step)) for _ in range(options.repeats)]
+    ratios = sorted(one / other for one, other in pairs)
+    return {
+        "rows_per_second": round(len(rows) / statistics.median(step for _, step in pairs), 2),
+        "ratio": round(statistics.median(ratios), 3),
+        "all_ratios": [round(ratio, 3) for ratio in ratios],
+        "tokens_per_row": round(sum(int(b["attention_mask"].sum()) for b in batches) / len(rows)),
+        "precision": trainee.precision,
+    }
+
+
+def _is_2d(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 2
+
+
+def _peak_mb(micro_batch_rows: int, options: argparse.Namespace) -> int:
+    trainee, rows = _load("clear-cached", options)
+    loss, labels = _loss("clear-cached", trainee, rows, micro_batch_rows)
+    features = [
+        dict(trainee.model.preprocess(column)) for column in columns_of(rows, loss.columns).values()
+    ]
+    with torch.autocast("cpu", torch.bfloat16, enabled=trainee.precision == "bf16"):
+        terms = loss(features, labels)
+    torch.stack(list(terms.values())).sum().backward()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+if __name__ == "__main__":
+    main()

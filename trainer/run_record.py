@@ -22,6 +22,7 @@ from service.retrieval import artifact
 from service.retrieval.encoder import Encoder
 from trainer.config import RunConfig
 from trainer.errors import ConfigError, OutputError
+from trainer.ranks import is_first
 
 RECORD, LOG, CONFIG, CHECKPOINTS = "run.json", "log.jsonl", "config.json", "checkpoints"
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
@@ -47,11 +48,12 @@ def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
                 "name another --run, or delete it"
             )
         return record
+    record = {**identity, "seed": config.seed, "is_finished": False, **environment()}
     try:
         (directory / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        (directory / CONFIG).write_text(config.model_dump_json(indent=1), encoding="utf-8")
-        record = {**identity, "seed": config.seed, "is_finished": False, **environment()}
         write_record(directory, record)
+        if is_first():
+            artifact.replace_file(directory / CONFIG, config.model_dump_json(indent=1).encode())
     except OSError as error:
         raise OutputError(
             f"the run directory {directory} cannot be written ({error.strerror}): name another"
@@ -60,12 +62,16 @@ def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
 
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
-    """Write `run.json`; a reader sees the old one or the new."""
+    """Write `run.json`, by the first process; a reader sees the old one or the new."""
+    if not is_first():
+        return
     artifact.replace_file(directory / RECORD, artifact.canonical_json(record))
 
 
 def append_log(directory: Path, entry: Mapping[str, Any]) -> None:
-    """Add a line to `log.jsonl`."""
+    """Add a line to `log.jsonl`, by the first process."""
+    if not is_first():
+        return
     with (directory / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
 

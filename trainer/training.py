@@ -18,6 +18,7 @@ from trainer.export import export
 from trainer.frozen import OnProgress, embed_all, embed_once, frozen_pool
 from trainer.loss import BatchObjective, RetrievalLoss
 from trainer.memory import probe_micro_batch
+from trainer.ranks import is_first, own_device
 from trainer.run_record import CHECKPOINTS, append_log, base_facts, open_run, write_record
 from trainer.sampling import LanguageSampler
 from trainer.steps import DevEvaluator, Steps, best_step, last_checkpoint
@@ -76,7 +77,9 @@ def train(
         return record
     rows = read_training_rows(config.data, config.seed)
     dev = [read_dev_set(each, config.dev.max_queries) for each in config.dev.sets]
-    trainee = load_trainee(config.encoder, cache, device, config.optimizer.precision, config.seed)
+    trainee = load_trainee(
+        config.encoder, cache, own_device(device), config.optimizer.precision, config.seed
+    )
     run = Run(config, directory, cache, rows, dev, trainee, on_progress, record)
     record["base"] = base_facts(trainee.base)
     if dev:
@@ -227,7 +230,8 @@ def _finish(run: Run, trainer: Steps, metrics: dict[str, Any]) -> dict[str, Any]
         record["english_gate"] = record["summary"]["english_drop"] <= margin
     facts = {"training": {name: value for name, value in record.items() if name != "is_finished"}}
     facts["training"]["objective"] = run.config.objective.model_dump(mode="json")
-    record["output"] = export(run.directory, run.trainee, run.config, facts).name
+    if is_first():
+        record["output"] = export(run.directory, run.trainee, run.config, facts).name
     record["is_finished"] = True
     write_record(run.directory, record)
     return record

@@ -30,7 +30,8 @@ class LoraLinear(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Compute W x + b + scale B A x."""
         low = nn.functional.linear(hidden, self.lora_a)
-        return self.base(hidden) + nn.functional.linear(low, self.lora_b) * self.scale
+        adapted: Tensor = self.base(hidden) + nn.functional.linear(low, self.lora_b) * self.scale
+        return adapted
 
 
 def add_lora(transformer: nn.Module, rank: int, scale: float, pattern: str = BLOCK_LINEAR) -> None:

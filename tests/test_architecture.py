@@ -20,7 +20,7 @@ PURE_CALLS = {
     *("NewType", "ParamSpec", "Path", "SettingsConfigDict", "TypeVar", "dataclass", "field"),
     *("field_serializer", "field_validator", "frozenset", "get_args", "lru_cache", "namedtuple"),
     *("logging.getLogger", "model_validator", "np.dtype", "pa.field", "pa.schema", "pa.string"),
-    *("re.compile", "struct.Struct", "torch.inference_mode", "torch.no_grad", "tuple"),
+    *("re.compile", "slice", "struct.Struct", "torch.inference_mode", "torch.no_grad", "tuple"),
     *("typer.Argument", "typer.Option", "typer.Typer"),
 }
 # A command or a route is told to its own app or router, by a decorator or a call.

@@ -112,11 +112,11 @@ class RunConfig(Section):
     """A training run."""
 
     seed: int = 0
-    encoder: EncoderConfig = EncoderConfig()
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     data: DataConfig
-    objective: ObjectiveConfig = ObjectiveConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    dev: DevConfig = DevConfig()
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    dev: DevConfig = Field(default_factory=DevConfig)
     checkpoint_steps: Annotated[int, Field(ge=1)] = 20
     tensorboard: bool = False
 

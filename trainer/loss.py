@@ -46,7 +46,7 @@ class BatchObjective(Protocol):
         """
 
 
-class RetrievalLoss(CachedLossMixin, nn.Module):  # type: ignore[misc]  # the library has no types
+class RetrievalLoss(CachedLossMixin, nn.Module):
     """The loss that sentence-transformers' trainer calls; it answers the terms by name."""
 
     def __init__(
@@ -98,9 +98,10 @@ class RetrievalLoss(CachedLossMixin, nn.Module):  # type: ignore[misc]  # the li
         return dict(zip(self.columns, embedded, strict=True))
 
     def calculate_loss(
-        self, reps: list[list[Tensor]], labels: Tensor, *, with_backward: bool = False
+        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
     ) -> Tensor:
         """Compute the loss of embeddings that came in micro-batches, and their gradients."""
+        assert labels is not None  # the trainer has a label for every row
         embeddings = {
             name: torch.cat(parts) for name, parts in zip(self.columns, reps, strict=True)
         }
@@ -116,7 +117,7 @@ class RetrievalLoss(CachedLossMixin, nn.Module):  # type: ignore[misc]  # the li
                 terms = self.objective(leaves, labels, chunk)
                 loss = torch.stack(list(terms.values())).sum() * share
             if with_backward:
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
             for name, term in terms.items():
                 totals[name] = totals.get(name, 0.0) + term.detach() * share
         if with_backward:

@@ -10,7 +10,7 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 Mixing = Literal["mixed", "separate"]
 
 
-class LanguageSampler(DefaultBatchSampler):  # type: ignore[misc]  # the library has no types
+class LanguageSampler(DefaultBatchSampler):
     """Batches of every group of rows in proportion, or of one group each.
 
     A group is a source's rows of one language. The order depends on the seed and the epoch alone,
@@ -72,7 +72,8 @@ class LanguageSampler(DefaultBatchSampler):  # type: ignore[misc]  # the library
 
     def _draw(self, group: str, generator: torch.Generator) -> list[int]:
         """Shuffle a group's rows, again and again until there are as many as it should show."""
-        rows, drawn = self._rows[group], []
+        rows = self._rows[group]
+        drawn: list[int] = []
         while len(drawn) < self._counts[group]:
             order = torch.randperm(len(rows), generator=generator).tolist()
             drawn.extend(rows[position] for position in order)
@@ -85,7 +86,8 @@ class LanguageSampler(DefaultBatchSampler):  # type: ignore[misc]  # the library
         left = len(order)
         while left >= self.batch_size or (left and not self.drop_last):
             size = min(self.batch_size, left)
-            batch, passages = [], Counter[str]()
+            batch: list[int] = []
+            passages = Counter[str]()
             for _ in range(len(waiting)):
                 self._place(waiting.popleft(), batch, passages, waiting, size)
             for row in coming:

@@ -15,7 +15,7 @@ STATE = "trainer_state.json"
 PREFIX = "checkpoint-"
 
 
-class Steps(SentenceTransformerTrainer):  # type: ignore[misc]  # the library has no types
+class Steps(SentenceTransformerTrainer):
     """Takes the steps of a run; a checkpoint holds the parameters that learn and no others."""
 
     def __init__(self, trainee: Trainee, **arguments: Any) -> None:
@@ -24,7 +24,7 @@ class Steps(SentenceTransformerTrainer):  # type: ignore[misc]  # the library ha
         super().__init__(model=trainee.model, **arguments)
 
     def _save(self, output_dir: str | None = None, state_dict: object = None) -> None:
-        directory = Path(output_dir or self.args.output_dir)
+        directory = Path(output_dir or self.args.output_dir or "")
         directory.mkdir(parents=True, exist_ok=True)
         trained = self._trainee.trained_tensors()
         save_file(
@@ -43,12 +43,12 @@ class Steps(SentenceTransformerTrainer):  # type: ignore[misc]  # the library ha
         """Add none: publishing writes the card, from what the run recorded."""
 
 
-class DevEvaluator(BaseEvaluator):  # type: ignore[misc]  # the library has no types
+class DevEvaluator(BaseEvaluator):
     """Hands the trainer what `measure` finds; the trainer's own arguments are not needed."""
 
     def __init__(self, measure: Callable[[int], dict[str, float]]) -> None:
         """Take what measures the model as it is now, at a step."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._measure = measure
 
     def __call__(

@@ -92,7 +92,7 @@ def load_trainee(
         )
     model.max_seq_length = config.max_tokens
     chosen = precision_of(precision, base.device)
-    transformer = model[0].model
+    transformer: Any = model[0].model
     base.runtime = AutocastRuntime(copy.deepcopy(transformer), base.pooling, base.device, chosen)
     for module in model.modules():
         if isinstance(module, nn.Dropout):

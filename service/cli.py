@@ -180,6 +180,9 @@ def search(
 
 @app.command()
 def demo(
+    index: Annotated[
+        Path | None, typer.Option("--index", help="Its folder; one in the cache by default")
+    ] = None,
     host: HostOption = None,
     port: PortOption = None,
     cache: CacheOption = None,
@@ -194,7 +197,7 @@ def demo(
         from service.demo import demo_index_name, ensure_demo_index
 
         settings = load_settings(host=host, port=port, cache=cache)
-        folder = settings.cache / demo_index_name(settings.encoder)
+        folder = index or settings.cache / demo_index_name(settings.encoder)
         with console.build_progress() as on_progress:
             ensure_demo_index(folder, lambda: _load_encoder(settings), on_progress)
         if not build_only:
@@ -229,7 +232,7 @@ def _share_cores() -> None:
 def _serve(settings: Settings) -> None:
     from service.server import serve as run_server
 
-    console.start_logging(settings.log_level)
+    console.start_logging(settings.log_level, settings.log_format)
     run_server(settings)
 
 

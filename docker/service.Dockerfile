@@ -29,9 +29,8 @@ RUN pip install --no-deps . \
     && find /opt/clear-search -name tests -path '*/site-packages/*/tests' -prune -exec rm -r {} + \
     && rm -rf /opt/clear-search/lib/python3*/site-packages/torch/include
 ENV CLEAR_CACHE=/var/cache/clear-search HF_HOME=/var/cache/clear-search/huggingface
-RUN mkdir -p "${CLEAR_CACHE}" \
-    && if [ -n "${ENCODER}" ]; then CLEAR_ENCODER="${ENCODER}" clear-service doctor; fi \
-    && chown -R 65532:65532 "${CLEAR_CACHE}"
+RUN mkdir -p "${CLEAR_CACHE}" /index \
+    && if [ -n "${ENCODER}" ]; then CLEAR_ENCODER="${ENCODER}" clear-service doctor; fi
 
 FROM ${BASE} AS service
 ARG DEVICE=cpu
@@ -43,7 +42,8 @@ LABEL org.opencontainers.image.title="CLEAR Search" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/clear-search /opt/clear-search
-COPY --from=build /var/cache/clear-search /var/cache/clear-search
+COPY --from=build --chown=65532:65532 /var/cache/clear-search /var/cache/clear-search
+COPY --from=build --chown=65532:65532 /index /index
 ENV PATH=/opt/clear-search/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -52,6 +52,7 @@ ENV PATH=/opt/clear-search/bin:$PATH \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     CLEAR_CACHE=/var/cache/clear-search \
+    CLEAR_INDEX=/index \
     CLEAR_HOST=0.0.0.0 \
     CLEAR_PORT=8000 \
     CLEAR_LOG_FORMAT=json

@@ -18,8 +18,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY trainer trainer
 RUN pip install --no-deps . && pip uninstall --yes --quiet pip \
-    && mkdir -p /var/cache/clear-search /data \
-    && chown 65532:65532 /var/cache/clear-search /data
+    && mkdir -p /var/cache/clear-search /data
 
 FROM ${BASE} AS trainer
 ARG DEVICE=gpu
@@ -31,8 +30,8 @@ LABEL org.opencontainers.image.title="CLEAR Search trainer" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/clear-search /opt/clear-search
-COPY --from=build /var/cache/clear-search /var/cache/clear-search
-COPY --from=build /data /data
+COPY --from=build --chown=65532:65532 /var/cache/clear-search /var/cache/clear-search
+COPY --from=build --chown=65532:65532 /data /data
 ENV PATH=/opt/clear-search/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

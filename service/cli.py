@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import console
+from service.retrieval.cores import available_cores
 from service.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -227,6 +228,8 @@ def _share_cores() -> None:
     By default they spin for milliseconds, and take the cores from the threads that serve.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if (cores := available_cores()) < len(os.sched_getaffinity(0)):  # a container's limit
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
 
 
 def _serve(settings: Settings) -> None:

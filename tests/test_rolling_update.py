@@ -51,6 +51,21 @@ class Client(threading.Thread):
                 return
 
 
+def start_clients(proxy: ServiceProxy) -> list[Client]:
+    clients = [Client(proxy) for _ in range(NUM_CLIENTS)]
+    for client in clients:
+        client.start()
+    answered_more(clients)
+    return clients
+
+
+def stop(clients: list[Client]) -> None:
+    for client in clients:
+        client.is_to_stop = True
+    for client in clients:
+        client.join()
+
+
 def answered_more(clients: list[Client], by: int = 20) -> None:
     """Wait until each client has got more answers."""
     goals = [client.num_answers + by for client in clients]
@@ -75,10 +90,7 @@ def test_a_rolling_update_under_load_fails_no_request(
         old = [start(), start()]
         proxy = stack.enter_context(running_proxy({server.port for server in old}))
         wait_until(lambda: len(proxy.ready) == 2)
-        clients = [Client(proxy) for _ in range(NUM_CLIENTS)]
-        for client in clients:
-            client.start()
-        answered_more(clients)
+        clients = start_clients(proxy)
 
         for server in old:
             replace(proxy, server, start())
@@ -87,10 +99,7 @@ def test_a_rolling_update_under_load_fails_no_request(
             assert exit_code == 0, log
             proxy.ports.discard(server.port)
         answered_more(clients)
-        for client in clients:
-            client.is_to_stop = True
-        for client in clients:
-            client.join()
+        stop(clients)
 
     assert [failure for client in clients for failure in client.failures] == []
     assert len(proxy.connections) == 4, "not every instance was asked"
@@ -105,17 +114,11 @@ def test_without_a_drain_requests_are_lost(tiny_checkpoint: Path, tiny_index: Pa
         ]
         proxy = stack.enter_context(running_proxy({server.port for server in servers}))
         wait_until(lambda: len(proxy.ready) == 2)
-        clients = [Client(proxy) for _ in range(NUM_CLIENTS)]
-        for client in clients:
-            client.start()
-        answered_more(clients)
+        clients = start_clients(proxy)
 
         servers[0].process.kill()
         wait_until(lambda: servers[0].port not in proxy.ready)
         answered_more(clients)
-        for client in clients:
-            client.is_to_stop = True
-        for client in clients:
-            client.join()
+        stop(clients)
 
     assert any(client.failures for client in clients)

@@ -41,23 +41,22 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def questions(data: Path) -> list[str]:
-    """Read XQuAD's questions, the languages in turn."""
+def bodies(data: Path) -> list[bytes]:
+    """Make a request of each of XQuAD's questions, the languages in turn, each declared."""
     by_language = [
         [
-            question["question"]
+            json.dumps({"query": question["question"], "language": language}).encode()
             for article in json.loads((data / f"xquad.{language}.json").read_text())["data"]
             for paragraph in article["paragraphs"]
             for question in paragraph["qas"]
         ]
         for language in LANGUAGES
     ]
-    return [question for turn in zip(*by_language, strict=True) for question in turn]
+    return [body for turn in zip(*by_language, strict=True) for body in turn]
 
 
-async def ask(port: int, question: str) -> None:
+async def ask(port: int, body: bytes) -> None:
     """Ask one question on a connection of its own."""
-    body = json.dumps({"query": question}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = (
         "POST /search HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n"
@@ -68,7 +67,7 @@ async def ask(port: int, question: str) -> None:
     writer.close()
 
 
-async def load(port: int, asked: list[str], rate: float, seconds: float) -> None:
+async def load(port: int, asked: list[bytes], rate: float, seconds: float) -> None:
     """Send requests when they are due, whatever is answered; twice as many in the second half."""
     clock, started, number = random.Random(0), time.monotonic(), 0
     tasks: set[asyncio.Task[None]] = set()
@@ -126,7 +125,7 @@ def main() -> None:
         try:
             with running_prometheus(Path(folder), port, "1s", wait_until) as prometheus:
                 wait_until(lambda: bool(prometheus.query("clear_ready == 1")))
-                asked = questions(options.data)
+                asked = bodies(options.data)
                 asyncio.run(load(port, asked, options.rate, 10))  # warm
                 start = time.time()
                 asyncio.run(load(port, asked, options.rate, options.seconds))

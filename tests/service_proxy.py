@@ -23,6 +23,8 @@ class ServiceProxy:
         self.ready: list[int] = []
         self.connections: dict[int, int] = {}
         self._turn = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, on_start: threading.Event, until: asyncio.Event) -> None:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -32,6 +34,9 @@ class ServiceProxy:
             on_start.set()
             await until.wait()
             probing.cancel()
+            for writer in self._writers:
+                writer.transport.abort()
+            await asyncio.gather(probing, *self._tasks, return_exceptions=True)
 
     async def _probe_all(self) -> None:
         while True:
@@ -41,8 +46,19 @@ class ServiceProxy:
             await asyncio.sleep(PROBE_SECONDS)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self.ready:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            await self._forward(reader, writer)
+        finally:
             writer.close()
+            self._writers.discard(writer)
+            self._tasks.discard(task)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.ready:
             return
         self._turn += 1
         port = self.ready[self._turn % len(self.ready)]
@@ -50,9 +66,12 @@ class ServiceProxy:
         try:
             upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
-            writer.close()
             return
-        await asyncio.gather(copy(reader, upstream_writer), copy(upstream_reader, writer))
+        self._writers.add(upstream_writer)
+        try:
+            await asyncio.gather(copy(reader, upstream_writer), copy(upstream_reader, writer))
+        finally:
+            self._writers.discard(upstream_writer)
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -93,7 +112,4 @@ def running_proxy(ports: set[int]) -> Iterator[ServiceProxy]:
     finally:
         loop.call_soon_threadsafe(until.set)
         thread.join()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0.01))
         loop.close()

@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 from contextlib import ExitStack, closing
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,7 @@ class Client(threading.Thread):
             with closing(HTTPConnection("127.0.0.1", self._proxy.port, timeout=60)) as connection:
                 try:
                     self._ask_on(connection)
-                except OSError as error:
+                except (OSError, HTTPException) as error:
                     self.failures.append(repr(error))
 
     def _ask_on(self, connection: HTTPConnection) -> None:

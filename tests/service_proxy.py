@@ -37,6 +37,7 @@ class ServiceProxy:
             for writer in self._writers:
                 writer.transport.abort()
             await asyncio.gather(probing, *self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # transports that were closed are let go of
 
     async def _probe_all(self) -> None:
         while True:
@@ -89,10 +90,11 @@ async def is_ready(port: int) -> bool:
     try:
         async with asyncio.timeout(5):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /readyz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
-            status = await reader.readline()
-            writer.close()
-            return b" 200 " in status
+            try:
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
+                return b" 200 " in await reader.readline()
+            finally:
+                writer.close()
     except (OSError, TimeoutError):
         return False
 

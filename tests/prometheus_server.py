@@ -23,6 +23,7 @@ class Prometheus:
     def __init__(self, port: int) -> None:
         """Know where it listens."""
         self._base = f"http://127.0.0.1:{port}"
+        self.moment: float | None = None  # that queries ask for; None is now
 
     def get(self, path: str, **parameters: object) -> Any:
         """Ask for `data` of an API path."""
@@ -32,8 +33,9 @@ class Prometheus:
             return json.load(response)["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Ask an expression now; a scalar is one sample."""
-        data = self.get("query", query=expression)
+        """Ask an expression at the moment; a scalar is one sample."""
+        moment = {} if self.moment is None else {"time": self.moment}
+        data = self.get("query", query=expression, **moment)
         if data["resultType"] == "scalar":
             return [{"metric": {}, "value": data["result"]}]
         return list(data["result"])

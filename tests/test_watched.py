@@ -68,6 +68,8 @@ def watched(
             client.start()
         for client in clients:
             client.join()
+        time.sleep(2)  # a last scrape, and the rules that read it
+        prometheus.moment = time.time()  # however long the tests below take
         yield prometheus
 
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 DATA ?= ../shared/data
 
-.PHONY: demo test check slow browser parity clean
+.PHONY: demo test check slow browser parity deployment image clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -30,6 +30,28 @@ browser: $(VENV)/.dev
 parity: $(VENV)/.dev
 	$(BIN)/clear-trainer evaluate xquad $(DATA)/xquad --direction en-en --direction L-en
 
+# Every deployment file through the validator of its kind; promtool is in Debian's `prometheus`.
+YAML_RULES := {extends: default, rules: {line-length: {max: 150}, document-start: disable, \
+	empty-values: enable}}
+COMPOSE := $(BIN)/docker-compose --file docker/compose.yaml
+deployment: $(VENV)/.deploy
+	$(COMPOSE) --profile cpu config --quiet
+	$(COMPOSE) --profile gpu config --quiet
+	$(BIN)/hadolint docker/*.Dockerfile
+	$(BIN)/yamllint --strict --config-data '$(YAML_RULES)' docker k8s
+	mkdir -p build
+	set -e; for folder in overlays/cpu overlays/gpu index training; do \
+		$(BIN)/kubectl kustomize k8s/$$folder >build/manifests.yaml; \
+		$(BIN)/kubernetes-validate --strict build/manifests.yaml; \
+	done
+	$(BIN)/kubernetes-validate --strict k8s/secret.yaml
+	promtool check config docker/prometheus/prometheus.yaml
+	promtool test rules docker/prometheus/alerts.test.yaml docker/prometheus/alerts.slow.test.yaml
+
+# The CPU image, built without a container engine, run, and asked; as root on Debian.
+image:
+	docker/build-and-ask
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -39,8 +61,12 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,demo,train,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,demo,train,tracing,dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.deploy: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[deploy]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info

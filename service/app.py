@@ -24,8 +24,10 @@ from service.problems import BodyLimit, install_problems
 from service.retrieval.generation import open_current
 from service.retrieval.searcher import Searcher
 from service.routes import router
+from service.security import KeyCheck
 from service.settings import Settings
 from service.state import State
+from service.tracing import Tracing
 
 COLLECT_AFTER_OBJECTS = 20_000
 WEB = Path(__file__).parent / "web"
@@ -42,6 +44,8 @@ PAGE_HEADERS = {
 def create_app(settings: Settings) -> FastAPI:
     """Make the app; nothing is loaded before its lifespan starts."""
     state = State(settings)
+    tracing = Tracing(settings.traces_endpoint)
+    state.metrics.describe(settings.max_waiting_tokens)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             state.enter("draining")
             await asyncio.to_thread(engine.close)
+            await asyncio.to_thread(tracing.close)
 
     app: FastAPI = FastAPIOffline(
         title="CLEAR Search",
@@ -62,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         favicon_url="web/favicon.svg",
+        telemetry=tracing.config,
     )
     app.state.service = state
     install_problems(app)
@@ -69,7 +75,9 @@ def create_app(settings: Settings) -> FastAPI:
     _serve_page(app)
     app.add_middleware(Gate, forecast=state.retry_after_seconds, timeout_ms=settings.timeout_ms)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(RequestObserver, metrics=state.metrics)
+    if settings.api_key is not None:
+        app.add_middleware(KeyCheck, key=settings.api_key.get_secret_value())
+    app.add_middleware(RequestObserver, state=state)
     return app
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import console
+from service.retrieval.cores import available_cores
 from service.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -180,6 +181,9 @@ def search(
 
 @app.command()
 def demo(
+    index: Annotated[
+        Path | None, typer.Option("--index", help="Its folder; one in the cache by default")
+    ] = None,
     host: HostOption = None,
     port: PortOption = None,
     cache: CacheOption = None,
@@ -194,7 +198,7 @@ def demo(
         from service.demo import demo_index_name, ensure_demo_index
 
         settings = load_settings(host=host, port=port, cache=cache)
-        folder = settings.cache / demo_index_name(settings.encoder)
+        folder = index or settings.cache / demo_index_name(settings.encoder)
         with console.build_progress() as on_progress:
             ensure_demo_index(folder, lambda: _load_encoder(settings), on_progress)
         if not build_only:
@@ -224,12 +228,14 @@ def _share_cores() -> None:
     By default they spin for milliseconds, and take the cores from the threads that serve.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if (cores := available_cores()) < len(os.sched_getaffinity(0)):  # a container's limit
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
 
 
 def _serve(settings: Settings) -> None:
     from service.server import serve as run_server
 
-    console.start_logging(settings.log_level)
+    console.start_logging(settings.log_level, settings.log_format)
     run_server(settings)
 
 

@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from service.errors import ServiceError
+from service.logs import JsonFormatter, TextFormatter
 from service.retrieval.errors import RetrievalError
 
 STAGE_NAMES = {"read": "reading", "encode": "encoding", "index": "indexing", "check": "checking"}
@@ -31,10 +32,16 @@ def messages() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def start_logging(level: str) -> None:
-    """Log to stderr, one line a record."""
-    handler = RichHandler(console=messages(), show_path=False, rich_tracebacks=False)
-    logging.basicConfig(level=level.upper(), format="%(message)s", handlers=[handler])
+def start_logging(level: str, log_format: str = "text") -> None:
+    """Log to stderr, one line a record: for people, or as JSON for programs."""
+    handler: logging.Handler
+    if log_format == "json":
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler = RichHandler(console=messages(), show_path=False, rich_tracebacks=False)
+        handler.setFormatter(TextFormatter("%(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 @contextmanager

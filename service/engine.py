@@ -83,13 +83,13 @@ class Engine:
         deadline: float,
     ) -> Found:
         """Find each query's best passages; errors are those of `Batcher.submit`."""
-        started = time.monotonic()
+        began = started = time.monotonic()
         tokenized = await self._tokenize(queries, "query")
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - started}
         running = asyncio.ensure_future(self._run_queries(tokenized, top_k, deadline))
         await asyncio.sleep(0)  # it is in the queue now; the rest of the work overlaps the device's
         try:
-            languages = self._count_languages(queries, language)
+            languages, labels = self._count_languages(queries, language)
         finally:
             answers = await running
         seconds |= _batch_seconds(answers)
@@ -100,6 +100,9 @@ class Engine:
         if time.monotonic() > deadline:
             raise DeadlineExceededError("the deadline passed while passages were looked up")
         self._metrics.observe_request("/search", tokenized, seconds)
+        self._metrics.observe_queries(
+            labels, tokenized, _best_scores(answers), time.monotonic() - began
+        )
         return Found(hits, languages, seconds)
 
     async def encode(self, texts: Sequence[str], role: Role, deadline: float) -> Embedded:
@@ -202,13 +205,25 @@ class Engine:
             return look_up()
         return await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
 
-    def _count_languages(self, queries: Sequence[str], declared: str | None) -> list[str]:
+    def _count_languages(
+        self, queries: Sequence[str], declared: str | None
+    ) -> tuple[list[str], list[str]]:
+        """Tell each query's language, as it is answered and as it labels metrics."""
         languages = [declared or self._languages.detect(query) for query in queries]
         source = "declared" if declared else "detected"
-        for language in languages:
-            label = self._languages.label(language.partition("-")[0].lower())
+        labels = [
+            self._languages.label(language.partition("-")[0].lower()) for language in languages
+        ]
+        for label in labels:
             self._metrics.queries.labels(label, source).inc()
-        return languages
+        return languages, labels
+
+
+def _best_scores(answers: Sequence[Answer[Result]]) -> list[float | None]:
+    rankings = (answer.result.ranking for answer in answers)
+    return [
+        float(ranking.scores[0]) if ranking and len(ranking.rows) else None for ranking in rankings
+    ]
 
 
 def _batch_seconds(answers: Sequence[Answer[Result]]) -> dict[Stage, float]:

@@ -3,6 +3,7 @@
     ServiceError
     ├── SettingsError             refused at start
     └── RequestError              answered as application/problem+json (RFC 9457)
+        ├── UnauthorizedError     401, with WWW-Authenticate
         ├── OverloadedError       429, with Retry-After
         ├── BatchFailedError      500
         ├── NotReadyError         503
@@ -29,6 +30,13 @@ class RequestError(ServiceError):
 
     status: ClassVar[int]
     title: ClassVar[str]
+
+
+class UnauthorizedError(RequestError):
+    """The request carries no key, or a wrong one."""
+
+    status = 401
+    title = "Unauthorized"
 
 
 class OverloadedError(RequestError):

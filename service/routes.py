@@ -6,7 +6,6 @@ import time
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
 
 from service.departure import unless_gone
@@ -17,6 +16,7 @@ from service.problems import MEDIA_TYPE
 from service.retrieval.encoder import Embeddings
 from service.schemas import EncodeRequest, EncodeResponse, Problem, SearchRequest, SearchResponse
 from service.state import State
+from service.tracing import annotate
 
 PROBLEMS: dict[int | str, dict[str, object]] = {
     status: {
@@ -25,6 +25,7 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
     }
     for status, description in {
         400: "The body is not JSON",
+        401: "The key is missing or wrong, where the service asks for one",
         413: "The body is too large",
         422: "A field is wrong; it is named",
         429: "Busy; the header Retry-After says when to try again",
@@ -118,7 +119,8 @@ async def readyz(request: Request) -> dict[str, str]:
 @router.get("/metrics", response_class=Response, tags=["operation"])
 async def metrics(request: Request) -> Response:
     """Expose all metrics to Prometheus."""
-    return Response(_state(request).metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+    text, media_type = _state(request).metrics.expose(request.headers.get("accept", ""))
+    return Response(text, headers={"Content-Type": media_type})
 
 
 @router.get("/info", tags=["operation"])
@@ -169,6 +171,7 @@ def _took_ms(stage_seconds: dict[Stage, float]) -> dict[str, float]:
 
 def _json(body: dict[str, object], took_ms: dict[str, float]) -> Response:
     """Write a body as it is: to validate our own answer would cost as much as to make it."""
+    annotate(took_ms)
     timing = ", ".join(f"{stage};dur={milliseconds}" for stage, milliseconds in took_ms.items())
     return Response(to_json(body), media_type="application/json", headers={"Server-Timing": timing})
 

@@ -69,7 +69,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         log_level=settings.log_level,
-        access_log=settings.log_level == "debug",
+        access_log=False,  # RequestObserver's is by route, and carries the request's id
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         server_header=False,
         proxy_headers=False,

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
@@ -45,6 +45,13 @@ class Settings(BaseSettings):
     ] = None
     host: Annotated[str, Field(description="Address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 finds one")] = 8000
+    api_key: Annotated[
+        SecretStr | None,
+        Field(
+            min_length=16,
+            description="If set, questions must carry it: `Authorization: Bearer <key>`; else open",
+        ),
+    ] = None
     max_body_bytes: Annotated[
         int, Field(ge=1024, description="A larger request body is refused with 413")
     ] = 2_097_152
@@ -86,6 +93,20 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level logged")
     ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"], Field(description="Lines for people, or a JSON object a line")
+    ] = "text"
+    access_log_level: Annotated[
+        Literal["debug", "info", "off"],
+        Field(description="Level at which each request is logged, never what it asks"),
+    ] = "debug"
+    traces_endpoint: Annotated[
+        str | None,
+        Field(
+            pattern="^https?://",
+            description="Send spans there by OTLP, such as `http://collector:4318/v1/traces`",
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:

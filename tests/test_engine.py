@@ -217,7 +217,7 @@ def test_out_of_memory_lowers_the_budget_that_the_metrics_show(fake_engine: Engi
     with pytest.raises(BatchFailedError, match="not enough memory"):
         asyncio.run(search(fake_engine, "tea"))
 
-    assert b"clear_batch_token_budget 32.0" in fake_engine._metrics.expose()
+    assert b"clear_batch_token_budget 32.0" in fake_engine._metrics.expose()[0]
 
 
 def test_a_failing_search_is_a_failed_batch_and_the_next_succeeds(

@@ -17,7 +17,15 @@ DOCUMENTED = {
     "clear_batch_tokens_total",
     "clear_batch_duration_seconds",
     "clear_batch_token_budget",
-    "clear_query_cache_hit_ratio",
+    "clear_query_cache_lookups_total",
+    "clear_query_cache_hits_total",
+    "clear_query_duration_seconds",
+    "clear_truncated_queries_total",
+    "clear_top_score",
+    "clear_max_waiting_tokens",
+    "clear_device_memory_used_bytes",
+    "clear_device_memory_total_bytes",
+    "clear_build_info",
     "clear_ready",
     "clear_encoder_info",
     "clear_index_info",
@@ -161,3 +169,50 @@ def test_what_is_loaded_is_told(client: TestClient) -> None:
     assert sample(client, "clear_index_info", backend="faiss", **generation) == 1
     encoder = {"name": info["encoder"]["name"], "fingerprint": info["encoder"]["fingerprint"][:16]}
     assert sample(client, "clear_encoder_info", device="cpu", dimension="32", **encoder) == 1
+
+
+def test_latency_truncation_and_best_score_are_counted_by_language(client: TestClient) -> None:
+    names = (
+        "clear_query_duration_seconds_count",
+        "clear_truncated_queries_total",
+        "clear_top_score_count",
+        "clear_top_score_sum",
+    )
+    before = [sample(client, name, language="yo") for name in names]
+
+    queries = ["Lima", "very long " * 200]
+    found = client.post("/search", json={"queries": queries, "language": "yo", "min_score": 0.999})
+
+    after = [sample(client, name, language="yo") for name in names]
+    grown = [now - then for now, then in zip(after, before, strict=True)]
+    assert grown[:3] == [2, 1, 2]
+    assert 0 < grown[3] <= 2
+    assert [result["hits"] for result in found.json()["results"]] == [[], []]
+
+
+def test_the_memory_of_the_device_is_exposed(client: TestClient) -> None:
+    used, total = (
+        sample(client, f"clear_device_memory_{kind}_bytes", device="cpu")
+        for kind in ("used", "total")
+    )
+
+    assert 0 < used < total
+
+
+def test_the_query_cache_counts_lookups_and_hits(client: TestClient) -> None:
+    names = ("clear_query_cache_lookups_total", "clear_query_cache_hits_total")
+    client.post("/search", json={"query": "asked before"})
+    before = [sample(client, name) for name in names]
+
+    client.post("/search", json={"query": "asked before"})
+
+    assert [sample(client, name) for name in names] == [value + 1 for value in before]
+
+
+def test_prometheus_may_ask_for_openmetrics(client: TestClient) -> None:
+    accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+
+    answer = client.get("/metrics", headers={"Accept": accept})
+
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")

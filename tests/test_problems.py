@@ -12,13 +12,14 @@ from service.schemas import Problem
 
 EXAMPLES: dict[type[RequestError], RequestError] = {
     OverloadedError: OverloadedError(7),
+    errors.UnauthorizedError: errors.UnauthorizedError("send the service's key"),
     errors.BatchFailedError: errors.BatchFailedError("the batch failed"),
     errors.NotReadyError: errors.NotReadyError("the service is loading"),
     errors.DeadlineExceededError: errors.DeadlineExceededError("too late"),
     errors.ClientGoneError: errors.ClientGoneError("the client closed the connection"),
 }
 # A client that has gone reads no status: its 499 is for the metrics alone.
-STATUSES = {429, 500, 503, 504}
+STATUSES = {401, 429, 500, 503, 504}
 # What no RequestError stands for: the framework or the schemas refuse these.
 REFUSED_BEFORE = {400, 413, 422}
 

@@ -16,6 +16,11 @@ from trainer.cli import app as trainer_app
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 FOLDERS = ("service", "trainer")
+OTHER_FOLDERS = {
+    "docker/": "Images and their locks, compose, Prometheus, alerts, Grafana",
+    "k8s/": "base, overlays, monitoring, air-gapped; jobs for index and training",
+    "tests/": "Mirrors the source",
+}
 
 
 def settings_table() -> str:
@@ -47,7 +52,8 @@ def file_tree() -> str:
                 lines.append(f"  {relative.with_suffix('').as_posix():<28}{summary}")
         if folder == "service":
             lines.append(f"  {'web/':<28}The search page: plain HTML, CSS and JavaScript")
-    return "\n".join([*lines, f"{'tests/':<30}Mirrors the source", "```"])
+    lines += [f"{name:<30}{what}" for name, what in OTHER_FOLDERS.items()]
+    return "\n".join([*lines, "```"])
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -4,6 +4,24 @@ import { TEXT, fill, writeSeconds } from "./text.js";
 
 const SEARCH_TIMEOUT_MS = 20_000;
 const READY_RETRY_MS = 3_000;
+const KEY_ITEM = "clear-search-key"; // kept for the tab's life
+
+/** Headers with the key that this tab was given, if the service asked for one. */
+function headersWithKey(headers) {
+  const key = sessionStorage.getItem(KEY_ITEM);
+  return key ? { ...headers, Authorization: `Bearer ${key}` } : headers;
+}
+
+/** Fetch; a service that wants a key has it asked for, once. */
+async function fetchWithKey(address, options) {
+  const send = () => fetch(address, { ...options, headers: headersWithKey(options.headers) });
+  const response = await send();
+  if (response.status !== 401) return response;
+  const key = prompt(TEXT.keyPrompt)?.trim();
+  if (!key) return response;
+  sessionStorage.setItem(KEY_ITEM, key);
+  return send();
+}
 
 /** An answer that is not a search result, with what the page can say about it. */
 export class SearchFailure extends Error {
@@ -34,7 +52,7 @@ async function readProblem(response) {
 async function ask(request, signal) {
   let response;
   try {
-    response = await fetch("search", {
+    response = await fetchWithKey("search", {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "application/json, application/problem+json" },
       body: JSON.stringify(request),
@@ -86,7 +104,7 @@ export async function requestSearch(request, controller, onStatus) {
 }
 
 export async function requestJson(address) {
-  const response = await fetch(address, { headers: { Accept: "application/json" } });
+  const response = await fetch(address, { headers: headersWithKey({ Accept: "application/json" }) });
   if (!response.ok) throw await readProblem(response);
   return response.json();
 }

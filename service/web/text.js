@@ -32,6 +32,7 @@ export const TEXT = {
   no: "no",
   stages: { tokenize: "Tokenize", queue: "Queue", encode: "Encode", search: "Search", passages: "Passages" },
   total: "Total",
+  keyPrompt: "This service asks for an API key:",
   problem: "Search failed",
   problemStatus: "The service answered with status {status}.",
   field: "Field: {field}",

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
+from service.retrieval.cores import available_cores
 from service.retrieval.runtime.graph import Graph
 from service.retrieval.runtime.int8 import compress_weights
 
@@ -49,7 +50,7 @@ def compile_graph(
         "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": num_streams,
-        "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+        "INFERENCE_NUM_THREADS": available_cores(),
         "ENABLE_CPU_PINNING": False,  # the HTTP thread shares the cores
     }
     if precision == "int8":

@@ -1,0 +1,66 @@
+# The service, for CPUs or for NVIDIA GPUs. From the repository's root:
+#   docker build -f docker/service.Dockerfile -t clear-search/service:cpu .
+#   docker build -f docker/service.Dockerfile -t clear-search/service:gpu --build-arg DEVICE=gpu .
+# For a network without any registry, with the encoder inside:
+#   docker build -f docker/service.Dockerfile -t clear-search/service:cpu --build-arg ENCODER=bundled .
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+# cpu or gpu: which lock is installed.
+ARG DEVICE=cpu
+# Where torch without CUDA comes from; empty: from where pip is set to look anyway.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# `bundled`, or a Hub id with its revision: written into the image together with its graph.
+ARG ENCODER=
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PATH=/opt/clear-search/bin:$PATH
+WORKDIR /build
+RUN ["python3", "-m", "venv", "/opt/clear-search"]
+COPY docker/service-${DEVICE}.lock requirements.lock
+COPY docker/torch-cpu.lock torch-cpu.lock
+RUN pip install --no-deps --require-hashes -r requirements.lock \
+    && if [ "${DEVICE}" = cpu ]; then \
+    pip install --no-deps ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} -r torch-cpu.lock; \
+    fi
+COPY pyproject.toml README.md LICENSE ./
+COPY service service
+COPY trainer trainer
+RUN pip install --no-deps . \
+    && pip uninstall --yes --quiet pip \
+    && find /opt/clear-search -name tests -path '*/site-packages/*/tests' -prune -exec rm -r {} + \
+    && rm -rf /opt/clear-search/lib/python3*/site-packages/torch/include
+ENV CLEAR_CACHE=/var/cache/clear-search HF_HOME=/var/cache/clear-search/huggingface
+RUN mkdir -p "${CLEAR_CACHE}" /index \
+    && if [ -n "${ENCODER}" ]; then CLEAR_ENCODER="${ENCODER}" clear-service doctor; fi
+
+FROM ${BASE} AS service
+ARG DEVICE=cpu
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="CLEAR Search" \
+    org.opencontainers.image.description="Ask in any language, search English passages (${DEVICE})" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /opt/clear-search /opt/clear-search
+COPY --from=build --chown=65532:65532 /var/cache/clear-search /var/cache/clear-search
+COPY --from=build --chown=65532:65532 /index /index
+ENV PATH=/opt/clear-search/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    HF_HOME=/var/cache/clear-search/huggingface \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    CLEAR_CACHE=/var/cache/clear-search \
+    CLEAR_INDEX=/index \
+    CLEAR_HOST=0.0.0.0 \
+    CLEAR_PORT=8000 \
+    CLEAR_LOG_FORMAT=json
+USER 65532:65532
+WORKDIR /tmp
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['CLEAR_PORT']}/readyz\", timeout=4)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["clear-service"]
+CMD ["serve"]

@@ -341,6 +341,7 @@ def train_command(
     run: Annotated[
         Path,
         typer.Option(
+            "--output",
             envvar="CLEAR_TRAINER_RUN",
             help="The run's folder; a run that was stopped goes on from its last checkpoint.",
         ),

@@ -234,7 +234,7 @@ def test_two_processes_train_as_one_run(
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command = ["--no-python", sys.executable, "-c", "from trainer.cli import main; main()"]
-    arguments = ["train", folder / "two.toml", "--run", tmp_path / "run", "--device", "cpu"]
+    arguments = ["train", folder / "two.toml", "--output", tmp_path / "run", "--device", "cpu"]
 
     done = subprocess.run(
         [*launch, *command, *map(str, arguments)],

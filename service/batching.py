@@ -250,7 +250,10 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
 
     def _notify(self) -> None:
         """Wake who has something to do; waking all each time would cost more than it helps."""
-        for slot in self._slots.idle if self._is_closed else self._slots.idle[:1]:
+        idle = self._slots.idle
+        if not self._is_closed:
+            idle = idle[:1] if self._lanes.next_lane(self._prepared_lane) else []
+        for slot in idle:
             self._has_work[slot].notify()
         if self._is_closed or self._lane_to_prepare():
             self._has_excess.notify()

@@ -23,7 +23,13 @@ from rich.text import Text
 from service.errors import ServiceError
 from service.retrieval.errors import RetrievalError
 
-STAGE_NAMES = {"read": "reading", "encode": "encoding", "index": "indexing", "check": "checking"}
+STAGE_NAMES = {
+    "read": "reading",
+    "encode": "encoding",
+    "index": "indexing",
+    "check": "checking",
+    "push": "pushing",
+}
 
 
 def messages() -> Console:

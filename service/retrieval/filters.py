@@ -11,7 +11,7 @@ lacks a field is in no range and equal to nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from service.retrieval.errors import FilterError
 from service.retrieval.fields import FieldKind, Fields, describe_fields, is_of_kind
@@ -108,7 +108,7 @@ def _conditions(where: str, content: object) -> tuple[Condition, ...]:
 
 
 def _any_of(where: str, content: object) -> AnyOf:
-    values = content if isinstance(content, list) else [content]
+    values: list[Any] = content if isinstance(content, list) else [content]
     if not 1 <= len(values) <= MAX_VALUES:
         raise FilterError(where, f"must have 1 to {MAX_VALUES} values")
     for value in values:
@@ -140,9 +140,8 @@ def _check_kind(where: str, condition: Condition, kind: FieldKind) -> None:
     if isinstance(condition, Bound):
         if kind not in ("number", "string"):
             raise FilterError(where, f"is of the kind {kind}, which has no ranges")
-        where, values = f"{where}.{condition.side}", (condition.value,)
-    else:
-        values = condition.values
+        where = f"{where}.{condition.side}"
+    values = (condition.value,) if isinstance(condition, Bound) else condition.values
     item_kind = "string" if kind == "strings" else kind
     for value in values:
         if not is_of_kind(value, item_kind):

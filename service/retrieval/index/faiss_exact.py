@@ -10,6 +10,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+# Its type hints are of the C++ below, without what its Python layer adds.
+FAISS: Any = faiss
 Queries = NDArray[np.float32]
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 DECODED_ROWS = 65_536
@@ -18,7 +20,7 @@ DECODED_ROWS = 65_536
 def can_select(index: Any) -> bool:
     """Tell from an index's kind, trained or not, whether `search_selected` answers for it."""
     index = _inner(index)[0]
-    return not isinstance(index, faiss.IndexIVF) or not isinstance(index, faiss.IndexIVFFastScan)
+    return not isinstance(index, FAISS.IndexIVF) or not isinstance(index, FAISS.IndexIVFFastScan)
 
 
 def search_all(index: Any, queries: Queries, top_k: int) -> Found:
@@ -42,28 +44,31 @@ def search_selected(
     """
     index, queries = _inner(index, queries)
     packed = None if mask is None else np.packbits(mask, bitorder="little")
-    selector = None if packed is None else faiss.IDSelectorBitmap(packed)
-    if isinstance(index, faiss.IndexIVF):
-        options = faiss.SearchParametersIVF(nprobe=index.nlist, sel=selector)
-        return index.search(queries, top_k, params=options)  # type: ignore[no-any-return]
+    selector = None if packed is None else FAISS.IDSelectorBitmap(packed)
+    if isinstance(index, FAISS.IndexIVF):
+        options = FAISS.SearchParametersIVF(nprobe=index.nlist, sel=selector)
+        found: Found = index.search(queries, top_k, params=options)
+        return found
     if selector is None:
-        return index.search(queries, top_k)  # type: ignore[no-any-return]
-    if isinstance(index, faiss.IndexPQ | faiss.IndexFastScan):
+        found = index.search(queries, top_k)
+        return found
+    if isinstance(index, FAISS.IndexPQ | FAISS.IndexFastScan):
         assert mask is not None
         return _search_decoded(index, queries, top_k, np.flatnonzero(mask))
-    return index.search(queries, top_k, params=faiss.SearchParameters(sel=selector))  # type: ignore[no-any-return]
+    found = index.search(queries, top_k, params=FAISS.SearchParameters(sel=selector))
+    return found
 
 
 def _inner(index: Any, queries: Any = None) -> tuple[Any, Any]:
     """Go down to the index that holds one code a row, and transform queries on the way."""
     while True:
-        index = faiss.downcast_index(index)
-        if isinstance(index, faiss.IndexPreTransform):
+        index = FAISS.downcast_index(index)
+        if isinstance(index, FAISS.IndexPreTransform):
             queries = None if queries is None else index.apply_chain(queries)
             index = index.index
-        elif isinstance(index, faiss.IndexRefine):
+        elif isinstance(index, FAISS.IndexRefine):
             index = index.refine_index
-        elif isinstance(index, faiss.IndexHNSW | faiss.IndexNSG):
+        elif isinstance(index, FAISS.IndexHNSW | FAISS.IndexNSG):
             index = index.storage
         else:
             return index, queries
@@ -73,7 +78,7 @@ def _search_decoded(
     index: Any, queries: Queries, top_k: int, selected_rows: NDArray[np.int64]
 ) -> Found:
     """Score the selected vectors as decoded from their codes, for indexes that take no selector."""
-    heap = faiss.ResultHeap(len(queries), top_k, keep_max=True)
+    heap = FAISS.ResultHeap(len(queries), top_k, keep_max=True)
     for start in range(0, len(selected_rows), DECODED_ROWS):
         rows = selected_rows[start : start + DECODED_ROWS]
         scores = queries @ index.reconstruct_batch(rows).T

@@ -4,7 +4,7 @@ Products of one-hot vectors are exact in any precision, so that ties are ties.
 """
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from service.retrieval.index.torch_flat import TorchFlatIndex
 from service.retrieval.passage_table import PassageTable, PassageTableWriter
 from service.retrieval.passages import Passage
 from service.retrieval.selection import Selection
-from tests.milvus_server import milvus_server
 
 Vectors = NDArray[np.float32]
 Open = Callable[[Vectors], VectorIndex]
@@ -76,24 +75,6 @@ def names(is_exact: bool) -> list[Any]:
 @pytest.fixture(params=names(is_exact=False))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(scope="session")
-def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Milvus in this process; pymilvus starts it when it is first asked."""
-    pytest.importorskip("milvus_lite", reason="needs the extra milvus")
-    from milvus_lite.server_manager import server_manager_instance
-
-    yield str(tmp_path_factory.mktemp("milvus") / "lite.db")
-    server_manager_instance.release_all()
-
-
-@pytest.fixture(scope="session")
-def milvus_server_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The real Milvus standalone."""
-    pytest.importorskip("pymilvus", reason="needs the extra milvus")
-    with milvus_server(tmp_path_factory.mktemp("milvus-server")) as uri:
-        yield uri
 
 
 def pushed(vectors: Vectors, path: Path, uri: str) -> VectorIndex:

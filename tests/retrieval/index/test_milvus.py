@@ -1,7 +1,6 @@
 """Loading a generation into Milvus, and what is refused; the lite one, in this process."""
 
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +29,9 @@ ROWS: list[dict[str, Any]] = [
 ] + [{} for _ in range(3)]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusOptions]:
-    pytest.importorskip("milvus_lite", reason="needs the extra milvus")
-    from milvus_lite.server_manager import server_manager_instance
-
-    uri = str(tmp_path_factory.mktemp("milvus") / "lite.db")
-    yield MilvusOptions(uri, index_type="FLAT")
-    server_manager_instance.release_all()
+@pytest.fixture
+def options(milvus_uri: str) -> MilvusOptions:
+    return MilvusOptions(milvus_uri, index_type="FLAT")
 
 
 @pytest.fixture
@@ -142,12 +136,42 @@ def test_another_count_is_refused(files: tuple[Path, PassageTable], own: MilvusO
         milvus.open_milvus("name", {**MANIFEST, "count": 24}, own)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("index_type", ["GPU_CAGRA", "NONSENSE"])
 def test_an_index_type_that_milvus_lacks_is_refused(
-    files: tuple[Path, PassageTable], own: MilvusOptions
+    files: tuple[Path, PassageTable], milvus_server_uri: str, index_type: str
 ) -> None:
-    """The lite one accepts it, and fails where the collection is loaded."""
+    """The lite one takes any type and says that it has made it."""
+    options = MilvusOptions(milvus_server_uri, index_type=index_type, prefix=f"t{index_type}")
+
     with pytest.raises(GenerationError, match="Milvus fails to"):
-        milvus.push(*files, "name", replace(own, index_type="GPU_CAGRA", load_seconds=0.5))
+        milvus.push(*files, "name", options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index_type", ["HNSW", "IVF_FLAT", "IVF_SQ8"])
+def test_an_approximate_index_of_milvus_answers_in_full(
+    files: tuple[Path, PassageTable], milvus_server_uri: str, index_type: str
+) -> None:
+    options = MilvusOptions(milvus_server_uri, index_type=index_type, prefix=f"t{index_type}")
+    milvus.push(*files, "name", options)
+    selection = Selections(files[1]).select(parse_filter({"open": True}))
+
+    index = milvus.open_milvus("name", MANIFEST, options)
+    rankings = index.search(np.eye(2, 8, dtype=np.float32), 23, [None, selection])
+
+    assert [len(ranking.rows) for ranking in rankings] == [23, 10]
+
+
+def test_an_index_of_another_type_than_asked_for_is_refused(
+    files: tuple[Path, PassageTable], own: MilvusOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = milvus.connect(own)
+    monkeypatch.setattr(client, "describe_index", lambda *_, **__: {"index_type": "AUTOINDEX"})
+    monkeypatch.setattr(milvus, "connect", lambda options: client)
+
+    with pytest.raises(GenerationError, match="Milvus made an index of AUTOINDEX"):
+        milvus.push(*files, "name", own)
 
 
 def test_a_server_that_is_not_there_is_told_without_the_token() -> None:

@@ -112,7 +112,7 @@ class Engine:
         self._metrics.observe_queries(
             labels, tokenized, _best_scores(answers), time.monotonic() - began
         )
-        return Found(hits, languages, seconds)
+        return Found(hits, languages, seconds, counted)
 
     async def encode(self, texts: Sequence[str], role: Role, deadline: float) -> Embedded:
         """Embed texts, in the lane for bulk; errors are those of `Batcher.submit`."""

@@ -17,7 +17,7 @@ from service.batching import Limits
 from service.engine import Engine
 from service.errors import SettingsError
 from service.gate import Gate
-from service.loading import load_encoder_of
+from service.loading import index_options_of, load_encoder_of
 from service.metrics import Metrics
 from service.observing import RequestObserver
 from service.problems import BodyLimit, install_problems
@@ -91,7 +91,7 @@ def load_engine(settings: Settings, metrics: Metrics) -> Engine:
     if settings.index is None:
         raise SettingsError("no index is named: set CLEAR_INDEX or give --index DIR")
     encoder = load_encoder_of(settings)
-    generation = open_current(settings.index, str(encoder.device))
+    generation = open_current(settings.index, index_options_of(settings, encoder))
     return Engine(
         Searcher(encoder, generation),
         metrics,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from service.retrieval.encoder import PaddedBatch, TokenizedText
+from service.retrieval.filters import Filter
 from service.retrieval.index.backend import Ranking
 from service.retrieval.searcher import Searcher
 
@@ -19,6 +20,7 @@ class Work:
     text: TokenizedText
     top_k: int = 0
     embedding: Tensor | None = None
+    filter: Filter | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -82,7 +84,11 @@ def _rankings(
     rows = [row for row, work in enumerate(works) if work.top_k]
     if rows:
         queries = embeddings if len(rows) == len(works) else embeddings[rows]
-        found = searcher.rank(queries, max(works[row].top_k for row in rows))
+        found = searcher.rank(
+            queries,
+            max(works[row].top_k for row in rows),
+            [works[row].filter for row in rows],
+        )
         for row, ranking in zip(rows, found, strict=True):
             rankings[row] = ranking.first(works[row].top_k)
     return rankings

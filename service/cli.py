@@ -56,6 +56,15 @@ def index_build(
     factory: Annotated[
         str | None, typer.Option(help="FAISS factory string, Flat by default (CLEAR_FACTORY)")
     ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--field",
+            envvar="CLEAR_FIELD",
+            help="NAME:KIND to filter by (string, number, boolean, strings), or a .toml or .json "
+            "file of them; may be repeated",
+        ),
+    ] = None,
     skip_invalid: Annotated[
         bool,
         typer.Option(
@@ -73,8 +82,10 @@ def index_build(
         settings = load_settings(
             index=index, encoder=encoder, factory=factory, cache=cache, device=device
         )
+        from service.retrieval.fields import parse_fields
         from service.retrieval.passages import read_passages, refuse
 
+        fields = parse_fields(field or [])
         skipped: list[str] = []
 
         def skip(error: "PassageError") -> None:
@@ -84,13 +95,24 @@ def index_build(
 
         on_invalid = skip if skip_invalid else refuse
         with console.build_progress() as on_progress:
+            from service.loading import index_options_of
             from service.retrieval.building import build_index
+
+            options = index_options_of(settings)
+
+            def before_publish(directory: Path, name: str) -> None:
+                if options.backend == "milvus":
+                    from service.retrieval.pushing import push_generation
+
+                    push_generation(directory, name, options, on_progress)
 
             report = build_index(
                 read_passages(passages, on_invalid),
                 _index_folder(settings),
                 _load_encoder(settings),
+                before_publish=before_publish,
                 factory=settings.factory,
+                fields=fields,
                 on_invalid=on_invalid,
                 on_progress=on_progress,
             )
@@ -136,6 +158,48 @@ def index_verify(index: IndexOption = None, as_json: JsonOption = False) -> None
             typer.echo(f"generation {generation.name} is whole: {facts['passages']} passages")
 
 
+@index_app.command("push")
+def index_push(index: IndexOption = None, as_json: JsonOption = False) -> None:
+    """Load the live generation into Milvus (CLEAR_MILVUS_URI) and set the alias on it."""
+    with console.one_line_errors("interrupted: run it again, it begins anew"):
+        settings = load_settings(index=index, index_backend="milvus")
+        folder = _index_folder(settings)
+        from service.loading import index_options_of
+        from service.retrieval.generation import (
+            current_name,
+            generations_directory,
+            verify_generation,
+        )
+        from service.retrieval.pushing import push_generation
+
+        name = current_name(folder)
+        directory = generations_directory(folder) / name
+        verify_generation(directory)
+        with console.build_progress() as on_progress:
+            options = index_options_of(settings)
+            collection = push_generation(directory, name, options, on_progress)
+        if as_json:
+            typer.echo(json.dumps({"generation": name, "collection": collection}))
+        else:
+            console.messages().print(f"generation {name} is in Milvus as {collection}")
+
+
+@index_app.command("plan")
+def index_plan(
+    passages: Annotated[int, typer.Option(min=1, help="How many there will be")],
+    dimension: Annotated[int, typer.Option(min=1, help="Of an embedding")] = 384,
+    memory: Annotated[float, typer.Option(min=0.001, help="GiB that the vectors may take")] = 8.0,
+    on_gpu: Annotated[bool, typer.Option("--gpu", help="The memory is a GPU's")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Advise which index suits a corpus: size, recall and time of each kind."""
+    with console.one_line_errors():
+        from service.plans import print_plans
+        from service.retrieval.index.plan import plan
+
+        print_plans(plan(passages, dimension, memory, on_gpu), as_json)
+
+
 @app.command()
 def serve(
     index: IndexOption = None,
@@ -162,6 +226,12 @@ def search(
     top_k: Annotated[
         int, typer.Option(min=1, max=1000, envvar="CLEAR_TOP_K", help="Hits at the most")
     ] = 5,
+    filter: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CLEAR_FILTER", help='JSON, such as {"country": "Kenya", "year": {"gte": 2000}}'
+        ),
+    ] = None,
     cache: CacheOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -170,13 +240,16 @@ def search(
     with console.one_line_errors():
         settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
         from service.hits import print_hits
+        from service.loading import index_options_of
+        from service.retrieval.filters import parse_filter
         from service.retrieval.generation import open_current
         from service.retrieval.searcher import Searcher
 
         folder = _index_folder(settings)
         loaded = _load_encoder(settings)
-        searcher = Searcher(loaded, open_current(folder, str(loaded.device)))
-        print_hits(searcher.search([query], top_k)[0], as_json)
+        searcher = Searcher(loaded, open_current(folder, index_options_of(settings, loaded)))
+        chosen = parse_filter(_json(filter, "--filter")) if filter else None
+        print_hits(searcher.search([query], top_k, filter=chosen)[0], as_json)
 
 
 @app.command()
@@ -243,6 +316,13 @@ def _index_folder(settings: Settings) -> Path:
     if settings.index is None:
         console.fail("no index is named: give --index DIR or set CLEAR_INDEX")
     return settings.index
+
+
+def _json(text: str, name: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        console.fail(f'{name} is not valid JSON: quote it, as in \'{{"country": "Kenya"}}\'')
 
 
 def _load_encoder(settings: Settings) -> "Encoder":

@@ -24,7 +24,13 @@ from service.errors import ServiceError
 from service.logs import JsonFormatter, TextFormatter
 from service.retrieval.errors import RetrievalError
 
-STAGE_NAMES = {"read": "reading", "encode": "encoding", "index": "indexing", "check": "checking"}
+STAGE_NAMES = {
+    "read": "reading",
+    "encode": "encoding",
+    "index": "indexing",
+    "check": "checking",
+    "push": "pushing",
+}
 
 
 def messages() -> Console:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,9 @@ from service.language import LanguageDetector
 from service.metrics import Metrics, Stage
 from service.query_cache import Key, QueryCache
 from service.retrieval.encoder import Embeddings, Role, TokenizedText
+from service.retrieval.filters import Filter
 from service.retrieval.searcher import Hit, Searcher
+from service.retrieval.selection import Facet
 
 # Below, a hop to another thread costs more than the work.
 INLINE_CHARACTERS = 2000
@@ -37,6 +39,7 @@ class Found:
     hits: list[list[Hit]]
     languages: list[str]
     stage_seconds: dict[Stage, float]
+    facets: dict[str, Facet]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +84,18 @@ class Engine:
         min_score: float,
         language: str | None,
         deadline: float,
+        filter: Filter | None = None,
+        facets: Sequence[str] = (),
     ) -> Found:
-        """Find each query's best passages; errors are those of `Batcher.submit`."""
+        """Find each query's best passages; errors are FilterError and those of `Batcher.submit`."""
         began = started = time.monotonic()
+        counted = await self._select(filter, facets)
+        selected = time.monotonic()
         tokenized = await self._tokenize(queries, "query")
-        seconds: dict[Stage, float] = {"tokenize": time.monotonic() - started}
-        running = asyncio.ensure_future(self._run_queries(tokenized, top_k, deadline))
+        seconds: dict[Stage, float] = {"tokenize": time.monotonic() - selected}
+        if filter or facets:
+            seconds["filter"] = selected - started
+        running = asyncio.ensure_future(self._run_queries(tokenized, top_k, deadline, filter))
         await asyncio.sleep(0)  # it is in the queue now; the rest of the work overlaps the device's
         try:
             languages, labels = self._count_languages(queries, language)
@@ -103,7 +112,7 @@ class Engine:
         self._metrics.observe_queries(
             labels, tokenized, _best_scores(answers), time.monotonic() - began
         )
-        return Found(hits, languages, seconds)
+        return Found(hits, languages, seconds, counted)
 
     async def encode(self, texts: Sequence[str], role: Role, deadline: float) -> Embedded:
         """Embed texts, in the lane for bulk; errors are those of `Batcher.submit`."""
@@ -154,6 +163,19 @@ class Engine:
         self.batcher.close()
         self._threads.shutdown()
 
+    async def _select(self, filter: Filter | None, facets: Sequence[str]) -> dict[str, Facet]:
+        """Find what a filter lets through, before the device waits for it, and count facets."""
+        if filter is None and not facets:
+            return {}
+        selections = self.searcher.selections
+
+        def select() -> dict[str, Facet]:
+            if filter:
+                selections.select(filter).find()
+            return {field: selections.facet(field, filter) for field in facets}
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, select)
+
     async def _tokenize(self, texts: Sequence[str], role: Role) -> list[TokenizedText]:
         tokenize = self.searcher.encoder.tokenize
         if sum(map(len, texts)) <= INLINE_CHARACTERS:
@@ -169,18 +191,23 @@ class Engine:
         )
 
     async def _run_queries(
-        self, tokenized: Sequence[TokenizedText], top_k: int, deadline: float
+        self,
+        tokenized: Sequence[TokenizedText],
+        top_k: int,
+        deadline: float,
+        filter: Filter | None,
     ) -> list[Answer[Result]]:
+        works = [Work(text, top_k, filter=filter) for text in tokenized]
         if not self._cache.is_on:
-            return await self._submit([Work(text, top_k) for text in tokenized], "query", deadline)
-        return await asyncio.gather(*(self._run_query(text, top_k, deadline) for text in tokenized))
+            return await self._submit(works, "query", deadline)
+        return await asyncio.gather(*(self._run_query(work, deadline) for work in works))
 
-    async def _run_query(self, text: TokenizedText, top_k: int, deadline: float) -> Answer[Result]:
+    async def _run_query(self, work: Work, deadline: float) -> Answer[Result]:
         """Run one query: search only if it is known, share the embedding of an equal one."""
         key: Key = (
             self.searcher.encoder.fingerprint,
             "query",
-            np.asarray(text.token_ids, np.int32).tobytes(),
+            np.asarray(work.text.token_ids, np.int32).tobytes(),
         )
         embedding = self._cache.find(key)
         if embedding is None and (flight := self._cache.board(key)) is not None:
@@ -188,7 +215,8 @@ class Engine:
             embedding = flight.result() if flight.done() else None
         landed = None
         try:
-            [answer] = await self._submit([Work(text, top_k, embedding)], "query", deadline)
+            known = replace(work, embedding=embedding)
+            [answer] = await self._submit([known], "query", deadline)
             landed = answer.result.embedding
             return answer
         finally:

@@ -1,7 +1,8 @@
-"""The encoder that the settings ask for."""
+"""The encoder and the index that the settings ask for."""
 
 from service.retrieval.checkpoint import load_encoder
 from service.retrieval.encoder import Encoder
+from service.retrieval.index.options import IndexOptions, MilvusOptions
 from service.settings import Settings
 
 
@@ -14,4 +15,33 @@ def load_encoder_of(settings: Settings) -> Encoder:
         max_tokens=settings.max_tokens,
         cpu_engine=settings.cpu_engine,
         precision=settings.precision,
+    )
+
+
+def index_options_of(settings: Settings, encoder: Encoder | None = None) -> IndexOptions:
+    """Say how the index is opened: by default on the device of the encoder."""
+    return IndexOptions(
+        device=settings.index_device or (str(encoder.device) if encoder else "cpu"),
+        backend=settings.index_backend,
+        nprobe=settings.nprobe,
+        ef_search=settings.ef_search,
+        milvus=milvus_options_of(settings),
+    )
+
+
+def milvus_options_of(settings: Settings) -> MilvusOptions | None:
+    """Say how Milvus is reached; None where no server is named."""
+    if settings.milvus_uri is None:
+        return None
+    token = settings.milvus_token
+    return MilvusOptions(
+        uri=settings.milvus_uri,
+        token=token.get_secret_value() if token else "",
+        database=settings.milvus_database,
+        index_type=settings.milvus_index_type,
+        prefix=settings.milvus_prefix,
+        ca_file=str(settings.milvus_ca_file or ""),
+        client_certificate_file=str(settings.milvus_client_certificate_file or ""),
+        client_key_file=str(settings.milvus_client_key_file or ""),
+        timeout_seconds=settings.milvus_timeout_seconds,
     )

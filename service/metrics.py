@@ -22,8 +22,8 @@ from service.query_cache import QueryCache
 from service.retrieval.encoder import TokenizedText
 from service.retrieval.searcher import Searcher
 
-Stage = Literal["tokenize", "queue", "encode", "search", "passages"]
-STAGES: tuple[Stage, ...] = ("tokenize", "queue", "encode", "search", "passages")
+Stage = Literal["tokenize", "filter", "queue", "encode", "search", "passages"]
+STAGES: tuple[Stage, ...] = ("tokenize", "filter", "queue", "encode", "search", "passages")
 # From a cache hit to the default deadline, about five a decade.
 SECONDS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075,

@@ -13,7 +13,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import OverloadedError, RequestError
-from service.retrieval.errors import RetrievalError
+from service.retrieval.errors import FilterError, RetrievalError
 from service.schemas import Problem
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,9 @@ async def _on_request_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_retrieval_error(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, FilterError):
+        field = _printable(error.field)
+        return problem(422, "Invalid request", f"{field}: {error.reason}", field=field)
     return problem(422, "Invalid request", str(error))
 
 
@@ -128,7 +131,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return _malformed(DETAILS[400])
-    path = first.get("ctx", {}).get("field") or _field_path(first["loc"])
+    path = _printable(first.get("ctx", {}).get("field") or "") or _field_path(first["loc"])
     if path == "body":
         return _malformed(_body_detail(request, first))
     return problem(422, "Invalid request", f"{path}: {first['msg']}", field=path)
@@ -160,5 +163,10 @@ def _field_path(location: Sequence[int | str]) -> str:
             path += f"[{part}]"
         else:
             path += f".{part}" if path else part
+    return _printable(path) or "body"
+
+
+def _printable(path: str) -> str:
+    """Keep a path, in which a user's own names may be, to one short line."""
     printable = "".join(character if character.isprintable() else "?" for character in path)
-    return printable[:MAX_FIELD_CHARACTERS].encode(errors="replace").decode() or "body"
+    return printable[:MAX_FIELD_CHARACTERS].encode(errors="replace").decode()

@@ -14,6 +14,7 @@ from service.errors import DeviceBrokenError, NotReadyError
 from service.metrics import Stage
 from service.problems import MEDIA_TYPE
 from service.retrieval.encoder import Embeddings
+from service.retrieval.selection import Facet
 from service.schemas import EncodeRequest, EncodeResponse, Problem, SearchRequest, SearchResponse
 from service.state import State
 from service.tracing import annotate
@@ -47,6 +48,8 @@ async def search(body: SearchRequest, request: Request) -> Response:
         min_score=-1.0 if body.min_score is None else body.min_score,
         language=body.language,
         deadline=_deadline(request, body.timeout_ms),
+        filter=body.filter,
+        facets=body.facets,
     )
     found = await unless_gone(request, work)
     generation = engine.searcher.generation
@@ -63,6 +66,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
             "index": {"generation": generation.name, "passages": len(generation.passages)},
             "encoder": engine.searcher.encoder.name,
             "took_ms": took_ms,
+            **({"facets": _facets(found.facets)} if found.facets else {}),
         },
         took_ms,
     )
@@ -163,6 +167,16 @@ def _deadline(request: Request, timeout_ms: int | None) -> float:
 
 def _invalid(field: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"type": "value", "loc": ("body", field), "msg": message}])
+
+
+def _facets(facets: dict[str, Facet]) -> dict[str, object]:
+    return {
+        field: {
+            "values": [{"value": value, "count": count} for value, count in facet.values],
+            "num_values": facet.num_values,
+        }
+        for field, facet in facets.items()
+    }
 
 
 def _took_ms(stage_seconds: dict[Stage, float]) -> dict[str, float]:

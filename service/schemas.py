@@ -2,14 +2,26 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from service.retrieval.errors import FilterError
+from service.retrieval.filters import BOUNDS, Filter, parse_filter
 from service.retrieval.index.backend import MAX_TOP_K
 
 MAX_CHARACTERS = 32_768
 MAX_QUERIES = 64
 MAX_TEXTS = 256
+MAX_FACETS = 16
 BCP_47 = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$"
 
 
@@ -26,8 +38,38 @@ def _as_list(value: object) -> object:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS), AfterValidator(_check_text)]
-FilterValue = str | bool | int | float
-Filter = dict[str, FilterValue | list[FilterValue]]
+
+
+def _as_filter(content: object) -> Filter:
+    try:
+        return parse_filter(content)
+    except FilterError as error:
+        context = {"field": error.field, "reason": error.reason}
+        raise PydanticCustomError("filter", "{reason}", context) from None
+
+
+FILTER_SCHEMA = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": {
+        "anyOf": [
+            {"type": ["string", "number", "boolean"]},
+            {"type": "array", "items": {"type": ["string", "number", "boolean"]}},
+            {
+                "type": "object",
+                "properties": {
+                    **{bound: {"type": ["string", "number"]} for bound in BOUNDS},
+                    "not": {"description": "a value, a list or bounds"},
+                },
+                "additionalProperties": False,
+                "minProperties": 1,
+            },
+        ]
+    },
+}
+FilterField = Annotated[
+    Filter, PlainValidator(_as_filter), WithJsonSchema(FILTER_SCHEMA, mode="validation")
+]
 
 
 class Body(BaseModel):
@@ -52,8 +94,20 @@ class SearchRequest(Body):
     ] = None
     top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K, description="Hits a query at the most")] = 10
     filter: Annotated[
-        Filter | None, Field(description="Metadata that hits must have: {field: value or list}")
+        FilterField | None,
+        Field(
+            description="Declared fields that hits must have: {field: value}, {field: [values]}, "
+            "{field: {gte, gt, lte, lt, not}}"
+        ),
     ] = None
+    facets: Annotated[
+        list[str],
+        Field(
+            max_length=MAX_FACETS,
+            description="Declared fields whose values are counted among all that the filter "
+            "lets through",
+        ),
+    ] = []
     min_score: Annotated[
         float | None, Field(ge=-1, le=1, description="Leave out hits with a lower score")
     ] = None
@@ -71,12 +125,6 @@ class SearchRequest(Body):
         if (self.query is None) == (self.queries is None):
             raise PydanticCustomError(
                 "query", "give either `query` or `queries`", {"field": "query"}
-            )
-        if self.filter is not None:
-            raise PydanticCustomError(
-                "filter",
-                "this index has no fields to filter by: leave `filter` out",
-                {"field": "filter"},
             )
         return self
 
@@ -111,10 +159,27 @@ class IndexInfo(BaseModel):
     passages: int
 
 
+class FacetValue(BaseModel):
+    """A value of a field, and how many passages have it."""
+
+    value: str | bool | int | float
+    count: int
+
+
+class Facet(BaseModel):
+    """A field's values among all passages that the filter lets through."""
+
+    values: Annotated[list[FacetValue], Field(description="The most frequent, 100 at the most")]
+    num_values: Annotated[int, Field(description="How many values there are in all")]
+
+
 class SearchResponse(BaseModel):
     """One result a query, in order."""
 
     results: list[SearchResult]
+    facets: Annotated[
+        dict[str, Facet] | None, Field(description="By field; there only where asked for")
+    ] = None
     index: IndexInfo
     encoder: str
     took_ms: Annotated[dict[str, float], Field(description="Milliseconds by stage")]

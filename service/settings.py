@@ -10,11 +10,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
 from service.retrieval.defaults import BUNDLED, default_cache
+from service.retrieval.index.options import Backend
 
 PREFIX = "CLEAR_"
 TRAINER_PREFIX = "CLEAR_TRAINER_"
 # Flags of single commands that have a variable, too.
-COMMAND_VARIABLES = {"CLEAR_JSON", "CLEAR_SKIP_INVALID", "CLEAR_TOP_K", "CLEAR_BUILD_ONLY"}
+COMMAND_VARIABLES = {
+    "CLEAR_JSON",
+    "CLEAR_SKIP_INVALID",
+    "CLEAR_TOP_K",
+    "CLEAR_BUILD_ONLY",
+    "CLEAR_FIELD",
+    "CLEAR_FILTER",
+}
 
 
 class Settings(BaseSettings):
@@ -32,6 +40,52 @@ class Settings(BaseSettings):
         default_factory=default_cache
     )
     factory: Annotated[str, Field(description="FAISS factory string of a new index")] = "Flat"
+    index_backend: Annotated[
+        Backend,
+        Field(description="What searches: `auto` is `torch` for a flat index, else `faiss`"),
+    ] = "auto"
+    index_device: Annotated[
+        str | None,
+        Field(
+            description="Where it searches, by default beside the encoder; several GPUs with commas"
+        ),
+    ] = None
+    milvus_uri: Annotated[
+        str | None,
+        Field(description="Milvus, for `CLEAR_INDEX_BACKEND=milvus`: `https://host:19530`"),
+    ] = None
+    milvus_token: Annotated[
+        SecretStr | None, Field(description="`user:password` or an API key; never shown")
+    ] = None
+    milvus_database: Annotated[str, Field(description="Database in Milvus")] = ""
+    milvus_prefix: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$",
+            description="Alias in Milvus, and how its collections' names begin; one an index",
+        ),
+    ] = "clear"
+    milvus_index_type: Annotated[
+        str, Field(pattern=r"^[A-Z][A-Z0-9_]*$", description="`FLAT` is exact; Milvus has others")
+    ] = "HNSW"
+    milvus_ca_file: Annotated[
+        Path | None, Field(description="Certificate that Milvus' own is checked against (TLS)")
+    ] = None
+    milvus_client_certificate_file: Annotated[
+        Path | None, Field(description="Our certificate, where Milvus asks for one (mutual TLS)")
+    ] = None
+    milvus_client_key_file: Annotated[
+        Path | None, Field(description="The key of that certificate")
+    ] = None
+    milvus_timeout_seconds: Annotated[
+        float, Field(gt=0, description="Patience with one call of Milvus")
+    ] = 10.0
+    nprobe: Annotated[
+        int | None, Field(ge=1, description="Lists of an IVF index that a search looks at; 128")
+    ] = None
+    ef_search: Annotated[
+        int | None, Field(ge=1, description="Candidates that a search of an HNSW index keeps; 128")
+    ] = None
     device: Annotated[str, Field(description="`auto`, `cpu`, `cuda` or `cuda:N`")] = "auto"
     cpu_engine: Annotated[
         Literal["auto", "torch", "openvino"], Field(description="What computes on a CPU")
@@ -121,6 +175,19 @@ class Settings(BaseSettings):
                     f"{variable(smaller)}={values[0]} is above {variable(larger)}={values[1]}: "
                     "lower one or raise the other"
                 )
+        if self.index_backend == "milvus" and not self.milvus_uri:
+            raise ValueError("CLEAR_INDEX_BACKEND=milvus needs CLEAR_MILVUS_URI: name the server")
+        if bool(self.milvus_client_certificate_file) != bool(self.milvus_client_key_file):
+            raise ValueError(
+                "CLEAR_MILVUS_CLIENT_CERTIFICATE_FILE and CLEAR_MILVUS_CLIENT_KEY_FILE "
+                "go together: set both or neither"
+            )
+        is_plain = self.milvus_uri is not None and not self.milvus_uri.startswith("https://")
+        if is_plain and (self.milvus_ca_file or self.milvus_client_key_file):
+            raise ValueError(
+                "CLEAR_MILVUS_URI is without TLS and CLEAR_MILVUS_CA_FILE or "
+                "CLEAR_MILVUS_CLIENT_KEY_FILE is set: write https://..., or leave them out"
+            )
         return self
 
 

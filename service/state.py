@@ -69,6 +69,7 @@ class State:
                 "passages": len(generation.passages),
                 "backend": generation.manifest["backend"],
                 "factory": generation.manifest["factory"],
+                "fields": dict(generation.passages.fields),
             },
             "limits": {
                 "max_body_bytes": self.settings.max_body_bytes,

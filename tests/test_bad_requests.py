@@ -143,7 +143,7 @@ def test_a_bad_text_is_named(
 )
 def test_a_bad_field_of_a_search_is_named(client: TestClient, field: str, value: object) -> None:
     """`min_score: true` was read as 1, and the answer was empty."""
-    named = "query" if field == "queries" else field
+    named = {"queries": "query", "filter": "filter.page" if value else "filter"}.get(field, field)
 
     assert_problem(post(client, "/search", {"query": "a", field: value}), 422, named)
 
@@ -194,10 +194,14 @@ def test_64_queries_are_answered_and_65_refused(client: TestClient) -> None:
     assert_problem(post(client, "/search", {"queries": ["a"] * 65}), 422, "queries")
 
 
-def test_a_filter_is_refused_with_the_reason(client: TestClient) -> None:
+def test_a_filter_by_an_undeclared_field_is_refused_with_the_declared_ones(
+    client: TestClient,
+) -> None:
     response = post(client, "/search", {"query": "a", "filter": {"page": [1, 2]}})
 
-    assert "no fields to filter by" in response.json()["detail"]
+    assert response.json()["detail"] == (
+        "filter.page: this index declares no such field; it declares: none"
+    )
 
 
 @pytest.mark.parametrize("name", ["line\nbreak", "x" * 10_000, "\x1b[31mred", "\u202eright"])

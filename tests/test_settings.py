@@ -129,4 +129,4 @@ def test_every_number_has_its_unit_in_its_name() -> None:
 
     without_unit = {name for name in numbers if name.rpartition("_")[2] not in UNITS}
 
-    assert without_unit == {"port"}
+    assert without_unit == {"port", "nprobe", "ef_search"}  # these are FAISS's words

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from service.retrieval import artifact
 from service.retrieval.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError, PassageError
+from service.retrieval.fields import NO_FIELDS, Fields, checked_values
 from service.retrieval.generation import (
     FORMAT_VERSION,
     MANIFEST,
@@ -21,9 +22,10 @@ from service.retrieval.generation import (
     VECTORS,
     assemble,
     generations_directory,
+    name_of,
     publish,
 )
-from service.retrieval.index.faiss import VERSION, build_faiss_index
+from service.retrieval.index.faiss import VERSION, build_faiss_index, check_factory
 from service.retrieval.passage_table import PassageTableWriter
 from service.retrieval.passages import OnInvalid, Passage, refuse
 from service.retrieval.searcher import Searcher
@@ -53,6 +55,8 @@ def build_index(
     encoder: Encoder,
     *,
     factory: str = "Flat",
+    fields: Fields = NO_FIELDS,
+    before_publish: Callable[[Path, str], None] = lambda directory, name: None,
     on_invalid: OnInvalid = refuse,
     on_progress: OnProgress = lambda stage, done, total: None,
 ) -> BuildReport:
@@ -65,13 +69,18 @@ def build_index(
         index: the index folder, made where it is missing.
         encoder: embeds the passages.
         factory: FAISS's description of the index.
-        on_invalid: is given the error of a passage that repeats an id.
+        fields: metadata that hits can be filtered and counted by.
+        before_publish: is given the finished folder and the generation's name; where it raises,
+            the live generation stays.
+        on_invalid: is given the error of a passage that repeats an id or doesn't fit the fields.
         on_progress: is told of the stages read, encode, index, check.
 
     Raises:
         PassageError: a passage is invalid (by default), or there is none.
         GenerationError: the index cannot be built, another build is running, the disk is full.
     """
+    check_factory(factory, encoder.embedding_dim, bool(fields))
+    fields = dict(sorted(fields.items()))  # as the manifest has them
     generations = generations_directory(index)
     try:
         generations.mkdir(parents=True, exist_ok=True)
@@ -79,7 +88,10 @@ def build_index(
             for stale in generations.glob(f"{BUILDING}*"):  # of a killed build: we hold the lock
                 shutil.rmtree(stale, ignore_errors=True)
             with artifact.temporary_directory(generations, BUILDING) as directory:
-                report = _Build(directory, encoder, factory, on_progress).run(passages, on_invalid)
+                report = _Build(directory, encoder, factory, fields, on_progress).run(
+                    passages, on_invalid
+                )
+                before_publish(directory, name_of((directory / MANIFEST).read_bytes()))
                 return BuildReport(publish(directory, index), *report)
     except Timeout:
         raise GenerationError(
@@ -93,11 +105,17 @@ class _Build:
     """One build in its temporary folder."""
 
     def __init__(
-        self, directory: Path, encoder: Encoder, factory: str, on_progress: OnProgress
+        self,
+        directory: Path,
+        encoder: Encoder,
+        factory: str,
+        fields: Fields,
+        on_progress: OnProgress,
     ) -> None:
         self._directory = directory
         self._encoder = encoder
         self._factory = factory
+        self._fields = fields
         self._on_progress = on_progress
         self._num_truncated = 0
 
@@ -126,6 +144,7 @@ class _Build:
     ) -> None:
         for origin, passage in passages:
             try:
+                checked_values(origin, passage.metadata, self._fields)
                 staged.add(origin, passage)
             except PassageError as error:
                 on_invalid(error)
@@ -137,7 +156,10 @@ class _Build:
 
     def _encode(self, staged: StagedPassages, raw: Path) -> None:
         done = 0
-        with PassageTableWriter(self._directory / PASSAGES) as table, raw.open("wb") as vectors:
+        with (
+            PassageTableWriter(self._directory / PASSAGES, self._fields) as table,
+            raw.open("wb") as vectors,
+        ):
             for window in staged.windows(WINDOW_PASSAGES):
                 vectors.write(self._embed(window, done, len(staged)).tobytes())
                 table.write(window)
@@ -179,6 +201,7 @@ class _Build:
             "backend": "faiss",
             "factory": self._factory,
             "faiss_version": VERSION,
+            "fields": dict(self._fields),
             "num_truncated": self._num_truncated,
             "files": artifact.record_files(self._directory, [VECTORS, PASSAGES]),
         }

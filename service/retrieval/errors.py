@@ -2,6 +2,7 @@
 
     RetrievalError
     ├── PassageError              one line of a passages file, named as file:line
+    ├── FilterError               a filter that the index cannot answer, named by its field
     ├── DeviceError               a device was asked for that is not there
     └── ArtifactError             something saved is not what it should be
         ├── CheckpointError       an encoder checkpoint
@@ -19,6 +20,16 @@ class RetrievalError(Exception):
 
 class PassageError(RetrievalError):
     """A passages file, or one line of it, cannot be used."""
+
+
+class FilterError(RetrievalError):
+    """A filter, or a facet, that this index cannot answer."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        """Name the field of the request, such as `filter.year`, and what is wrong with it."""
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
 
 
 class DeviceError(RetrievalError):

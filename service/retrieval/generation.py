@@ -15,14 +15,16 @@ from typing import Any
 from service.retrieval import artifact
 from service.retrieval.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
+from service.retrieval.fields import NO_FIELDS
 from service.retrieval.index.backend import VectorIndex
-from service.retrieval.index.faiss import open_faiss_index
-from service.retrieval.index.torch_flat import open_torch_flat
+from service.retrieval.index.opening import open_vectors
+from service.retrieval.index.options import IndexOptions
 from service.retrieval.passage_table import PassageTable
 
 FORMAT_VERSION = 1
 MANIFEST, VECTORS, PASSAGES = "manifest.json", "vectors.faiss", "passages.arrow"
 NAME = re.compile(r"[0-9a-f]{32}")
+ON_CPU = IndexOptions()
 
 
 @dataclass(frozen=True)
@@ -102,29 +104,31 @@ def verify_generation(directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def open_generation(directory: Path, device: str = "cpu") -> Generation:
+def open_generation(directory: Path, options: IndexOptions = ON_CPU) -> Generation:
     """Verify a generation, then open it.
 
     Args:
         directory: the generation's folder.
-        device: where the vectors are searched: `cpu`, `cuda`, `cuda:N`.
+        options: which backend searches the vectors, and where.
 
     Raises:
         GenerationError: it is altered, or its parts do not belong together.
         DeviceError: the device cannot be used.
     """
-    return assemble(directory, verify_generation(directory), device)
+    return assemble(directory, verify_generation(directory), options)
 
 
-def assemble(directory: Path, manifest: dict[str, Any], device: str = "cpu") -> Generation:
+def assemble(
+    directory: Path, manifest: dict[str, Any], options: IndexOptions = ON_CPU
+) -> Generation:
     """Open a generation's files, which must have been verified.
 
     Raises:
         GenerationError: its parts do not belong together.
         DeviceError: the device cannot be used.
     """
-    vectors = _open_vectors(directory / VECTORS, str(manifest["factory"]), device)
-    passages = PassageTable(directory / PASSAGES)
+    vectors = open_vectors(directory / VECTORS, manifest, options)
+    passages = PassageTable(directory / PASSAGES, manifest.get("fields", NO_FIELDS))
     expected = (manifest["count"], manifest["dimension"])
     if (vectors.count, vectors.embedding_dim) != expected or len(passages) != vectors.count:
         raise GenerationError(
@@ -136,16 +140,9 @@ def assemble(directory: Path, manifest: dict[str, Any], device: str = "cpu") -> 
     return Generation(directory.name, created, manifest, vectors, passages)
 
 
-def _open_vectors(path: Path, factory: str, device: str) -> VectorIndex:
-    if factory == "Flat":
-        # As exact as FAISS and quicker for a batch of queries; on a GPU embeddings stay there.
-        return open_torch_flat(path, device)
-    return open_faiss_index(path, device)
-
-
-def open_current(index: Path, device: str = "cpu") -> Generation:
+def open_current(index: Path, options: IndexOptions = ON_CPU) -> Generation:
     """Open the live generation of an index."""
-    return open_generation(generations_directory(index) / current_name(index), device)
+    return open_generation(generations_directory(index) / current_name(index), options)
 
 
 def name_of(manifest: bytes) -> str:

@@ -1,4 +1,7 @@
-"""The passages of an index: an Arrow file, memory-mapped, so that their text is not on the heap."""
+"""The passages of an index: an Arrow file, memory-mapped, so that their text is not on the heap.
+
+Declared fields are columns of their own kind beside the metadata, which is JSON.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,6 +12,7 @@ from typing import Self
 import pyarrow as pa
 
 from service.retrieval.errors import GenerationError
+from service.retrieval.fields import NO_FIELDS, FieldKind, Fields
 from service.retrieval.passages import Passage
 
 SCHEMA = pa.schema(
@@ -19,14 +23,18 @@ SCHEMA = pa.schema(
         ("metadata", pa.string()),  # JSON
     ]
 )
+# A field may have the name of another column.
+FIELD_PREFIX = "field."
 
 
 class PassageTableWriter:
     """Writes passages to an Arrow file, a batch at a time; row i belongs to vector i."""
 
-    def __init__(self, path: Path) -> None:
-        """Create the file."""
-        self._writer = pa.ipc.new_file(str(path), SCHEMA)
+    def __init__(self, path: Path, fields: Fields = NO_FIELDS) -> None:
+        """Create the file; the metadata of what is written must fit the fields."""
+        self._fields = fields
+        self._schema = _schema(fields)
+        self._writer = pa.ipc.new_file(str(path), self._schema)
 
     def __enter__(self) -> Self:
         """Use as a context manager: leaving completes the file."""
@@ -48,29 +56,34 @@ class PassageTableWriter:
             [passage.title for passage in passages],
             [passage.text for passage in passages],
             [json.dumps(dict(passage.metadata), ensure_ascii=False) for passage in passages],
+            *([passage.metadata.get(name) for passage in passages] for name in self._fields),
         ]
         arrays = [
-            pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)
+            pa.array(column, field.type)
+            for column, field in zip(columns, self._schema, strict=True)
         ]
-        self._writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
 
 
 class PassageTable:
     """Passages by row."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fields: Fields = NO_FIELDS) -> None:
         """Map the file; its hash must have been checked.
 
         Raises:
-            GenerationError: it is not an Arrow file of passages.
+            GenerationError: it is not an Arrow file of passages with these fields.
         """
+        schema = _schema(fields)
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except (pa.ArrowException, OSError) as error:
             raise GenerationError(f"{path} is not an Arrow file: {error}") from None
-        if table.schema != SCHEMA:
-            raise GenerationError(f"{path} has other columns than {', '.join(SCHEMA.names)}")
-        self._columns = table.columns
+        if table.schema != schema:
+            raise GenerationError(f"{path} has other columns than {', '.join(schema.names)}")
+        self.fields = fields
+        self._columns = table.columns[: len(SCHEMA)]
+        self._field_columns = dict(zip(fields, table.columns[len(SCHEMA) :], strict=True))
         self._count: int = table.num_rows
 
     def __len__(self) -> int:
@@ -93,3 +106,24 @@ class PassageTable:
     def passage_ids(self, rows: Iterable[int]) -> list[str]:
         """Look up ids alone."""
         return [self._columns[0][row].as_py() for row in rows]
+
+    def values(self, field: str) -> pa.ChunkedArray:
+        """Map a declared field's values, one a row, null where a passage lacks the field."""
+        return self._field_columns[field]
+
+
+def _schema(fields: Fields) -> pa.Schema:
+    columns = [pa.field(FIELD_PREFIX + name, _arrow_type(kind)) for name, kind in fields.items()]
+    return pa.schema([*SCHEMA, *columns])
+
+
+def _arrow_type(kind: FieldKind) -> pa.DataType:
+    match kind:
+        case "string":
+            return pa.string()
+        case "number":
+            return pa.float64()
+        case "boolean":
+            return pa.bool_()
+        case "strings":
+            return pa.list_(pa.string())

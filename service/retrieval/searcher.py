@@ -7,9 +7,11 @@ from torch import Tensor
 
 from service.retrieval.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
+from service.retrieval.filters import Filter
 from service.retrieval.generation import Generation
 from service.retrieval.index.backend import Ranking
 from service.retrieval.passages import Passage
+from service.retrieval.selection import Selections
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Searcher:
         generation.check_encoder(encoder)
         self.encoder = encoder
         self.generation = generation
+        self.selections = Selections(generation.passages)
 
     def check_canaries(self) -> None:
         """Ask what the build asked, to see that encoder and index still work together.
@@ -62,7 +65,11 @@ class Searcher:
                 )
 
     def search(
-        self, queries: Sequence[str], top_k: int = 10, min_score: float = -1.0
+        self,
+        queries: Sequence[str],
+        top_k: int = 10,
+        min_score: float = -1.0,
+        filter: Filter | None = None,
     ) -> list[list[Hit]]:
         """Find each query's best passages.
 
@@ -70,13 +77,28 @@ class Searcher:
             queries: in any language.
             top_k: hits a query at the most.
             min_score: leave out hits below this inner product.
-        """
-        embeddings = self.encoder.encode(queries, "query").embeddings
-        return [self.hits(ranking, min_score) for ranking in self.rank(embeddings, top_k)]
+            filter: leave out what does not fit it.
 
-    def rank(self, embeddings: Embeddings | Tensor, top_k: int) -> list[Ranking]:
-        """Find each query's nearest vectors, [B, D] in."""
-        return self.generation.vectors.search(embeddings, top_k)
+        Raises:
+            FilterError: the index does not declare what is filtered by.
+        """
+        if filter:
+            self.selections.select(filter)
+        embeddings = self.encoder.encode(queries, "query").embeddings
+        rankings = self.rank(embeddings, top_k, [filter] * len(queries))
+        return [self.hits(ranking, min_score) for ranking in rankings]
+
+    def rank(
+        self,
+        embeddings: Embeddings | Tensor,
+        top_k: int,
+        filters: Sequence[Filter | None] = (),
+    ) -> list[Ranking]:
+        """Find each query's nearest vectors, [B, D] in; those with filters share the batch."""
+        selected = None
+        if any(filters):
+            selected = [filter and self.selections.select(filter) for filter in filters]
+        return self.generation.vectors.search(embeddings, top_k, selected)
 
     def hits(self, ranking: Ranking, min_score: float = -1.0) -> list[Hit]:
         """Look up the passages of one query's ranking."""

@@ -17,16 +17,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.retrieval.errors import DeviceError, GenerationError
-from service.retrieval.index.backend import Ranking
+from service.retrieval.index.backend import (
+    EXTRA_CANDIDATES,
+    Ranking,
+    Selected,
+    best_first,
+    by_selection,
+    empty_ranking,
+)
+from service.retrieval.index.faiss_exact import can_select, search_all, search_selected
 
 VERSION: str = faiss.__version__
 ADD_ROWS = 16_384
 TRAIN_ROWS = 262_144
+# What a search looks at where nothing is set; tests/bench/README.md has the recall.
+NPROBE = 128
+EF_SEARCH = 128
 PLACE_AND_CHECK = re.compile(r"^Error in .* at \S+:\d+: (?:Error: '.*' failed: )?")
+
+Queries = NDArray[np.float32]
 
 
 class FaissIndex:
-    """A FAISS index of any factory string behind the protocol `VectorIndex`."""
+    """A FAISS index of any factory string behind the protocol `VectorIndex`.
+
+    What is searched among all vectors is as good as the index; what is searched among selected
+    ones is exact over the vectors as the index holds them, at the cost of looking at each.
+    """
 
     def __init__(self, index: Any, resources: Any = None) -> None:
         """Take over an index and, on a GPU, the resources that must outlive it."""
@@ -45,27 +62,95 @@ class FaissIndex:
         """Tell the length of a vector."""
         return int(self._index.d)
 
-    def search(self, queries: NDArray[np.float32] | Tensor, top_k: int) -> list[Ranking]:
-        """Find each query's nearest vectors; fewer than `top_k` where there are no more.
+    def search(
+        self,
+        queries: Queries | Tensor,
+        top_k: int,
+        selected: Selected = None,
+    ) -> list[Ranking]:
+        """Find each query's nearest vectors among those selected for it.
 
         Args:
             queries: unit-norm, [B, D].
             top_k: 1 to `MAX_TOP_K`.
+            selected: one a query, None for all vectors; or None, for all of every query.
         """
-        if self.count == 0 or len(queries) == 0:
-            empty = Ranking(np.empty(0, np.float32), np.empty(0, np.int64))
-            return [empty] * len(queries)
+        rankings = [empty_ranking()] * len(queries)
+        if self.count == 0:
+            return rankings
         if isinstance(queries, Tensor):
             queries = queries.cpu().numpy()
-        with self._lock:
-            scores, rows = self._index.search(
-                np.ascontiguousarray(queries, dtype=np.float32), min(top_k, self.count)
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        for selection, group in by_selection(selected, len(queries)):
+            found = (
+                self._search_all(queries[group], top_k)
+                if selection is None
+                else self._search_selected(queries[group], top_k, selection.mask, selection.count)
             )
-        is_hit = rows >= 0  # FAISS fills up with -1
-        return [
-            Ranking(query_scores[hits], query_rows[hits])
-            for query_scores, query_rows, hits in zip(scores, rows, is_hit, strict=True)
-        ]
+            for query, scores, rows in zip(group, *found, strict=True):
+                is_hit = rows >= 0  # FAISS fills up with -1
+                rankings[query] = best_first(scores[is_hit], rows[is_hit], top_k)
+        return rankings
+
+    def check_selects(self) -> None:
+        """Search for a vector among all others, to see that it is not found.
+
+        Raises:
+            GenerationError: FAISS refuses, or (on a GPU) ignores the selection.
+        """
+        if self.count < 2:
+            return
+        query = np.ones((1, self.embedding_dim), np.float32)
+        _, rows = self._search_all(query, 1)
+        mask = np.ones(self.count, np.bool_)
+        mask[rows[0, 0]] = False
+        _, others = self._search_selected(query, 1, mask, self.count - 1)
+        if rows[0, 0] in others:
+            raise GenerationError(
+                f"this build of faiss ({VERSION}) ignores filters on a GPU: install "
+                "faiss-gpu-cuvs, use a Flat index, or set CLEAR_DEVICE=cpu"
+            )
+
+    def _search_all(self, queries: Queries, top_k: int) -> tuple[Any, Any]:
+        num_candidates = min(top_k + EXTRA_CANDIDATES, self.count)
+        with self._lock:
+            scores, rows = self._index.search(queries, num_candidates)
+            # Lists that are looked at, or a graph's reach, may hold too few.
+            is_short = (rows[:, : min(top_k, self.count)] < 0).any(axis=1)
+            if is_short.any():
+                scores[is_short], rows[is_short] = search_all(
+                    self._index, queries[is_short], num_candidates
+                )
+        return scores, rows
+
+    def _search_selected(
+        self, queries: Queries, top_k: int, mask: NDArray[np.bool_], count: int
+    ) -> tuple[Any, Any]:
+        if count == 0:
+            shape = (len(queries), 0)
+            return np.empty(shape, np.float32), np.empty(shape, np.int64)
+        with self._lock:
+            return search_selected(self._index, queries, min(top_k + EXTRA_CANDIDATES, count), mask)
+
+
+def check_factory(factory: str, embedding_dim: int, has_fields: bool) -> None:
+    """Refuse a factory string before there is anything to index.
+
+    Raises:
+        GenerationError: it is not FAISS's, or what it describes cannot be filtered.
+    """
+    try:
+        index = faiss.index_factory(embedding_dim, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise GenerationError(
+            f"{factory!r} describes no FAISS index for vectors of {embedding_dim}: "
+            f"{_reason(error)}; use --factory Flat for up to a million passages"
+        ) from None
+    if has_fields and not can_select(index):
+        raise GenerationError(
+            f"a FAISS index of {factory!r} cannot be filtered, and fields are declared: declare "
+            "none, or use Flat, SQ8, HNSW32, IVF...,SQ8 or IVF...,PQ..."
+        )
 
 
 def build_faiss_index(
@@ -105,18 +190,30 @@ def build_faiss_index(
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
-def open_faiss_index(path: Path, device: str = "cpu") -> FaissIndex:
+def open_faiss_index(
+    path: Path,
+    device: str = "cpu",
+    nprobe: int | None = None,
+    ef_search: int | None = None,
+) -> FaissIndex:
     """Read an index file; its hash must have been checked, for FAISS itself notices little.
 
     Args:
         path: the file.
         device: `cpu`, or a CUDA device (`cuda`, `cuda:N`).
+        nprobe: lists of an IVF index that a search looks at; `NPROBE` by default.
+        ef_search: candidates that a search of an HNSW index keeps; `EF_SEARCH` by default.
 
     Raises:
-        GenerationError: FAISS cannot read the file.
+        GenerationError: FAISS cannot read the file, or it has no such search setting.
         DeviceError: a GPU is asked for that this build of faiss does not serve.
     """
     index = _read_index(path)
+    for setting, value, default in (
+        ("nprobe", nprobe, NPROBE),
+        ("efSearch", ef_search, EF_SEARCH),
+    ):
+        _set(index, setting, value, default)
     if device.startswith("cuda"):
         return _to_gpu(index, int(device.partition(":")[2] or 0))
     return FaissIndex(index)
@@ -145,6 +242,18 @@ def _read_index(path: Path) -> Any:
         return faiss.read_index(str(path))
     except RuntimeError as error:
         raise GenerationError(f"{path} is not a FAISS index: {_reason(error)}") from None
+
+
+def _set(index: Any, setting: str, value: int | None, default: int) -> None:
+    """Set how much a search looks at; only what is asked for must be known to the index."""
+    try:
+        faiss.ParameterSpace().set_index_parameter(index, setting, value or default)
+    except RuntimeError:
+        if value is not None:
+            raise GenerationError(
+                f"the index is a {type(index).__name__}, which has no {setting}: leave "
+                f"{'CLEAR_NPROBE' if setting == 'nprobe' else 'CLEAR_EF_SEARCH'} out"
+            ) from None
 
 
 def num_gpus() -> int:

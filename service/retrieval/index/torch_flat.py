@@ -11,22 +11,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.retrieval.errors import DeviceError
-from service.retrieval.index.backend import Ranking
+from service.retrieval.index.backend import (
+    EXTRA_CANDIDATES,
+    Ranking,
+    Selected,
+    VectorIndex,
+    by_selection,
+    empty_ranking,
+)
 from service.retrieval.index.faiss import flat_vectors
+from service.retrieval.index.sharded import ShardedIndex
 
 UPLOAD_ROWS = 65_536
 # Similarities held at once: 256 MiB of fp32; a million vectors are one tile for up to 64 queries.
 TILE_SCORES = 2**26
-# More candidates than asked for, to find the lowest rows among equal scores at the cut.
-EXTRA_CANDIDATES = 16
 
 
 class TorchFlatIndex:
     """Vectors in fp16 (on the CPU fp32) behind the protocol `VectorIndex`; exact search.
 
-    Similarities are summed and returned in fp32. Equal scores come lowest row first, as FAISS's
-    brute force gives them; where more than `EXTRA_CANDIDATES` passages tie with the last one, it
-    is not defined which of them come. Several threads may search.
+    Similarities are summed and returned in fp32. Queries with different filters share the
+    product. Several threads may search.
     """
 
     def __init__(
@@ -70,37 +75,58 @@ class TorchFlatIndex:
         return self._vectors.shape[1]
 
     @torch.inference_mode()
-    def search(self, queries: NDArray[np.float32] | Tensor, top_k: int) -> list[Ranking]:
-        """Find each query's nearest vectors; fewer than `top_k` where there are no more.
+    def search(
+        self,
+        queries: NDArray[np.float32] | Tensor,
+        top_k: int,
+        selected: Selected = None,
+    ) -> list[Ranking]:
+        """Find each query's nearest vectors among those selected for it.
 
         Args:
             queries: unit-norm, [B, D]; a tensor on the index's device is not copied off it.
             top_k: 1 to `MAX_TOP_K`.
+            selected: one a query, None for all vectors; or None, for all of every query.
         """
         if self.count == 0 or len(queries) == 0:
-            empty = Ranking(np.empty(0, np.float32), np.empty(0, np.int64))
-            return [empty] * len(queries)
+            return [empty_ranking()] * len(queries)
         if not isinstance(queries, Tensor):
             queries = torch.tensor(np.ascontiguousarray(queries, dtype=np.float32))
-        found = self._nearest(queries.to(self._vectors.device, self._vectors.dtype), top_k)
+        queries = queries.to(self._vectors.device, self._vectors.dtype)
+        found = self._nearest(queries, top_k, self._hidden(selected))
         # one copy for both; float64 holds a score and any row exactly
         scores, rows = torch.stack([each.double() for each in found]).cpu().numpy()
+        scores, rows = scores.astype(np.float32), rows.astype(np.int64)
+        if selected is None:
+            return [Ranking(*pair) for pair in zip(scores, rows, strict=True)]
         return [
-            Ranking(query_scores, query_rows)
-            for query_scores, query_rows in zip(
-                scores.astype(np.float32), rows.astype(np.int64), strict=True
-            )
+            Ranking(*pair).first(self.count if each is None else each.count)
+            for *pair, each in zip(scores, rows, selected, strict=True)
         ]
 
-    def _nearest(self, queries: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    def _hidden(self, selected: Selected) -> list[tuple[Tensor, list[int]]]:
+        """Lay out where each filter hides a vector, [N], with the queries that it is for."""
+        groups = by_selection(selected, len(selected or ()))
+        return [
+            (torch.from_numpy(~selection.mask).to(self._vectors.device), group)
+            for selection, group in groups
+            if selection is not None
+        ]
+
+    def _nearest(
+        self, queries: Tensor, top_k: int, hidden: list[tuple[Tensor, list[int]]]
+    ) -> tuple[Tensor, Tensor]:
         """Find scores and rows, both [B, K], going through the vectors in tiles."""
         num_candidates = min(top_k + EXTRA_CANDIDATES, self.count)
         tile_rows = max(1, self._tile_scores // len(queries))
         scores = torch.empty(len(queries), 0, device=queries.device, dtype=torch.float32)
         rows = torch.empty(len(queries), 0, device=queries.device, dtype=torch.int64)
         for start in range(0, self.count, tile_rows):
-            vectors = self._vectors[start : start + tile_rows]
-            tile_scores, tile_rows_found = _candidates(queries, vectors, num_candidates)
+            similarities = _inner_products(queries, self._vectors[start : start + tile_rows])
+            for mask, group in hidden:
+                for query in group:  # a view each: a list of them as index would copy
+                    similarities[query].masked_fill_(mask[start : start + tile_rows], -torch.inf)
+            tile_scores, tile_rows_found = _candidates(similarities, num_candidates)
             # A stable sort, rows ascending on the way in, keeps the lowest of equals in front.
             scores, order = torch.cat([scores, tile_scores], dim=1).sort(
                 dim=1, descending=True, stable=True
@@ -110,31 +136,35 @@ class TorchFlatIndex:
         return scores[:, :top_k], rows[:, :top_k]
 
 
-def open_torch_flat(path: Path, device: str = "cuda") -> TorchFlatIndex:
-    """Copy the vectors of a flat FAISS index file to a device.
+def open_torch_flat(path: Path, device: str = "cuda") -> VectorIndex:
+    """Copy the vectors of a flat FAISS index file to a device, or to several, a part each.
 
     Args:
         path: the file; its hash must have been checked.
-        device: `cpu`, `cuda`, `cuda:N`.
+        device: `cpu`, `cuda`, `cuda:N`; several with commas.
 
     Raises:
         GenerationError: the file is no FAISS index, or not a flat one.
-        DeviceError: the device is not there, or its memory is too small.
+        DeviceError: a device is not there, or its memory is too small.
     """
-    found = torch.device(device)
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(
-            f"the index is asked for on {device}, and there are {torch.cuda.device_count()} CUDA "
-            "devices: set CLEAR_DEVICE=cpu, or mend the driver"
-        )
+    devices = [torch.device(name.strip()) for name in device.split(",")]
+    for found in devices:
+        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+            raise DeviceError(
+                f"the index is asked for on {found}, and there are {torch.cuda.device_count()} "
+                "CUDA devices: set CLEAR_DEVICE=cpu, or mend the driver"
+            )
     with flat_vectors(path) as vectors:
-        return TorchFlatIndex(vectors, found)
+        parts = np.array_split(vectors, len(devices))
+        shards = [TorchFlatIndex(*pair) for pair in zip(parts, devices, strict=True)]
+    return shards[0] if len(shards) == 1 else ShardedIndex(shards)
 
 
-def _candidates(queries: Tensor, vectors: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:
-    """Find a tile's best scores and their rows in it, [B, C], lowest row first."""
-    similarities = _inner_products(queries, vectors)  # [B, T]
-    scores, rows = similarities.topk(min(num_candidates, len(vectors)), dim=1, sorted=False)
+def _candidates(similarities: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:
+    """Find a tile's best scores and their rows in it, [B, T] to [B, C], lowest row first."""
+    scores, rows = similarities.topk(
+        min(num_candidates, similarities.shape[1]), dim=1, sorted=False
+    )
     rows, order = rows.sort(dim=1)
     return scores.gather(1, order), rows
 

@@ -8,6 +8,7 @@ from service.retrieval.errors import DeviceError, GenerationError
 from service.retrieval.index.faiss import (
     FaissIndex,
     build_faiss_index,
+    check_factory,
     num_gpus,
     open_faiss_index,
 )
@@ -52,15 +53,64 @@ def test_no_more_hits_than_vectors_and_no_row_of_minus_one(tmp_path: Path, facto
     assert np.all(np.diff(ranking.scores) <= 0)
 
 
-def test_a_partition_that_is_not_searched_leaves_no_empty_hits(tmp_path: Path) -> None:
-    """IVF looks into one of its lists by default, and FAISS fills the rest with row -1."""
+def test_a_search_that_looks_at_too_few_lists_is_not_short(tmp_path: Path) -> None:
+    """IVF looks into one list here, of 40 vectors, and FAISS fills the rest with row -1."""
     vectors = np.repeat(np.eye(2, 16, dtype=np.float32), 40, axis=0)
-    index = built(vectors, tmp_path / "index", "IVF2,Flat")
+    build_faiss_index(vectors, "IVF2,Flat", tmp_path / "index")
+    index = open_faiss_index(tmp_path / "index", nprobe=1)
 
-    (ranking,) = index.search(vectors[:1], 80)
+    (ranking,) = index.search(vectors[:1], 60)
 
-    assert sorted(ranking.rows.tolist()) == list(range(40))
-    assert ranking.scores.tolist() == [1.0] * 40
+    assert sorted(ranking.rows[:40].tolist()) == list(range(40))
+    assert ranking.scores.tolist() == [1.0] * 40 + [0.0] * 20
+
+
+@pytest.mark.parametrize(
+    ("factory", "setting", "variable"),
+    [("Flat", "nprobe", "CLEAR_NPROBE"), ("IVF2,Flat", "ef_search", "CLEAR_EF_SEARCH")],
+)
+def test_a_search_setting_that_the_index_lacks_is_refused(
+    tmp_path: Path, factory: str, setting: str, variable: str
+) -> None:
+    build_faiss_index(unit_vectors(80), factory, tmp_path / "index")
+
+    with pytest.raises(GenerationError, match=f"leave {variable} out"):
+        open_faiss_index(tmp_path / "index", **{setting: 8})  # type: ignore[arg-type]
+
+
+def test_more_lists_find_more(tmp_path: Path) -> None:
+    vectors, queries = unit_vectors(2000), unit_vectors(50, seed=1)
+    build_faiss_index(vectors, "IVF32,Flat", tmp_path / "index")
+    best = np.argmax(queries @ vectors.T, axis=1)
+
+    def found(nprobe: int) -> int:
+        rankings = open_faiss_index(tmp_path / "index", nprobe=nprobe).search(queries, 1)
+        return sum(ranking.rows[0] == row for ranking, row in zip(rankings, best, strict=True))
+
+    assert found(1) < found(8) <= found(32) == 50
+
+
+@pytest.mark.parametrize("factory", ["Nonsense", "", "Flat,,", "PQ5"])
+def test_a_factory_is_refused_before_anything_is_encoded(factory: str) -> None:
+    with pytest.raises(GenerationError, match="describes no FAISS index for vectors of 16"):
+        check_factory(factory, 16, has_fields=False)
+
+
+def test_an_index_that_cannot_be_filtered_is_refused_where_fields_are_declared() -> None:
+    check_factory("IVF4,PQ4x4fs", 16, has_fields=False)
+
+    with pytest.raises(GenerationError, match="cannot be filtered, and fields are declared"):
+        check_factory("IVF4,PQ4x4fs", 16, has_fields=True)
+
+
+def test_a_build_of_faiss_that_ignores_filters_is_found_out(tmp_path: Path) -> None:
+    """Classic GPU indexes take a selection and ignore it."""
+    index = built(unit_vectors(20), tmp_path / "index")
+    index.check_selects()
+    index._search_selected = lambda queries, top_k, *ignored: index._search_all(queries, top_k)  # type: ignore[method-assign]
+
+    with pytest.raises(GenerationError, match="ignores filters"):
+        index.check_selects()
 
 
 def test_top_k_over_the_count_gives_all_vectors(tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""Metadata fields that an index declares, so that hits can be filtered and counted by them.
+
+| kind | a passage's value |
+|---|---|
+| `string` | text |
+| `number` | a number; whole ones up to 2^53 |
+| `boolean` | true or false |
+| `strings` | a list of texts |
+
+A passage may lack any of them.
+"""
+
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from service.retrieval.errors import PassageError, RetrievalError
+
+FieldKind = Literal["string", "number", "boolean", "strings"]
+Fields = Mapping[str, FieldKind]
+NO_FIELDS: Fields = MappingProxyType({})
+KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
+KINDS_BY_WORD: dict[str, FieldKind] = {
+    **{kind: kind for kind in KINDS},
+    **{"str": "string", "int": "number", "float": "number", "bool": "boolean"},
+}
+# What a passage is made of; the rest is metadata.
+RESERVED = {"id", "_id", "text", "title", "metadata"}
+# Above, a float64 does not tell whole numbers apart.
+MAX_WHOLE_NUMBER = 2**53
+
+
+def parse_fields(declarations: Iterable[str]) -> dict[str, FieldKind]:
+    """Read declarations of fields.
+
+    Args:
+        declarations: each `NAME:KIND`, or a `.toml` or `.json` file that maps names to kinds.
+
+    Raises:
+        RetrievalError: a declaration has another form, a kind is unknown, a name comes twice.
+
+    >>> parse_fields(["year:int", "country:string"])
+    {'year': 'number', 'country': 'string'}
+    """
+    fields: dict[str, FieldKind] = {}
+    for declaration in declarations:
+        for name, word in _pairs(declaration):
+            if name in RESERVED:
+                raise RetrievalError(f"the field {name!r} is part of every passage: declare others")
+            if name in fields:
+                raise RetrievalError(f"the field {name!r} is declared twice: keep one")
+            if word not in KINDS_BY_WORD:
+                raise RetrievalError(
+                    f"the field {name!r} has the kind {word!r}: use one of {', '.join(KINDS)}"
+                )
+            fields[name] = KINDS_BY_WORD[word]
+    return fields
+
+
+def checked_values(origin: str, metadata: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
+    """Take the declared fields' values out of a passage's metadata; None where one is missing.
+
+    Raises:
+        PassageError: a value is not of its field's kind.
+    """
+    values = {name: metadata.get(name) for name in fields}
+    for name, value in values.items():
+        if value is not None and not is_of_kind(value, fields[name]):
+            raise PassageError(
+                f"{origin} has a `{name}` that is no {_described(fields[name])}: mend the line, or "
+                f"declare the field as another kind ({', '.join(KINDS)})"
+            )
+    return values
+
+
+def is_of_kind(value: object, kind: FieldKind) -> bool:
+    """Tell whether a field of a kind may hold a value.
+
+    >>> is_of_kind(True, "number"), is_of_kind([], "strings"), is_of_kind("a", "strings")
+    (False, True, False)
+    """
+    match kind:
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool)
+        case "number":
+            return _is_number(value)
+        case "strings":
+            return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def describe_fields(fields: Fields) -> str:
+    """List fields with their kinds, for people."""
+    return ", ".join(f"{name} ({kind})" for name, kind in fields.items()) or "none"
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) <= MAX_WHOLE_NUMBER
+
+
+def _described(kind: FieldKind) -> str:
+    if kind == "number":
+        return "number (whole ones up to 2^53)"
+    return "list of strings" if kind == "strings" else kind
+
+
+def _pairs(declaration: str) -> list[tuple[str, str]]:
+    path = Path(declaration)
+    if path.suffix in (".toml", ".json"):
+        return _file_pairs(path)
+    name, separator, word = declaration.rpartition(":")
+    if not name or not separator:
+        raise RetrievalError(
+            f"the field {declaration!r} has no kind: write NAME:KIND, such as year:number "
+            f"({', '.join(KINDS)}), or name a .toml or .json file"
+        )
+    return [(name, word)]
+
+
+def _file_pairs(path: Path) -> list[tuple[str, str]]:
+    load = tomllib.loads if path.suffix == ".toml" else json.loads
+    try:
+        content = load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RetrievalError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise RetrievalError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from None
+    if not isinstance(content, dict) or not all(isinstance(kind, str) for kind in content.values()):
+        raise RetrievalError(f'{path} must map names to kinds, such as {{"year": "number"}}')
+    return list(content.items())

@@ -1,0 +1,95 @@
+"""Which index suits a corpus: bytes by arithmetic; recall and build time as they were measured.
+
+Measured by `tests.bench.index_variants`: 384 dimensions, two cores, questions of eight languages,
+which are unlike the passages: lists and graphs find less for them than for passages. Other
+embeddings find more or less: measure before you rely on it.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+GIBIBYTE = 2**30
+# On a CPU a query looks at a million vectors of 384 dimensions in tenths of a second.
+MAX_FLAT_ON_CPU = 1_000_000
+# What FAISS asks for each list to be trained well; with fewer, lists are not worth it.
+VECTORS_A_LIST = 39
+GRAPH_BYTES = 2 * 32 * 4 + 16  # of HNSW32: edges and levels of a vector
+
+
+class Measured(NamedTuple):
+    """Recall with the settings' defaults at 100,000 vectors; processor time of a build at most."""
+
+    recall_at_10: float
+    build_minutes_a_million: float
+
+
+FLAT = Measured(1.0, 0.1)
+SCALAR = Measured(0.98, 0.1)
+GRAPH = Measured(0.96, 8.0)
+LISTS = Measured(0.77, 2.5)
+PRODUCT = Measured(0.57, 6.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One way to serve a corpus."""
+
+    backend: Literal["torch", "faiss", "milvus"]
+    factory: str
+    gibibytes: float
+    recall_at_10: float
+    build_minutes: float
+    why: str
+    is_advised: bool = False
+
+
+def plan(
+    num_passages: int, embedding_dim: int, memory_gibibytes: float, on_gpu: bool = False
+) -> list[Plan]:
+    """Lay out the ways to serve a corpus, and advise the first that suits and fits.
+
+    Args:
+        num_passages: of the corpus.
+        embedding_dim: of a vector.
+        memory_gibibytes: that the vectors may take, on a GPU of its memory.
+        on_gpu: they are searched on a GPU, which has no graphs.
+
+    Returns:
+        The most exact first; Milvus last, where several machines share the bytes.
+    """
+    raw = embedding_dim * (2 if on_gpu else 4)
+    lists = 2 ** round(math.log2(4 * math.sqrt(num_passages)))
+    centroids = 4 * embedding_dim * lists / num_passages
+    codes = max(1, embedding_dim // 4)
+    ways = [("torch", "Flat", raw, FLAT, "exact")]
+    if not on_gpu:
+        ways.append(("faiss", "HNSW32", raw + GRAPH_BYTES, GRAPH, "least time a query"))
+        ways.append(("faiss", "SQ8", embedding_dim, SCALAR, "a quarter of the bytes; slow"))
+    if num_passages >= VECTORS_A_LIST * lists:
+        ways.append(
+            ("faiss", f"IVF{lists},SQ8", embedding_dim + 8 + centroids, LISTS, "fast and small")
+        )
+        ways.append(("faiss", f"IVF{lists},PQ{codes}", codes + 8 + centroids, PRODUCT, "smallest"))
+    ways.append(("milvus", "Flat", 4 * embedding_dim + GRAPH_BYTES, GRAPH, "several machines"))
+    plans = [
+        Plan(
+            backend,  # type: ignore[arg-type]
+            factory,
+            round(num_passages * bytes_a_passage / GIBIBYTE, 3),
+            measured.recall_at_10,
+            round(measured.build_minutes_a_million * num_passages / 1e6, 1),
+            why,
+        )
+        for backend, factory, bytes_a_passage, measured, why in ways
+    ]
+    advised = next(each for each in plans if _suits(each, num_passages, memory_gibibytes, on_gpu))
+    return [replace(each, is_advised=each is advised) for each in plans]
+
+
+def _suits(plan: Plan, num_passages: int, memory_gibibytes: float, on_gpu: bool) -> bool:
+    if plan.backend == "milvus":
+        return True
+    looks_at_all = plan.factory in ("Flat", "SQ8")
+    is_too_slow = looks_at_all and not on_gpu and num_passages > MAX_FLAT_ON_CPU
+    return plan.gibibytes <= memory_gibibytes and not is_too_slow

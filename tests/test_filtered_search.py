@@ -128,6 +128,7 @@ def test_an_answer_has_facets_and_their_time_only_where_asked_for(filtered: Test
     assert "facets" not in search(filtered)
     assert "filter" not in search(filtered)["took_ms"]
     assert "filter" in search(filtered, filter={"year": 1990})["took_ms"]
+    assert 'stage="filter"' in filtered.get("/metrics").text
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class Searcher:
         """Find each query's nearest vectors, [B, D] in; those with filters share the batch."""
         selected = None
         if any(filters):
-            selected = [filter and self.selections.select(filter) for filter in filters]
+            selected = [each if each is None else self.selections.select(each) for each in filters]
         return self.generation.vectors.search(embeddings, top_k, selected)
 
     def hits(self, ranking: Ranking, min_score: float = -1.0) -> list[Hit]:

@@ -207,7 +207,7 @@ def push(
         _load(client, collection, options)
         _check_count(client, collection, len(vectors), options)
         index = MilvusIndex(
-            client, collection, *vectors.shape, options=options, fields=passages.fields
+            client, collection, len(vectors), vectors.shape[1], options, passages.fields
         )
         _check_vectors(index, vectors)
     _point_alias(client, collection, options)

@@ -52,6 +52,7 @@ class MacroDifference:
 class Gate:
     """English -> English must not be worse than the base by more than a margin."""
 
+    encoder_name: str
     set_name: str
     difference: float
     low_one_sided: float
@@ -71,9 +72,10 @@ class Gate:
     def verdict(self) -> str:
         """Say it in one line."""
         return (
-            f"English gate on {self.set_name}: {'passed' if self.passes else 'FAILED'}: "
-            f"{MAIN} {self.difference:+.4f} (margin -{self.margin:g}; one-sided 95 % bound "
-            f"{self.low_one_sided:+.4f}: non-inferiority {'' if self.is_shown else 'not '}shown)"
+            f"English gate on {self.set_name}: {'passed' if self.passes else 'FAILED'} by "
+            f"{self.encoder_name}: {MAIN} {self.difference:+.4f} (margin -{self.margin:g}; "
+            f"one-sided 95 % bound {self.low_one_sided:+.4f}: "
+            f"non-inferiority {'' if self.is_shown else 'not '}shown)"
         )
 
 
@@ -137,7 +139,8 @@ def compare(
             MacroDifference(set_name, direction, values[1][measure], values[0][measure], macro)
         )
         if direction == GATE_DIRECTION and measure == MAIN:
-            gates.append(Gate(set_name, macros[-1].difference, macro.low_one_sided, margin))
+            difference = macros[-1].difference
+            gates.append(Gate(evaluation.label, set_name, difference, macro.low_one_sided, margin))
     return Comparison(evaluation.label, base.label, tuple(differences), tuple(macros), tuple(gates))
 
 

@@ -112,7 +112,8 @@ def _direction(content: Content, set_name: str, direction: str) -> list[str]:
     evaluations = content["evaluations"]
     parts = [f"<h3>{escape(set_name)}, {escape(direction)}</h3>"]
     caption = "Each language's mean; articles, not questions, are resampled for the interval."
-    parts.append(_figure(language_dots(evaluations, set_name, direction), caption))
+    base = content["comparisons"][0]["base"] if content["comparisons"] else label_of(evaluations[0])
+    parts.append(_figure(language_dots(evaluations, set_name, direction, base), caption))
     for comparison in content["comparisons"]:
         caption = f"{comparison['encoder']} against {comparison['base']}."
         parts.append(_figure(difference_bars(comparison, set_name, direction), caption))
@@ -154,20 +155,28 @@ def _measures(evaluation: Content, set_name: str, direction: str) -> str:
 
 def _differences(comparison: Content, set_name: str, direction: str) -> str:
     rows = [
-        [
-            each["task"]["language"],
-            f"{each['base']:.4f}",
-            f"{each['value']:.4f}",
-            f"{each['difference']:+.4f}",
-            f"{each['interval']['low']:+.4f} to {each['interval']['high']:+.4f}",
-            f"{each['p']:.4f}",
-            f"{each['p_holm']:.4f}",
-        ]
+        [*_difference(each["task"]["language"], each), f"{each['p']:.4f}", f"{each['p_holm']:.4f}"]
         for each in comparison["languages"]
         if (each["task"]["set_name"], each["task"]["direction"]) == (set_name, direction)
     ]
+    if len(rows) > 1:
+        rows += [
+            [*_difference("macro mean", each), "", ""]
+            for each in comparison["macro_means"]
+            if (each["set_name"], each["direction"]) == (set_name, direction)
+        ]
     headings = ["language", comparison["base"], comparison["encoder"], "difference"]
     return _table([*headings, "95 % interval", "p", "p (Holm)"], rows)
+
+
+def _difference(name: str, each: Content) -> list[str]:
+    return [
+        name,
+        f"{each['base']:.4f}",
+        f"{each['value']:.4f}",
+        f"{each['difference']:+.4f}",
+        f"{each['interval']['low']:+.4f} to {each['interval']['high']:+.4f}",
+    ]
 
 
 def _gates(comparison: Content) -> str:

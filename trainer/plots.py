@@ -18,12 +18,21 @@ WIDTH_INCHES = 7.2
 Content = Mapping[str, Any]
 
 
-def language_dots(evaluations: Sequence[Content], set_name: str, direction: str) -> str:
-    """Plot each language's nDCG@10 with its 95 % interval, a colour an encoder."""
+def language_dots(evaluations: Sequence[Content], set_name: str, direction: str, base: str) -> str:
+    """Plot each language's nDCG@10 with its 95 % interval, a colour an encoder.
+
+    Args:
+        evaluations: of the encoders.
+        set_name: of the evaluation set.
+        direction: queries -> passages.
+        base: the label of the encoder that the languages are sorted by, best above.
+    """
     groups = [each["sets"][set_name][direction]["languages"] for each in evaluations]
-    order = sorted(groups[-1], key=lambda language: groups[-1][language]["ndcg@10"])
+    labels = [label_of(each) for each in evaluations]
+    reference = groups[labels.index(base)]
+    order = sorted(reference, key=lambda language: float(reference[language]["ndcg@10"]))
     figure, axes = _figure(len(order))
-    for number, (evaluation, languages) in enumerate(zip(evaluations, groups, strict=True)):
+    for number, (label, languages) in enumerate(zip(labels, groups, strict=True)):
         shift = (number - (len(groups) - 1) / 2) * 0.22
         values = [languages[language]["ndcg@10"] for language in order]
         bounds = [languages[language]["ndcg@10_interval"] for language in order]
@@ -36,9 +45,10 @@ def language_dots(evaluations: Sequence[Content], set_name: str, direction: str)
             markersize=5,
             capsize=2,
             elinewidth=1,
-            label=label_of(evaluation),
+            label=label,
         )
     axes.set_yticks(range(len(order)), order)
+    axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlabel("nDCG@10, 95 % interval over articles")
     axes.grid(axis="x", color="0.9")
     if len(groups) > 1:
@@ -161,6 +171,7 @@ def _figure(num_rows: int) -> tuple[Any, Any]:
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.subplots()
+    axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 

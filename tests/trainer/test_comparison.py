@@ -61,8 +61,8 @@ def test_the_gate_lets_english_lose_the_margin_and_no_more(english: float, passe
 
 
 def test_the_verdict_says_whether_the_data_rule_a_loss_out() -> None:
-    assert "non-inferiority shown" in Gate("tea", 0.001, -0.004, 0.005).verdict
-    assert "non-inferiority not shown" in Gate("tea", 0.001, -0.006, 0.005).verdict
+    assert "non-inferiority shown" in Gate("tuned", "tea", 0.001, -0.004, 0.005).verdict
+    assert "non-inferiority not shown" in Gate("tuned", "tea", 0.001, -0.006, 0.005).verdict
 
 
 def test_other_queries_cannot_be_compared() -> None:

@@ -70,7 +70,7 @@ def test_every_plot_is_well_formed(content: dict[str, Any]) -> None:
 
 
 def test_dots_name_each_language_and_each_encoder(content: dict[str, Any]) -> None:
-    svg = language_dots(content["evaluations"], "tea", "L-en")
+    svg = language_dots(content["evaluations"], "tea", "L-en", "base")
 
     for text in ("de", "sw", "base", "&lt;tuned&gt;", "nDCG@10, 95 % interval over articles"):
         assert f">{text}</text>" in svg

@@ -20,7 +20,8 @@ from service.language import LanguageDetector
 from service.metrics import Metrics, Stage
 from service.query_cache import Key, QueryCache
 from service.retrieval.encoder import Embeddings, Role, TokenizedText
-from service.retrieval.searcher import Hit, Searcher
+from service.retrieval.generation import Generation
+from service.retrieval.searcher import CANARY_TOP_K, Hit, Searcher
 
 # Below, a hop to another thread costs more than the work.
 INLINE_CHARACTERS = 2000
@@ -28,12 +29,14 @@ INLINE_HITS = 100
 NUM_THREADS = 2
 PROBE_TEXT = "probe"
 PROBE_SECONDS = 5.0
+CANARY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer to one search request."""
+    """The answer to one search request, all of it from one generation."""
 
+    generation: Generation
     hits: list[list[Hit]]
     languages: list[str]
     stage_seconds: dict[Stage, float]
@@ -50,7 +53,11 @@ class Embedded:
 
 
 class Engine:
-    """Answers requests from one searcher; every forward pass and search runs in the batcher."""
+    """Answers requests from the live searcher; every forward pass and search runs in the batcher.
+
+    `replace` makes another one live. A request keeps the searcher that it came to, so that no
+    answer is of two generations; the old one goes with its last request.
+    """
 
     def __init__(
         self, searcher: Searcher, metrics: Metrics, limits: Limits, query_cache_entries: int
@@ -62,12 +69,13 @@ class Engine:
         self._languages = LanguageDetector()
         self._cache = QueryCache(query_cache_entries)
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="tokenizer")
+        encoder = searcher.encoder
         program = Program[Work, Prepared, Result](
-            partial(prepare, searcher),
-            partial(run, searcher),
+            partial(prepare, encoder),
+            partial(run, encoder),
             classify,
             metrics.observe_batch,
-            searcher.encoder.runtime.num_slots,
+            encoder.runtime.num_slots,
         )
         self.batcher = Batcher[Work, Prepared, Result](program, limits)
         metrics.watch(self.batcher, self._cache)
@@ -84,9 +92,10 @@ class Engine:
     ) -> Found:
         """Find each query's best passages; errors are those of `Batcher.submit`."""
         started = time.monotonic()
+        searcher = self.searcher
         tokenized = await self._tokenize(queries, "query")
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - started}
-        running = asyncio.ensure_future(self._run_queries(tokenized, top_k, deadline))
+        running = asyncio.ensure_future(self._run_queries(searcher, tokenized, top_k, deadline))
         await asyncio.sleep(0)  # it is in the queue now; the rest of the work overlaps the device's
         try:
             languages = self._count_languages(queries, language)
@@ -95,12 +104,12 @@ class Engine:
         seconds |= _batch_seconds(answers)
         seconds["search"] = max(answer.result.search_seconds for answer in answers)
         started = time.monotonic()
-        hits = await self._look_up(answers, top_k, min_score)
+        hits = await self._look_up(searcher, answers, top_k, min_score)
         seconds["passages"] = time.monotonic() - started
         if time.monotonic() > deadline:
             raise DeadlineExceededError("the deadline passed while passages were looked up")
         self._metrics.observe_request("/search", tokenized, seconds)
-        return Found(hits, languages, seconds)
+        return Found(searcher.generation, hits, languages, seconds)
 
     async def encode(self, texts: Sequence[str], role: Role, deadline: float) -> Embedded:
         """Embed texts, in the lane for bulk; errors are those of `Batcher.submit`."""
@@ -125,7 +134,9 @@ class Engine:
             return True
         probe = self.searcher.encoder.tokenize([PROBE_TEXT], "query")
         try:
-            await self._submit([Work(probe[0], 1)], "query", time.monotonic() + PROBE_SECONDS)
+            await self._submit(
+                [Work(probe[0], self.searcher, 1)], "query", time.monotonic() + PROBE_SECONDS
+            )
         except RequestError:
             return False
         return True
@@ -138,13 +149,31 @@ class Engine:
         count = max(1, self._limits.max_batch_tokens // len(longest[0].token_ids))
         short = encoder.tokenize([PROBE_TEXT], "query")
         for texts in (longest * count, short, short * 8, longest):
-            batch = prepare(self.searcher, [Work(text, 10) for text in texts])
-            run(self.searcher, batch)
+            batch = prepare(encoder, [Work(text, self.searcher, 10) for text in texts])
+            run(encoder, batch)
             started = time.monotonic()
-            run(self.searcher, batch)
+            run(encoder, batch)
             num_tokens = len(texts) * len(texts[0].token_ids)
             self.batcher.cost.learn(num_tokens, time.monotonic() - started)
         self.searcher.check_canaries()
+
+    async def try_out(self, searcher: Searcher) -> None:
+        """Warm another generation up by its canary queries, between batches of live requests.
+
+        Raises:
+            GenerationError: it does not answer them as its build did.
+            RequestError: they could not be run.
+        """
+        tokenized = await self._tokenize(searcher.canary_queries, "query")
+        works = [Work(text, searcher, CANARY_TOP_K) for text in tokenized]
+        answers = await self._submit(works, "bulk", time.monotonic() + CANARY_SECONDS)
+        hits = await self._look_up(searcher, answers, CANARY_TOP_K, -1.0)
+        searcher.compare_canaries(hits)
+
+    def replace(self, searcher: Searcher) -> None:
+        """Make another generation live for every request that comes from now on."""
+        self.searcher = searcher
+        self._metrics.report(searcher)
 
     def close(self) -> None:
         """Finish what waits and stop all threads."""
@@ -166,18 +195,19 @@ class Engine:
         )
 
     async def _run_queries(
-        self, tokenized: Sequence[TokenizedText], top_k: int, deadline: float
+        self, searcher: Searcher, tokenized: Sequence[TokenizedText], top_k: int, deadline: float
     ) -> list[Answer[Result]]:
+        works = [Work(text, searcher, top_k) for text in tokenized]
         if not self._cache.is_on:
-            return await self._submit([Work(text, top_k) for text in tokenized], "query", deadline)
-        return await asyncio.gather(*(self._run_query(text, top_k, deadline) for text in tokenized))
+            return await self._submit(works, "query", deadline)
+        return await asyncio.gather(*(self._run_query(work, deadline) for work in works))
 
-    async def _run_query(self, text: TokenizedText, top_k: int, deadline: float) -> Answer[Result]:
+    async def _run_query(self, work: Work, deadline: float) -> Answer[Result]:
         """Run one query: search only if it is known, share the embedding of an equal one."""
         key: Key = (
             self.searcher.encoder.fingerprint,
             "query",
-            np.asarray(text.token_ids, np.int32).tobytes(),
+            np.asarray(work.text.token_ids, np.int32).tobytes(),
         )
         embedding = self._cache.find(key)
         if embedding is None and (flight := self._cache.board(key)) is not None:
@@ -185,18 +215,23 @@ class Engine:
             embedding = flight.result() if flight.done() else None
         landed = None
         try:
-            [answer] = await self._submit([Work(text, top_k, embedding)], "query", deadline)
+            known = Work(work.text, work.searcher, work.top_k, embedding)
+            [answer] = await self._submit([known], "query", deadline)
             landed = answer.result.embedding
             return answer
         finally:
             self._cache.land(key, landed)
 
     async def _look_up(
-        self, answers: Sequence[Answer[Result]], top_k: int, min_score: float
+        self,
+        searcher: Searcher,
+        answers: Sequence[Answer[Result]],
+        top_k: int,
+        min_score: float,
     ) -> list[list[Hit]]:
         def look_up() -> list[list[Hit]]:
             rankings = (answer.result.ranking for answer in answers)
-            return [self.searcher.hits(ranking, min_score) for ranking in rankings if ranking]
+            return [searcher.hits(ranking, min_score) for ranking in rankings if ranking]
 
         if len(answers) * top_k <= INLINE_HITS:
             return look_up()

@@ -3,6 +3,8 @@
     ServiceError
     ├── SettingsError             refused at start
     └── RequestError              answered as application/problem+json (RFC 9457)
+        ├── ForbiddenError        403
+        ├── ReloadRefusedError    409, the generation before serves on
         ├── OverloadedError       429, with Retry-After
         ├── BatchFailedError      500
         ├── NotReadyError         503
@@ -29,6 +31,20 @@ class RequestError(ServiceError):
 
     status: ClassVar[int]
     title: ClassVar[str]
+
+
+class ForbiddenError(RequestError):
+    """The route is closed here."""
+
+    status = 403
+    title = "Forbidden"
+
+
+class ReloadRefusedError(RequestError):
+    """The generation that CURRENT names cannot be served; the one before serves on."""
+
+    status = 409
+    title = "Reload refused"
 
 
 class OverloadedError(RequestError):

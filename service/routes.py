@@ -11,11 +11,18 @@ from pydantic_core import to_json
 
 from service.departure import unless_gone
 from service.engine import Engine
-from service.errors import DeviceBrokenError, NotReadyError
+from service.errors import DeviceBrokenError, ForbiddenError, NotReadyError
 from service.metrics import Stage
 from service.problems import MEDIA_TYPE
 from service.retrieval.encoder import Embeddings
-from service.schemas import EncodeRequest, EncodeResponse, Problem, SearchRequest, SearchResponse
+from service.schemas import (
+    EncodeRequest,
+    EncodeResponse,
+    Problem,
+    ReloadResponse,
+    SearchRequest,
+    SearchResponse,
+)
 from service.state import State
 
 PROBLEMS: dict[int | str, dict[str, object]] = {
@@ -25,6 +32,8 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
     }
     for status, description in {
         400: "The body is not JSON",
+        403: "The route is closed",
+        409: "What CURRENT names cannot be served; the generation before is",
         413: "The body is too large",
         422: "A field is wrong; it is named",
         429: "Busy; the header Retry-After says when to try again",
@@ -48,7 +57,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
         deadline=_deadline(request, body.timeout_ms),
     )
     found = await unless_gone(request, work)
-    generation = engine.searcher.generation
+    generation = found.generation
     took_ms = _took_ms(found.stage_seconds)
     return _json(
         {
@@ -112,7 +121,25 @@ async def readyz(request: Request) -> dict[str, str]:
         raise NotReadyError(f"the service is {state.phase}: ask another instance or wait")
     if not await _engine(request).is_healthy():
         raise NotReadyError("the last batch failed and so did a probe: ask another instance")
-    return {"status": state.phase}
+    refused = {"refused": state.refusal} if state.refusal else {}
+    return {"status": state.phase, **refused}
+
+
+@router.post(
+    "/admin/reload",
+    response_model=ReloadResponse,
+    responses={status: PROBLEMS[status] for status in (403, 409, 503)},
+    tags=["operation"],
+)
+async def reload(request: Request) -> dict[str, object]:
+    """Serve the generation that CURRENT names: verify, open, warm up, swap between two batches."""
+    state = _state(request)
+    if not state.settings.is_admin_open:
+        raise ForbiddenError("the administration is closed here: set CLEAR_ADMIN=open to open it")
+    _engine(request)
+    if state.reloader is None:
+        raise NotReadyError("the service is loading: try again in a few seconds")
+    return (await state.reloader.reload()).as_dict()
 
 
 @router.get("/metrics", response_class=Response, tags=["operation"])

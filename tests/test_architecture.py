@@ -19,7 +19,16 @@ PURE_CALLS = {
     *("AfterValidator", "APIRouter", "BeforeValidator", "ConfigDict", "ContextVar", "Field"),
     *("NewType", "ParamSpec", "Path", "SettingsConfigDict", "TypeVar", "dataclass", "field"),
     *("field_serializer", "field_validator", "frozenset", "get_args", "lru_cache", "namedtuple"),
-    *("logging.getLogger", "model_validator", "np.dtype", "pa.field", "pa.schema", "pa.string"),
+    *(
+        "logging.getLogger",
+        "model_validator",
+        "np.dtype",
+        "pa.binary",
+        "pa.bool_",
+        "pa.field",
+        "pa.schema",
+        "pa.string",
+    ),
     *("re.compile", "struct.Struct", "torch.inference_mode", "torch.no_grad", "tuple"),
     *("typer.Argument", "typer.Option", "typer.Typer"),
 }

@@ -18,7 +18,7 @@ from service.retrieval.errors import RetrievalError
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
-    from service.retrieval.building import OnProgress
+    from service.retrieval.assembly import OnProgress
     from trainer.evaluate import Evaluation
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.retrieval.building import OnProgress, build_index
+from service.retrieval.assembly import OnProgress
+from service.retrieval.building import build_index
 from service.retrieval.encoder import Encoder
 from service.retrieval.generation import open_current
 from service.retrieval.searcher import Searcher

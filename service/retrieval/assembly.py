@@ -30,7 +30,8 @@ from service.retrieval.shards import Shard, ShardEncoder, ShardFolder, shard_nam
 from service.retrieval.staging import StagedPassages
 
 WINDOW_PASSAGES = 1024
-SHARD_PASSAGES = 1024
+# So many that most batches are full, though a batch holds texts of one length.
+SHARD_PASSAGES = 4096
 NUM_CANARIES = 8
 CANARY_CHARACTERS = 200
 

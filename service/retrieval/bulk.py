@@ -1,10 +1,9 @@
 """Passages embedded in bulk, so that an embedding depends on its text and on nothing beside it.
 
 A matrix product may round differently with the shape of a batch. Here a batch holds texts of one
-padded length, which follows from the text alone, so that a passage has the same bits whichever
-passages are encoded with it: an updated index equals one built from scratch. Measured on two
-CPUs' worth of shapes in tests/retrieval/test_bulk.py; a GPU's batches are filled up to one shape
-a length, as its kernels are chosen by shape.
+length, so that nothing is padded and a passage has the same bits whichever passages are encoded
+with it: an updated index equals one built from scratch. On a GPU, whose kernels are chosen by
+shape, texts are padded to the few lengths of `buckets` and each length has one count of texts.
 """
 
 import hashlib
@@ -16,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.retrieval.encoder import MAX_BATCH_TOKENS, Embeddings, Encoder
-from service.retrieval.runtime.buckets import bucket_length, max_rows
+from service.retrieval.runtime.buckets import max_rows
 
-# Of bf16 on the CPU, too: see runtime.openvino.
-LENGTH_MULTIPLE = 16
 GPU_BATCH_TOKENS = 16_384
 
 
@@ -87,7 +84,9 @@ def encode_passages(
     tokenized = encoder.tokenize(texts, "passage")
     embeddings = np.empty((len(texts), encoder.embedding_dim), dtype=np.float32)
     is_gpu = encoder.device.type == "cuda"
-    lengths = [padded_length(len(text.token_ids), encoder.max_tokens, is_gpu) for text in tokenized]
+    lengths = [len(text.token_ids) for text in tokenized]
+    if is_gpu:
+        lengths = [bucket_length(length, encoder.max_tokens) for length in lengths]
     budget = GPU_BATCH_TOKENS if is_gpu else MAX_BATCH_TOKENS
     for length, batch in equal_length_batches(lengths, budget):
         # A GPU runs one shape a length, so that a last, smaller batch repeats its last text.
@@ -98,24 +97,13 @@ def encode_passages(
     return EncodedPassages(embeddings, np.array([text.is_truncated for text in tokenized], bool))
 
 
-def padded_length(num_tokens: int, max_tokens: int, is_gpu: bool = False) -> int:
-    """Find the length that a text is padded to, from its own length alone.
-
-    >>> [padded_length(num_tokens, 100) for num_tokens in (1, 16, 17, 99)]
-    [16, 16, 32, 100]
-    """
-    if is_gpu:
-        return bucket_length(num_tokens, max_tokens)
-    return max(num_tokens, min(-(-num_tokens // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, max_tokens))
-
-
 def equal_length_batches(
     lengths: Sequence[int], max_batch_tokens: int
 ) -> list[tuple[int, list[int]]]:
-    """Group texts of equal padded length.
+    """Group texts of equal length.
 
     Args:
-        lengths: padded tokens of each text.
+        lengths: tokens of each text.
         max_batch_tokens: of a batch at the most, but for a single text.
 
     Returns:

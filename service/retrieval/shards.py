@@ -21,7 +21,7 @@ OnTexts = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Shard:
-    """Some hundreds of passages that are encoded at one go."""
+    """Some thousands of passages that are encoded at one go."""
 
     name: str
     texts: list[str]

@@ -1,9 +1,8 @@
 import random
 
 import numpy as np
-import pytest
 
-from service.retrieval.bulk import encode_passages, equal_length_batches, padded_length
+from service.retrieval.bulk import encode_passages, equal_length_batches
 from service.retrieval.encoder import Encoder
 
 WORDS = ["tea", "Nairobi", "mountain", "1707", "protein", "harp", "sun", "coast"]
@@ -54,9 +53,3 @@ def test_a_batch_holds_one_length_within_the_budget() -> None:
     for length, batch in batches:
         assert {lengths[position] for position in batch} == {length}
         assert length * len(batch) <= 256 or len(batch) == 1
-
-
-@pytest.mark.parametrize("is_gpu", [False, True])
-def test_a_text_is_padded_to_its_own_length_at_least_and_the_limit_at_most(is_gpu: bool) -> None:
-    for num_tokens in range(1, 101):
-        assert num_tokens <= padded_length(num_tokens, 100, is_gpu) <= 100

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.retrieval.encoder import MAX_BATCH_TOKENS, Embeddings, Encoder
-from service.retrieval.runtime.buckets import max_rows
+from service.retrieval.runtime.buckets import bucket_length, max_rows
 
 GPU_BATCH_TOKENS = 16_384
 

@@ -14,13 +14,13 @@ def texts_of(count: int) -> list[str]:
 
 
 def test_an_embedding_has_the_same_bits_in_any_company(tiny_encoder: Encoder) -> None:
-    texts = texts_of(200)
+    texts = texts_of(60)
     expected = encode_passages(tiny_encoder, texts).embeddings
-    order = list(range(200))
+    order = list(range(60))
 
-    for seed in range(3):
+    for seed in range(2):
         random.Random(seed).shuffle(order)
-        some = order[: 200 // (seed + 1)]
+        some = order[: 60 // (seed + 1)]
         found = encode_passages(tiny_encoder, [texts[row] for row in some]).embeddings
         np.testing.assert_array_equal(found, expected[some])
 

@@ -39,13 +39,13 @@ def test_two_workers_make_the_bytes_of_one_process(
     reports: list[int] = []
 
     build_index(
-        corpus(1),
+        corpus(1, 150),
         tmp_path / "two",
         tiny_encoder,
         shard_encoder=workers,
         on_progress=lambda stage, done, total: reports.append(done) if stage == "encode" else None,
     )
-    build_index(corpus(1), tmp_path / "one", tiny_encoder)
+    build_index(corpus(1, 150), tmp_path / "one", tiny_encoder)
 
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
     assert reports[-1] == 150
@@ -63,9 +63,9 @@ def test_what_workers_had_encoded_is_found_by_the_next_run(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_index(corpus(1), tmp_path, tiny_encoder, shard_encoder=workers, on_progress=stop)
+        build_index(corpus(1, 150), tmp_path, tiny_encoder, shard_encoder=workers, on_progress=stop)
     kept = len(list((tmp_path / UNFINISHED).iterdir()))
-    report = build_index(corpus(1), tmp_path, tiny_encoder, shard_encoder=workers)
+    report = build_index(corpus(1, 150), tmp_path, tiny_encoder, shard_encoder=workers)
 
     assert kept == 2
     assert report.counts.num_encoded == 150 - 2 * 20
@@ -79,7 +79,7 @@ def test_a_worker_that_is_killed_is_told_and_the_live_generation_stays(
     dying = LocalWorkers(die, Origin.of(tiny_encoder), "cpu", 2)
 
     with pytest.raises(GenerationError, match="a worker died"):
-        build_index(corpus(1), index_copy, tiny_encoder, shard_encoder=dying)
+        build_index(corpus(1, 150), index_copy, tiny_encoder, shard_encoder=dying)
 
     assert current_name(index_copy) == before
 
@@ -91,4 +91,4 @@ def test_workers_with_another_encoder_are_refused(
     workers = LocalWorkers(workers._load_encoder, Origin.of(other_encoder), "cpu", 2)
 
     with pytest.raises(EncoderMismatchError, match="worker [01] has the encoder .* is wanted"):
-        build_index(corpus(1), tmp_path, other_encoder, shard_encoder=workers)
+        build_index(corpus(1, 150), tmp_path, other_encoder, shard_encoder=workers)

@@ -47,14 +47,14 @@ def stop(stage, done, total):
         raise KeyboardInterrupt
 
 try:
-    build_index(corpus(1), folder / "ray", encoder, shard_encoder=workers, on_progress=stop)
+    build_index(corpus(1, 150), folder / "ray", encoder, shard_encoder=workers, on_progress=stop)
 except KeyboardInterrupt:
     pass
 kept = len(list((folder / "ray" / "unfinished").iterdir()))
-report = build_index(corpus(1), folder / "ray", encoder, shard_encoder=workers)
+report = build_index(corpus(1, 150), folder / "ray", encoder, shard_encoder=workers)
 wrong = Origin("0" * 64, 64, "torch-fp32")
 try:
-    build_index(corpus(2), folder / "ray", encoder, shard_encoder=RayWorkers(
+    build_index(corpus(2, 150), folder / "ray", encoder, shard_encoder=RayWorkers(
         partial(load, checkpoint), wrong, "cpu", cluster.address))
 except GenerationError as error:
     refusal = str(error)
@@ -72,7 +72,7 @@ def test_a_cluster_of_two_nodes_makes_the_bytes_of_one_process_and_goes_on_where
 
     assert done.returncode == 0, done.stderr
     kept, num_encoded, refusal = json.loads(done.stdout.splitlines()[-1])
-    build_index(corpus(1), tmp_path / "one", tiny_encoder)
+    build_index(corpus(1, 150), tmp_path / "one", tiny_encoder)
     assert files_of(tmp_path / "ray") == files_of(tmp_path / "one")
     assert kept == 2
     assert num_encoded == 150 - 2 * 20
@@ -85,4 +85,4 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, tiny_encoder: Enco
     workers = RayWorkers(lambda device: tiny_encoder, Origin.of(tiny_encoder), "cpu", "127.0.0.1:1")
 
     with pytest.raises(GenerationError, match="there is no Ray cluster at 127.0.0.1:1"):
-        build_index(corpus(1), tmp_path, tiny_encoder, shard_encoder=workers)
+        build_index(corpus(1, 150), tmp_path, tiny_encoder, shard_encoder=workers)

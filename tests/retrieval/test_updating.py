@@ -17,7 +17,7 @@ Origins = list[tuple[str, Passage]]
 FACTORIES = ["Flat", "IVF2,SQ8", "HNSW8"]
 
 
-def corpus(seed: int, count: int = 150) -> Origins:
+def corpus(seed: int, count: int = 60) -> Origins:
     """Passages of 1 to 60 words, some of them equal."""
     dice = random.Random(seed)
     words = ["tea", "Nairobi", "mountain", "1707", "protein", "harp", "sun", "coast"]
@@ -71,7 +71,7 @@ def test_any_chain_of_updates_has_the_bytes_of_a_fresh_build(
 ) -> None:
     build_index(corpus(0), tmp_path / "chain", tiny_encoder)
 
-    for seed, count in itertools.product((0, 1), (1, 30, 200)):
+    for seed, count in itertools.product((0, 1), (1, 40)):
         update_index(corpus(seed, count), tmp_path / "chain", tiny_encoder)
         build_index(corpus(seed, count), tmp_path / "fresh", tiny_encoder)
         assert files_of(tmp_path / "chain") == files_of(tmp_path / "fresh")

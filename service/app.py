@@ -21,6 +21,7 @@ from service.loading import index_options_of, load_encoder_of
 from service.metrics import Metrics
 from service.observing import RequestObserver
 from service.problems import BodyLimit, install_problems
+from service.reloading import Reloader
 from service.retrieval.generation import open_current
 from service.retrieval.searcher import Searcher
 from service.routes import router
@@ -52,11 +53,21 @@ def create_app(settings: Settings) -> FastAPI:
         engine = state.engine = await asyncio.to_thread(load_engine, settings, state.metrics)
         try:
             await asyncio.to_thread(engine.warm_up)
+            assert settings.index is not None  # or nothing had been loaded
+            reloader = state.reloader = Reloader(
+                engine,
+                settings.index,
+                index_options_of(settings, engine.searcher.encoder),
+                state.metrics,
+            )
+            reloader.watch(settings.watch_seconds)
             _spare_the_collector()
             state.enter("ready")
             yield
         finally:
             state.enter("draining")
+            if state.reloader:
+                await state.reloader.close()
             await asyncio.to_thread(engine.close)
             await asyncio.to_thread(tracing.close)
 

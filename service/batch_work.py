@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from service.retrieval.encoder import PaddedBatch, TokenizedText
+from service.retrieval.encoder import Encoder, PaddedBatch, TokenizedText
 from service.retrieval.filters import Filter
 from service.retrieval.index.backend import Ranking
 from service.retrieval.searcher import Searcher
@@ -15,9 +15,13 @@ from service.retrieval.searcher import Searcher
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One text for a batch; `top_k` 0 embeds it only; a known embedding is only searched with."""
+    """One text for a batch: without a searcher it is embedded only; a known embedding is searched.
+
+    A request's texts share the searcher that was live when it came, whatever batches they are in.
+    """
 
     text: TokenizedText
+    searcher: Searcher | None = None
     top_k: int = 0
     embedding: Tensor | None = None
     filter: Filter | None = None
@@ -46,20 +50,20 @@ class Prepared:
     padded: PaddedBatch | None
 
 
-def prepare(searcher: Searcher, works: list[Work]) -> Prepared:
+def prepare(encoder: Encoder, works: list[Work]) -> Prepared:
     """Pad the texts that are to be encoded."""
     texts = [work.text for work in works if work.embedding is None]
-    return Prepared(works, searcher.encoder.pad(texts) if texts else None)
+    return Prepared(works, encoder.pad(texts) if texts else None)
 
 
-def run(searcher: Searcher, batch: Prepared) -> list[Result]:
+def run(encoder: Encoder, batch: Prepared) -> list[Result]:
     """Encode and search one batch."""
     started = time.monotonic()
-    embeddings = _embeddings(searcher, batch)
+    embeddings = _embeddings(encoder, batch)
     if embeddings.is_cuda:  # else the wait for the encoder would count as search
         torch.cuda.current_stream(embeddings.device).synchronize()
     encoded = time.monotonic()
-    rankings = _rankings(searcher, batch.works, embeddings)
+    rankings = _rankings(batch.works, embeddings)
     searched = time.monotonic()
     return [
         Result(embedding, ranking, encoded - started, searched - encoded)
@@ -67,8 +71,8 @@ def run(searcher: Searcher, batch: Prepared) -> list[Result]:
     ]
 
 
-def _embeddings(searcher: Searcher, batch: Prepared) -> Tensor:
-    fresh = None if batch.padded is None else searcher.encoder.embed(batch.padded)
+def _embeddings(encoder: Encoder, batch: Prepared) -> Tensor:
+    fresh = None if batch.padded is None else encoder.embed(batch.padded)
     if fresh is not None and len(fresh) == len(batch.works):
         return fresh
     rows = iter(() if fresh is None else fresh)
@@ -77,12 +81,13 @@ def _embeddings(searcher: Searcher, batch: Prepared) -> Tensor:
     )
 
 
-def _rankings(
-    searcher: Searcher, works: Sequence[Work], embeddings: Tensor
-) -> list[Ranking | None]:
+def _rankings(works: Sequence[Work], embeddings: Tensor) -> list[Ranking | None]:
+    """Search each text in its own generation: two of them only where one has just been swapped."""
     rankings: list[Ranking | None] = [None] * len(works)
-    rows = [row for row, work in enumerate(works) if work.top_k]
-    if rows:
+    for searcher in {id(work.searcher): work.searcher for work in works}.values():
+        if searcher is None:
+            continue
+        rows = [row for row, work in enumerate(works) if work.searcher is searcher]
         queries = embeddings if len(rows) == len(works) else embeddings[rows]
         found = searcher.rank(
             queries,

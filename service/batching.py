@@ -218,6 +218,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
                 self._break(batch.texts)
             with self._lock:
                 self._slots.end(slot)
+            del batch  # or what its texts hold lives until the next one comes
 
     def _next_batch(self, slot: int) -> _Batch[PayloadT, PreparedT, ResultT] | None:
         with self._lock:
@@ -275,6 +276,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
             with self._lock:
                 self._prepared, self._is_preparing = batch, False
                 self._notify()
+            del batch
 
     def _lane_to_prepare(self) -> Lane | None:
         lane = self._lanes.next_lane()

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from service.retrieval.cores import available_cores
 from service.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.retrieval.building import BuildReport
     from service.retrieval.encoder import Encoder
     from service.retrieval.errors import PassageError
@@ -48,91 +51,148 @@ def main() -> None:
     app()
 
 
+PassagesArgument = Annotated[
+    Path, typer.Argument(help=".jsonl, .jsonl.gz, .parquet or a BEIR folder")
+]
+FactoryOption = Annotated[
+    str | None, typer.Option("--factory", help="FAISS factory string (CLEAR_FACTORY)")
+]
+FieldOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field",
+        envvar="CLEAR_FIELD",
+        help="NAME:KIND to filter by (string, number, boolean, strings), or a .toml or .json "
+        "file of them; may be repeated",
+    ),
+]
+SkipOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-invalid", envvar="CLEAR_SKIP_INVALID", help="Count invalid passages and go on"
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        envvar="CLEAR_WORKERS",
+        help="Processes that encode, each with its share of the cores or a GPU",
+    ),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option("--ray", envvar="CLEAR_RAY", help="Encode on this Ray cluster: auto or host:port"),
+]
+NO_INDEX_WRITTEN = "interrupted: the live generation is unchanged, what was encoded is kept"
+
+
 @index_app.command("build")
 def index_build(
-    passages: Annotated[Path, typer.Argument(help=".jsonl, .jsonl.gz, .parquet or a BEIR folder")],
+    passages: PassagesArgument,
     index: IndexOption = None,
     encoder: EncoderOption = None,
-    factory: Annotated[
-        str | None, typer.Option(help="FAISS factory string, Flat by default (CLEAR_FACTORY)")
-    ] = None,
-    field: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--field",
-            envvar="CLEAR_FIELD",
-            help="NAME:KIND to filter by (string, number, boolean, strings), or a .toml or .json "
-            "file of them; may be repeated",
-        ),
-    ] = None,
-    skip_invalid: Annotated[
-        bool,
-        typer.Option(
-            "--skip-invalid",
-            envvar="CLEAR_SKIP_INVALID",
-            help="Count invalid passages and go on",
-        ),
-    ] = False,
+    factory: FactoryOption = None,
+    field: FieldOption = None,
+    skip_invalid: SkipOption = False,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
     cache: CacheOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Embed passages and publish them as the index's live generation."""
-    with console.one_line_errors("interrupted: no index was written, the live one is unchanged"):
+    with console.one_line_errors(NO_INDEX_WRITTEN):
         settings = load_settings(
             index=index, encoder=encoder, factory=factory, cache=cache, device=device
         )
+        from service.retrieval.building import build_index
         from service.retrieval.fields import parse_fields
-        from service.retrieval.passages import read_passages, refuse
 
-        fields = parse_fields(field or [])
-        skipped: list[str] = []
+        build = partial(build_index, factory=settings.factory, fields=parse_fields(field or []))
+        _write_index(build, passages, settings, (workers, ray), skip_invalid, as_json)
 
-        def skip(error: "PassageError") -> None:
-            skipped.append(str(error))
-            if len(skipped) <= 10:
-                console.messages().print(f"skipped: {error}", soft_wrap=True, markup=False)
 
-        on_invalid = skip if skip_invalid else refuse
-        with console.build_progress() as on_progress:
-            from service.loading import index_options_of
-            from service.retrieval.building import build_index
+@index_app.command("update")
+def index_update(
+    passages: PassagesArgument,
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    factory: Annotated[
+        str | None, typer.Option("--factory", help="FAISS factory string, by default as it is")
+    ] = None,
+    field: FieldOption = None,
+    skip_invalid: SkipOption = False,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
+    cache: CacheOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the whole corpus anew; only new and changed passages are embedded."""
+    with console.one_line_errors(NO_INDEX_WRITTEN):
+        settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
+        from service.retrieval.building import update_index
+        from service.retrieval.fields import parse_fields
 
-            options = index_options_of(settings)
+        fields = parse_fields(field) if field else None  # by default as they are
+        update = partial(update_index, factory=factory, fields=fields)
+        _write_index(update, passages, settings, (workers, ray), skip_invalid, as_json)
 
-            def before_publish(directory: Path, name: str) -> None:
-                if options.backend == "milvus":
-                    from service.retrieval.pushing import push_generation
 
-                    push_generation(directory, name, options, on_progress)
+def _write_index(
+    write: "Callable[..., BuildReport]",
+    passages: Path,
+    settings: Settings,
+    workers: tuple[int | None, str | None],
+    skip_invalid: bool,
+    as_json: bool,
+) -> None:
+    from service.loading import index_options_of, shard_encoder_of
+    from service.retrieval.passages import read_passages, refuse
+    from service.retrieval.pushing import push_where_asked
 
-            report = build_index(
-                read_passages(passages, on_invalid),
-                _index_folder(settings),
-                _load_encoder(settings),
-                before_publish=before_publish,
-                factory=settings.factory,
-                fields=fields,
-                on_invalid=on_invalid,
-                on_progress=on_progress,
-            )
-        _print_report(report, len(skipped), as_json)
+    skipped: list[str] = []
+
+    def skip(error: "PassageError") -> None:
+        skipped.append(str(error))
+        if len(skipped) <= 10:
+            console.messages().print(f"skipped: {error}", soft_wrap=True, markup=False)
+
+    on_invalid = skip if skip_invalid else refuse
+    with console.build_progress() as on_progress:
+        folder, loaded = _index_folder(settings), _load_encoder(settings)
+        options = index_options_of(settings, loaded)
+        report = write(
+            read_passages(passages, on_invalid),
+            folder,
+            loaded,
+            shard_encoder=shard_encoder_of(settings, loaded, *workers),
+            before_publish=partial(push_where_asked, options=options, on_progress=on_progress),
+            on_invalid=on_invalid,
+            on_progress=on_progress,
+        )
+    _print_report(report, len(skipped), as_json)
 
 
 def _print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> None:
     if as_json:
         facts = {
             "generation": report.directory.name,
-            "passages": report.num_passages,
-            "truncated": report.num_truncated,
+            "passages": report.counts.num_passages,
+            "truncated": report.counts.num_truncated,
+            "reused": report.counts.num_reused,
+            "encoded": report.counts.num_encoded,
             "skipped": num_skipped,
         }
         typer.echo(json.dumps(facts))
         return
     out = console.messages()
-    out.print(f"generation {report.directory.name}: {report.num_passages} passages")
-    if report.num_truncated:
-        out.print(f"{report.num_truncated} passages were cut at the encoder's limit of tokens")
+    out.print(f"generation {report.directory.name}: {report.counts.num_passages} passages")
+    if report.counts.num_truncated:
+        out.print(
+            f"{report.counts.num_truncated} passages were cut at the encoder's limit of tokens"
+        )
     if num_skipped:
         out.print(f"{num_skipped} invalid passages were skipped")
 
@@ -198,6 +258,56 @@ def index_plan(
         from service.retrieval.index.plan import plan
 
         print_plans(plan(passages, dimension, memory, on_gpu), as_json)
+
+
+@index_app.command("list")
+def index_list(index: IndexOption = None, as_json: JsonOption = False) -> None:
+    """List the generations, newest first; files are measured, `verify` hashes them."""
+    with console.one_line_errors():
+        folder = _index_folder(load_settings(index=index))
+        from service.listing import print_generations
+        from service.retrieval.publication import list_generations
+
+        print_generations(list_generations(folder), as_json)
+
+
+@index_app.command("rollback")
+def index_rollback(
+    index: IndexOption = None,
+    to: Annotated[
+        str | None, typer.Option(help="A generation's name; by default the one live before")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a former generation live again, once its files are verified."""
+    with console.one_line_errors():
+        folder = _index_folder(load_settings(index=index))
+        from service.retrieval.publication import roll_back
+
+        name = roll_back(folder, to)
+        typer.echo(json.dumps({"generation": name}) if as_json else f"generation {name} is live")
+
+
+@index_app.command("gc")
+def index_gc(
+    index: IndexOption = None,
+    keep: Annotated[
+        int, typer.Option(min=0, help="How many former generations stay to roll back to")
+    ] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove old generations and what interrupted builds left."""
+    with console.one_line_errors():
+        folder = _index_folder(load_settings(index=index))
+        from service.retrieval.publication import collect_garbage
+
+        removed = collect_garbage(folder, keep)
+        if as_json:
+            typer.echo(json.dumps({"removed": removed.names, "bytes": removed.num_bytes}))
+        else:
+            typer.echo(
+                f"{len(removed.names)} generations removed, {removed.num_bytes / 2**20:.1f} MiB"
+            )
 
 
 @app.command()

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.factbook import factbook_passages
-from service.retrieval.building import OnProgress, build_index
+from service.retrieval.assembly import OnProgress
+from service.retrieval.building import build_index
 from service.retrieval.defaults import BUNDLED
 from service.retrieval.encoder import Encoder
 from service.retrieval.errors import GenerationError

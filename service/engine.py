@@ -21,7 +21,8 @@ from service.metrics import Metrics, Stage
 from service.query_cache import Key, QueryCache
 from service.retrieval.encoder import Embeddings, Role, TokenizedText
 from service.retrieval.filters import Filter
-from service.retrieval.searcher import Hit, Searcher
+from service.retrieval.generation import Generation
+from service.retrieval.searcher import CANARY_TOP_K, Hit, Searcher
 from service.retrieval.selection import Facet
 
 # Below, a hop to another thread costs more than the work.
@@ -30,12 +31,14 @@ INLINE_HITS = 100
 NUM_THREADS = 2
 PROBE_TEXT = "probe"
 PROBE_SECONDS = 5.0
+CANARY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer to one search request."""
+    """The answer to one search request, all of it from one generation."""
 
+    generation: Generation
     hits: list[list[Hit]]
     languages: list[str]
     stage_seconds: dict[Stage, float]
@@ -53,7 +56,11 @@ class Embedded:
 
 
 class Engine:
-    """Answers requests from one searcher; every forward pass and search runs in the batcher."""
+    """Answers requests from the live searcher; every forward pass and search runs in the batcher.
+
+    `replace` makes another one live. A request keeps the searcher that it came to, so that no
+    answer is of two generations; the old one goes with its last request.
+    """
 
     def __init__(
         self, searcher: Searcher, metrics: Metrics, limits: Limits, query_cache_entries: int
@@ -65,12 +72,13 @@ class Engine:
         self._languages = LanguageDetector()
         self._cache = QueryCache(query_cache_entries)
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="tokenizer")
+        encoder = searcher.encoder
         program = Program[Work, Prepared, Result](
-            partial(prepare, searcher),
-            partial(run, searcher),
+            partial(prepare, encoder),
+            partial(run, encoder),
             classify,
             metrics.observe_batch,
-            searcher.encoder.runtime.num_slots,
+            encoder.runtime.num_slots,
         )
         self.batcher = Batcher[Work, Prepared, Result](program, limits)
         metrics.watch(self.batcher, self._cache)
@@ -89,13 +97,15 @@ class Engine:
     ) -> Found:
         """Find each query's best passages; errors are FilterError and those of `Batcher.submit`."""
         began = started = time.monotonic()
-        counted = await self._select(filter, facets)
+        searcher = self.searcher
+        counted = await self._select(searcher, filter, facets)
         selected = time.monotonic()
         tokenized = await self._tokenize(queries, "query")
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - selected}
         if filter or facets:
             seconds["filter"] = selected - started
-        running = asyncio.ensure_future(self._run_queries(tokenized, top_k, deadline, filter))
+        works = [Work(text, searcher, top_k, filter=filter) for text in tokenized]
+        running = asyncio.ensure_future(self._run_queries(works, deadline))
         await asyncio.sleep(0)  # it is in the queue now; the rest of the work overlaps the device's
         try:
             languages, labels = self._count_languages(queries, language)
@@ -104,7 +114,7 @@ class Engine:
         seconds |= _batch_seconds(answers)
         seconds["search"] = max(answer.result.search_seconds for answer in answers)
         started = time.monotonic()
-        hits = await self._look_up(answers, top_k, min_score)
+        hits = await self._look_up(searcher, answers, top_k, min_score)
         seconds["passages"] = time.monotonic() - started
         if time.monotonic() > deadline:
             raise DeadlineExceededError("the deadline passed while passages were looked up")
@@ -112,7 +122,7 @@ class Engine:
         self._metrics.observe_queries(
             labels, tokenized, _best_scores(answers), time.monotonic() - began
         )
-        return Found(hits, languages, seconds, counted)
+        return Found(searcher.generation, hits, languages, seconds, counted)
 
     async def encode(self, texts: Sequence[str], role: Role, deadline: float) -> Embedded:
         """Embed texts, in the lane for bulk; errors are those of `Batcher.submit`."""
@@ -137,7 +147,9 @@ class Engine:
             return True
         probe = self.searcher.encoder.tokenize([PROBE_TEXT], "query")
         try:
-            await self._submit([Work(probe[0], 1)], "query", time.monotonic() + PROBE_SECONDS)
+            await self._submit(
+                [Work(probe[0], self.searcher, 1)], "query", time.monotonic() + PROBE_SECONDS
+            )
         except RequestError:
             return False
         return True
@@ -150,24 +162,44 @@ class Engine:
         count = max(1, self._limits.max_batch_tokens // len(longest[0].token_ids))
         short = encoder.tokenize([PROBE_TEXT], "query")
         for texts in (longest * count, short, short * 8, longest):
-            batch = prepare(self.searcher, [Work(text, 10) for text in texts])
-            run(self.searcher, batch)
+            batch = prepare(encoder, [Work(text, self.searcher, 10) for text in texts])
+            run(encoder, batch)
             started = time.monotonic()
-            run(self.searcher, batch)
+            run(encoder, batch)
             num_tokens = len(texts) * len(texts[0].token_ids)
             self.batcher.cost.learn(num_tokens, time.monotonic() - started)
         self.searcher.check_canaries()
+
+    async def try_out(self, searcher: Searcher) -> None:
+        """Warm another generation up by its canary queries, between batches of live requests.
+
+        Raises:
+            GenerationError: it does not answer them as its build did.
+            RequestError: they could not be run.
+        """
+        tokenized = await self._tokenize(searcher.canary_queries, "query")
+        works = [Work(text, searcher, CANARY_TOP_K) for text in tokenized]
+        answers = await self._submit(works, "bulk", time.monotonic() + CANARY_SECONDS)
+        hits = await self._look_up(searcher, answers, CANARY_TOP_K, -1.0)
+        searcher.compare_canaries(hits)
+
+    def replace(self, searcher: Searcher) -> None:
+        """Make another generation live for every request that comes from now on."""
+        self.searcher = searcher
+        self._metrics.report(searcher)
 
     def close(self) -> None:
         """Finish what waits and stop all threads."""
         self.batcher.close()
         self._threads.shutdown()
 
-    async def _select(self, filter: Filter | None, facets: Sequence[str]) -> dict[str, Facet]:
+    async def _select(
+        self, searcher: Searcher, filter: Filter | None, facets: Sequence[str]
+    ) -> dict[str, Facet]:
         """Find what a filter lets through, before the device waits for it, and count facets."""
         if filter is None and not facets:
             return {}
-        selections = self.searcher.selections
+        selections = searcher.selections
 
         def select() -> dict[str, Facet]:
             if filter:
@@ -190,14 +222,7 @@ class Engine:
             [(work, work.num_tokens) for work in works], lane, deadline
         )
 
-    async def _run_queries(
-        self,
-        tokenized: Sequence[TokenizedText],
-        top_k: int,
-        deadline: float,
-        filter: Filter | None,
-    ) -> list[Answer[Result]]:
-        works = [Work(text, top_k, filter=filter) for text in tokenized]
+    async def _run_queries(self, works: Sequence[Work], deadline: float) -> list[Answer[Result]]:
         if not self._cache.is_on:
             return await self._submit(works, "query", deadline)
         return await asyncio.gather(*(self._run_query(work, deadline) for work in works))
@@ -223,11 +248,15 @@ class Engine:
             self._cache.land(key, landed)
 
     async def _look_up(
-        self, answers: Sequence[Answer[Result]], top_k: int, min_score: float
+        self,
+        searcher: Searcher,
+        answers: Sequence[Answer[Result]],
+        top_k: int,
+        min_score: float,
     ) -> list[list[Hit]]:
         def look_up() -> list[list[Hit]]:
             rankings = (answer.result.ranking for answer in answers)
-            return [self.searcher.hits(ranking, min_score) for ranking in rankings if ranking]
+            return [searcher.hits(ranking, min_score) for ranking in rankings if ranking]
 
         if len(answers) * top_k <= INLINE_HITS:
             return look_up()

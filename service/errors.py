@@ -4,6 +4,8 @@
     ├── SettingsError             refused at start
     └── RequestError              answered as application/problem+json (RFC 9457)
         ├── UnauthorizedError     401, with WWW-Authenticate
+        ├── ForbiddenError        403
+        ├── ReloadRefusedError    409, the generation before serves on
         ├── OverloadedError       429, with Retry-After
         ├── BatchFailedError      500
         ├── NotReadyError         503
@@ -37,6 +39,20 @@ class UnauthorizedError(RequestError):
 
     status = 401
     title = "Unauthorized"
+
+
+class ForbiddenError(RequestError):
+    """The route is closed here."""
+
+    status = 403
+    title = "Forbidden"
+
+
+class ReloadRefusedError(RequestError):
+    """The generation that CURRENT names cannot be served; the one before serves on."""
+
+    status = 409
+    title = "Reload refused"
 
 
 class OverloadedError(RequestError):

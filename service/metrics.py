@@ -218,6 +218,24 @@ class Metrics:
             registry=registry,
         )
 
+        self.reloads = Counter(
+            "clear_reloads_total",
+            "Attempts to serve the generation that CURRENT names, by result.",
+            ["result"],
+            registry=registry,
+        )
+        self.reload_seconds = Histogram(
+            "clear_reload_duration_seconds",
+            "Time to verify, open, warm up and swap a generation.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.reload_refused = Gauge(
+            "clear_reload_refused",
+            "1 where CURRENT names a generation that is refused; the one before serves on.",
+            registry=registry,
+        )
+
     def observe_batch(
         self, lane: str, num_texts: int, num_tokens: int, padded_tokens: int, seconds: float
     ) -> None:
@@ -277,6 +295,7 @@ class Metrics:
                 lambda field=field: read_memory(encoder.device)[field]  # type: ignore[misc]
             )
         manifest = generation.manifest
+        self.index_info.clear()  # of the generation before
         self.index_info.labels(generation.name, manifest["backend"], manifest["factory"]).set(1)
         self.index_passages.set(len(generation.passages))
         self.index_created.set(generation.created.timestamp())

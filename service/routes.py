@@ -10,12 +10,19 @@ from pydantic_core import to_json
 
 from service.departure import unless_gone
 from service.engine import Engine
-from service.errors import DeviceBrokenError, NotReadyError
+from service.errors import DeviceBrokenError, ForbiddenError, NotReadyError
 from service.metrics import Stage
 from service.problems import MEDIA_TYPE
 from service.retrieval.encoder import Embeddings
 from service.retrieval.selection import Facet
-from service.schemas import EncodeRequest, EncodeResponse, Problem, SearchRequest, SearchResponse
+from service.schemas import (
+    EncodeRequest,
+    EncodeResponse,
+    Problem,
+    ReloadResponse,
+    SearchRequest,
+    SearchResponse,
+)
 from service.state import State
 from service.tracing import annotate
 
@@ -27,6 +34,8 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
     for status, description in {
         400: "The body is not JSON",
         401: "The key is missing or wrong, where the service asks for one",
+        403: "The route is closed",
+        409: "What CURRENT names cannot be served; the generation before is",
         413: "The body is too large",
         422: "A field is wrong; it is named",
         429: "Busy; the header Retry-After says when to try again",
@@ -35,10 +44,13 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
         504: "The deadline passed",
     }.items()
 }
+# Of the routes below /admin.
+OF_ADMIN = {403, 409}
+OF_QUESTIONS = {status: told for status, told in PROBLEMS.items() if status not in OF_ADMIN}
 router = APIRouter()
 
 
-@router.post("/search", response_model=SearchResponse, responses=PROBLEMS, tags=["search"])
+@router.post("/search", response_model=SearchResponse, responses=OF_QUESTIONS, tags=["search"])
 async def search(body: SearchRequest, request: Request) -> Response:
     """Find the English passages that answer questions in any language."""
     engine = _engine(request)
@@ -52,7 +64,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
         facets=body.facets,
     )
     found = await unless_gone(request, work)
-    generation = engine.searcher.generation
+    generation = found.generation
     took_ms = _took_ms(found.stage_seconds)
     return _json(
         {
@@ -72,7 +84,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
     )
 
 
-@router.post("/encode", response_model=EncodeResponse, responses=PROBLEMS, tags=["encode"])
+@router.post("/encode", response_model=EncodeResponse, responses=OF_QUESTIONS, tags=["encode"])
 async def encode(body: EncodeRequest, request: Request) -> Response:
     """Embed texts as queries or as passages."""
     engine = _engine(request)
@@ -117,7 +129,25 @@ async def readyz(request: Request) -> dict[str, str]:
         raise NotReadyError(f"the service is {state.phase}: ask another instance or wait")
     if not await _engine(request).is_healthy():
         raise NotReadyError("the last batch failed and so did a probe: ask another instance")
-    return {"status": state.phase}
+    refused = {"refused": state.refusal} if state.refusal else {}
+    return {"status": state.phase, **refused}
+
+
+@router.post(
+    "/admin/reload",
+    response_model=ReloadResponse,
+    responses={status: PROBLEMS[status] for status in (403, 409, 503)},
+    tags=["operation"],
+)
+async def reload(request: Request) -> dict[str, object]:
+    """Serve the generation that CURRENT names: verify, open, warm up, swap between two batches."""
+    state = _state(request)
+    if not state.settings.is_admin_open:
+        raise ForbiddenError("the administration is closed here: set CLEAR_ADMIN=open to open it")
+    _engine(request)
+    if state.reloader is None:
+        raise NotReadyError("the service is loading: try again in a few seconds")
+    return (await state.reloader.reload()).as_dict()
 
 
 @router.get("/metrics", response_class=Response, tags=["operation"])

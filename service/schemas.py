@@ -185,6 +185,17 @@ class SearchResponse(BaseModel):
     took_ms: Annotated[dict[str, float], Field(description="Milliseconds by stage")]
 
 
+class ReloadResponse(BaseModel):
+    """What a reload did."""
+
+    result: Annotated[
+        Literal["swapped", "unchanged"],
+        Field(description="unchanged: the generation that CURRENT names was live already"),
+    ]
+    index: IndexInfo
+    took_ms: float
+
+
 class EncodeRequest(Body):
     """What to embed."""
 

@@ -66,6 +66,7 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     app = create_app(settings)
+    _reload_on_hangup(app.state.service)
     config = uvicorn.Config(
         app,
         log_level=settings.log_level,
@@ -79,6 +80,16 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     # The lifespan runs here, so that what stops it reaches the command line as it is.
     async with app.router.lifespan_context(app):
         await Server(config, app.state.service).serve(sockets=[listener])
+
+
+def _reload_on_hangup(state: State) -> None:
+    """Take SIGHUP as a request to serve what CURRENT names; while loading, that comes anyway."""
+
+    def on_hangup() -> None:
+        if state.reloader:
+            state.reloader.start()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
 
 
 def bind(host: str, port: int) -> socket.socket:

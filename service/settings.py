@@ -16,12 +16,8 @@ PREFIX = "CLEAR_"
 TRAINER_PREFIX = "CLEAR_TRAINER_"
 # Flags of single commands that have a variable, too.
 COMMAND_VARIABLES = {
-    "CLEAR_JSON",
-    "CLEAR_SKIP_INVALID",
-    "CLEAR_TOP_K",
-    "CLEAR_BUILD_ONLY",
-    "CLEAR_FIELD",
-    "CLEAR_FILTER",
+    *("CLEAR_JSON", "CLEAR_SKIP_INVALID", "CLEAR_TOP_K", "CLEAR_BUILD_ONLY"),
+    *("CLEAR_WORKERS", "CLEAR_RAY", "CLEAR_FIELD", "CLEAR_FILTER"),
 }
 
 
@@ -126,6 +122,16 @@ class Settings(BaseSettings):
     query_cache_entries: Annotated[
         int, Field(ge=0, description="Embeddings of queries kept; 0 switches the cache off")
     ] = 10_000
+    watch_seconds: Annotated[
+        float,
+        Field(
+            ge=0, description="How often to look whether CURRENT names another generation; 0 never"
+        ),
+    ] = 5.0
+    admin: Annotated[
+        Literal["auto", "open", "closed"],
+        Field(description="Who may use `/admin`: all or nobody; `auto`: all on a loopback address"),
+    ] = "auto"
     stuck_seconds: Annotated[
         float, Field(gt=0, description="A batch that runs for longer fails `/livez`")
     ] = 60.0
@@ -161,6 +167,12 @@ class Settings(BaseSettings):
             description="Send spans there by OTLP, such as `http://collector:4318/v1/traces`",
         ),
     ] = None
+
+    @property
+    def is_admin_open(self) -> bool:
+        """Tell whether `/admin` answers."""
+        is_loopback = self.host in ("localhost", "::1") or self.host.startswith("127.")
+        return self.admin == "open" or (self.admin == "auto" and is_loopback)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:

@@ -7,6 +7,7 @@ from typing import Literal
 from service.engine import Engine
 from service.lanes import Lane
 from service.metrics import Metrics
+from service.reloading import Reloader
 from service.settings import Settings
 
 Phase = Literal["loading", "ready", "draining"]
@@ -19,6 +20,7 @@ class State:
     settings: Settings
     metrics: Metrics = field(default_factory=Metrics)
     engine: Engine | None = None
+    reloader: Reloader | None = None
     phase: Phase = "loading"
 
     @property
@@ -39,6 +41,11 @@ class State:
         if self.engine is None:
             return None
         return self.engine.batcher.retry_after_seconds(lane, timeout_seconds)
+
+    @property
+    def refusal(self) -> str:
+        """Tell why the generation that CURRENT names is not served; empty where it is."""
+        return self.reloader.refusal if self.reloader else ""
 
     def enter(self, phase: Phase) -> None:
         """Go to a phase; from `draining` there is no way back."""
@@ -70,6 +77,7 @@ class State:
                 "backend": generation.manifest["backend"],
                 "factory": generation.manifest["factory"],
                 "fields": dict(generation.passages.fields),
+                "refused": self.refusal,
             },
             "limits": {
                 "max_body_bytes": self.settings.max_body_bytes,

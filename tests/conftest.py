@@ -223,7 +223,9 @@ def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def run_script(source: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run_script(
+    source: str, *arguments: object, timeout_seconds: float = 100
+) -> subprocess.CompletedProcess[str]:
     """Run a Python program from the repository's root, on one thread."""
     return subprocess.run(
         [sys.executable, "-c", source, *map(str, arguments)],
@@ -232,7 +234,7 @@ def run_script(source: str, *arguments: object) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=timeout_seconds,
     )
 
 

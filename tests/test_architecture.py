@@ -19,9 +19,10 @@ PURE_CALLS = {
     *("AfterValidator", "APIRouter", "BeforeValidator", "ConfigDict", "ContextVar", "Field"),
     *("NewType", "ParamSpec", "Path", "SettingsConfigDict", "TypeVar", "dataclass", "field"),
     *("field_serializer", "field_validator", "frozenset", "get_args", "lru_cache", "namedtuple"),
-    *("logging.getLogger", "model_validator", "np.dtype", "pa.field", "pa.schema", "pa.string"),
+    *("logging.getLogger", "model_validator", "np.dtype", "pa.binary", "pa.bool_", "pa.field"),
     *("IndexOptions", "MappingProxyType", "Measured", "PlainValidator", "WithJsonSchema"),
-    *("re.compile", "slice", "struct.Struct", "torch.inference_mode", "torch.no_grad", "tuple"),
+    *("pa.schema", "pa.string", "re.compile", "slice", "struct.Struct", "torch.inference_mode"),
+    *("torch.no_grad", "tuple"),
     *("typer.Argument", "typer.Option", "typer.Typer"),
 }
 # A command or a route is told to its own app or router, by a decorator or a call.

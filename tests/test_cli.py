@@ -93,6 +93,8 @@ def test_build_and_verify_agree_in_json(
         "passages": 12,
         "truncated": 0,
         "skipped": 0,
+        "reused": 0,
+        "encoded": 12,
     }
     assert verified["passages"] == 12
     assert verified["factory"] == "Flat"
@@ -270,7 +272,7 @@ def test_ctrl_c_during_a_build_writes_no_index_and_leaves_no_folder(
     _, stderr = build.communicate(timeout=60)
 
     assert build.returncode == 130
-    assert "error: interrupted: no index was written, the live one is unchanged" in stderr
+    assert "error: interrupted: the live generation is unchanged, what was encoded is kept" in stderr
     assert "Traceback" not in stderr
     assert list((index / "generations").iterdir()) == []
     assert not (index / "CURRENT").exists()

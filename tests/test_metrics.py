@@ -31,6 +31,9 @@ DOCUMENTED = {
     "clear_index_info",
     "clear_index_passages",
     "clear_index_created_timestamp_seconds",
+    "clear_reloads_total",
+    "clear_reload_duration_seconds",
+    "clear_reload_refused",
 }
 
 

@@ -13,6 +13,8 @@ from service.schemas import Problem
 EXAMPLES: dict[type[RequestError], RequestError] = {
     OverloadedError: OverloadedError(7),
     errors.UnauthorizedError: errors.UnauthorizedError("send the service's key"),
+    errors.ForbiddenError: errors.ForbiddenError("the route is closed"),
+    errors.ReloadRefusedError: errors.ReloadRefusedError("vectors.faiss is damaged"),
     errors.BatchFailedError: errors.BatchFailedError("the batch failed"),
     errors.NotReadyError: errors.NotReadyError("the service is loading"),
     errors.DeadlineExceededError: errors.DeadlineExceededError("too late"),
@@ -38,7 +40,7 @@ def answer_to(error: Exception) -> Any:
 
 def test_every_request_error_has_an_example_here() -> None:
     assert set(EXAMPLES) == set(RequestError.__subclasses__())
-    assert {kind.status for kind in EXAMPLES} == STATUSES | {499}
+    assert {kind.status for kind in EXAMPLES} == STATUSES | {403, 409, 499}
 
 
 @pytest.mark.parametrize("error", EXAMPLES.values(), ids=lambda error: type(error).__name__)

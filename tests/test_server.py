@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from service.errors import ServiceError
+from service.retrieval.building import build_index
+from service.retrieval.encoder import Encoder
+from service.retrieval.passages import Passage
 from service.server import bind
 
 SIXTY_SECONDS = 60
@@ -119,6 +122,20 @@ def test_sigterm_turns_unready_first_and_answers_what_is_in_flight(
 
         assert answer.status == 200
         assert len(json.loads(answer.read())["results"][0]["hits"]) == 10
+        assert server.end()[0] == 0
+
+
+def test_sighup_serves_what_current_names(
+    tiny_checkpoint: Path, index_copy: Path, tiny_encoder: Encoder
+) -> None:
+    with running(tiny_checkpoint, index_copy, CLEAR_WATCH_SECONDS="0") as server:
+        new = build_index([("f", Passage("a", "tea"))], index_copy, tiny_encoder).directory.name
+        assert new not in server.get("/info")[1]
+
+        server.process.send_signal(signal.SIGHUP)
+
+        wait_until(lambda: new in server.get("/info")[1])
+        server.process.send_signal(signal.SIGTERM)
         assert server.end()[0] == 0
 
 

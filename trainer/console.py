@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from service.retrieval.building import OnProgress
+    from service.retrieval.assembly import OnProgress
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from service.retrieval.artifact import sha256_of
-from service.retrieval.building import OnProgress, build_index
+from service.retrieval.assembly import OnProgress
+from service.retrieval.building import build_index
 from service.retrieval.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation import (

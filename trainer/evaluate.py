@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.retrieval.building import OnProgress
+from service.retrieval.assembly import OnProgress
 from service.retrieval.encoder import Embeddings, Encoder
 from service.retrieval.index.backend import MAX_TOP_K
 from service.retrieval.searcher import Searcher

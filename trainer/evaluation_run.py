@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from service.retrieval import artifact
-from service.retrieval.building import OnProgress
+from service.retrieval.assembly import OnProgress
 from service.retrieval.checkpoint import load_encoder
 from trainer.comparison import ENGLISH_MARGIN, Comparison, compare, comparison_content
 from trainer.errors import OutputError

@@ -16,7 +16,8 @@ from typing import BinaryIO
 import numpy as np
 
 from service.retrieval.artifact import sha256_of, sync
-from service.retrieval.building import OnProgress, build_index
+from service.retrieval.assembly import OnProgress
+from service.retrieval.building import build_index
 from service.retrieval.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation import VECTORS, current_name, generations_directory, open_current

@@ -51,6 +51,24 @@ def verify_files(
         ArtifactError: of the class `error`, naming the first file that is missing, of another
             size or of another content.
     """
+    verify_sizes(directory, records, error)
+    for name, record in records.items():
+        if sha256_of(directory / name) != record["sha256"]:
+            raise error(
+                f"{directory / name} was altered (its sha256 is not the manifest's): "
+                "restore it from a copy or build again"
+            )
+
+
+def verify_sizes(
+    directory: Path, records: Mapping[str, FileRecord], error: type[ArtifactError]
+) -> None:
+    """Compare each file's size with its record, which takes no time, however large it is.
+
+    Raises:
+        ArtifactError: of the class `error`, naming the first file that is missing or of another
+            size.
+    """
     for name, record in records.items():
         path = directory / name
         # By name alone: in the Hub's cache every file is a link to a folder beside.
@@ -62,11 +80,6 @@ def verify_files(
         if size_bytes != record["size_bytes"]:
             raise error(
                 f"{path} has {size_bytes} bytes, its manifest says {record['size_bytes']}: "
-                "restore it from a copy or build again"
-            )
-        if sha256_of(path) != record["sha256"]:
-            raise error(
-                f"{path} was altered (its sha256 is not the manifest's): "
                 "restore it from a copy or build again"
             )
 

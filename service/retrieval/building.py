@@ -1,43 +1,34 @@
-"""Passages in, a published index generation out; a build that stops early leaves nothing behind."""
+"""Passages in, a published index generation out: from scratch, or with what an older one holds.
 
-import errno
+A run that stops early leaves the live generation as it was, and for the next run what it encoded.
+"""
+
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from filelock import FileLock, Timeout
 
 from service.retrieval import artifact
-from service.retrieval.encoder import Embeddings, Encoder
-from service.retrieval.errors import GenerationError, PassageError
-from service.retrieval.fields import NO_FIELDS, Fields, checked_values
+from service.retrieval.assembly import Assembly, Counts, OnProgress
+from service.retrieval.bulk import Origin
+from service.retrieval.encoder import Encoder
+from service.retrieval.errors import EncoderMismatchError
+from service.retrieval.fields import NO_FIELDS, Fields
 from service.retrieval.generation import (
-    FORMAT_VERSION,
     MANIFEST,
-    PASSAGES,
-    VECTORS,
-    assemble,
+    current_name,
     generations_directory,
     name_of,
-    publish,
+    verify_generation,
 )
-from service.retrieval.index.faiss import VERSION, build_faiss_index, check_factory
-from service.retrieval.passage_table import PassageTableWriter
 from service.retrieval.passages import OnInvalid, Passage, refuse
-from service.retrieval.searcher import Searcher
-from service.retrieval.staging import StagedPassages
+from service.retrieval.publication import BUILDING, UNFINISHED, publish, writing
+from service.retrieval.reuse import Reusable, reusable
+from service.retrieval.shards import EncoderHere, ShardEncoder
 
-BUILDING = ".building-"
-WINDOW_PASSAGES = 1024
-NUM_CANARIES = 8
-CANARY_CHARACTERS = 200
-
-# Stage, how much is done, of how much (None where that is not known yet).
-OnProgress = Callable[[str, int, int | None], None]
+# A finished generation's folder and the name that it will have.
+BeforePublish = Callable[[Path, str], None]
 
 
 @dataclass(frozen=True)
@@ -45,8 +36,15 @@ class BuildReport:
     """What a build made of its input."""
 
     directory: Path
-    num_passages: int
-    num_truncated: int
+    counts: Counts
+
+
+def publish_at_once(directory: Path, name: str) -> None:
+    """Do nothing more with a finished generation."""
+
+
+def ignore_progress(stage: str, done: int, total: int | None) -> None:
+    """Tell nobody how far a build is."""
 
 
 def build_index(
@@ -56,9 +54,10 @@ def build_index(
     *,
     factory: str = "Flat",
     fields: Fields = NO_FIELDS,
-    before_publish: Callable[[Path, str], None] = lambda directory, name: None,
+    shard_encoder: ShardEncoder | None = None,
+    before_publish: BeforePublish = publish_at_once,
     on_invalid: OnInvalid = refuse,
-    on_progress: OnProgress = lambda stage, done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> BuildReport:
     """Embed passages, index them, and make the result the live generation.
 
@@ -67,9 +66,10 @@ def build_index(
     Args:
         passages: each with its origin, as `read_passages` streams them.
         index: the index folder, made where it is missing.
-        encoder: embeds the passages.
+        encoder: embeds the passages, or checks what others embed.
         factory: FAISS's description of the index.
         fields: metadata that hits can be filtered and counted by.
+        shard_encoder: where passages are encoded; by default here.
         before_publish: is given the finished folder and the generation's name; where it raises,
             the live generation stays.
         on_invalid: is given the error of a passage that repeats an id or doesn't fit the fields.
@@ -79,152 +79,81 @@ def build_index(
         PassageError: a passage is invalid (by default), or there is none.
         GenerationError: the index cannot be built, another build is running, the disk is full.
     """
-    check_factory(factory, encoder.embedding_dim, bool(fields))
-    fields = dict(sorted(fields.items()))  # as the manifest has them
-    generations = generations_directory(index)
-    try:
-        generations.mkdir(parents=True, exist_ok=True)
-        with FileLock(index / ".lock", timeout=0):
-            for stale in generations.glob(f"{BUILDING}*"):  # of a killed build: we hold the lock
-                shutil.rmtree(stale, ignore_errors=True)
-            with artifact.temporary_directory(generations, BUILDING) as directory:
-                report = _Build(directory, encoder, factory, fields, on_progress).run(
-                    passages, on_invalid
-                )
-                before_publish(directory, name_of((directory / MANIFEST).read_bytes()))
-                return BuildReport(publish(directory, index), *report)
-    except Timeout:
-        raise GenerationError(
-            f"another build is writing to {index}: wait until it is done"
-        ) from None
-    except (OSError, sqlite3.OperationalError) as error:
-        raise _disk_error(index, error) from None
+    with writing(index):
+        assembly = Assembly(
+            encoder, factory, fields, shard_encoder or EncoderHere(encoder), on_progress
+        )
+        return _publish(assembly, passages, index, nullcontext(), before_publish, on_invalid)
 
 
-class _Build:
-    """One build in its temporary folder."""
+def update_index(
+    passages: Iterable[tuple[str, Passage]],
+    index: Path,
+    encoder: Encoder,
+    *,
+    factory: str | None = None,
+    fields: Fields | None = None,
+    shard_encoder: ShardEncoder | None = None,
+    before_publish: BeforePublish = publish_at_once,
+    on_invalid: OnInvalid = refuse,
+    on_progress: OnProgress = ignore_progress,
+) -> BuildReport:
+    """Make the live generation one of these passages; only what is new or changed is encoded.
 
-    def __init__(
-        self,
-        directory: Path,
-        encoder: Encoder,
-        factory: str,
-        fields: Fields,
-        on_progress: OnProgress,
-    ) -> None:
-        self._directory = directory
-        self._encoder = encoder
-        self._factory = factory
-        self._fields = fields
-        self._on_progress = on_progress
-        self._num_truncated = 0
+    The result has the bytes that `build_index` makes of the same passages. Nothing is reused
+    where the same encoder ran with another limit of tokens, in another precision or by another
+    program: then all passages are encoded.
 
-    def run(
-        self, passages: Iterable[tuple[str, Passage]], on_invalid: OnInvalid
-    ) -> tuple[int, int]:
-        staging, raw = self._directory / "staging.sqlite", self._directory / "vectors.f32"
-        with StagedPassages(staging) as staged:
-            self._stage(staged, passages, on_invalid)
-            count = len(staged)
-            self._encode(staged, raw)
-            canary_passages = staged.sample(NUM_CANARIES)
-        vectors = np.memmap(raw, np.float32, "r", shape=(count, self._encoder.embedding_dim))
-        self._index(vectors)
-        del vectors
-        staging.unlink()
-        raw.unlink()
-        self._check(self._manifest(count), canary_passages)
-        return count, self._num_truncated
+    Args:
+        passages: the whole corpus; what is not among them is dropped.
+        index: the index folder.
+        encoder: the one that embedded the live generation.
+        factory: FAISS's description of the index; by default as it is.
+        fields: as in `build_index`; by default as they are.
+        shard_encoder: where passages are encoded; by default here.
+        before_publish: as in `build_index`.
+        on_invalid: as in `build_index`.
+        on_progress: as in `build_index`.
 
-    def _stage(
-        self,
-        staged: StagedPassages,
-        passages: Iterable[tuple[str, Passage]],
-        on_invalid: OnInvalid,
-    ) -> None:
-        for origin, passage in passages:
-            try:
-                checked_values(origin, passage.metadata, self._fields)
-                staged.add(origin, passage)
-            except PassageError as error:
-                on_invalid(error)
-            if len(staged) % WINDOW_PASSAGES == 0:
-                self._on_progress("read", len(staged), None)
-        self._on_progress("read", len(staged), len(staged))
-        if len(staged) == 0:
-            raise PassageError("there are no passages to index: the file is empty")
-
-    def _encode(self, staged: StagedPassages, raw: Path) -> None:
-        done = 0
-        with (
-            PassageTableWriter(self._directory / PASSAGES, self._fields) as table,
-            raw.open("wb") as vectors,
-        ):
-            for window in staged.windows(WINDOW_PASSAGES):
-                vectors.write(self._embed(window, done, len(staged)).tobytes())
-                table.write(window)
-                done += len(window)
-
-    def _embed(self, window: list[Passage], done: int, total: int) -> Embeddings:
-        tokenized = self._encoder.tokenize([passage.encoder_text for passage in window], "passage")
-        self._num_truncated += sum(text.is_truncated for text in tokenized)
-
-        def on_batch(num_texts: int) -> None:
-            nonlocal done
-            done += num_texts
-            self._on_progress("encode", done, total)
-
-        return self._encoder.encode_tokenized(tokenized, on_batch=on_batch)
-
-    def _index(self, vectors: Embeddings) -> None:
-        done = 0
-
-        def on_rows(num_rows: int) -> None:
-            nonlocal done
-            done += num_rows
-            self._on_progress("index", done, len(vectors))
-
-        build_faiss_index(vectors, self._factory, self._directory / VECTORS, on_rows)
-
-    def _manifest(self, count: int) -> dict[str, Any]:
-        encoder = self._encoder
-        return {
-            "format_version": FORMAT_VERSION,
-            "encoder": {
-                "name": encoder.name,
-                "fingerprint": encoder.passage_fingerprint,
-                "max_tokens": encoder.max_tokens,
-            },
-            "count": count,
-            "dimension": encoder.embedding_dim,
-            "metric": "inner product of unit vectors",
-            "backend": "faiss",
-            "factory": self._factory,
-            "faiss_version": VERSION,
-            "fields": dict(self._fields),
-            "num_truncated": self._num_truncated,
-            "files": artifact.record_files(self._directory, [VECTORS, PASSAGES]),
-        }
-
-    def _check(self, manifest: dict[str, Any], canary_passages: list[Passage]) -> None:
-        """Open what was written, as a reader will, and record what it answers."""
-        self._on_progress("check", 0, 1)
-        generation = assemble(self._directory, manifest)
-        searcher = Searcher(self._encoder, generation)
-        queries = [passage.encoder_text[:CANARY_CHARACTERS] for passage in canary_passages]
-        manifest["canaries"] = [
-            {"query": query, "passage_ids": [hit.passage.passage_id for hit in hits]}
-            for query, hits in zip(queries, searcher.search(queries, top_k=3), strict=True)
-        ]
-        (self._directory / MANIFEST).write_bytes(artifact.canonical_json(manifest))
-        self._on_progress("check", 1, 1)
+    Raises:
+        EncoderMismatchError: another encoder embedded the live generation.
+        GenerationError: there is no index, its live generation is damaged, or as `build_index`.
+        PassageError: as `build_index`.
+    """
+    live = generations_directory(index) / current_name(index)
+    with writing(index):
+        manifest = verify_generation(live)
+        if manifest["encoder"]["fingerprint"] != encoder.passage_fingerprint:
+            raise EncoderMismatchError(
+                f"the live generation was embedded by the encoder {manifest['encoder']['name']} "
+                f"(fingerprint {manifest['encoder']['fingerprint'][:16]}), not by {encoder.name} "
+                f"({encoder.passage_fingerprint[:16]}): nothing of it can be reused; update with "
+                "that encoder, or start anew with `clear-service index build`"
+            )
+        assembly = Assembly(
+            encoder,
+            factory or manifest["factory"],
+            manifest.get("fields", NO_FIELDS) if fields is None else fields,
+            shard_encoder or EncoderHere(encoder),
+            on_progress,
+        )
+        lent = reusable(live, manifest, Origin.of(encoder))
+        return _publish(assembly, passages, index, lent, before_publish, on_invalid)
 
 
-def _disk_error(index: Path, error: OSError | sqlite3.Error) -> GenerationError:
-    is_full = getattr(error, "errno", None) == errno.ENOSPC or "full" in str(error)
-    reason = "the disk is full" if is_full else (getattr(error, "strerror", None) or str(error))
-    free_bytes = shutil.disk_usage(index).free if index.is_dir() else 0
-    return GenerationError(
-        f"the index cannot be written to {index}: {reason} ({free_bytes // 2**20} MiB free); "
-        "the live generation is unchanged"
-    )
+def _publish(
+    assembly: Assembly,
+    passages: Iterable[tuple[str, Passage]],
+    index: Path,
+    lent: AbstractContextManager[Reusable | None],
+    before_publish: BeforePublish,
+    on_invalid: OnInvalid,
+) -> BuildReport:
+    unfinished = index / UNFINISHED
+    parent = generations_directory(index)
+    with artifact.temporary_directory(parent, BUILDING) as directory, lent as reusable_ones:
+        counts = assembly.run(directory, unfinished, passages, reusable_ones, on_invalid)
+        before_publish(directory, name_of((directory / MANIFEST).read_bytes()))
+        report = BuildReport(publish(directory, index), counts)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return report

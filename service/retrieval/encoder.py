@@ -133,9 +133,9 @@ class Encoder:
             num_truncated=sum(text.is_truncated for text in tokenized),
         )
 
-    def pad(self, tokenized: Sequence[TokenizedText]) -> PaddedBatch:
-        """Lay texts side by side, padded on the right."""
-        length = max(len(text.token_ids) for text in tokenized)
+    def pad(self, tokenized: Sequence[TokenizedText], length: int = 0) -> PaddedBatch:
+        """Lay texts side by side, padded on the right to the longest, at least to `length`."""
+        length = max(length, *(len(text.token_ids) for text in tokenized))
         token_ids = np.full((len(tokenized), length), self._pad_id, dtype=np.int64)
         attention_mask = np.zeros((len(tokenized), length), dtype=np.int64)
         for row, text in enumerate(tokenized):

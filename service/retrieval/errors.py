@@ -4,6 +4,7 @@
     ├── PassageError              one line of a passages file, named as file:line
     ├── FilterError               a filter that the index cannot answer, named by its field
     ├── DeviceError               a device was asked for that is not there
+    ├── MemoryShortError          something does not fit beside what is in memory
     └── ArtifactError             something saved is not what it should be
         ├── CheckpointError       an encoder checkpoint
         ├── GenerationError       an index generation
@@ -34,6 +35,10 @@ class FilterError(RetrievalError):
 
 class DeviceError(RetrievalError):
     """The device or the build that a setting asks for is not there."""
+
+
+class MemoryShortError(RetrievalError):
+    """There is too little memory for something beside what it holds."""
 
 
 class ArtifactError(RetrievalError):

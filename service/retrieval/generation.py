@@ -1,12 +1,12 @@
-"""An index generation: immutable, checksummed, named by its manifest's hash, published by a rename.
+"""An index generation: immutable, checksummed, named by its manifest's hash; opened to be read.
 
 INDEX/CURRENT                     the name of the live generation
-INDEX/generations/<name>/         manifest.json, vectors.faiss, passages.arrow
+INDEX/generations/<name>/         manifest.json, vectors.faiss, passages.arrow, texts.arrow and,
+                                  where the index is not flat, embeddings.f32
 """
 
 import hashlib
 import re
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +21,10 @@ from service.retrieval.index.opening import open_vectors
 from service.retrieval.index.options import IndexOptions
 from service.retrieval.passage_table import PassageTable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+CURRENT = "CURRENT"
 MANIFEST, VECTORS, PASSAGES = "manifest.json", "vectors.faiss", "passages.arrow"
+TEXTS, EMBEDDINGS = "texts.arrow", "embeddings.f32"  # for the next update
 NAME = re.compile(r"[0-9a-f]{32}")
 ON_CPU = IndexOptions()
 
@@ -64,7 +66,7 @@ def current_name(index: Path) -> str:
         GenerationError: there is no index, or CURRENT does not hold a generation's name.
     """
     try:
-        name = (index / "CURRENT").read_text(encoding="ascii", errors="replace").strip()
+        name = (index / CURRENT).read_text(encoding="ascii", errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise GenerationError(
             f"there is no index in {index}: build one with "
@@ -72,20 +74,17 @@ def current_name(index: Path) -> str:
         ) from None
     if not NAME.fullmatch(name):
         raise GenerationError(
-            f"{index / 'CURRENT'} does not hold the name of a generation: write one of the names "
+            f"{index / CURRENT} does not hold the name of a generation: write one of the names "
             f"in {generations_directory(index)} into it, or build again"
         )
     return name
 
 
-def verify_generation(directory: Path) -> dict[str, Any]:
-    """Hold every file of a generation against its manifest, and the manifest against its name.
-
-    Returns:
-        The manifest.
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Read a generation's manifest and hold it against the generation's name.
 
     Raises:
-        GenerationError: naming the file that is missing or altered.
+        GenerationError: it is missing or altered, or of a format that this program can't read.
     """
     path = directory / MANIFEST
     if not directory.is_dir():
@@ -100,6 +99,19 @@ def verify_generation(directory: Path) -> dict[str, Any]:
             f"{path} has format version {manifest.get('format_version')}, this program reads "
             f"version {FORMAT_VERSION}: use the program that wrote it, or build again"
         )
+    return manifest
+
+
+def verify_generation(directory: Path) -> dict[str, Any]:
+    """Hold every file of a generation against its manifest, and the manifest against its name.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        GenerationError: naming the file that is missing or altered.
+    """
+    manifest = read_manifest(directory)
     artifact.verify_files(directory, manifest["files"], GenerationError)
     return manifest
 
@@ -148,26 +160,3 @@ def open_current(index: Path, options: IndexOptions = ON_CPU) -> Generation:
 def name_of(manifest: bytes) -> str:
     """Name a generation by its manifest, which holds the hash of all else."""
     return hashlib.sha256(manifest).hexdigest()[:32]
-
-
-def publish(directory: Path, index: Path) -> Path:
-    """Make a finished, verified generation the live one.
-
-    Args:
-        directory: the finished folder, beside the generations.
-        index: the index.
-
-    Returns:
-        The folder under its final name; where an equal, whole generation is there, that one.
-    """
-    name = name_of((directory / MANIFEST).read_bytes())
-    target = generations_directory(index) / name
-    if target.is_dir():
-        try:
-            verify_generation(target)
-        except GenerationError:
-            shutil.rmtree(target)
-    if not target.is_dir():
-        artifact.publish_directory(directory, target)
-    artifact.replace_file(index / "CURRENT", f"{name}\n".encode())
-    return target

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from service.retrieval import artifact
-from service.retrieval.building import OnProgress
+from service.retrieval.assembly import OnProgress
 from service.retrieval.errors import GenerationError
 from service.retrieval.fields import NO_FIELDS
 from service.retrieval.generation import MANIFEST, PASSAGES, VECTORS
@@ -43,3 +43,11 @@ def push_generation(
         on_progress("push", done, len(passages))
 
     return push(directory / VECTORS, passages, name, options.milvus, on_rows)
+
+
+def push_where_asked(
+    directory: Path, name: str, options: IndexOptions, on_progress: OnProgress
+) -> None:
+    """Load a finished generation into Milvus where that is the backend; errors as above."""
+    if options.backend == "milvus":
+        push_generation(directory, name, options, on_progress)

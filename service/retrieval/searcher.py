@@ -13,6 +13,8 @@ from service.retrieval.index.backend import Ranking
 from service.retrieval.passages import Passage
 from service.retrieval.selection import Selections
 
+CANARY_TOP_K = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -48,14 +50,26 @@ class Searcher:
         self.generation = generation
         self.selections = Selections(generation.passages)
 
+    @property
+    def canary_queries(self) -> list[str]:
+        """List what the build asked when it was done."""
+        return [canary["query"] for canary in self.generation.manifest["canaries"]]
+
     def check_canaries(self) -> None:
         """Ask what the build asked, to see that encoder and index still work together.
 
         Raises:
             GenerationError: a query's first passage is no longer among its first three.
         """
+        self.compare_canaries(self.search(self.canary_queries, CANARY_TOP_K))
+
+    def compare_canaries(self, answers: Sequence[Sequence[Hit]]) -> None:
+        """Hold answers to the canary queries against those that the build had.
+
+        Raises:
+            GenerationError: a query's first passage is no longer among its first three.
+        """
         canaries = self.generation.manifest["canaries"]
-        answers = self.search([canary["query"] for canary in canaries], top_k=3)
         for number, (canary, hits) in enumerate(zip(canaries, answers, strict=True), start=1):
             found = [hit.passage.passage_id for hit in hits]
             if canary["passage_ids"][0] not in found:

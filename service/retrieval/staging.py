@@ -7,11 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from service.retrieval.bulk import digest_of
 from service.retrieval.errors import PassageError
 from service.retrieval.passages import Passage
 
 SCHEMA = """CREATE TABLE passages (
-    passage_id TEXT PRIMARY KEY, title TEXT, text TEXT, metadata TEXT, origin TEXT
+    passage_id TEXT PRIMARY KEY, title TEXT, text TEXT, metadata TEXT, digest BLOB, origin TEXT
 ) WITHOUT ROWID"""
 
 
@@ -54,9 +58,10 @@ class StagedPassages:
             PassageError: its id was added before; both origins are named.
         """
         metadata = json.dumps(passage.metadata, ensure_ascii=False)
-        row = (passage.passage_id, passage.title, passage.text, metadata, origin)
+        digest = digest_of(passage.encoder_text)
+        row = (passage.passage_id, passage.title, passage.text, metadata, digest, origin)
         try:
-            self._connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", row)
+            self._connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", row)
         except sqlite3.IntegrityError:
             first = self._connection.execute(
                 "SELECT origin FROM passages WHERE passage_id = ?", row[:1]
@@ -71,6 +76,28 @@ class StagedPassages:
         )
         while rows := cursor.fetchmany(size):
             yield [_passage(row) for row in rows]
+
+    def digests(self) -> NDArray[np.void]:
+        """Name all texts by 16 bytes each, in the order of ids."""
+        rows = self._connection.execute("SELECT digest FROM passages ORDER BY passage_id")
+        return np.frombuffer(b"".join(digest for (digest,) in rows), "V16")
+
+    def encoder_texts(self, positions: NDArray[np.int64]) -> Iterator[str]:
+        """Read some texts back as the encoder reads them.
+
+        Args:
+            positions: in the order of ids, ascending.
+        """
+        wanted = iter(positions.tolist())
+        position = next(wanted, None)
+        if position is None:
+            return
+        rows = self._connection.execute("SELECT title, text FROM passages ORDER BY passage_id")
+        for row, (title, text) in enumerate(rows):
+            if row == position:
+                yield Passage("", text, title).encoder_text
+                if (position := next(wanted, None)) is None:
+                    return
 
     def sample(self, size: int) -> list[Passage]:
         """Read up to `size` passages spread evenly over the order of ids."""

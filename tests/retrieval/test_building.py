@@ -21,11 +21,11 @@ def numbered(count: int) -> Origins:
 
 
 def files_of(index: Path) -> dict[str, bytes]:
-    """Everything a reader or a later build can see, but for the lock."""
+    """Everything that a reader can see."""
     return {
         path.relative_to(index).as_posix(): path.read_bytes()
         for path in index.rglob("*")
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and path.name != ".lock" and path.parent != index / "unfinished"
     }
 
 
@@ -51,7 +51,7 @@ def test_a_built_index_finds_its_passages(tmp_path: Path, tiny_encoder: Encoder)
     searcher = Searcher(tiny_encoder, open_current(tmp_path / "a" / "index"))
     found = {hit.passage.passage_id for hit in searcher.search(["passage 7"], top_k=40)[0]}
     assert report.directory == tmp_path / "a" / "index" / "generations" / searcher.generation.name
-    assert (report.num_passages, report.num_truncated) == (40, 0)
+    assert (report.counts.num_passages, report.counts.num_truncated) == (40, 0)
     assert found == {f"{row:05}" for row in range(40)}
 
 
@@ -59,7 +59,7 @@ def test_a_built_index_finds_its_passages(tmp_path: Path, tiny_encoder: Encoder)
 def test_each_row_holds_the_embedding_of_its_passage_in_windows_of_any_size(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
-    monkeypatch.setattr("service.retrieval.building.WINDOW_PASSAGES", window)
+    monkeypatch.setattr("service.retrieval.assembly.WINDOW_PASSAGES", window)
     build_index(numbered(12), tmp_path, tiny_encoder)
     generation = open_current(tmp_path)
 
@@ -77,7 +77,7 @@ def test_truncated_passages_are_counted(tmp_path: Path, tiny_encoder: Encoder) -
 
     report = build_index(passages, tmp_path, tiny_encoder)
 
-    assert report.num_truncated == 1
+    assert report.counts.num_truncated == 1
     assert open_current(tmp_path).manifest["num_truncated"] == 1
 
 
@@ -89,10 +89,16 @@ def test_the_manifest_says_how_it_was_built(tmp_path: Path, tiny_encoder: Encode
         "name": "tiny-mean-0",
         "fingerprint": tiny_encoder.fingerprint,
         "max_tokens": 64,
+        "runtime": "torch-fp32",
     }
     assert (manifest["count"], manifest["dimension"]) == (50, 32)
     assert manifest["factory"] == "IVF1,Flat"
-    assert sorted(manifest["files"]) == ["passages.arrow", "vectors.faiss"]
+    assert sorted(manifest["files"]) == [
+        "embeddings.f32",
+        "passages.arrow",
+        "texts.arrow",
+        "vectors.faiss",
+    ]
 
 
 def test_a_repeated_id_stops_the_build_naming_both_origins(
@@ -114,7 +120,7 @@ def test_a_repeated_id_can_be_skipped_and_the_first_one_stays(
 
     report = build_index(passages, tmp_path, tiny_encoder, on_invalid=errors.append)
 
-    assert (report.num_passages, len(errors)) == (3, 1)
+    assert (report.counts.num_passages, len(errors)) == (3, 1)
     assert open_current(tmp_path).passages.read([1])[0].text == "passage 1"
 
 
@@ -164,7 +170,7 @@ def test_a_factory_that_cannot_be_built_leaves_the_old_generation(
 def test_progress_reaches_the_total_of_every_stage_in_order(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.retrieval.building.WINDOW_PASSAGES", 8)
+    monkeypatch.setattr("service.retrieval.assembly.WINDOW_PASSAGES", 8)
     reports: list[tuple[str, int, int | None]] = []
 
     build_index(

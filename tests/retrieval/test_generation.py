@@ -16,13 +16,13 @@ from service.retrieval.generation import (
     name_of,
     open_current,
     open_generation,
-    publish,
 )
 from service.retrieval.passages import Passage, read_passages
+from service.retrieval.publication import publish
 from service.retrieval.searcher import Searcher
 from tests.conftest import cut_short, flip_bit
 
-FILES = ["manifest.json", "vectors.faiss", "passages.arrow"]
+FILES = ["manifest.json", "vectors.faiss", "passages.arrow", "texts.arrow"]
 
 
 def live(index: Path) -> Path:
@@ -61,7 +61,11 @@ def test_an_index_holds_its_current_name_and_its_generation_only(tiny_index: Pat
     name = (tiny_index / "CURRENT").read_text()
 
     assert re.fullmatch(r"[0-9a-f]{32}\n", name)
-    assert {path.name for path in tiny_index.iterdir()} - {".lock"} == {"CURRENT", "generations"}
+    assert {path.name for path in tiny_index.iterdir()} - {".lock"} == {
+        "CURRENT",
+        "HISTORY",
+        "generations",
+    }
     assert [path.name for path in generations_directory(tiny_index).iterdir()] == [name.strip()]
     assert sorted(path.name for path in live(tiny_index).iterdir()) == sorted(FILES)
 
@@ -137,9 +141,9 @@ def test_another_encoder_is_refused_with_both_fingerprints(
 
 
 def test_a_newer_format_is_refused_with_both_versions(index_copy: Path) -> None:
-    directory = rewrite_manifest(index_copy, format_version=2)
+    directory = rewrite_manifest(index_copy, format_version=3)
 
-    with pytest.raises(GenerationError, match="format version 2, this program reads version 1"):
+    with pytest.raises(GenerationError, match="format version 3, this program reads version 2"):
         open_generation(directory)
 
 

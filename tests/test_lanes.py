@@ -11,6 +11,7 @@ from service.lanes import MAX_PADDING_SHARE, Lanes, pick
 class Waiting:
     num_tokens: int
     deadline: float = 10.0
+    kind: str = "query"
 
     def is_gone(self, moment: float) -> bool:
         return moment > self.deadline

@@ -166,12 +166,15 @@ class _Build:
 
     def _manifest(self, count: int) -> dict[str, Any]:
         encoder = self._encoder
+        # Which query side asked the canary queries, where that is not the passage side.
+        asked_by = {"query_fingerprint": encoder.fingerprint} if encoder.has_two_sides else {}
         return {
             "format_version": FORMAT_VERSION,
             "encoder": {
                 "name": encoder.name,
                 "fingerprint": encoder.passage_fingerprint,
                 "max_tokens": encoder.max_tokens,
+                **asked_by,
             },
             "count": count,
             "dimension": encoder.embedding_dim,

@@ -41,6 +41,7 @@ class OpenvinoRuntime:
             precision: `fp32`, `bf16` or `int8`.
             max_tokens: the encoder's own limit.
         """
+        self.graph = graph
         self._table = graph.table
         self._pool = POOLING[pooling]
         self._max_tokens = max_tokens

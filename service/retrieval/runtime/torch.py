@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from service.retrieval.pooling import POOLING
+from service.retrieval.runtime.weights import share_parameters
 
 
 class TorchRuntime:
@@ -14,9 +15,24 @@ class TorchRuntime:
 
     num_slots = 1  # a batch takes all cores, or the GPU
 
-    def __init__(self, model: PreTrainedModel, pooling: str, device: torch.device) -> None:
-        """Move the model to the device."""
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pooling: str,
+        device: torch.device,
+        beside: "TorchRuntime | None" = None,
+    ) -> None:
+        """Move the model to the device.
+
+        Args:
+            model: taken over.
+            pooling: `mean`, `cls` or `lasttoken`.
+            device: where it computes.
+            beside: the other side's runtime, whose equal weights are used.
+        """
         self._model = model.to(device).eval()  # type: ignore[arg-type]
+        if beside is not None:
+            share_parameters(self._model, beside._model)
         self._pool = POOLING[pooling]
         self.device = device
         self.embedding_dim = int(model.config.hidden_size)

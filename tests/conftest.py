@@ -137,7 +137,7 @@ def make_adapter(
     )
     description = {
         "format_version": 1,
-        "scale": 0.25,
+        "scale": 0.0625,
         "rank": rank,
         "base": of.name,
         "base_fingerprint": of.fingerprint,

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from service.retrieval.defaults import BUNDLED
 from service.retrieval.errors import RetrievalError
+from trainer import finishing
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ app = typer.Typer(
 )
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure how well an encoder retrieves.")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(finishing.app)
 
 
 def main() -> None:

@@ -86,8 +86,8 @@ def check_base(adapter: Adapter, fingerprint: str, base: str) -> None:
         if found != fingerprint:
             raise CheckpointError(
                 f"{adapter.directory / DESCRIPTION}: `{field}` is {found[:16]}, the encoder "
-                f"{base} has {fingerprint[:16]}: use the adapter with the base that it was "
-                "trained on, or train it again"
+                f"{base} has {fingerprint[:16]}: name the base that it was trained on as `base`, "
+                "or train it again"
             )
 
 

@@ -136,8 +136,8 @@ def load_encoder(
     """
     found_device = resolve_device(device)
     cache = cache or default_cache()
-    source = _open_source(name, cache)
-    limit = min(source.query.max_tokens, source.passage.max_tokens)
+    checkpoint = open_checkpoint(name, cache)
+    limit = min(checkpoint.query.max_tokens, checkpoint.passage.max_tokens)
     if max_tokens and max_tokens > limit:
         raise CheckpointError(
             f"max_tokens={max_tokens} is over the limit of the encoder {name} "
@@ -147,7 +147,7 @@ def load_encoder(
     def load(layout: CheckpointLayout, passage_side: Encoder | None) -> Encoder:
         runtime = load_runtime(
             layout,
-            fingerprint := source.fingerprint(layout),
+            fingerprint := checkpoint.fingerprint(layout),
             found_device,
             cpu_engine=cpu_engine,
             precision=precision,
@@ -158,9 +158,9 @@ def load_encoder(
         return Encoder(
             runtime,
             _load_tokenizer(layout),
-            name=source.name,
+            name=checkpoint.name,
             fingerprint=fingerprint,
-            passage_fingerprint=str(source.manifest.get("passage_fingerprint", fingerprint)),
+            passage_fingerprint=str(checkpoint.manifest.get("passage_fingerprint", fingerprint)),
             pooling=layout.pooling,
             prompts=layout.prompts,
             max_tokens=max_tokens or limit,
@@ -168,13 +168,13 @@ def load_encoder(
             passage_side=passage_side,
         )
 
-    passage = load(source.passage, None)
-    return passage if source.query is source.passage else load(source.query, passage)
+    passage = load(checkpoint.passage, None)
+    return passage if checkpoint.query is checkpoint.passage else load(checkpoint.query, passage)
 
 
 @dataclass(frozen=True)
-class _Source:
-    """What an encoder's name leads to, its files held against their hashes."""
+class Checkpoint:
+    """What an encoder's name leads to: two layouts, one and the same where it has but one side."""
 
     name: str
     directory: Path
@@ -183,10 +183,16 @@ class _Source:
     passage: CheckpointLayout
 
     def fingerprint(self, layout: CheckpointLayout) -> str:
+        """Tell the fingerprint of a side."""
         return fingerprint_of(self.directory, layout, self.manifest)
 
 
-def _open_source(name: str, cache: Path) -> _Source:
+def open_checkpoint(name: str, cache: Path) -> Checkpoint:
+    """Find an encoder's files and hold them against their hashes, no weights loaded.
+
+    Raises:
+        CheckpointError: they are missing, altered, or ask for what is not supported.
+    """
     directory = resolve_checkpoint(name, cache)
     try:
         manifest = verify_manifest(directory)
@@ -195,40 +201,46 @@ def _open_source(name: str, cache: Path) -> _Source:
             raise
         raise CheckpointError(f"{error}; or delete {directory}: it is written anew") from None
     known_as = name if name in (BUNDLED, BUNDLED_BASE) else str(manifest.get("name", name))
-    source = _Source(known_as, directory, manifest, *read_sides(directory))
+    checkpoint = Checkpoint(known_as, directory, manifest, *read_sides(directory))
     if folder := resolve_adapter(name, directory):
-        source = _with_adapter(source, folder)
-    return source if source.query is source.passage else _with_passage_fingerprint(source)
+        checkpoint = _with_adapter(checkpoint, folder)
+    return (
+        checkpoint
+        if checkpoint.query is checkpoint.passage
+        else _with_passage_fingerprint(checkpoint)
+    )
 
 
-def _with_adapter(source: _Source, folder: Path) -> _Source:
+def _with_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     adapter = read_adapter(folder)
-    if source.query is not source.passage:
+    if checkpoint.query is not checkpoint.passage:
         raise CheckpointError(
-            f"{folder / DESCRIPTION}: the encoder {source.directory} has a query side of its own: "
-            "use the adapter with the base that it was trained on"
+            f"{folder / DESCRIPTION}: the encoder {checkpoint.directory} has a query side of its "
+            "own: use the adapter with the base that it was trained on"
         )
-    check_base(adapter, source.fingerprint(source.passage), str(source.directory))
-    name = source.name if source.name == BUNDLED else str(adapter.description.get("name", folder))
-    return replace(source, name=name, query=replace(source.query, adapter=adapter))
+    check_base(adapter, checkpoint.fingerprint(checkpoint.passage), str(checkpoint.directory))
+    name = str(adapter.description.get("name", f"{checkpoint.name}+{folder.name}"))
+    if checkpoint.name == BUNDLED:
+        name = BUNDLED
+    return replace(checkpoint, name=name, query=replace(checkpoint.query, adapter=adapter))
 
 
-def _with_passage_fingerprint(source: _Source) -> _Source:
+def _with_passage_fingerprint(checkpoint: Checkpoint) -> Checkpoint:
     """Record the passage side's fingerprint; a manifest that names another one is wrong."""
-    found = source.fingerprint(source.passage)
-    stated = source.manifest.get("passage_fingerprint", found)
+    found = checkpoint.fingerprint(checkpoint.passage)
+    stated = checkpoint.manifest.get("passage_fingerprint", found)
     if stated != found:
         raise CheckpointError(
-            f"{source.directory / MANIFEST}: `passage_fingerprint` is {str(stated)[:16]}, the "
+            f"{checkpoint.directory / MANIFEST}: `passage_fingerprint` is {str(stated)[:16]}, the "
             f"passage side has {found[:16]}: restore the folder from a copy"
         )
-    sizes = [layout.config.get("hidden_size") for layout in (source.query, source.passage)]
+    sizes = [layout.config.get("hidden_size") for layout in (checkpoint.query, checkpoint.passage)]
     if sizes[0] != sizes[1]:
         raise CheckpointError(
-            f"{source.directory}: the query side has {sizes[0]} dimensions, the passage side "
+            f"{checkpoint.directory}: the query side has {sizes[0]} dimensions, the passage side "
             f"{sizes[1]}: both must be of one size"
         )
-    return replace(source, manifest=source.manifest | {"passage_fingerprint": found})
+    return replace(checkpoint, manifest=checkpoint.manifest | {"passage_fingerprint": found})
 
 
 def _load_tokenizer(layout: CheckpointLayout) -> Tokenizer:

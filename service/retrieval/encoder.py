@@ -1,5 +1,6 @@
 """The bi-encoder: texts in, unit-norm embeddings out. B texts, L tokens, D embedding_dim."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -125,6 +126,21 @@ class Encoder:
                 "embed them with that one"
             )
         return self._passage_side or self
+
+    def with_passage_side(self, passage: "Encoder") -> "Encoder":
+        """Add the passage encoder that a query encoder was trained for.
+
+        Raises:
+            EncoderMismatchError: it was trained for another one.
+        """
+        if passage.fingerprint != self.passage_fingerprint:
+            raise EncoderMismatchError(
+                f"the encoder {self.name} was trained for passages of the fingerprint "
+                f"{self.passage_fingerprint[:16]}, {passage.name} has {passage.fingerprint[:16]}"
+            )
+        joined = copy.copy(self)
+        joined._passage_side = passage
+        return joined
 
     def warm_up(self, max_batch_tokens: int) -> None:
         """Make batches of up to so many padded tokens ready to run at once, on both sides."""

@@ -51,7 +51,7 @@ def test_queries_are_embedded_by_the_merged_weights_and_passages_by_the_base(
     (merged / "manifest.json").unlink()
     weights, adapter = load_file(merged / "model.safetensors"), read_adapter(tuned_checkpoint)
     for name, (lora_a, lora_b) in adapter.pairs.items():
-        weights[f"{name}.weight"] += 0.25 * lora_b.float() @ lora_a.float()
+        weights[f"{name}.weight"] += 0.0625 * lora_b.float() @ lora_a.float()
     save_file(weights, merged / "model.safetensors", metadata={"format": "pt"})
 
     tuned = load_encoder(str(tuned_checkpoint), device="cpu")
@@ -76,7 +76,7 @@ def test_the_fingerprint_is_of_the_query_side_and_the_index_is_of_the_passage_si
 def test_the_scale_is_part_of_the_fingerprint(
     tmp_path: Path, tiny_checkpoint: Path, tiny_encoder: Encoder, tuned_encoder: Encoder
 ) -> None:
-    half = make_adapter(tmp_path / "half", tiny_encoder, base=str(tiny_checkpoint), scale=0.125)
+    half = make_adapter(tmp_path / "half", tiny_encoder, base=str(tiny_checkpoint), scale=0.03125)
 
     found = load_encoder(str(half), device="cpu")
 
@@ -269,7 +269,7 @@ def test_an_adapter_that_names_no_base_changes_the_bundled_encoder(
 
     encoder = load_encoder(str(folder), device="cpu")
 
-    assert (encoder.name, encoder.has_two_sides) == (str(folder), True)
+    assert (encoder.name, encoder.has_two_sides) == ("tiny-mean-0+mine", True)
 
 
 def test_an_adapter_beside_the_weights_of_another_encoder_is_refused(

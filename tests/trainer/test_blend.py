@@ -164,7 +164,7 @@ def test_a_run_writes_curve_plot_and_the_chosen_blend(
 
     curve = run_blend(
         pair,
-        ("base", "tuned"),
+        (str(tiny_checkpoint), str(tuned_checkpoint)),
         [0.25, 0.5, 0.75, 1.0],
         LoadOptions(tmp_path, "cpu"),
         measure,

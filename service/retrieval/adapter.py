@@ -40,6 +40,11 @@ class Adapter:
         return float(self.description["scale"])
 
     @property
+    def parameters(self) -> frozenset[str]:
+        """Name the base's parameters that merging changes."""
+        return frozenset(f"{name}.weight" for name in self.pairs)
+
+    @property
     def base_fingerprint(self) -> str:
         """Tell of which encoder's weights these are changes."""
         return str(self.description["base_fingerprint"])

@@ -1,5 +1,6 @@
 """From an encoder's name to an encoder: a folder, a Hub id with its revision, or `bundled`."""
 
+import filecmp
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,9 +156,14 @@ def load_encoder(
             max_tokens=max_tokens or limit,
             beside=passage_side.runtime if passage_side else None,
         )
+        # One tokenizer of 250,000 pieces takes more memory than the layers of a small encoder.
+        if passage_side and _same_tokenizer(layout, checkpoint.passage):
+            tokenizer = passage_side.tokenizer
+        else:
+            tokenizer = _load_tokenizer(layout)
         return Encoder(
             runtime,
-            _load_tokenizer(layout),
+            tokenizer,
             name=checkpoint.name,
             fingerprint=fingerprint,
             passage_fingerprint=str(checkpoint.manifest.get("passage_fingerprint", fingerprint)),
@@ -241,6 +247,12 @@ def _with_passage_fingerprint(checkpoint: Checkpoint) -> Checkpoint:
             f"{sizes[1]}: both must be of one size"
         )
     return replace(checkpoint, manifest=checkpoint.manifest | {"passage_fingerprint": found})
+
+
+def _same_tokenizer(layout: CheckpointLayout, other: CheckpointLayout) -> bool:
+    """Tell whether two sides have the same tokenizer."""
+    paths = (layout.tokenizer, other.tokenizer)
+    return paths[0] == paths[1] or filecmp.cmp(*paths, shallow=False)
 
 
 def _load_tokenizer(layout: CheckpointLayout) -> Tokenizer:

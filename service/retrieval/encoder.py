@@ -97,9 +97,9 @@ class Encoder:
         self.embedding_dim = runtime.embedding_dim
         self._passage_side = passage_side
         self._pad_id = pad_id
-        self._tokenizer = tokenizer
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens)
+        self.tokenizer = tokenizer
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_tokens)
 
     @property
     def has_two_sides(self) -> bool:
@@ -163,9 +163,9 @@ class Encoder:
         try:
             # For one text the library's threads cost more than they save.
             encodings = (
-                [self._tokenizer.encode(prompted[0])]
+                [self.tokenizer.encode(prompted[0])]
                 if len(prompted) == 1
-                else self._tokenizer.encode_batch_fast(prompted)
+                else self.tokenizer.encode_batch_fast(prompted)
             )
         except (UnicodeEncodeError, TypeError):  # either, by the version of the library
             raise RetrievalError("a text holds half a surrogate pair (U+D800-U+DFFF)") from None

@@ -155,7 +155,8 @@ def _load_torch(
 
     model = load_model(layout, TORCH_TYPES[precision])
     twin = beside if isinstance(beside, TorchRuntime) else None
-    return TorchRuntime(model, layout.pooling, device, twin)
+    changed = layout.adapter.parameters if layout.adapter else None
+    return TorchRuntime(model, layout.pooling, device, twin, changed)
 
 
 def _load_gpu(
@@ -178,5 +179,10 @@ def _load_gpu(
         )
     twin = beside if isinstance(beside, CudaRuntime) else None
     return CudaRuntime(
-        load_model(layout), layout.pooling, device, max_tokens=max_tokens, beside=twin
+        load_model(layout),
+        layout.pooling,
+        device,
+        max_tokens=max_tokens,
+        beside=twin,
+        changed=layout.adapter.parameters if layout.adapter else None,
     )

@@ -4,7 +4,7 @@ On the CPU the same code runs in fp32, without graphs and pinned memory, so that
 tested there. No GPU has run it yet.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -40,6 +40,7 @@ class CudaRuntime:
         max_tokens: int,
         max_batch_tokens: int = MAX_BATCH_TOKENS,
         beside: "CudaRuntime | None" = None,
+        changed: Collection[str] | None = None,
     ) -> None:
         """Move the model to the device.
 
@@ -51,12 +52,13 @@ class CudaRuntime:
             max_batch_tokens: padded tokens that run at once at the most; `warm_up` sets it anew.
             beside: the other side's runtime, whose equal weights, stream and graphs' memory are
                 used; one thread at a time may use the two.
+            changed: the parameters that differ from those, where that is known.
         """
         precision = precision_on(device)
         round_parameters(model, precision)
         self._model = model.to(device).eval()  # type: ignore[arg-type]
         if beside is not None:
-            share_parameters(self._model, beside._model)
+            share_parameters(self._model, beside._model, changed)
         self._pool = POOLING[pooling]
         self._pad_id = int(getattr(model.config, "pad_token_id", None) or 0)
         self._max_tokens = max_tokens

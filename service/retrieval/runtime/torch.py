@@ -1,5 +1,7 @@
 """PyTorch as it is: the reference that every other runtime is held against."""
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ class TorchRuntime:
         pooling: str,
         device: torch.device,
         beside: "TorchRuntime | None" = None,
+        changed: Collection[str] | None = None,
     ) -> None:
         """Move the model to the device.
 
@@ -29,10 +32,11 @@ class TorchRuntime:
             pooling: `mean`, `cls` or `lasttoken`.
             device: where it computes.
             beside: the other side's runtime, whose equal weights are used.
+            changed: the parameters that differ from those, where that is known.
         """
         self._model = model.to(device).eval()  # type: ignore[arg-type]
         if beside is not None:
-            share_parameters(self._model, beside._model)
+            share_parameters(self._model, beside._model, changed)
         self._pool = POOLING[pooling]
         self.device = device
         self.embedding_dim = int(model.config.hidden_size)

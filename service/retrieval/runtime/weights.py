@@ -1,6 +1,6 @@
 """Reads a checkpoint's weights into the transformers model that its configuration names."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -62,7 +62,9 @@ def round_parameters(model: nn.Module, precision: torch.dtype) -> None:
         parameter.data = parameter.data.to(precision)
 
 
-def share_parameters(model: nn.Module, other: nn.Module) -> None:
+def share_parameters(
+    model: nn.Module, other: nn.Module, changed: Collection[str] | None = None
+) -> None:
     """Have a model use another's tensors wherever the two are equal, so that memory holds one.
 
     The embedding table is equal where only the layers were trained: four fifths of a small
@@ -71,11 +73,15 @@ def share_parameters(model: nn.Module, other: nn.Module) -> None:
     Args:
         model: gives its own tensors up.
         other: on the same device, in the same precision.
+        changed: the parameters that differ, where that is known: to compare weights that lie
+            mapped in a file would load them.
     """
     others = dict(other.named_parameters())
     for name, parameter in list(model.named_parameters()):
         twin = others.get(name)
-        if twin is not None and twin.shape == parameter.shape and torch.equal(twin, parameter):
+        if twin is None or twin.shape != parameter.shape:
+            continue
+        if torch.equal(twin, parameter) if changed is None else name not in changed:
             owner, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(owner), attribute, twin)
 

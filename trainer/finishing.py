@@ -156,8 +156,10 @@ def publish(
     as_json: JsonOption = False,
 ) -> None:
     """Write a Sentence Transformers directory with manifest and model card."""
-    from trainer.publish import Publication, open_sides, push, write_publication
+    from trainer.publish import Publication, open_sides, push, read_token, write_publication
 
+    if push_to:
+        read_token()
     query, passage = open_sides(checkpoint, passage_encoder, cache or default_cache())
     publication = Publication(
         name or push_to or to.resolve().name,

@@ -214,6 +214,18 @@ def _write_json(path: Path, content: object) -> None:
     path.write_bytes(artifact.canonical_json(content))
 
 
+def read_token() -> str:
+    """Read the Hub's token from HF_TOKEN; called early, it stops a run before the work.
+
+    Raises:
+        DataError: there is none.
+    """
+    token = os.environ.get(TOKEN)
+    if not token:
+        raise DataError(f"the variable {TOKEN} is not set: it holds the token of the Hub")
+    return token
+
+
 def push(directory: Path, repository: str, *, is_private: bool, message: str) -> str:
     """Upload a published directory to a Hub; the token is read from HF_TOKEN.
 
@@ -227,11 +239,9 @@ def push(directory: Path, repository: str, *, is_private: bool, message: str) ->
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    token = os.environ.get(TOKEN)
-    if not token:
-        raise DataError(f"the variable {TOKEN} is not set: it holds the token of the Hub")
-    # Whatever HTTP library the Hub's client is made with: its errors are bases of this one.
-    errors = (*HfHubHTTPError.__bases__, HFValidationError)
+    token = read_token()
+    errors: tuple[type[Exception], ...] = (HfHubHTTPError, HFValidationError)
+    errors += HfHubHTTPError.__bases__  # the HTTP library's own, and OSError
     hub = HfApi(token=token)
     try:
         hub.create_repo(repository, private=is_private, exist_ok=True)

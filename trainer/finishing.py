@@ -68,8 +68,9 @@ def blend(
     as_json: JsonOption = False,
 ) -> None:
     """Interpolate base and tuned weights; keep the best share under the English gate."""
-    from trainer.blend import LoadOptions, open_pair, run_blend
+    from trainer.blend import open_pair
     from trainer.blend_curve import Gates
+    from trainer.blend_sweep import LoadOptions, run_blend
 
     kept_in = cache or default_cache()
     pair = open_pair(base, tuned, kept_in)
@@ -156,7 +157,8 @@ def publish(
     as_json: JsonOption = False,
 ) -> None:
     """Write a Sentence Transformers directory with manifest and model card."""
-    from trainer.publish import Publication, open_sides, push, read_token, write_publication
+    from trainer.hub import push, read_token
+    from trainer.publish import Publication, open_sides, write_publication
 
     if push_to:
         read_token()

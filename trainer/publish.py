@@ -4,7 +4,6 @@ Two sides become that library's Router: the passage side's files as they are, so
 fingerprint and all its indexes stay valid, and the query side with its adapter merged.
 """
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ TRANSFORMER_FILES = (
 CARD = "README.md"
 # The record of what made the weights.
 RECORD_FIELDS = ("training", "blend", "metrics", "objective", "data", "seed", "git_commit")
-TOKEN = "HF_TOKEN"
 TYPES = {
     "Transformer": "sentence_transformers.models.Transformer",
     "Pooling": "sentence_transformers.models.Pooling",
@@ -212,49 +210,3 @@ def _library_config(sides: tuple[CheckpointLayout, CheckpointLayout]) -> dict[st
 
 def _write_json(path: Path, content: object) -> None:
     path.write_bytes(artifact.canonical_json(content))
-
-
-def read_token() -> str:
-    """Read the Hub's token from HF_TOKEN; called early, it stops a run before the work.
-
-    Raises:
-        DataError: there is none.
-    """
-    token = os.environ.get(TOKEN)
-    if not token:
-        raise DataError(f"the variable {TOKEN} is not set: it holds the token of the Hub")
-    return token
-
-
-def push(directory: Path, repository: str, *, is_private: bool, message: str) -> str:
-    """Upload a published directory to a Hub; the token is read from HF_TOKEN.
-
-    Returns:
-        The address of the commit.
-
-    Raises:
-        DataError: there is no token.
-        OutputError: the Hub refuses, or is not reached.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    token = read_token()
-    errors: tuple[type[Exception], ...] = (HfHubHTTPError, HFValidationError)
-    errors += HfHubHTTPError.__bases__  # the HTTP library's own, and OSError
-    hub = HfApi(token=token)
-    try:
-        hub.create_repo(repository, private=is_private, exist_ok=True)
-        commit = hub.upload_folder(
-            repo_id=repository,
-            folder_path=directory,
-            commit_message=message,
-            delete_patterns=["*.safetensors", "*.json"],  # of another layout
-        )
-    except errors as error:
-        reason = str(error).strip().splitlines()[0]
-        raise OutputError(
-            f"{directory} is written, but {repository} was not pushed to ({reason}): check the "
-            "name, the token's right to write and the network, then push again"
-        ) from None
-    return str(commit)

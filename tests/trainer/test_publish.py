@@ -1,11 +1,8 @@
 import json
 from pathlib import Path
-from typing import Any
 
-import huggingface_hub
 import numpy as np
 import pytest
-from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file
 
 from service.retrieval.checkpoint import load_encoder
@@ -16,7 +13,7 @@ from service.retrieval.searcher import Searcher
 from tests.conftest import make_checkpoint
 from tests.retrieval.test_encoder import TEXTS
 from trainer.errors import DataError, OutputError
-from trainer.publish import Publication, open_sides, push, write_publication
+from trainer.publish import Publication, open_sides, write_publication
 
 PUBLICATION = Publication("tiny-tuned", "mit")
 
@@ -158,71 +155,6 @@ def test_weights_are_safetensors_alone(published: Path) -> None:
     table = "embeddings.word_embeddings.weight"
     assert query[table].equal(passage[table])
     assert not [path for path in published.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
-
-
-class FakeHub:
-    """Stands for the Hub's client; remembers what it was asked."""
-
-    calls: list[tuple[str, dict[str, Any]]] = []
-    error: Exception | None = None
-
-    def __init__(self, token: str) -> None:
-        self.token = token
-
-    def create_repo(self, repository: str, **options: Any) -> None:
-        if self.error:
-            raise self.error
-        self.calls.append((self.token, {"repo_id": repository, **options}))
-
-    def upload_folder(self, **options: Any) -> str:
-        self.calls.append((self.token, options))
-        return "https://hub/owner/name/commit/1"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> type[FakeHub]:
-    monkeypatch.setattr(huggingface_hub, "HfApi", FakeHub)
-    monkeypatch.setattr(FakeHub, "calls", [])
-    monkeypatch.setenv("HF_TOKEN", "secret")
-    return FakeHub
-
-
-def test_a_push_makes_the_repository_and_uploads_the_folder(
-    published: Path, hub: type[FakeHub]
-) -> None:
-    commit = push(published, "owner/name", is_private=True, message="Publish")
-
-    assert commit == "https://hub/owner/name/commit/1"
-    (token, made), (_, uploaded) = hub.calls
-    assert (token, made) == (
-        "secret",
-        {"repo_id": "owner/name", "private": True, "exist_ok": True},
-    )
-    assert uploaded["folder_path"] == published
-    assert uploaded["commit_message"] == "Publish"
-
-
-def test_a_push_without_a_token_says_which_variable(
-    published: Path, hub: type[FakeHub], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("HF_TOKEN")
-
-    with pytest.raises(DataError, match="the variable HF_TOKEN is not set"):
-        push(published, "owner/name", is_private=False, message="Publish")
-
-    assert hub.calls == []
-
-
-@pytest.mark.parametrize("kind", HfHubHTTPError.__bases__)
-def test_a_hub_that_refuses_is_one_line_without_the_token(
-    published: Path, hub: type[FakeHub], monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
-) -> None:
-    monkeypatch.setattr(hub, "error", kind("no right\nmore"))
-
-    with pytest.raises(OutputError, match=r"owner/name was not pushed to \(no right") as caught:
-        push(published, "owner/name", is_private=False, message="Publish")
-
-    assert "secret" not in str(caught.value)
 
 
 def test_the_card_says_what_it_is_how_it_is_used_and_whose_it_is(

@@ -155,6 +155,7 @@ def load_encoder(
             cache=cache,
             max_tokens=max_tokens or limit,
             beside=passage_side.runtime if passage_side else None,
+            for_queries=layout is checkpoint.query,
         )
         # One tokenizer of 250,000 pieces takes more memory than the layers of a small encoder.
         if passage_side and _same_tokenizer(layout, checkpoint.passage):

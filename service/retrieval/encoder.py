@@ -55,7 +55,7 @@ class Encoder:
 
     What an encoder says of itself (`runtime`, `fingerprint`, ...) it says of its query side; its
     passage side is an encoder of its own. `tokenize` and `pad` may be called from any thread;
-    `embed` from one at a time.
+    `embed` from so many at a time as there are slots.
     """
 
     def __init__(
@@ -110,6 +110,12 @@ class Encoder:
     def encodes_passages(self) -> bool:
         """Tell whether there is a passage side: a checkpoint may hold the query side alone."""
         return self.has_two_sides or self.passage_fingerprint == self.fingerprint
+
+    @property
+    def num_slots(self) -> int:
+        """Tell how many threads may embed at a time, whichever side."""
+        runtimes = [self.runtime, *([self._passage_side.runtime] if self._passage_side else [])]
+        return min(runtime.num_slots for runtime in runtimes)
 
     def side(self, role: Role) -> "Encoder":
         """Choose the side for a role: this one where there is no other.

@@ -80,6 +80,7 @@ def load_runtime(
     cache: Path,
     max_tokens: int,
     beside: Runtime | None = None,
+    for_queries: bool = True,
 ) -> Runtime:
     """Load a side's transformer into the runtime that settings and machine ask for.
 
@@ -92,6 +93,7 @@ def load_runtime(
         cache: the folder for graphs.
         max_tokens: of the longest text.
         beside: the other side's runtime, with which it shares what is equal.
+        for_queries: whether it embeds queries: the one side that there is, or the query side.
 
     Raises:
         CheckpointError: the weights or the graph cannot be used.
@@ -111,7 +113,7 @@ def load_runtime(
             raise
         logger.warning("torch encodes, as there is no graph for openvino: %s", error)
         return _load_torch(layout, device, choice.precision, beside)
-    return _load_openvino(graph, layout, choice.precision, beside)
+    return _load_openvino(graph, layout, choice.precision, beside, for_queries)
 
 
 def has_amx() -> bool:
@@ -136,13 +138,23 @@ def _export(directory: Path, layout: CheckpointLayout) -> str:
 
 
 def _load_openvino(
-    graph: Graph, layout: CheckpointLayout, precision: str, beside: Runtime | None
+    graph: Graph,
+    layout: CheckpointLayout,
+    precision: str,
+    beside: Runtime | None,
+    for_queries: bool,
 ) -> Runtime:
     from service.retrieval.runtime.openvino import OpenvinoRuntime
 
-    if isinstance(beside, OpenvinoRuntime):
-        graph = graph.sharing_table(beside.graph)
-    runtime = OpenvinoRuntime(graph, layout.pooling, precision, layout.max_tokens)
+    twin = beside if isinstance(beside, OpenvinoRuntime) else None
+    runtime = OpenvinoRuntime(
+        graph.sharing_table(twin.graph) if twin else graph,
+        layout.pooling,
+        precision,
+        layout.max_tokens,
+        for_queries=for_queries,
+        beside=twin,
+    )
     check_runtime(runtime, graph.directory, precision)
     return runtime
 

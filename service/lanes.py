@@ -215,5 +215,5 @@ def round_down(count: int) -> int:
     >>> [round_down(count) for count in (1, 7, 9, 19, 39, 64)]
     [1, 7, 8, 16, 32, 64]
     """
-    step = max(1, 2 ** (count.bit_length() - 3))
+    step: int = max(1, 2 ** (count.bit_length() - 3))
     return count // step * step

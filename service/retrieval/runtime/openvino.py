@@ -176,7 +176,7 @@ def round_up(count: int) -> int:
     >>> [round_up(count) for count in (1, 7, 9, 17, 33, 64)]
     [1, 7, 10, 20, 40, 64]
     """
-    step = max(1, 2 ** (count.bit_length() - 3))
+    step: int = max(1, 2 ** (count.bit_length() - 3))
     return -(-count // step) * step
 
 

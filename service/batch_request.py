@@ -51,6 +51,7 @@ class Text(Generic[PayloadT, ResultT]):
     request: Request[ResultT]
     position: int
     deadline: float
+    kind: object = None
     since: float = field(default_factory=time.monotonic)
 
     def is_gone(self, moment: float) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from service.retrieval.encoder import Encoder, PaddedBatch, TokenizedText
+from service.retrieval.encoder import Encoder, PaddedBatch, Role, TokenizedText
 from service.retrieval.filters import Filter
 from service.retrieval.index.backend import Ranking
 from service.retrieval.searcher import Searcher
@@ -30,6 +30,11 @@ class Work:
     def num_tokens(self) -> int:
         """Tell what it costs to encode, 1 where nothing is left to encode."""
         return len(self.text.token_ids) if self.embedding is None else 1
+
+    @property
+    def side(self) -> Role:
+        """Tell which side of the encoder embeds it: a batch is of one side."""
+        return self.text.side
 
 
 @dataclass(frozen=True, slots=True)

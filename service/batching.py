@@ -55,7 +55,8 @@ class Program(Generic[PayloadT, PreparedT, ResultT]):
 
     `prepare` may run in another thread than `run` and ahead of it; so many threads as there are
     slots may call `run` at once; `classify` tells what an exception of either means; `observe` is
-    told lane, texts, tokens, padded tokens and seconds.
+    told lane, texts, tokens, padded tokens and seconds; texts of different `kind` never share a
+    batch.
     """
 
     prepare: Callable[[list[PayloadT]], PreparedT]
@@ -63,6 +64,7 @@ class Program(Generic[PayloadT, PreparedT, ResultT]):
     classify: Callable[[Exception], Fault]
     observe: Callable[[Lane, int, int, int, float], None] = lambda *figures: None
     num_slots: int = 1
+    kind: Callable[[PayloadT], object] = lambda payload: None
 
 
 @dataclass(slots=True)
@@ -168,7 +170,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         request: Request[ResultT] = Request(len(texts))
         self._admit(
             [
-                Text(payload, num_tokens, request, position, deadline)
+                Text(payload, num_tokens, request, position, deadline, self._program.kind(payload))
                 for position, (payload, num_tokens) in enumerate(texts)
             ],
             lane,

@@ -8,7 +8,7 @@ from pathlib import Path
 from service.factbook import factbook_passages
 from service.retrieval.assembly import OnProgress
 from service.retrieval.building import build_index
-from service.retrieval.defaults import BUNDLED
+from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation import (
@@ -21,9 +21,13 @@ logger = logging.getLogger(__name__)
 
 
 def demo_index_name(encoder: str) -> str:
-    """Name the folder of the demo's index: an encoder's own, that of `bundled` plainly."""
-    suffix = "" if encoder == BUNDLED else f"-{hashlib.sha256(encoder.encode()).hexdigest()[:8]}"
-    return f"demo-index{suffix}"
+    """Name the folder of the demo's index: an encoder's own, that of `bundled` plainly.
+
+    `bundled-base` searches the same one: the passage side is common to the two.
+    """
+    if encoder in (BUNDLED, BUNDLED_BASE):
+        return "demo-index"
+    return f"demo-index-{hashlib.sha256(encoder.encode()).hexdigest()[:8]}"
 
 
 def ensure_demo_index(

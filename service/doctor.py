@@ -117,6 +117,8 @@ def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
             f"{encoder.name}, {encoder.embedding_dim} dimensions, {encoder.max_tokens} tokens, "
             f"fingerprint {encoder.fingerprint[:16]}",
         )
+        if encoder.passage_fingerprint != encoder.fingerprint:
+            yield Finding("passage side", f"fingerprint {encoder.passage_fingerprint[:16]}")
         yield Finding("runtime", f"{encoder.runtime.name} on {encoder.device}")
     except RetrievalError as error:
         yield Finding("encoder", settings.encoder, str(error))

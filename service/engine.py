@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -78,7 +79,8 @@ class Engine:
             partial(run, encoder),
             classify,
             metrics.observe_batch,
-            encoder.runtime.num_slots,
+            encoder.num_slots,
+            kind=attrgetter("side"),
         )
         self.batcher = Batcher[Work, Prepared, Result](program, limits)
         metrics.watch(self.batcher, self._cache)
@@ -157,8 +159,9 @@ class Engine:
     def warm_up(self) -> None:
         """Run the smallest and the largest batch, and ask the index its canary queries."""
         encoder = self.searcher.encoder
-        encoder.runtime.warm_up(self._limits.max_batch_tokens)
-        longest = encoder.tokenize(["warm up " * encoder.max_tokens], "passage")
+        encoder.warm_up(self._limits.max_batch_tokens)
+        bulk: Role = "passage" if encoder.encodes_passages else "query"
+        longest = encoder.tokenize(["warm up " * encoder.max_tokens], bulk)
         count = max(1, self._limits.max_batch_tokens // len(longest[0].token_ids))
         short = encoder.tokenize([PROBE_TEXT], "query")
         for texts in (longest * count, short, short * 8, longest):

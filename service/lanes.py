@@ -21,6 +21,10 @@ class Text(Protocol):
     def num_tokens(self) -> int:
         """Tell its length."""
 
+    @property
+    def kind(self) -> object:
+        """Tell what it can share a batch with: texts of its own kind."""
+
     def is_gone(self, moment: float) -> bool:
         """Tell whether nobody will wait for it at a moment of the monotonic clock."""
 
@@ -130,7 +134,7 @@ class Lanes(Generic[TextT]):
     def take(
         self, lane: Lane, overhead_tokens: float, now: float, done_at: float, parts: int = 1
     ) -> list[TextT]:
-        """Take a batch from a lane: the oldest text and those of like length.
+        """Take a batch from a lane: the oldest text and those of its kind and of like length.
 
         Args:
             lane: which.
@@ -144,8 +148,9 @@ class Lanes(Generic[TextT]):
         max_tokens = self.max_tokens_of_next(lane, parts)
         awaited = [text for text in queue.texts if not text.is_gone(now)]
         alive = [text for text in awaited if not text.is_gone(done_at)] or awaited
-        batch = pick(alive[:WINDOW_TEXTS], max_tokens, overhead_tokens)
-        if len(batch) < len(alive):
+        alike = [text for text in alive if text.kind == alive[0].kind]
+        batch = pick(alike[:WINDOW_TEXTS], max_tokens, overhead_tokens)
+        if len(batch) < len(alike):
             batch = trim(batch, alive[0])
         chosen = set(map(id, batch))
         queue.texts = [text for text in alive if id(text) not in chosen]
@@ -210,5 +215,5 @@ def round_down(count: int) -> int:
     >>> [round_down(count) for count in (1, 7, 9, 19, 39, 64)]
     [1, 7, 8, 16, 32, 64]
     """
-    step = 1 << max(0, count.bit_length() - 3)
+    step: int = max(1, 2 ** (count.bit_length() - 3))
     return count // step * step

@@ -200,7 +200,7 @@ class Metrics:
         self.encoder_info = Gauge(
             "clear_encoder_info",
             "The encoder; the value is 1.",
-            ["name", "fingerprint", "dimension", "device", "runtime"],
+            ["name", "fingerprint", "passage_fingerprint", "dimension", "device", "runtime"],
             registry=registry,
         )
         self.index_info = Gauge(
@@ -285,6 +285,7 @@ class Metrics:
         self.encoder_info.labels(
             encoder.name,
             encoder.fingerprint[:16],
+            encoder.passage_fingerprint[:16],
             encoder.embedding_dim,
             encoder.device,
             encoder.runtime.name,

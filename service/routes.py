@@ -92,6 +92,8 @@ async def encode(body: EncodeRequest, request: Request) -> Response:
     dimension = body.dimensions or encoder.embedding_dim
     if dimension > encoder.embedding_dim:
         raise _invalid("dimensions", f"must be {encoder.embedding_dim} at the most")
+    if body.role == "passage" and not encoder.encodes_passages:
+        raise _invalid("role", "must be query: this encoder has no passage side")
     work = engine.encode(body.texts, body.role, _deadline(request, body.timeout_ms))
     embedded = await unless_gone(request, work)
     embeddings = embedded.embeddings

@@ -210,7 +210,7 @@ class EncodeRequest(Body):
         Field(description="One text or several"),
     ]
     role: Annotated[
-        Literal["query", "passage"], Field(description="Which prompt the encoder puts before")
+        Literal["query", "passage"], Field(description="Which prompt and which side of the encoder")
     ]
     dimensions: Annotated[int | None, Field(ge=1, description="Keep the first dimensions only")] = (
         None

@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     )
 
     encoder: Annotated[
-        str, Field(description="`bundled`, a folder, or a Hub id with its revision (name@commit)")
+        str, Field(description="`bundled`, `bundled-base`, a folder, or a Hub id (name@commit)")
     ] = BUNDLED
     index: Annotated[Path | None, Field(description="The index folder to search")] = None
     cache: Annotated[Path, Field(description="Folder for what is made once and kept")] = Field(

@@ -63,6 +63,8 @@ class State:
             "encoder": {
                 "name": encoder.name,
                 "fingerprint": encoder.fingerprint,
+                "passage_fingerprint": encoder.passage_fingerprint,
+                "has_two_sides": encoder.has_two_sides,
                 "dimension": encoder.embedding_dim,
                 "max_tokens": encoder.max_tokens,
                 "pooling": encoder.pooling,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel
@@ -108,6 +109,48 @@ def make_checkpoint(
     return directory
 
 
+def make_adapter(
+    directory: Path, of: Encoder, *, seed: int = 0, rank: int = 4, **changes: object
+) -> Path:
+    """Write a random query-side adapter of a tiny encoder: two of each layer's modules.
+
+    Args:
+        directory: where, made if missing.
+        of: the base, whose weights it changes.
+        seed: of the adapter's weights.
+        rank: of its matrices.
+        changes: entries of `adapter.json` that differ; None leaves one out.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"attention.self.query": (32, 32), "intermediate.dense": (64, 32)}
+    save_file(
+        {
+            f"encoder.layer.{layer}.{name}.lora_{letter}": torch.randn(
+                shape, generator=generator
+            ).half()
+            for layer in range(2)
+            for name, (outputs, inputs) in shapes.items()
+            for letter, shape in (("a", (rank, inputs)), ("b", (outputs, rank)))
+        },
+        directory / "adapter.safetensors",
+    )
+    description = {
+        "format_version": 1,
+        "scale": 0.0625,
+        "rank": rank,
+        "base": of.name,
+        "base_fingerprint": of.fingerprint,
+        "passage_fingerprint": of.fingerprint,
+        "side": "query",
+        **changes,
+    }
+    (directory / "adapter.json").write_text(
+        json.dumps({key: value for key, value in description.items() if value is not None})
+    )
+    return directory
+
+
 def _json_files(pooling: str, max_tokens: int, hidden_size: int) -> dict[str, object]:
     return {
         "tokenizer_config.json": {
@@ -181,6 +224,21 @@ def other_encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     return load_encoder(
         str(make_checkpoint(tmp_path_factory.mktemp("other") / "tiny", seed=1)), device="cpu"
     )
+
+
+@pytest.fixture(scope="session")
+def tuned_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, tiny_encoder: Encoder
+) -> Path:
+    """An adapter of `tiny_checkpoint`'s query side, which no test may alter."""
+    folder = tmp_path_factory.mktemp("adapter") / "tuned"
+    return make_adapter(folder, tiny_encoder, base=str(tiny_checkpoint))
+
+
+@pytest.fixture(scope="session")
+def tuned_encoder(tuned_checkpoint: Path) -> Encoder:
+    """`tiny_encoder` with another query side."""
+    return load_encoder(str(tuned_checkpoint), device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -272,7 +272,9 @@ def test_ctrl_c_during_a_build_writes_no_index_and_leaves_no_folder(
     _, stderr = build.communicate(timeout=60)
 
     assert build.returncode == 130
-    assert "error: interrupted: the live generation is unchanged, what was encoded is kept" in stderr
+    assert (
+        "error: interrupted: the live generation is unchanged, what was encoded is kept" in stderr
+    )
     assert "Traceback" not in stderr
     assert list((index / "generations").iterdir()) == []
     assert not (index / "CURRENT").exists()

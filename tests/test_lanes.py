@@ -11,6 +11,7 @@ from service.lanes import MAX_PADDING_SHARE, Lanes, pick
 class Waiting:
     num_tokens: int
     deadline: float = 10.0
+    kind: str = "query"
 
     def is_gone(self, moment: float) -> bool:
         return moment > self.deadline
@@ -147,3 +148,14 @@ def test_a_wrong_forecast_does_not_starve_a_lane() -> None:
     waiting.add("query", [Waiting(10, deadline=4)])
 
     assert len(waiting.take("query", overhead_tokens=0, now=1, done_at=100)) == 1
+
+
+def test_texts_of_another_kind_wait_for_a_batch_of_their_own() -> None:
+    waiting = lanes()
+    texts = [Waiting(10, kind=kind) for kind in ("query", "passage", "query", "passage")]
+    waiting.add("bulk", texts)
+
+    batches = [waiting.take("bulk", overhead_tokens=100, now=0.0, done_at=0.0) for _ in range(2)]
+
+    assert batches == [[texts[0], texts[2]], [texts[1], texts[3]]]
+    assert waiting.num_tokens == 0

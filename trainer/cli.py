@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from service.retrieval.defaults import BUNDLED, default_cache
 from service.retrieval.errors import RetrievalError
+from trainer import finishing
 from trainer.console import show_progress
 from trainer.errors import DataError, TrainerError
 from trainer.options import (
@@ -85,6 +86,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train and evaluate encoders for CLEAR Search.",
 )
+app.add_typer(finishing.app)
 
 
 def main() -> None:

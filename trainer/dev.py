@@ -14,6 +14,7 @@ from service.retrieval.encoder import Embeddings, Encoder
 from service.retrieval.passages import read_passages
 from trainer.evaluation_set import Query, read_evaluation_set
 from trainer.languages import ENGLISH
+from trainer.measures import macro, mean
 
 TOP_K = 10
 # A result that breaks the English gate is worse than any that keeps it.
@@ -106,11 +107,7 @@ def ndcg(scores: NDArray[np.float32], relevant: Sequence[frozenset[int]]) -> NDA
 
 def macro_mean(scores: Scores) -> float:
     """Average over the languages other than English of a set, then over the sets."""
-    means = []
-    for by_language in scores.values():
-        others = [value for language, value in by_language.items() if language != ENGLISH]
-        means.append(sum(others) / len(others) if others else by_language[ENGLISH])
-    return sum(means) / len(means)
+    return mean([macro(by_language) for by_language in scores.values()])
 
 
 def english_drop(base: Scores, now: Scores) -> float:

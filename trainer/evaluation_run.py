@@ -17,6 +17,7 @@ from typing import Any
 from service.retrieval import artifact
 from service.retrieval.assembly import OnProgress
 from service.retrieval.checkpoint import load_encoder
+from service.retrieval.encoder import Encoder
 from trainer.comparison import ENGLISH_MARGIN, Comparison, compare, comparison_content
 from trainer.errors import OutputError
 from trainer.evaluate import DIRECTIONS, Evaluation, evaluate
@@ -36,6 +37,17 @@ class EncoderOptions:
     cpu_engine: str = "torch"
     precision: str = "fp32"
     cache: Path | None = None
+
+    def load(self, name: str) -> Encoder:
+        """Load one; errors are those of `load_encoder`."""
+        return load_encoder(
+            name,
+            cache=self.cache,
+            device=self.device,
+            max_tokens=self.max_tokens,
+            cpu_engine=self.cpu_engine,
+            precision=self.precision,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +155,7 @@ def _evaluate(
     *,
     is_centred: bool = False,
 ) -> Evaluation:
-    encoder = load_encoder(
-        name,
-        cache=options.cache,
-        device=options.device,
-        max_tokens=options.max_tokens,
-        cpu_engine=options.cpu_engine,
-        precision=options.precision,
-    )
+    encoder = options.load(name)
     label = f"{encoder.name}, centred" if is_centred else encoder.name
     output = plan.output
     return evaluate(

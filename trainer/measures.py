@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from trainer.errors import MissingPackageError
+from trainer.languages import ENGLISH
 from trainer.trec import Qrels, Run
 
 MAIN = "ndcg@10"
@@ -80,6 +81,16 @@ def mean(values: Mapping[str, float] | Sequence[float]) -> float:
     """Average values, each counting the same."""
     listed = list(values.values()) if isinstance(values, Mapping) else values
     return sum(listed) / len(listed)
+
+
+def macro(by_language: Mapping[str, float]) -> float:
+    """Average over the languages but English, each counting the same.
+
+    >>> macro({"en": 0.9, "sw": 0.5, "yo": 0.3})
+    0.4
+    """
+    others = [value for language, value in by_language.items() if language != ENGLISH]
+    return mean(others) if others else by_language[ENGLISH]
 
 
 def require_ir_measures() -> ModuleType:

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from trainer.blend_curve import Curve
 from trainer.errors import MissingPackageError
+from trainer.languages import ENGLISH
+from trainer.measures import macro
 
 # Okabe and Ito's colours, which people who see few colours tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -138,6 +141,35 @@ def loss_terms(log: Sequence[Content]) -> str:
     axes.grid(color="0.9")
     axes.legend(frameon=False)
     return _svg(figure, "loss terms")
+
+
+def trade_off(curve: Curve) -> str:
+    """Plot what other languages gain against what English loses, share by share of a blend."""
+    figure, axes = _figure(12)
+    gate, chosen = -curve.gates.english_margin, list(curve.points).index(curve.chosen)
+    axes.axvspan(-1, gate, color="0.92", zorder=0)
+    axes.axvline(gate, color="0.5", linestyle=":")
+    axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    least = gate
+    for number, (name, base) in enumerate(curve.base.scores.items()):
+        if ENGLISH not in base:
+            continue
+        scores = [point.scores[name] for point in curve.points]
+        xs = [each[ENGLISH] - base[ENGLISH] for each in scores]
+        ys = [macro(each) - macro(base) for each in scores]
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(xs, ys, color=colour, marker="o", markersize=4, label=name)
+        axes.plot(xs[chosen], ys[chosen], "o", markersize=12, fillstyle="none", color=colour)
+        for x, y, point in zip(xs, ys, curve.points, strict=True):
+            place = {"textcoords": "offset points", "xytext": (5, 4), "fontsize": 7}
+            axes.annotate(f"{point.share:g}", (x, y), **place)
+        least = min(least, *xs)
+    axes.set_xlim(left=least - 0.001)
+    axes.set_xlabel("English -> English, nDCG@10 against the base (grey: below the gate)")
+    axes.set_ylabel("other languages -> English, macro nDCG@10 against the base")
+    axes.set_title(f"{curve.tuned_name}: share {curve.chosen.share:g} chosen")
+    axes.legend(title="set", frameon=False)
+    return _svg(figure, "trade-off")
 
 
 def label_of(evaluation: Content) -> str:

@@ -198,6 +198,8 @@ class Assembly:
 
     def _manifest(self, directory: Path, count: int, num_truncated: int) -> dict[str, Any]:
         encoder = self._encoder
+        # Which query side asked the canary queries, where that is not the passage side.
+        asked_by = {"query_fingerprint": encoder.fingerprint} if encoder.has_two_sides else {}
         names = [VECTORS, PASSAGES, TEXTS]
         if self._factory != "Flat":
             names.append(EMBEDDINGS)
@@ -208,6 +210,7 @@ class Assembly:
                 "fingerprint": self._origin.fingerprint,
                 "max_tokens": self._origin.max_tokens,
                 "runtime": self._origin.runtime,
+                **asked_by,
             },
             "count": count,
             "dimension": encoder.embedding_dim,

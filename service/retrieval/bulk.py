@@ -33,8 +33,13 @@ class Origin:
 
     @classmethod
     def of(cls, encoder: Encoder) -> "Origin":
-        """Describe an encoder's passage side."""
-        return cls(encoder.passage_fingerprint, encoder.max_tokens, encoder.runtime.name)
+        """Describe an encoder's passage side.
+
+        Raises:
+            EncoderMismatchError: it has none.
+        """
+        passage = encoder.side("passage")
+        return cls(encoder.passage_fingerprint, passage.max_tokens, passage.runtime.name)
 
     def __str__(self) -> str:
         """Name it in a message."""
@@ -86,7 +91,7 @@ def encode_passages(
     is_gpu = encoder.device.type == "cuda"
     lengths = [len(text.token_ids) for text in tokenized]
     if is_gpu:
-        lengths = [bucket_length(length, encoder.max_tokens) for length in lengths]
+        lengths = [bucket_length(length, encoder.side("passage").max_tokens) for length in lengths]
     budget = GPU_BATCH_TOKENS if is_gpu else MAX_BATCH_TOKENS
     for length, batch in equal_length_batches(lengths, budget):
         # A GPU runs one shape a length, so that a last, smaller batch repeats its last text.

@@ -1,35 +1,46 @@
 """From an encoder's name to an encoder: a folder, a Hub id with its revision, or `bundled`."""
 
+import filecmp
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 
+from service.retrieval.adapter import DESCRIPTION, check_base, is_adapter, read_adapter
+from service.retrieval.artifact import read_json_object
 from service.retrieval.bundled import bundled_checkpoint
-from service.retrieval.defaults import BUNDLED, default_cache
+from service.retrieval.defaults import BUNDLED, BUNDLED_BASE, default_cache
 from service.retrieval.encoder import Encoder
 from service.retrieval.errors import CheckpointError, DeviceError
-from service.retrieval.layout import CheckpointLayout, read_layout
+from service.retrieval.layout import CheckpointLayout, read_sides
+from service.retrieval.manifest import FILE_NAME as MANIFEST
 from service.retrieval.manifest import fingerprint_of, verify_manifest
 from service.retrieval.runtime.choice import load_runtime
 
+# The committed adapter of the bundled encoder's query side, trained by this project.
+BUNDLED_ADAPTER = Path(__file__).parent / "adapters" / "bundled-query"
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
 HUB_FILES = ["*.json", "*.safetensors"]
 
 
 def resolve_checkpoint(name: str, cache: Path) -> Path:
-    """Find the folder of an encoder, fetching or writing it where that is needed.
+    """Find the folder of an encoder's weights, fetching or writing it where that is needed.
 
     Args:
-        name: `bundled`, a folder, or a Hub id with a pinned revision (`owner/name@commit`).
+        name: `bundled`, `bundled-base`, a folder, or a Hub id with a pinned revision
+            (`owner/name@commit`). A folder of an adapter alone leads to its base.
         cache: the folder for `bundled`; Hub files go to the Hub's own cache.
 
     Raises:
         CheckpointError: it is not there.
     """
-    if name == BUNDLED:
+    if name in (BUNDLED, BUNDLED_BASE):
         return bundled_checkpoint(cache)
+    if is_adapter(Path(name)) and not (Path(name) / "modules.json").is_file():
+        return resolve_checkpoint(_base_of(Path(name)), cache)
     if Path(name).exists():
         return Path(name)
     if match := HUB_NAME.fullmatch(name):
@@ -43,6 +54,29 @@ def resolve_checkpoint(name: str, cache: Path) -> Path:
         f"the encoder {name} is no folder: name a Sentence Transformers folder, "
         "a Hub id with its revision (owner/name@commit), or `bundled`"
     )
+
+
+def resolve_adapter(name: str, directory: Path) -> Path | None:
+    """Find the folder of the adapter that changes an encoder's query side; None where none does.
+
+    Args:
+        name: of the encoder.
+        directory: of its weights, as `resolve_checkpoint` found it.
+    """
+    folders = {BUNDLED: [BUNDLED_ADAPTER], BUNDLED_BASE: []}.get(name, [Path(name), directory])
+    return next(filter(is_adapter, folders), None)
+
+
+def _base_of(adapter: Path) -> str:
+    """Name the encoder that an adapter changes: the bundled one unless its `base` is another."""
+    path = adapter / DESCRIPTION
+    base = read_json_object(path, CheckpointError).get("base", BUNDLED_BASE)
+    if not isinstance(base, str) or is_adapter(Path(base)):
+        raise CheckpointError(
+            f"{path}: `base` is not the name of an encoder without an adapter: name a Sentence "
+            "Transformers folder, a Hub id with its revision, or `bundled-base`"
+        )
+    return base
 
 
 def _hub_checkpoint(name: str, revision: str) -> Path:
@@ -103,40 +137,123 @@ def load_encoder(
     """
     found_device = resolve_device(device)
     cache = cache or default_cache()
+    checkpoint = open_checkpoint(name, cache)
+    limit = min(checkpoint.query.max_tokens, checkpoint.passage.max_tokens)
+    if max_tokens and max_tokens > limit:
+        raise CheckpointError(
+            f"max_tokens={max_tokens} is over the limit of the encoder {name} "
+            f"({limit}): set CLEAR_MAX_TOKENS lower or leave it out"
+        )
+
+    def load(layout: CheckpointLayout, passage_side: Encoder | None) -> Encoder:
+        runtime = load_runtime(
+            layout,
+            fingerprint := checkpoint.fingerprint(layout),
+            found_device,
+            cpu_engine=cpu_engine,
+            precision=precision,
+            cache=cache,
+            max_tokens=max_tokens or limit,
+            beside=passage_side.runtime if passage_side else None,
+            for_queries=layout is checkpoint.query,
+        )
+        # One tokenizer of 250,000 pieces takes more memory than the layers of a small encoder.
+        if passage_side and _same_tokenizer(layout, checkpoint.passage):
+            tokenizer = passage_side.tokenizer
+        else:
+            tokenizer = _load_tokenizer(layout)
+        return Encoder(
+            runtime,
+            tokenizer,
+            name=checkpoint.name,
+            fingerprint=fingerprint,
+            passage_fingerprint=str(checkpoint.manifest.get("passage_fingerprint", fingerprint)),
+            pooling=layout.pooling,
+            prompts=layout.prompts,
+            max_tokens=max_tokens or limit,
+            pad_id=int(layout.config.get("pad_token_id") or 0),
+            passage_side=passage_side,
+        )
+
+    passage = load(checkpoint.passage, None)
+    return passage if checkpoint.query is checkpoint.passage else load(checkpoint.query, passage)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What an encoder's name leads to: two layouts, one and the same where it has but one side."""
+
+    name: str
+    directory: Path
+    manifest: dict[str, Any]
+    query: CheckpointLayout
+    passage: CheckpointLayout
+
+    def fingerprint(self, layout: CheckpointLayout) -> str:
+        """Tell the fingerprint of a side."""
+        return fingerprint_of(self.directory, layout, self.manifest)
+
+
+def open_checkpoint(name: str, cache: Path) -> Checkpoint:
+    """Find an encoder's files and hold them against their hashes, no weights loaded.
+
+    Raises:
+        CheckpointError: they are missing, altered, or ask for what is not supported.
+    """
     directory = resolve_checkpoint(name, cache)
     try:
         manifest = verify_manifest(directory)
     except CheckpointError as error:
-        if name != BUNDLED:
+        if name not in (BUNDLED, BUNDLED_BASE):
             raise
         raise CheckpointError(f"{error}; or delete {directory}: it is written anew") from None
-    layout = read_layout(directory)
-    fingerprint = fingerprint_of(directory, layout, manifest)
-    if max_tokens and max_tokens > layout.max_tokens:
+    known_as = name if name in (BUNDLED, BUNDLED_BASE) else str(manifest.get("name", name))
+    checkpoint = Checkpoint(known_as, directory, manifest, *read_sides(directory))
+    if folder := resolve_adapter(name, directory):
+        checkpoint = _with_adapter(checkpoint, folder)
+    return (
+        checkpoint
+        if checkpoint.query is checkpoint.passage
+        else _with_passage_fingerprint(checkpoint)
+    )
+
+
+def _with_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    adapter = read_adapter(folder)
+    if checkpoint.query is not checkpoint.passage:
         raise CheckpointError(
-            f"max_tokens={max_tokens} is over the limit of the encoder {name} "
-            f"({layout.max_tokens}): set CLEAR_MAX_TOKENS lower or leave it out"
+            f"{folder / DESCRIPTION}: the encoder {checkpoint.directory} has a query side of its "
+            "own: use the adapter with the base that it was trained on"
         )
-    runtime = load_runtime(
-        layout,
-        fingerprint,
-        found_device,
-        cpu_engine=cpu_engine,
-        precision=precision,
-        cache=cache,
-        max_tokens=max_tokens or layout.max_tokens,
-    )
-    return Encoder(
-        runtime,
-        _load_tokenizer(layout),
-        name=name if name == BUNDLED else str(manifest.get("name", name)),
-        fingerprint=fingerprint,
-        passage_fingerprint=str(manifest.get("passage_fingerprint", fingerprint)),
-        pooling=layout.pooling,
-        prompts=layout.prompts,
-        max_tokens=max_tokens or layout.max_tokens,
-        pad_id=int(layout.config.get("pad_token_id") or 0),
-    )
+    check_base(adapter, checkpoint.fingerprint(checkpoint.passage), str(checkpoint.directory))
+    name = str(adapter.description.get("name", f"{checkpoint.name}+{folder.name}"))
+    if checkpoint.name == BUNDLED:
+        name = BUNDLED
+    return replace(checkpoint, name=name, query=replace(checkpoint.query, adapter=adapter))
+
+
+def _with_passage_fingerprint(checkpoint: Checkpoint) -> Checkpoint:
+    """Record the passage side's fingerprint; a manifest that names another one is wrong."""
+    found = checkpoint.fingerprint(checkpoint.passage)
+    stated = checkpoint.manifest.get("passage_fingerprint", found)
+    if stated != found:
+        raise CheckpointError(
+            f"{checkpoint.directory / MANIFEST}: `passage_fingerprint` is {str(stated)[:16]}, the "
+            f"passage side has {found[:16]}: restore the folder from a copy"
+        )
+    sizes = [layout.config.get("hidden_size") for layout in (checkpoint.query, checkpoint.passage)]
+    if sizes[0] != sizes[1]:
+        raise CheckpointError(
+            f"{checkpoint.directory}: the query side has {sizes[0]} dimensions, the passage side "
+            f"{sizes[1]}: both must be of one size"
+        )
+    return replace(checkpoint, manifest=checkpoint.manifest | {"passage_fingerprint": found})
+
+
+def _same_tokenizer(layout: CheckpointLayout, other: CheckpointLayout) -> bool:
+    """Tell whether two sides have the same tokenizer."""
+    paths = (layout.tokenizer, other.tokenizer)
+    return paths[0] == paths[1] or filecmp.cmp(*paths, shallow=False)
 
 
 def _load_tokenizer(layout: CheckpointLayout) -> Tokenizer:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 BUNDLED = "bundled"
+BUNDLED_BASE = "bundled-base"  # without its query-side adapter
 
 
 def default_cache() -> Path:

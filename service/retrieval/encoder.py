@@ -1,5 +1,6 @@
 """The bi-encoder: texts in, unit-norm embeddings out. B texts, L tokens, D embedding_dim."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from service.retrieval.errors import RetrievalError
+from service.retrieval.errors import EncoderMismatchError, RetrievalError
 from service.retrieval.runtime.runtime import Runtime
 
 Role = Literal["query", "passage"]
@@ -21,18 +22,23 @@ MAX_BATCH_TOKENS = 2048
 
 @dataclass(frozen=True, slots=True)
 class TokenizedText:
-    """One text as the transformer reads it, prompt and special tokens included."""
+    """One text as the transformer reads it, prompt and special tokens included.
+
+    `side` tells which of the encoder's sides embeds it, `query` where there is but one.
+    """
 
     token_ids: list[int]
     is_truncated: bool
+    side: Role = "query"
 
 
 @dataclass(frozen=True, slots=True)
 class PaddedBatch:
-    """Texts side by side, padded on the right; the mask is 1 for a token, both [B, L]."""
+    """Texts of one side, padded on the right; the mask is 1 for a token, both [B, L]."""
 
     token_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
+    side: Role = "query"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +51,11 @@ class EncodedTexts:
 
 
 class Encoder:
-    """One transformer with its tokenizer and prompts, on one device.
+    """A transformer with its tokenizer and prompts, on one device; where it has two sides, two.
 
-    `tokenize` and `pad` may be called from any thread; `embed` from one at a time.
+    What an encoder says of itself (`runtime`, `fingerprint`, ...) it says of its query side; its
+    passage side is an encoder of its own. `tokenize` and `pad` may be called from any thread;
+    `embed` from so many at a time as there are slots.
     """
 
     def __init__(
@@ -62,8 +70,22 @@ class Encoder:
         prompts: dict[str, str],
         max_tokens: int,
         pad_id: int,
+        passage_side: "Encoder | None" = None,
     ) -> None:
-        """Join a runtime and a tokenizer, both from `service.retrieval.checkpoint`."""
+        """Join a runtime and a tokenizer, both from `service.retrieval.checkpoint`.
+
+        Args:
+            runtime: computes.
+            tokenizer: is taken over.
+            name: for people.
+            fingerprint: of the query side.
+            passage_fingerprint: of the passage encoder whose indexes this one searches.
+            pooling: `mean`, `cls` or `lasttoken`.
+            prompts: by role.
+            max_tokens: texts are cut here.
+            pad_id: the token of padding.
+            passage_side: encodes the passages, where that is not this one.
+        """
         self.name = name
         self.fingerprint = fingerprint
         self.passage_fingerprint = passage_fingerprint
@@ -73,29 +95,88 @@ class Encoder:
         self.runtime = runtime
         self.device = runtime.device
         self.embedding_dim = runtime.embedding_dim
+        self._passage_side = passage_side
         self._pad_id = pad_id
-        self._tokenizer = tokenizer
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens)
+        self.tokenizer = tokenizer
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_tokens)
+
+    @property
+    def has_two_sides(self) -> bool:
+        """Tell whether passages have a transformer of their own."""
+        return self._passage_side is not None
+
+    @property
+    def encodes_passages(self) -> bool:
+        """Tell whether there is a passage side: a checkpoint may hold the query side alone."""
+        return self.has_two_sides or self.passage_fingerprint == self.fingerprint
+
+    @property
+    def num_slots(self) -> int:
+        """Tell how many threads may embed at a time, whichever side."""
+        runtimes = [self.runtime, *([self._passage_side.runtime] if self._passage_side else [])]
+        return min(runtime.num_slots for runtime in runtimes)
+
+    def side(self, role: Role) -> "Encoder":
+        """Choose the side for a role: this one where there is no other.
+
+        Raises:
+            EncoderMismatchError: passages, of which this checkpoint has no encoder.
+        """
+        if role == "query":
+            return self
+        if not self.encodes_passages:
+            raise EncoderMismatchError(
+                f"the encoder {self.name} encodes queries alone: passages belong to the encoder "
+                f"of fingerprint {self.passage_fingerprint[:16]}, which it was trained for; "
+                "embed them with that one"
+            )
+        return self._passage_side or self
+
+    def with_passage_side(self, passage: "Encoder") -> "Encoder":
+        """Add the passage encoder that a query encoder was trained for.
+
+        Raises:
+            EncoderMismatchError: it was trained for another one.
+        """
+        if passage.fingerprint != self.passage_fingerprint:
+            raise EncoderMismatchError(
+                f"the encoder {self.name} was trained for passages of the fingerprint "
+                f"{self.passage_fingerprint[:16]}, {passage.name} has {passage.fingerprint[:16]}"
+            )
+        joined = copy.copy(self)
+        joined._passage_side = passage
+        return joined
+
+    def warm_up(self, max_batch_tokens: int) -> None:
+        """Make batches of up to so many padded tokens ready to run at once, on both sides."""
+        self.runtime.warm_up(max_batch_tokens)
+        if self._passage_side is not None:
+            self._passage_side.runtime.warm_up(max_batch_tokens)
 
     def tokenize(self, texts: Sequence[str], role: Role) -> list[TokenizedText]:
         """Put the role's prompt before each text and cut it at the encoder's limit.
 
         Raises:
-            RetrievalError: a text is no valid Unicode (half a surrogate pair).
+            RetrievalError: a text is no valid Unicode (half a surrogate pair), or the role has no
+                encoder here.
         """
+        side = self.side(role)
+        return side._tokenize(texts, role, role if side is not self else "query")
+
+    def _tokenize(self, texts: Sequence[str], role: Role, side: Role) -> list[TokenizedText]:
         prompted = [self.prompts[role] + text for text in texts]
         try:
             # For one text the library's threads cost more than they save.
             encodings = (
-                [self._tokenizer.encode(prompted[0])]
+                [self.tokenizer.encode(prompted[0])]
                 if len(prompted) == 1
-                else self._tokenizer.encode_batch_fast(prompted)
+                else self.tokenizer.encode_batch_fast(prompted)
             )
         except (UnicodeEncodeError, TypeError):  # either, by the version of the library
             raise RetrievalError("a text holds half a surrogate pair (U+D800-U+DFFF)") from None
         return [
-            TokenizedText(encoding.ids, is_truncated=bool(encoding.overflowing))
+            TokenizedText(encoding.ids, is_truncated=bool(encoding.overflowing), side=side)
             for encoding in encodings
         ]
 
@@ -134,18 +215,21 @@ class Encoder:
         )
 
     def pad(self, tokenized: Sequence[TokenizedText], length: int = 0) -> PaddedBatch:
-        """Lay texts side by side, padded on the right to the longest, at least to `length`."""
+        """Lay texts of one side beside each other, padded on the right, at least to `length`."""
+        [side] = {text.side for text in tokenized}
         length = max(length, *(len(text.token_ids) for text in tokenized))
-        token_ids = np.full((len(tokenized), length), self._pad_id, dtype=np.int64)
+        pad_id = self.side(side)._pad_id
+        token_ids = np.full((len(tokenized), length), pad_id, dtype=np.int64)
         attention_mask = np.zeros((len(tokenized), length), dtype=np.int64)
         for row, text in enumerate(tokenized):
             token_ids[row, : len(text.token_ids)] = text.token_ids
             attention_mask[row, : len(text.token_ids)] = 1
-        return PaddedBatch(token_ids, attention_mask)
+        return PaddedBatch(token_ids, attention_mask, side)
 
     def embed(self, batch: PaddedBatch) -> Tensor:
         """Embed one batch, [B, L] to [B, D]; the result stays on the device."""
-        return self.runtime.embed(batch.token_ids, batch.attention_mask)
+        runtime = self.side(batch.side).runtime
+        return runtime.embed(batch.token_ids, batch.attention_mask)
 
 
 def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:

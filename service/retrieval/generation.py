@@ -50,7 +50,8 @@ class Generation:
             raise EncoderMismatchError(
                 f"the index was embedded by the encoder {built_by['name']} "
                 f"(fingerprint {built_by['fingerprint'][:16]}), not by {encoder.name} "
-                f"({encoder.passage_fingerprint[:16]}): serve it with that encoder or build again"
+                f"(passage side {encoder.passage_fingerprint[:16]}): set CLEAR_ENCODER to an "
+                "encoder of that passage side, or build again with this one"
             )
 
 

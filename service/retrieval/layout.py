@@ -1,9 +1,11 @@
-"""How a Sentence Transformers folder says which encoder it holds."""
+"""How a Sentence Transformers folder says which encoder it holds, and whether it has two sides."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.retrieval import adapter
+from service.retrieval.adapter import Adapter
 from service.retrieval.artifact import read_json, read_json_object
 from service.retrieval.errors import CheckpointError
 from service.retrieval.pooling import POOLING_MODES
@@ -19,11 +21,12 @@ OTHER_LEGACY_POOLING = (
     "pooling_mode_weightedmean_tokens",
 )
 PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
+ROUTES = ("query", "document")  # sentence-transformers' names of the two sides
 
 
 @dataclass(frozen=True)
 class CheckpointLayout:
-    """What the folder's JSON files say."""
+    """What the folder's JSON files say of one side; an adapter is merged into its weights."""
 
     transformer: Path
     weights: tuple[Path, ...]
@@ -32,16 +35,33 @@ class CheckpointLayout:
     pooling: str
     prompts: dict[str, str]
     max_tokens: int
+    adapter: Adapter | None = None
 
 
 def read_layout(directory: Path) -> CheckpointLayout:
-    """Read a checkpoint's description, no weights.
+    """Read the description of a checkpoint's passage side, no weights.
 
     Raises:
         CheckpointError: a file is missing, or asks for what this service does not run (another
             pooling, a further module, pickled weights, remote code).
     """
-    modules = _module_paths(directory)
+    return read_sides(directory)[1]
+
+
+def read_sides(directory: Path) -> tuple[CheckpointLayout, CheckpointLayout]:
+    """Read the description of both sides, query and passage, no weights.
+
+    Returns:
+        Two layouts, one and the same where the checkpoint has but one side.
+
+    Raises:
+        CheckpointError: as `read_layout`.
+    """
+    query, passage = (_layout(directory, modules) for modules in _modules_of_sides(directory))
+    return (passage, passage) if query == passage else (query, passage)
+
+
+def _layout(directory: Path, modules: dict[str, str]) -> CheckpointLayout:
     transformer = directory / modules["Transformer"]
     config = read_json_object(transformer / "config.json", CheckpointError)
     if "auto_map" in config:
@@ -49,7 +69,11 @@ def read_layout(directory: Path) -> CheckpointLayout:
             f"{transformer / 'config.json'} asks for remote code (auto_map), which is never run: "
             "name an encoder of an architecture that transformers has built in"
         )
-    weights = tuple(sorted(transformer.glob("*.safetensors")))
+    weights = tuple(
+        path
+        for path in sorted(transformer.glob("*.safetensors"))
+        if path.name != adapter.WEIGHTS  # merged when loaded: no part of the base
+    )
     if not weights:
         raise CheckpointError(
             f"{transformer} holds no .safetensors weights; pickled weights are never read: "
@@ -69,7 +93,8 @@ def read_layout(directory: Path) -> CheckpointLayout:
     )
 
 
-def _module_paths(directory: Path) -> dict[str, str]:
+def _modules_of_sides(directory: Path) -> list[dict[str, str]]:
+    """Find the folder of each module, by its kind, for query and passage."""
     path = directory / "modules.json"
     if not directory.is_dir():
         raise CheckpointError(
@@ -83,12 +108,43 @@ def _module_paths(directory: Path) -> dict[str, str]:
         paths = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
     except (KeyError, TypeError):
         raise CheckpointError(f"{path} lists a module without `type` and `path`") from None
-    unknown = sorted(set(paths) - {"Transformer", "Pooling", "Normalize"})
+    if "Router" not in paths:
+        return [_check_modules(path, paths)] * 2
+    router = directory / paths.pop("Router") / "router_config.json"
+    return [_check_modules(router, paths | route) for route in _routes(router, directory)]
+
+
+def _routes(path: Path, directory: Path) -> list[dict[str, str]]:
+    """Read the routes of sentence-transformers' Router: query and document."""
+    config = read_json_object(path, CheckpointError)
+    try:
+        if config["parameters"].get("route_mappings"):
+            raise CheckpointError(f"{path}: `route_mappings` is not supported: leave it empty")
+        folder = path.parent.relative_to(directory)
+        return [
+            {
+                str(config["types"][name]).rpartition(".")[2]: (folder / name).as_posix()
+                for name in config["structure"][route]
+            }
+            for route in ROUTES
+        ]
+    except (AttributeError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{path} does not describe the routes `query` and `document` by `types`, `structure` "
+            "and `parameters`: save it with sentence-transformers' Router.for_query_document"
+        ) from None
+
+
+def _check_modules(path: Path, modules: dict[str, str]) -> dict[str, str]:
+    unknown = sorted(set(modules) - {"Transformer", "Pooling", "Normalize"})
     if unknown:
         raise CheckpointError(f"{path} has a module that is not supported: {', '.join(unknown)}")
-    if not {"Transformer", "Pooling"} <= set(paths):
+    if not {"Transformer", "Pooling"} <= set(modules):
         raise CheckpointError(f"{path} needs the modules Transformer and Pooling")
-    return paths
+    for name in modules.values():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CheckpointError(f"{path} names a folder outside of the checkpoint: {name}")
+    return modules
 
 
 def _pooling_mode(directory: Path) -> str:

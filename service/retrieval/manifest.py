@@ -67,7 +67,7 @@ def verify_manifest(directory: Path) -> dict[str, Any]:
 
 
 def fingerprint_of(directory: Path, layout: CheckpointLayout, manifest: dict[str, Any]) -> str:
-    """Hash all that decides an embedding: weights, tokenizer, configuration, pooling, prompts.
+    """Hash all that decides a side's embeddings: weights, adapter, tokenizer, config, prompts.
 
     Hashes that `verify_manifest` has just checked are not computed a second time.
     """
@@ -84,6 +84,8 @@ def fingerprint_of(directory: Path, layout: CheckpointLayout, manifest: dict[str
         "pooling": layout.pooling,
         "prompts": layout.prompts,
     }
+    if layout.adapter:
+        parts["adapter"] = {"sha256": layout.adapter.weights_sha256, "scale": layout.adapter.scale}
     return hashlib.sha256(artifact.canonical_json(parts)).hexdigest()
 
 

@@ -45,7 +45,7 @@ def test_embeddings_equal_those_of_sentence_transformers(tmp_path: Path, pooling
 def test_a_role_puts_its_prompt_before_the_text(tiny_encoder: Encoder) -> None:
     query, passage = (tiny_encoder.encode(["Lima"], role).embeddings for role in ROLES)
 
-    bare = tiny_encoder._tokenizer.encode("query: Lima").ids
+    bare = tiny_encoder.tokenizer.encode("query: Lima").ids
 
     assert tiny_encoder.tokenize(["Lima"], "query") == [TokenizedText(bare, is_truncated=False)]
     assert np.abs(query - passage).max() > 1e-3
@@ -55,7 +55,7 @@ def test_special_tokens_surround_a_text(tiny_encoder: Encoder) -> None:
     token_ids = tiny_encoder.tokenize(["Lima"], "query")[0].token_ids
 
     assert (token_ids[0], token_ids[-1]) == (0, 2)
-    assert tiny_encoder._tokenizer.decode(token_ids) == "query: Lima"
+    assert tiny_encoder.tokenizer.decode(token_ids) == "query: Lima"
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -79,28 +79,41 @@ def load_runtime(
     precision: str,
     cache: Path,
     max_tokens: int,
+    beside: Runtime | None = None,
+    for_queries: bool = True,
 ) -> Runtime:
-    """Load a checkpoint's transformer into the runtime that settings and machine ask for.
+    """Load a side's transformer into the runtime that settings and machine ask for.
+
+    Args:
+        layout: of the side.
+        fingerprint: of the side.
+        device: where it computes.
+        cpu_engine: `auto`, `torch` or `openvino`.
+        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
+        cache: the folder for graphs.
+        max_tokens: of the longest text.
+        beside: the other side's runtime, with which it shares what is equal.
+        for_queries: whether it embeds queries: the one side that there is, or the query side.
 
     Raises:
         CheckpointError: the weights or the graph cannot be used.
         DeviceError: the settings contradict each other, or the machine.
     """
     if device.type == "cuda":
-        return _load_gpu(layout, device, precision, max_tokens)
+        return _load_gpu(layout, device, precision, max_tokens, beside)
     choice = choose_cpu(
         cpu_engine, precision, has_amx=has_amx(), has_openvino=_is_installed("openvino")
     )
     if choice.engine == "torch":
-        return _load_torch(layout, device, choice.precision)
+        return _load_torch(layout, device, choice.precision, beside)
     try:
         graph = open_graph(layout, fingerprint, cache, partial(_export, layout=layout))
     except CheckpointError as error:
         if cpu_engine != "auto":
             raise
         logger.warning("torch encodes, as there is no graph for openvino: %s", error)
-        return _load_torch(layout, device, choice.precision)
-    return _load_openvino(graph, layout, choice.precision)
+        return _load_torch(layout, device, choice.precision, beside)
+    return _load_openvino(graph, layout, choice.precision, beside, for_queries)
 
 
 def has_amx() -> bool:
@@ -124,33 +137,64 @@ def _export(directory: Path, layout: CheckpointLayout) -> str:
     return export_graph(directory, layout)
 
 
-def _load_openvino(graph: Graph, layout: CheckpointLayout, precision: str) -> Runtime:
+def _load_openvino(
+    graph: Graph,
+    layout: CheckpointLayout,
+    precision: str,
+    beside: Runtime | None,
+    for_queries: bool,
+) -> Runtime:
     from service.retrieval.runtime.openvino import OpenvinoRuntime
 
-    runtime = OpenvinoRuntime(graph, layout.pooling, precision, layout.max_tokens)
+    twin = beside if isinstance(beside, OpenvinoRuntime) else None
+    runtime = OpenvinoRuntime(
+        graph.sharing_table(twin.graph) if twin else graph,
+        layout.pooling,
+        precision,
+        layout.max_tokens,
+        for_queries=for_queries,
+        beside=twin,
+    )
     check_runtime(runtime, graph.directory, precision)
     return runtime
 
 
-def _load_torch(layout: CheckpointLayout, device: torch.device, precision: str) -> Runtime:
+def _load_torch(
+    layout: CheckpointLayout, device: torch.device, precision: str, beside: Runtime | None
+) -> Runtime:
     from service.retrieval.runtime.torch import TorchRuntime
     from service.retrieval.runtime.weights import load_model
 
-    return TorchRuntime(load_model(layout, TORCH_TYPES[precision]), layout.pooling, device)
+    model = load_model(layout, TORCH_TYPES[precision])
+    twin = beside if isinstance(beside, TorchRuntime) else None
+    changed = layout.adapter.parameters if layout.adapter else None
+    return TorchRuntime(model, layout.pooling, device, twin, changed)
 
 
 def _load_gpu(
-    layout: CheckpointLayout, device: torch.device, precision: str, max_tokens: int
+    layout: CheckpointLayout,
+    device: torch.device,
+    precision: str,
+    max_tokens: int,
+    beside: Runtime | None,
 ) -> Runtime:
     from service.retrieval.runtime.cuda import PRECISION_NAMES, CudaRuntime, precision_on
     from service.retrieval.runtime.weights import load_model
 
     if precision == "fp32":
-        return _load_torch(layout, device, precision)
+        return _load_torch(layout, device, precision, beside)
     best = PRECISION_NAMES[precision_on(device)]
     if precision not in ("auto", best):
         raise DeviceError(
             f"CLEAR_PRECISION={precision} is not what the device {device} is made for: "
             f"set CLEAR_PRECISION to auto, {best} or fp32"
         )
-    return CudaRuntime(load_model(layout), layout.pooling, device, max_tokens=max_tokens)
+    twin = beside if isinstance(beside, CudaRuntime) else None
+    return CudaRuntime(
+        load_model(layout),
+        layout.pooling,
+        device,
+        max_tokens=max_tokens,
+        beside=twin,
+        changed=layout.adapter.parameters if layout.adapter else None,
+    )

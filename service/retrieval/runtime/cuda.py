@@ -4,7 +4,7 @@ On the CPU the same code runs in fp32, without graphs and pinned memory, so that
 tested there. No GPU has run it yet.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from service.retrieval.pooling import POOLING
 from service.retrieval.runtime.buckets import Shape, all_shapes, pieces
 from service.retrieval.runtime.cuda_graph import Slot
+from service.retrieval.runtime.weights import round_parameters, share_parameters
 
 MAX_BATCH_TOKENS = 16_384
 PRECISION_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
@@ -38,6 +39,8 @@ class CudaRuntime:
         *,
         max_tokens: int,
         max_batch_tokens: int = MAX_BATCH_TOKENS,
+        beside: "CudaRuntime | None" = None,
+        changed: Collection[str] | None = None,
     ) -> None:
         """Move the model to the device.
 
@@ -47,19 +50,23 @@ class CudaRuntime:
             device: a CUDA device; in tests, the CPU.
             max_tokens: of the longest text, special tokens included.
             max_batch_tokens: padded tokens that run at once at the most; `warm_up` sets it anew.
+            beside: the other side's runtime, whose equal weights, stream and graphs' memory are
+                used; one thread at a time may use the two.
+            changed: the parameters that differ from those, where that is known.
         """
         precision = precision_on(device)
-        for parameter in model.parameters():
-            # Not `model.to(precision)`: that rounds buffers, too, and rotary positions need fp32.
-            parameter.data = parameter.data.to(precision)
+        round_parameters(model, precision)
         self._model = model.to(device).eval()  # type: ignore[arg-type]
+        if beside is not None:
+            share_parameters(self._model, beside._model, changed)
         self._pool = POOLING[pooling]
         self._pad_id = int(getattr(model.config, "pad_token_id", None) or 0)
         self._max_tokens = max_tokens
         self._max_batch_tokens = max_batch_tokens
         self._slots: dict[Shape, Slot] = {}
-        self._stream: torch.cuda.Stream | None = None
-        if device.type == "cuda":
+        self._beside = beside
+        self._stream: torch.cuda.Stream | None = beside._stream if beside else None
+        if device.type == "cuda" and self._stream is None:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.device = device
         self.embedding_dim = int(model.config.hidden_size)
@@ -111,7 +118,8 @@ class CudaRuntime:
 
     def _slot(self, shape: Shape) -> Slot:
         if shape not in self._slots:
-            neighbor = next(iter(self._slots.values()), None)
+            slots = [*self._slots.values(), *(self._beside._slots.values() if self._beside else ())]
+            neighbor = slots[0] if slots else None
             self._slots[shape] = Slot(shape, self._forward, self._pad_id, self.device, neighbor)
         return self._slots[shape]
 

@@ -9,7 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from service.retrieval import artifact
 from service.retrieval.errors import CheckpointError
 from service.retrieval.layout import CheckpointLayout
-from service.retrieval.runtime.table import map_table
+from service.retrieval.runtime.table import TablePlace, find_table, map_table
 
 GRAPH = "graph.onnx"
 MANIFEST = "manifest.json"
@@ -37,6 +37,7 @@ class Graph:
 
     directory: Path
     table: Tensor
+    table_place: TablePlace
 
     @property
     def path(self) -> Path:
@@ -44,6 +45,11 @@ class Graph:
         `hidden` [B, L, H] out.
         """
         return self.directory / GRAPH
+
+    def sharing_table(self, other: "Graph") -> "Graph":
+        """Take another graph's table where it is equal, so that memory holds one."""
+        is_equal = self.table_place.equals(other.table_place)
+        return replace(self, table=other.table) if is_equal else self
 
 
 def graph_directory(cache: Path, fingerprint: str) -> Path:
@@ -111,4 +117,5 @@ def _read(directory: Path, layout: CheckpointLayout, fingerprint: str) -> Graph:
     if not isinstance(files, dict) or GRAPH not in files:
         raise CheckpointError(f"{directory / MANIFEST} does not name {GRAPH}")
     artifact.verify_files(directory, files, CheckpointError)
-    return Graph(directory, map_table(layout.weights, str(manifest.get("table"))))
+    place = find_table(layout.weights, str(manifest.get("table")))
+    return Graph(directory, map_table(place), place)

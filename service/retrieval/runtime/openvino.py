@@ -25,6 +25,14 @@ WARM_UP_TOKENS = (16, 32, 64, 256)
 MIN_TEXTS_A_CORE = 4
 
 
+class _Running:
+    """How many batches run at the moment, on both sides of an encoder."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.lock = Lock()
+
+
 class OpenvinoRuntime:
     """A graph compiled for this CPU; pooling and norm in fp32, outside of the graph.
 
@@ -32,7 +40,16 @@ class OpenvinoRuntime:
     its own: none waits for another at each layer, and what else runs on a core delays one only.
     """
 
-    def __init__(self, graph: Graph, pooling: str, precision: str, max_tokens: int) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        pooling: str,
+        precision: str,
+        max_tokens: int,
+        *,
+        for_queries: bool = True,
+        beside: "OpenvinoRuntime | None" = None,
+    ) -> None:
         """Compile the graph, half a second's work for each way of running it.
 
         Args:
@@ -40,13 +57,17 @@ class OpenvinoRuntime:
             pooling: `mean`, `cls` or `lasttoken`.
             precision: `fp32`, `bf16` or `int8`.
             max_tokens: the encoder's own limit.
+            for_queries: texts come alone and short; a passage side of its own needs no graph
+                for that.
+            beside: the other side's runtime, with which it shares the cores.
         """
+        self.graph = graph
         self._table = graph.table
         self._pool = POOLING[pooling]
         self._max_tokens = max_tokens
         self._whole_multiple = WHOLE_MULTIPLES.get(precision, 1)
         self._part_multiple = PART_MULTIPLES.get(precision, 1)
-        self._lone_tokens = min(LONE_TOKENS.get(precision, 0), max_tokens)
+        self._lone_tokens = min(LONE_TOKENS.get(precision, 0), max_tokens) if for_queries else 0
         self.num_slots = available_cores()
         self._whole = compile_graph(graph, precision).create_infer_request()
         if self._lone_tokens:
@@ -54,7 +75,7 @@ class OpenvinoRuntime:
             self._lone = lone.create_infer_request()
         self._parts = compile_graph(graph, precision, num_streams=self.num_slots)
         self._idle_parts: list[Any] = []
-        self._num_running = 0
+        self._running: _Running = beside._running if beside else _Running()
         self._lock = Lock()
         self.device = torch.device("cpu")
         self.embedding_dim = int(graph.table.shape[1])
@@ -70,9 +91,9 @@ class OpenvinoRuntime:
     @torch.inference_mode()
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
         """Embed one padded batch, [B, L] to [B, D]; so many threads as there are slots may."""
-        with self._lock:
-            is_alone = self._num_running == 0
-            self._num_running += 1
+        with self._running.lock:
+            is_alone = self._running.count == 0
+            self._running.count += 1
         try:
             if is_alone and len(token_ids) < MIN_TEXTS_A_CORE * self.num_slots:
                 pooled = self._embed_whole(token_ids, attention_mask)
@@ -80,8 +101,8 @@ class OpenvinoRuntime:
                 num_parts = self.num_slots if is_alone else 1
                 pooled = self._embed_parts(token_ids, attention_mask, num_parts)
         finally:
-            with self._lock:
-                self._num_running -= 1
+            with self._running.lock:
+                self._running.count -= 1
         return torch.nn.functional.normalize(pooled, dim=-1)
 
     def _embed_whole(
@@ -155,7 +176,7 @@ def round_up(count: int) -> int:
     >>> [round_up(count) for count in (1, 7, 9, 17, 33, 64)]
     [1, 7, 10, 20, 40, 64]
     """
-    step = 1 << max(0, count.bit_length() - 3)
+    step: int = max(1, 2 ** (count.bit_length() - 3))
     return -(-count // step) * step
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,17 +12,41 @@ from torch import Tensor
 from service.retrieval.errors import CheckpointError
 
 TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+COMPARED_BYTES = 1 << 20
 
 
-def map_table(paths: tuple[Path, ...], name: str) -> Tensor:
-    """Map a tensor of a checkpoint into memory; it must not be written to.
+@dataclass(frozen=True)
+class TablePlace:
+    """Where a file holds a tensor, and as what."""
+
+    path: Path
+    start: int
+    stop: int
+    type_name: str
+    shape: tuple[int, ...]
+
+    def equals(self, other: "TablePlace") -> bool:
+        """Compare two tables by reading, which leaves nothing of them in memory."""
+        if self == other:
+            return True
+        if (self.type_name, self.shape) != (other.type_name, other.shape):
+            return False
+        with self.path.open("rb") as ours, other.path.open("rb") as theirs:
+            ours.seek(self.start)
+            theirs.seek(other.start)
+            for start in range(self.start, self.stop, COMPARED_BYTES):
+                num_bytes = min(COMPARED_BYTES, self.stop - start)
+                if ours.read(num_bytes) != theirs.read(num_bytes):
+                    return False
+        return True
+
+
+def find_table(paths: tuple[Path, ...], name: str) -> TablePlace:
+    """Find a tensor of a checkpoint.
 
     Args:
         paths: the checkpoint's .safetensors files.
         name: of the tensor, which has two dimensions.
-
-    Returns:
-        [V, H], in the precision of the file.
 
     Raises:
         CheckpointError: it is in none of them, or not readable.
@@ -30,20 +55,25 @@ def map_table(paths: tuple[Path, ...], name: str) -> Tensor:
         try:
             with safe_open(path, framework="pt") as file:  # holds the header against the file
                 if name in file.keys():  # noqa: SIM118  not a dict
-                    return _map(path, name)
+                    return _place(path, name)
         except (OSError, SafetensorError, RuntimeError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}): restore it") from None
     raise CheckpointError(f"{paths[0].parent} has weights without {name}: restore them")
 
 
-def _map(path: Path, name: str) -> Tensor:
+def map_table(place: TablePlace) -> Tensor:
+    """Map a table into memory, [V, H] in the precision of the file; it must not be written to."""
+    content = torch.from_file(str(place.path), shared=False, size=place.stop, dtype=torch.uint8)
+    table = content[place.start :].view(TYPES[place.type_name]).view(place.shape)
+    assert math.prod(place.shape) * table.element_size() == place.stop - place.start
+    return table
+
+
+def _place(path: Path, name: str) -> TablePlace:
     with path.open("rb") as file:
         header_bytes = int.from_bytes(file.read(8), "little")
         entry = json.loads(file.read(header_bytes))[name]
     if entry["dtype"] not in TYPES:
         raise CheckpointError(f"{path} has {name} in {entry['dtype']}: set CLEAR_CPU_ENGINE=torch")
     start, stop = (8 + header_bytes + offset for offset in entry["data_offsets"])
-    content = torch.from_file(str(path), shared=False, size=stop, dtype=torch.uint8)
-    table = content[start:].view(TYPES[entry["dtype"]]).view(entry["shape"])
-    assert math.prod(entry["shape"]) * table.element_size() == stop - start
-    return table
+    return TablePlace(path, start, stop, entry["dtype"], tuple(entry["shape"]))

@@ -1,5 +1,7 @@
 """PyTorch as it is: the reference that every other runtime is held against."""
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from service.retrieval.pooling import POOLING
+from service.retrieval.runtime.weights import share_parameters
 
 
 class TorchRuntime:
@@ -14,9 +17,26 @@ class TorchRuntime:
 
     num_slots = 1  # a batch takes all cores, or the GPU
 
-    def __init__(self, model: PreTrainedModel, pooling: str, device: torch.device) -> None:
-        """Move the model to the device."""
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pooling: str,
+        device: torch.device,
+        beside: "TorchRuntime | None" = None,
+        changed: Collection[str] | None = None,
+    ) -> None:
+        """Move the model to the device.
+
+        Args:
+            model: taken over.
+            pooling: `mean`, `cls` or `lasttoken`.
+            device: where it computes.
+            beside: the other side's runtime, whose equal weights are used.
+            changed: the parameters that differ from those, where that is known.
+        """
         self._model = model.to(device).eval()  # type: ignore[arg-type]
+        if beside is not None:
+            share_parameters(self._model, beside._model, changed)
         self._pool = POOLING[pooling]
         self.device = device
         self.embedding_dim = int(model.config.hidden_size)

@@ -1,13 +1,15 @@
 """Reads a checkpoint's weights into the transformers model that its configuration names."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging
 
+from service.retrieval.adapter import merge_adapter
 from service.retrieval.errors import CheckpointError
 from service.retrieval.layout import CheckpointLayout
 
@@ -15,14 +17,17 @@ from service.retrieval.layout import CheckpointLayout
 def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32) -> PreTrainedModel:
     """Load the transformer; no code of the checkpoint is run and nothing is fetched.
 
+    An adapter of the layout is merged in fp32, before the weights are rounded.
+
     Raises:
-        CheckpointError: the weights are damaged or not those of the configuration.
+        CheckpointError: the weights are damaged or not those of the configuration, or the
+            adapter does not fit them.
     """
     try:
         with _quiet_transformers():
             model, report = AutoModel.from_pretrained(
                 layout.transformer,
-                dtype=precision,
+                dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -42,7 +47,43 @@ def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32)
             "they are not of the architecture that config.json names"
         )
     loaded: PreTrainedModel = model
+    if layout.adapter:
+        merge_adapter(loaded, layout.adapter)
+    round_parameters(loaded, precision)
     return loaded
+
+
+def round_parameters(model: nn.Module, precision: torch.dtype) -> None:
+    """Change the precision of a model's parameters in place.
+
+    Not `model.to(precision)`: that rounds buffers, too, and rotary positions need fp32.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(precision)
+
+
+def share_parameters(
+    model: nn.Module, other: nn.Module, changed: Collection[str] | None = None
+) -> None:
+    """Have a model use another's tensors wherever the two are equal, so that memory holds one.
+
+    The embedding table is equal where only the layers were trained: four fifths of a small
+    multilingual encoder.
+
+    Args:
+        model: gives its own tensors up.
+        other: on the same device, in the same precision.
+        changed: the parameters that differ, where that is known: to compare weights that lie
+            mapped in a file would load them.
+    """
+    others = dict(other.named_parameters())
+    for name, parameter in list(model.named_parameters()):
+        twin = others.get(name)
+        if twin is None or twin.shape != parameter.shape:
+            continue
+        if torch.equal(twin, parameter) if changed is None else name not in changed:
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, twin)
 
 
 @contextmanager

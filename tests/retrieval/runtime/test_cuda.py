@@ -330,3 +330,35 @@ def test_a_batch_is_replayed_and_allocates_its_answer_only(model: BertModel) -> 
     runtime.embed(*batch)
 
     assert torch.cuda.memory_stats()["allocation.all.allocated"] - before == 1
+
+
+def test_two_sides_share_equal_weights_and_embed_alone_as_beside_each_other(
+    model: BertModel, device: torch.device
+) -> None:
+    tuned = copy.deepcopy(model)
+    with torch.no_grad():
+        tuned.encoder.layer[0].output.dense.weight.mul_(1.5)
+    batch = padded(texts_of([5, 9, 30]))
+    alone = [cuda_runtime(each, device).embed(*batch) for each in (model, tuned)]
+
+    passage = cuda_runtime(model, device)
+    query = CudaRuntime(
+        copy.deepcopy(tuned),
+        "mean",
+        device,
+        max_tokens=MAX_TOKENS,
+        max_batch_tokens=256,
+        beside=passage,
+    )
+    together = [(passage.embed(*batch), query.embed(*batch)) for _ in range(2)]
+
+    for found in together:
+        for embeddings, expected in zip(found, alone, strict=True):
+            assert_close(embeddings, expected, device)
+    theirs = dict(passage._model.named_parameters())
+    own = {
+        name
+        for name, parameter in query._model.named_parameters()
+        if parameter.data_ptr() != theirs[name].data_ptr()
+    }
+    assert own == {"encoder.layer.0.output.dense.weight"}

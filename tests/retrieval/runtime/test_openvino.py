@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 from service.retrieval.checkpoint import load_encoder
-from service.retrieval.encoder import Encoder
+from service.retrieval.encoder import Encoder, Role
 from service.retrieval.errors import CheckpointError
 from service.retrieval.runtime import choice, probe
+from service.retrieval.runtime.table import find_table, map_table
 from tests.conftest import cut_short, flip_bit, make_checkpoint, run_script
 
 # Not `importorskip`: an import by hand reports to Google, see `import_openvino`.
@@ -22,6 +24,7 @@ if not all(map(find_spec, ("openvino", "onnx", "onnxscript"))):
 
 needs_amx = pytest.mark.skipif(not choice.has_amx(), reason="the CPU has no amx_bf16")
 PRECISIONS = ["fp32", "int8", pytest.param("bf16", marks=needs_amx)]
+ROLES: tuple[Role, Role] = ("query", "passage")
 TEXTS = [text.strip() for text in probe.TEXTS] + ["a very long text " * 40]
 
 
@@ -240,3 +243,34 @@ def test_half_precision_and_sharded_weights_feed_the_graph(
 
     expected = load_encoder(str(checkpoint), device="cpu").encode(TEXTS, "query").embeddings
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_two_sides_have_a_graph_each_and_one_table(
+    tuned_checkpoint: Path, tuned_encoder: Encoder, cache_copy: Path, precision: str
+) -> None:
+    encoder = load(tuned_checkpoint, cache_copy, precision)
+    query, passage = (encoder.side(role).runtime for role in ROLES)
+
+    assert query.graph.directory != passage.graph.directory  # type: ignore[attr-defined]
+    assert query.graph.table.data_ptr() == passage.graph.table.data_ptr()  # type: ignore[attr-defined]
+    for role in ROLES:
+        found = encoder.encode(TEXTS, role).embeddings
+        expected = tuned_encoder.encode(TEXTS, role).embeddings
+        # Random layers that were changed at random round worse than trained ones.
+        least = {"fp32": 0.99999, "bf16": 0.99, "int8": 0.98}[precision]
+        assert (found * expected).sum(axis=1).min() > least
+
+
+def test_tables_of_two_files_are_shared_where_they_are_equal(tmp_path: Path) -> None:
+    tables = {"a": torch.arange(6.0).view(3, 2), "b": torch.arange(6.0).view(3, 2)}
+    tables |= {"c": torch.ones(3, 2), "d": torch.arange(6.0).view(2, 3)}
+    for name, table in tables.items():
+        save_file({"table": table, name: torch.zeros(1)}, tmp_path / name)
+    a, b, c, d = (find_table((tmp_path / name,), "table") for name in tables)
+
+    assert a.equals(a)
+    assert a.equals(b)
+    assert not a.equals(c)
+    assert not a.equals(d)
+    assert map_table(b).tolist() == [[0, 1], [2, 3], [4, 5]]

@@ -24,7 +24,7 @@ from trainer.options import (
 if TYPE_CHECKING:
     from trainer.blend_curve import Curve
 
-SHARES = tuple(step / 10 for step in range(11))
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 app = typer.Typer()
 

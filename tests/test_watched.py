@@ -40,6 +40,7 @@ QUIET = {
     "ClearIndexesDiffer": "there is one instance",
     "ClearLanguageDrift": "scores do not change",
     "ClearDeviceMemory": "there is memory left",
+    "ClearReloadRefused": "the index is whole",
 }
 
 

@@ -7,6 +7,7 @@ runs code on it.
 """
 
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from service.retrieval.local_workers import LoadEncoder, check_origin
 from service.retrieval.shards import OnTexts, Shard
 
 Row = dict[str, Any]
+CONNECT_SECONDS = 5.0
 
 
 class RayWorkers:
@@ -112,15 +114,23 @@ class _Encode:
 
 
 def _connect(address: str) -> Any:
-    ray = _import_ray()
     try:
+        _knock(address)
+        ray = _import_ray()
         ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise GenerationError(
             f"there is no Ray cluster at {address} ({_reason(error)}): start one with "
             "`ray start --head`, and name its address or `auto`"
         ) from None
     return ray
+
+
+def _knock(address: str) -> None:
+    """See whether anybody listens; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
 
 
 def _import_ray() -> Any:

@@ -79,8 +79,6 @@ def test_a_cluster_of_two_nodes_makes_the_bytes_of_one_process_and_goes_on_where
     assert "has the encoder" in refusal
 
 
-@needs_ray
-@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, tiny_encoder: Encoder) -> None:
     workers = RayWorkers(lambda device: tiny_encoder, Origin.of(tiny_encoder), "cpu", "127.0.0.1:1")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from service.retrieval.defaults import BUNDLED
+from service.retrieval.defaults import BUNDLED_BASE
 from trainer.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -22,7 +22,7 @@ class Section(BaseModel):
 class EncoderConfig(Section):
     """What is trained."""
 
-    name: str = BUNDLED
+    name: str = BUNDLED_BASE
     max_tokens: Annotated[int, Field(ge=16)] = 256
     dropout: Share = 0.0
     # The word embeddings are most of a multilingual encoder, and nearly all of its optimiser.

@@ -66,7 +66,7 @@ def load(name: str, cache: Path, calibration: list[str]) -> Encoder:
 
 def _encoder(cache: Path, engine: str, precision: str) -> Encoder:
     return load_encoder(
-        "bundled", cache=cache, device="cpu", cpu_engine=engine, precision=precision
+        "bundled-base", cache=cache, device="cpu", cpu_engine=engine, precision=precision
     )
 
 

@@ -136,7 +136,9 @@ def _server(name: str, options: argparse.Namespace) -> AbstractContextManager[Se
     if name == "infinity":
         return infinity(options.infinity, checkpoint_of(options), options.port + 1, log)
     index = ensure_index(options.work)
-    return our_service(index, options.port, environment_of(options), log)
+    # The weights that Infinity has: without the adapter.
+    environment = {"CLEAR_ENCODER": "bundled-base", **environment_of(options)}
+    return our_service(index, options.port, environment, log)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ needs_wheel = pytest.mark.skipif(
 def bundled_encoder() -> Encoder:
     """The bundled encoder, from a cache that outlives the session: it is 0.5 GB."""
     cache = os.environ.get("CLEAR_CACHE")
-    return load_encoder("bundled", cache=Path(cache) if cache else default_cache(), device="cpu")
+    return load_encoder("bundled-base", cache=Path(cache) if cache else default_cache(), device="cpu")
 
 
 @needs_wheel
@@ -54,7 +54,7 @@ def test_token_ids_are_those_of_e5(
 def test_the_bundled_encoder_is_multilingual_e5_small(bundled_encoder: Encoder) -> None:
     encoder = bundled_encoder
 
-    assert (encoder.name, encoder.embedding_dim, encoder.max_tokens) == ("bundled", 384, 512)
+    assert (encoder.name, encoder.embedding_dim, encoder.max_tokens) == ("bundled-base", 384, 512)
     assert (encoder.pooling, encoder.prompts) == (
         "mean",
         {"query": "query: ", "passage": "passage: "},
@@ -98,7 +98,7 @@ def test_the_real_checkpoint_is_written_to_its_hashes_and_loads_elsewhere(tmp_pa
     texts = ["how much protein", "কতটা প্রোটিন"]
 
     files = verify_manifest(directory)["files"]
-    ours = load_encoder("bundled", cache=tmp_path, device="cpu").encode(texts, "query").embeddings
+    ours = load_encoder("bundled-base", cache=tmp_path, device="cpu").encode(texts, "query").embeddings
     theirs = SentenceTransformer(str(directory), device="cpu").encode(texts, prompt_name="query")
 
     assert files["model.safetensors"]["sha256"] == bundled.WEIGHTS_SHA256
@@ -142,7 +142,7 @@ def test_the_checkpoint_is_written_once_and_loads(stand_in: Path, tmp_path: Path
     stand_in.unlink()  # it is not needed a second time
 
     second = bundled_checkpoint(tmp_path / "cache")
-    encoder = load_encoder("bundled", cache=tmp_path / "cache", device="cpu", max_tokens=4)
+    encoder = load_encoder("bundled-base", cache=tmp_path / "cache", device="cpu", max_tokens=4)
 
     assert first == second
     assert (second / "manifest.json").stat().st_mtime_ns == written

@@ -258,7 +258,7 @@ def bundled_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
         pytest.skip(f"XQuAD is not in {XQUAD}")
     cache = os.environ.get("CLEAR_CACHE")
     encoder = load_encoder(
-        "bundled", cache=Path(cache) if cache else None, device="cpu", max_tokens=256
+        "bundled-base", cache=Path(cache) if cache else None, device="cpu", max_tokens=256
     )
     folder = tmp_path_factory.mktemp("sets") / "xquad"
     judged = import_xquad(XQUAD).evaluation

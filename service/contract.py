@@ -1,0 +1,108 @@
+"""The OpenAPI document: what FastAPI knows of the routes, and what it cannot know.
+
+Checked in as `service/openapi.json`, so that a change of the contract shows in a diff.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.errors import RequestError, RetryLaterError, UnauthorizedError
+from service.problems import MEDIA_TYPE, problem_type
+from service.schemas import Problem
+from service.security import SCOPES, Access
+from service.settings import Settings
+
+SECURITY_SCHEME = "key"
+REQUEST_ID = {
+    "description": "The client's X-Request-Id, where it is a plain word; else a new one",
+    "schema": {"type": "string"},
+}
+RETRY_AFTER = {"description": "Seconds", "schema": {"type": "integer", "minimum": 0}}
+SERVER_TIMING = {
+    "description": "Milliseconds by stage, and in total",
+    "schema": {"type": "string"},
+    "example": "tokenize;dur=0.1, encode;dur=8.9, total;dur=10.2",
+}
+# FastAPI's own idea of a 422, which this service does not send.
+NOT_SENT = ("HTTPValidationError", "ValidationError")
+
+
+def describe_problems(kinds: Iterable[type[RequestError]]) -> dict[int | str, dict[str, Any]]:
+    """Describe the statuses of a table of errors, for the OpenAPI document."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        response = responses.setdefault(
+            kind.status,
+            {
+                "description": "",
+                "content": {
+                    MEDIA_TYPE: {
+                        "schema": {"$ref": "#/components/schemas/Problem"},
+                        "examples": {},
+                    }
+                },
+            },
+        )
+        response["description"] = ". ".join(filter(None, (response["description"], kind.meaning)))
+        response["content"][MEDIA_TYPE]["examples"][kind.reason] = {"value": _example(kind)}
+        if issubclass(kind, RetryLaterError):
+            response["headers"] = {"Retry-After": RETRY_AFTER}
+        if issubclass(kind, UnauthorizedError):
+            response["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+    return responses
+
+
+def describe_contract(app: FastAPI) -> dict[str, Any]:
+    """Make the document once."""
+    if app.openapi_schema is None:
+        app.openapi_schema = _document(app)
+    return app.openapi_schema
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    components = document["components"]
+    for name in NOT_SENT:
+        components["schemas"].pop(name, None)
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    components["schemas"]["Problem"] = problem
+    components["securitySchemes"] = {
+        SECURITY_SCHEME: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "Asked for where the service has keys",
+        }
+    }
+    access = Access(Settings.model_construct())
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            _complete(operation, path, is_open=access.rule(path) == "open")
+    return document
+
+
+def _complete(operation: dict[str, Any], path: str, is_open: bool) -> None:
+    """Add the key and the headers to an operation."""
+    if not is_open:
+        operation["security"] = [{}, {SECURITY_SCHEME: []}]
+    if scope := SCOPES.get(path):
+        operation["description"] += f" A key needs the scope `{scope}`."
+    for status, response in operation["responses"].items():
+        headers = response.setdefault("headers", {})
+        headers["X-Request-Id"] = REQUEST_ID
+        if status == "200":
+            headers["Server-Timing"] = SERVER_TIMING
+
+
+def _example(kind: type[RequestError]) -> dict[str, object]:
+    return {
+        "type": problem_type(kind),
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.meaning[0].lower() + kind.meaning[1:],
+        "request_id": "order-17",
+    }

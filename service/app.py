@@ -21,7 +21,7 @@ from service.contract import describe_contract
 from service.engine import Engine
 from service.errors import SettingsError
 from service.gate import Gate
-from service.keyring import KeyRing, has_keys
+from service.keyring import KeyRing
 from service.loading import index_options_of, load_encoder_of
 from service.metrics import Metrics
 from service.observing import RequestObserver
@@ -100,7 +100,7 @@ def _add_middleware(app: FastAPI, state: State) -> None:
     settings = state.settings
     app.add_middleware(Gate, forecast=state.retry_after_seconds, timeout_ms=settings.timeout_ms)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    ring = KeyRing(settings) if has_keys(settings) else None
+    ring = KeyRing(settings) if settings.has_keys else None
     app.add_middleware(KeyCheck, access=Access(settings), ring=ring, metrics=state.metrics)
     if settings.gzip_min_bytes:
         app.add_middleware(Compression, min_bytes=settings.gzip_min_bytes)

@@ -26,8 +26,8 @@ SERVER_TIMING = {
     "schema": {"type": "string"},
     "example": "tokenize;dur=0.1, encode;dur=8.9, total;dur=10.2",
 }
-# FastAPI's own idea of a 422, which this service does not send.
-NOT_SENT = ("HTTPValidationError", "ValidationError")
+# FastAPI's own idea of a 422, and what a filter is parsed to: no body has these.
+NOT_SENT = ("AnyOf", "Bound", "Filter", "HTTPValidationError", "Not", "ValidationError")
 
 
 def describe_problems(kinds: Iterable[type[RequestError]]) -> dict[int | str, dict[str, Any]]:
@@ -79,14 +79,15 @@ def _document(app: FastAPI) -> dict[str, Any]:
         }
     }
     access = Access(Settings.model_construct())
+    shared = components["responses"] = {}
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            _complete(operation, path, is_open=access.rule(path) == "open")
+            _complete(operation, path, access.rule(path) == "open", shared)
     return document
 
 
-def _complete(operation: dict[str, Any], path: str, is_open: bool) -> None:
-    """Add the key and the headers to an operation."""
+def _complete(operation: dict[str, Any], path: str, is_open: bool, shared: dict[str, Any]) -> None:
+    """Add the key and the headers to an operation; what errors look like is said once."""
     if not is_open:
         operation["security"] = [{}, {SECURITY_SCHEME: []}]
     if scope := SCOPES.get(path):
@@ -94,7 +95,10 @@ def _complete(operation: dict[str, Any], path: str, is_open: bool) -> None:
     for status, response in operation["responses"].items():
         headers = response.setdefault("headers", {})
         headers["X-Request-Id"] = REQUEST_ID
-        if status == "200":
+        if MEDIA_TYPE in response.get("content", {}):
+            shared[status] = response
+            operation["responses"][status] = {"$ref": f"#/components/responses/{status}"}
+        else:
             headers["Server-Timing"] = SERVER_TIMING
 
 

@@ -77,11 +77,6 @@ class KeyRing:
         return [(account.key.digest, account) for account in accounts]
 
 
-def has_keys(settings: Settings) -> bool:
-    """Tell whether the service asks for a key."""
-    return any((settings.api_key, settings.keys, settings.keys_file))
-
-
 def _keys_of_variables(settings: Settings) -> dict[str, Key]:
     keys: dict[str, Key] = {}
     if settings.api_key:

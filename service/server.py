@@ -16,7 +16,6 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.connection import Connection
 from service.errors import ServiceError
-from service.keyring import has_keys
 from service.settings import Settings
 from service.state import State
 
@@ -100,7 +99,7 @@ def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 def warn_of_openness(settings: Settings) -> None:
     """Say so where anybody on a network may ask."""
-    if not settings.is_local and not has_keys(settings):
+    if not settings.is_local and not settings.has_keys:
         logger.warning(
             "whoever reaches %s may ask: set CLEAR_KEYS_FILE or CLEAR_API_KEY, or listen on "
             "127.0.0.1 (CLEAR_REQUIRE_KEYS=true refuses to start without a key)",

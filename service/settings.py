@@ -180,7 +180,10 @@ class Settings(BaseSettings):
     ] = 5.0
     admin: Annotated[
         Literal["auto", "open", "closed"],
-        Field(description="Who may use `/admin`: all or nobody; `auto`: all on a loopback address"),
+        Field(
+            description="Whether `/admin` answers, with keys one of scope `admin`; `auto`: with keys, "
+            "or on a loopback address"
+        ),
     ] = "auto"
     stuck_seconds: Annotated[
         float, Field(gt=0, description="A batch that runs for longer fails `/livez`")

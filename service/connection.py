@@ -71,8 +71,8 @@ class Connection(HttpToolsProtocol):
         """Stop all clocks, and what is being answered: uvicorn stops what came last instead."""
         super().connection_lost(exc)
         self._give_up()
-        self._reading = _cancel(self._reading)
-        self._writing = _cancel(self._writing)
+        self._stop_reading()
+        self._stop_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, but hold no more of it than may be."""
@@ -106,7 +106,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Stop the clock: the request is there."""
-        self._reading = _cancel(self._reading)
+        self._stop_reading()
         self._unparsed_bytes = 0
         super().on_message_complete()
 
@@ -119,7 +119,7 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """Stop the clock: it has read."""
         super().resume_writing()
-        self._writing = _cancel(self._writing)
+        self._stop_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, or too much of it, as a problem."""
@@ -132,6 +132,16 @@ class Connection(HttpToolsProtocol):
     def _expect(self) -> None:
         if self._reading is None:
             self._reading = self.loop.call_later(self._settings.read_seconds, self._on_slow_request)
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _stop_writing(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
 
     def _on_slow_request(self) -> None:
         self._reading = None
@@ -181,11 +191,6 @@ class Connection(HttpToolsProtocol):
         if self._answering is not None:
             self._answering.disconnected = True
             self._answering.message_event.set()
-
-
-def _cancel(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
 
 
 def _write(error: RequestError) -> bytes:

@@ -15,6 +15,7 @@ from service.schemas import Problem
 from service.security import SCOPES, Access
 from service.settings import Settings
 
+Responses = dict[int | str, dict[str, Any]]
 SECURITY_SCHEME = "key"
 REQUEST_ID = {
     "description": "The client's X-Request-Id, where it is a plain word; else a new one",
@@ -30,9 +31,9 @@ SERVER_TIMING = {
 NOT_SENT = ("AnyOf", "Bound", "Filter", "HTTPValidationError", "Not", "ValidationError")
 
 
-def describe_problems(kinds: Iterable[type[RequestError]]) -> dict[int | str, dict[str, Any]]:
+def describe_problems(kinds: Iterable[type[RequestError]]) -> Responses:
     """Describe the statuses of a table of errors, for the OpenAPI document."""
-    responses: dict[int | str, dict[str, Any]] = {}
+    responses: Responses = {}
     for kind in kinds:
         response = responses.setdefault(
             kind.status,
@@ -79,7 +80,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         }
     }
     access = Access(Settings.model_construct())
-    shared = components["responses"] = {}
+    shared: dict[str, Any] = {}
+    components["responses"] = shared
     for path, methods in document["paths"].items():
         for operation in methods.values():
             _complete(operation, path, access.rule(path) == "open", shared)

@@ -38,7 +38,8 @@ class RequestObserver:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, reason = 500, BatchFailedError.reason
+        status = 500
+        reason: str | None = BatchFailedError.reason
         started = time.monotonic()
         request_id = request_id_of(dict(scope["headers"]).get(REQUEST_ID_HEADER))
         REQUEST_ID.set(request_id)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 
-from service.contract import describe_problems
+from service.contract import Responses, describe_problems
 from service.departure import unless_gone
 from service.engine import Engine
 from service.errors import TABLE, DeviceBrokenError, ForbiddenError, NotReadyError
@@ -29,8 +29,8 @@ from service.tracing import annotate
 PROBLEMS = describe_problems(TABLE)
 ALWAYS_POSSIBLE = {401, 403, 408, 431, 503}
 OF_A_POST = {*ALWAYS_POSSIBLE, 400, 413, 415, 422, 429, 500, 504}
-OF_A_GET = {status: PROBLEMS[status] for status in sorted(ALWAYS_POSSIBLE)}
-OF_A_QUESTION = {status: PROBLEMS[status] for status in sorted(OF_A_POST)}
+OF_A_GET: Responses = {status: PROBLEMS[status] for status in sorted(ALWAYS_POSSIBLE)}
+OF_A_QUESTION: Responses = {status: PROBLEMS[status] for status in sorted(OF_A_POST)}
 router = APIRouter()
 
 

@@ -181,7 +181,7 @@ class Settings(BaseSettings):
     admin: Annotated[
         Literal["auto", "open", "closed"],
         Field(
-            description="Whether `/admin` answers, with keys one of scope `admin`; `auto`: with keys, "
+            description="Whether `/admin` answers (to keys of scope `admin`); `auto`: with keys, "
             "or on a loopback address"
         ),
     ] = "auto"

@@ -29,13 +29,13 @@ LIES = st.one_of(
     st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
 )
 A_FEW = settings(
-    max_examples=60,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-MANY = settings(A_FEW, max_examples=3000, derandomize=False)
+MANY = settings(A_FEW, max_examples=1200, derandomize=False)
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -131,7 +131,7 @@ def load_lying_checkpoint(honest: Path, to: Path, data: st.DataObject) -> None:
         assert str(error)
 
 
-@settings(A_FEW, max_examples=30)
+@settings(A_FEW, max_examples=12)
 @given(data=st.data())
 def test_a_checkpoint_with_a_lie_loads_or_is_refused_in_words(
     tmp_path: Path, foreign_checkpoint: Path, data: st.DataObject
@@ -157,9 +157,6 @@ def test_what_could_run_code_is_not_even_opened(
 ) -> None:
     to = tmp_path / "checkpoint"
     shutil.copytree(foreign_checkpoint, to)
-    (to / name).write_text("raise SystemExit('ran')")
-    config = json.loads((to / "config.json").read_text())
-    config["auto_map"] = {"AutoModel": "modeling_evil.Evil"}
-    (to / "config.json").write_text(json.dumps(config))
+    (to / name).write_bytes(b"\x80\x04cos\nsystem\n(S'touch /tmp/ran'\ntR.")
 
     load_encoder(str(to), device="cpu").encode(["tea"], "query")

@@ -30,6 +30,7 @@ from tests.bench.servers import Server, our_service, process_tree, rss_bytes
 MEBIBYTE = 2**20
 CLIENTS = 8
 BLOCKS = 12
+LEAST_SECONDS = 60
 FLAT_SHARE_A_MINUTE = 0.001
 READ_SECONDS = 2
 READINGS = ("rss_mib", "descriptors", "threads")
@@ -193,6 +194,7 @@ def victim(options: argparse.Namespace, keys: Path) -> Iterator[Server]:
         "CLEAR_KEYS_FILE": str(keys),
         "CLEAR_READ_SECONDS": str(READ_SECONDS),
         "CLEAR_WRITE_SECONDS": str(READ_SECONDS),
+        "CLEAR_KEEP_ALIVE_SECONDS": "5",
         "CLEAR_QUERY_CACHE_ENTRIES": "1000",
         "CLEAR_LOG_LEVEL": "error",
     }
@@ -215,6 +217,8 @@ def main() -> None:
     made.add_argument("--seconds", type=float, default=600.0)
     made.add_argument("--tiny", action="store_true", help="a random encoder, twelve passages")
     options = made.parse_args()
+    if options.seconds < LEAST_SECONDS:
+        made.error(f"--seconds {options.seconds:g}: a slope needs {LEAST_SECONDS}")
     options.work.mkdir(parents=True, exist_ok=True)
     keys = options.work / "soak-keys.toml"
     with victim(options, keys) as server:

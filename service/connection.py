@@ -52,7 +52,7 @@ class Connection(HttpToolsProtocol):
         self._settings = state.settings
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
-        self._refusal: RequestError | None = None
+        self._is_head_too_large = False
         self._answering: RequestResponseCycle | None = None
         self._has_spoken = False
         self._head_bytes = 0
@@ -123,7 +123,10 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, or too much of it, as a problem."""
-        self._refuse(self._refusal or MalformedError("the request is not valid HTTP/1.1"))
+        if self._is_head_too_large:
+            self._refuse(self._head_too_large())
+        else:
+            self._refuse(MalformedError("the request is not valid HTTP/1.1"))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
@@ -165,8 +168,8 @@ class Connection(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._head_bytes += num_bytes
         if self._head_bytes > self._settings.max_head_bytes:
-            self._refusal = self._head_too_large()
-            raise self._refusal
+            self._is_head_too_large = True
+            raise self._head_too_large()  # not kept: its traceback would keep the head in memory
 
     def _head_too_large(self) -> RequestError:
         return HeadTooLargeError(

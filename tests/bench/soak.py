@@ -22,7 +22,7 @@ import numpy as np
 
 from service.keys import make_key, write_line
 from tests.bench.corpus import ensure_index
-from tests.bench.mischief import ACTS, PATIENCE_SECONDS
+from tests.bench.mischief import ACTS, PATIENCE_SECONDS, raw
 from tests.bench.options import environment_of, parser, say
 from tests.bench.record import write_result
 from tests.bench.servers import Server, our_service, process_tree, rss_bytes
@@ -64,6 +64,8 @@ class Clients:
         while time.monotonic() < self._ends:
             [act] = rng.choices(acts, weights)
             name = act.__name__
+            if act is raw:  # may take longer than the server keeps an idle connection
+                connection.close()
             try:
                 kind, status = act(rng, connection)
             except (TimeoutError, OSError, HTTPException) as error:
@@ -130,10 +132,17 @@ def is_flat(found: dict[str, float]) -> bool:
     return excess <= 0 or found["per_minute"] <= FLAT_SHARE_A_MINUTE * found["mean"]
 
 
+def replace(path: Path, text: str) -> None:
+    """Write a file by a rename, as the service may read it at any moment."""
+    beside = path.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(path)
+
+
 def soak(server: Server, port: int, keys: Path, seconds: float) -> dict[str, object]:
     """Let the clients loose and look at the server every second."""
     secret, key = make_key(["search", "encode", "admin"])
-    keys.write_text(write_line("soak", key) + "\n")
+    replace(keys, write_line("soak", key) + "\n")
     time.sleep(1.5)  # the service looks at the file once a second
     clients = Clients(port, secret, seconds)
     started = time.monotonic()
@@ -144,7 +153,7 @@ def soak(server: Server, port: int, keys: Path, seconds: float) -> dict[str, obj
         readings.append(read(server))
         if len(times) % 10 == 0:  # a key comes and goes
             other = write_line("other", make_key(["search"])[1])
-            keys.write_text("\n".join([write_line("soak", key), other]) + "\n")
+            replace(keys, "\n".join([write_line("soak", key), other]) + "\n")
         time.sleep(1.0)
     clients.wait()
     time.sleep(READ_SECONDS + 1)

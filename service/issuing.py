@@ -25,7 +25,7 @@ def key_new(
     name: Annotated[str, typer.Argument(help="For logs and metrics: A-Z a-z 0-9 _ -")],
     scope: Annotated[
         list[str],
-        typer.Option("--scope", help=f"{', '.join(SCOPES)}: what it is for; may be repeated"),
+        typer.Option("--scope", help="search, encode or admin: what it is for; may be repeated"),
     ],
     requests_per_second: Annotated[
         float | None, typer.Option(min=0.001, help="How often it may ask, in each process")

@@ -4,7 +4,9 @@ Run: python -m tests.bench.key_timing --tries 10000
 
 Right keys (the first and the last of the ring), wrong ones that share all but the last character
 with a right one, and wrong ones that share nothing, each in turn, in one process. Kinds are
-compared by the medians and by a permutation test of the difference of trimmed means.
+compared by the medians and by a permutation test of the difference of trimmed means. A right key
+takes some 10 ns longer (of 1,300: its account is found, not None), as its answer tells anyway; what
+must not show is how near a wrong one was.
 """
 
 import random
@@ -48,7 +50,7 @@ def measure(tries: int) -> dict[str, np.ndarray]:
     for _ in range(tries):
         rng.shuffle(names)
         for name in names:
-            key = kinds[name]
+            key = bytes(bytearray(kinds[name]))  # anew, as a header comes: where it lies matters
             started = time.perf_counter_ns()
             ring.find(key)
             spent[name].append(time.perf_counter_ns() - started)

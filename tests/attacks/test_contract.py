@@ -16,6 +16,7 @@ from tests.attacks.victim import Victim
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "service" / "openapi.json"
+EXAMPLES = "2000"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 schema = schemathesis.openapi.from_dict(
     json.loads(DOCUMENT.read_text()), config=SchemathesisConfig.from_path(CONFIG)
@@ -44,7 +45,7 @@ def test_thousands_of_requests_after_the_document_find_no_fault(
     url = f"http://127.0.0.1:{victim.port}"
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)]
     command += ["run", str(DOCUMENT), "--url", url]
-    command += ["--checks", "all", "--max-examples", "2000", "--continue-on-failure"]
+    command += ["--checks", "all", "--max-examples", EXAMPLES, "--continue-on-failure"]
     command += ["--mode", "all", "--no-color", "--seed", "7", "--workers", "1"]
 
     done = subprocess.run(

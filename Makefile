@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 DATA ?= ../shared/data
 
-.PHONY: demo test check slow browser parity deployment image clean
+.PHONY: demo test check slow browser parity deployment image sbom audit clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -53,6 +53,25 @@ deployment: $(VENV)/.deploy
 image:
 	docker/build-and-ask
 
+# What each image holds, as CycloneDX (build/sbom), from its lock; and what is installed here, with licences.
+LOCKS := $(basename $(notdir $(wildcard docker/*.lock)))
+SBOM := $(BIN)/cyclonedx-py
+SBOM_FLAGS := --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON
+sbom: $(VENV)/.dev
+	mkdir -p build/sbom
+	set -e; for lock in $(LOCKS); do \
+		$(SBOM) requirements docker/$$lock.lock $(SBOM_FLAGS) -o build/sbom/$$lock.cdx.json; \
+	done
+	$(SBOM) environment $(VENV) $(SBOM_FLAGS) -o build/sbom/environment.cdx.json
+
+# Known vulnerabilities of what the locks pin. AUDIT='--vulnerability-service osv --osv-url URL' asks
+# another service than PyPI's; a package that the service does not know fails the audit.
+audit: $(VENV)/.audit
+	$(BIN)/python -m pip check
+	set -e; for lock in $(LOCKS); do \
+		$(BIN)/pip-audit --strict --disable-pip --requirement docker/$$lock.lock $(AUDIT); \
+	done
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -67,6 +86,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.deploy: pyproject.toml $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[deploy]'
+	touch $@
+
+$(VENV)/.audit: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[audit]'
 	touch $@
 
 clean:

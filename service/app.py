@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from service.batching import Limits
+from service.compression import Compression
+from service.contract import describe_contract
 from service.engine import Engine
 from service.errors import SettingsError
 from service.gate import Gate
+from service.keyring import KeyRing
 from service.loading import index_options_of, load_encoder_of
 from service.metrics import Metrics
 from service.observing import RequestObserver
@@ -25,20 +30,21 @@ from service.reloading import Reloader
 from service.retrieval.generation import open_current
 from service.retrieval.searcher import Searcher
 from service.routes import router
-from service.security import KeyCheck
+from service.security import Access, KeyCheck
 from service.settings import Settings
 from service.state import State
 from service.tracing import Tracing
 
 COLLECT_AFTER_OBJECTS = 20_000
+CORS_METHODS = ("GET", "POST")
+CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "traceparent")
+CORS_ANSWER_HEADERS = ("Retry-After", "Server-Timing", "X-Request-Id")
 WEB = Path(__file__).parent / "web"
 PAGE_HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
     ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
 }
 
 
@@ -81,15 +87,32 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=tracing.config,
     )
     app.state.service = state
+    app.openapi = partial(describe_contract, app)  # type: ignore[method-assign]
     install_problems(app)
     app.include_router(router)
     _serve_page(app)
+    _add_middleware(app, state)
+    return app
+
+
+def _add_middleware(app: FastAPI, state: State) -> None:
+    """Wrap the app, from the inside out: what costs least refuses first."""
+    settings = state.settings
     app.add_middleware(Gate, forecast=state.retry_after_seconds, timeout_ms=settings.timeout_ms)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    if settings.api_key is not None:
-        app.add_middleware(KeyCheck, key=settings.api_key.get_secret_value())
+    ring = KeyRing(settings) if settings.has_keys else None
+    app.add_middleware(KeyCheck, access=Access(settings), ring=ring, metrics=state.metrics)
+    if settings.gzip_min_bytes:
+        app.add_middleware(Compression, min_bytes=settings.gzip_min_bytes)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins.split(","),
+            allow_methods=CORS_METHODS,
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+        )
     app.add_middleware(RequestObserver, state=state)
-    return app
 
 
 def load_engine(settings: Settings, metrics: Metrics) -> Engine:

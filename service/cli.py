@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import console
+from service.issuing import app as key_app
 from service.retrieval.cores import available_cores
 from service.settings import Settings, load_settings
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 index_app = typer.Typer(help="Build an index and look after it.", no_args_is_help=True)
 app.add_typer(index_app, name="index")
+app.add_typer(key_app, name="key")
 
 EncoderOption = Annotated[
     str | None,

@@ -11,6 +11,7 @@ from operator import attrgetter
 import numpy as np
 import torch
 
+from service.accounts import hold_tokens
 from service.batch_request import Answer
 from service.batch_work import Prepared, Result, Work, prepare, run
 from service.batching import Batcher, Limits, Program
@@ -131,7 +132,9 @@ class Engine:
         started = time.monotonic()
         tokenized = await self._tokenize(texts, role)
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - started}
-        answers = await self._submit([Work(text) for text in tokenized], "bulk", deadline)
+        works = [Work(text) for text in tokenized]
+        with hold_tokens(sum(work.num_tokens for work in works)):
+            answers = await self._submit(works, "bulk", deadline)
         seconds |= _batch_seconds(answers)
         self._metrics.observe_request("/encode", tokenized, seconds)
         return Embedded(
@@ -226,9 +229,10 @@ class Engine:
         )
 
     async def _run_queries(self, works: Sequence[Work], deadline: float) -> list[Answer[Result]]:
-        if not self._cache.is_on:
-            return await self._submit(works, "query", deadline)
-        return await asyncio.gather(*(self._run_query(work, deadline) for work in works))
+        with hold_tokens(sum(work.num_tokens for work in works)):
+            if not self._cache.is_on:
+                return await self._submit(works, "query", deadline)
+            return await asyncio.gather(*(self._run_query(work, deadline) for work in works))
 
     async def _run_query(self, work: Work, deadline: float) -> Answer[Result]:
         """Run one query: search only if it is known, share the embedding of an equal one."""

@@ -6,14 +6,12 @@ take the cores from those that are answered.
 
 import json
 from collections.abc import Callable
-from functools import lru_cache
 
-from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import OverloadedError
 from service.lanes import Lane
-from service.problems import refuse
+from service.problems import ProblemResponse
 
 LANES: dict[str, Lane] = {"/search": "query", "/encode": "bulk"}
 # A longer body takes the long way.
@@ -49,7 +47,7 @@ class Gate:
         if retry_after_seconds is None:
             await self._app(scope, _replay(first, receive), send)
         else:
-            await _refusal(retry_after_seconds)(scope, receive, send)
+            await ProblemResponse(OverloadedError(retry_after_seconds))(scope, receive, send)
 
 
 def _timeout_ms(message: Message, default: int) -> int | None:
@@ -74,8 +72,3 @@ def _replay(first: Message, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return replay
-
-
-@lru_cache
-def _refusal(retry_after_seconds: int) -> JSONResponse:
-    return refuse(OverloadedError(retry_after_seconds))

@@ -114,6 +114,18 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.key_requests = Counter(
+            "clear_key_requests_total",
+            "Requests by key: passed on, or refused by its limits (rate, quota).",
+            ["key", "result"],
+            registry=registry,
+        )
+        self.connections_refused = Counter(
+            "clear_connections_refused_total",
+            "Connections that were cut or refused before there was a request, by reason.",
+            ["reason"],
+            registry=registry,
+        )
         self.queries = Counter(
             "clear_queries_total",
             "Queries searched, by language (declared or detected; bounded).",

@@ -5,24 +5,20 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.accounts import ACCOUNT
+from service.errors import BatchFailedError
 from service.gate import LANES
+from service.headers import secure
 from service.logs import REQUEST_ID, request_id_of
+from service.problems import REASON
 from service.state import State
 from service.tracing import trace_id
 
-REASONS = {
-    401: "unauthorized",
-    413: "body",
-    422: "invalid",
-    400: "malformed",
-    429: "busy",
-    499: "gone",
-    503: "not_ready",
-    504: "deadline",
-}
 UNMATCHED = "unmatched"
 REQUEST_ID_HEADER = b"x-request-id"
 CLOSE = (b"connection", b"close")
+# How long a wrong key took is nobody's business.
+KEY_REFUSALS = {401, 403}
 PROBES = {"/livez", "/readyz", "/metrics"}
 
 logger = logging.getLogger("service.access")
@@ -43,15 +39,20 @@ class RequestObserver:
             await self._app(scope, receive, send)
             return
         status = 500
+        reason: str | None = BatchFailedError.reason
         started = time.monotonic()
         request_id = request_id_of(dict(scope["headers"]).get(REQUEST_ID_HEADER))
         REQUEST_ID.set(request_id)
 
         async def observe_status(message: Message) -> None:
-            nonlocal status
+            nonlocal status, reason
             if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER, request_id.encode())]
+                status, reason = message["status"], message.get(REASON)
+                secure(message)
+                message["headers"].append((REQUEST_ID_HEADER, request_id.encode()))
+                if status not in KEY_REFUSALS:
+                    spent = (time.monotonic() - started) * 1000
+                    message["headers"].append((b"server-timing", b"total;dur=%.3f" % spent))
                 if self._state.phase == "draining":  # or the client's next request would be lost
                     message["headers"].append(CLOSE)
             await send(message)
@@ -68,7 +69,7 @@ class RequestObserver:
             metrics.request_seconds.labels(route, method, str(status)).observe(
                 seconds, {"trace_id": trace} if trace else None
             )
-            if reason := REASONS.get(status):
+            if reason:
                 metrics.refusals.labels(reason).inc()
             if self._level is not None:
                 self._log(route, method, status, seconds, trace)
@@ -80,9 +81,12 @@ class RequestObserver:
             level = logging.DEBUG
         if not logger.isEnabledFor(level):
             return
-        fields = {"route": route, "method": method, "status": status, "seconds": round(seconds, 6)}
+        fields: dict[str, object] = {"route": route, "method": method, "status": status}
+        fields["seconds"] = round(seconds, 6)
         if trace:
             fields["trace_id"] = trace
+        if account := ACCOUNT.get():
+            fields["key"] = account.name
         logger.log(
             level, "%s %s %d %.1f ms", method, route, status, seconds * 1000,
             extra={"fields": fields},

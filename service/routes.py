@@ -8,17 +8,16 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 
+from service.contract import Responses, describe_problems
 from service.departure import unless_gone
 from service.engine import Engine
-from service.errors import DeviceBrokenError, ForbiddenError, NotReadyError
+from service.errors import TABLE, DeviceBrokenError, ForbiddenError, NotReadyError
 from service.metrics import Stage
-from service.problems import MEDIA_TYPE
 from service.retrieval.encoder import Embeddings
 from service.retrieval.selection import Facet
 from service.schemas import (
     EncodeRequest,
     EncodeResponse,
-    Problem,
     ReloadResponse,
     SearchRequest,
     SearchResponse,
@@ -26,31 +25,16 @@ from service.schemas import (
 from service.state import State
 from service.tracing import annotate
 
-PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {
-        "description": description,
-        "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
-    }
-    for status, description in {
-        400: "The body is not JSON",
-        401: "The key is missing or wrong, where the service asks for one",
-        403: "The route is closed",
-        409: "What CURRENT names cannot be served; the generation before is",
-        413: "The body is too large",
-        422: "A field is wrong; it is named",
-        429: "Busy; the header Retry-After says when to try again",
-        500: "The encoder or the index failed",
-        503: "Loading or shutting down",
-        504: "The deadline passed",
-    }.items()
-}
-# Of the routes below /admin.
-OF_ADMIN = {403, 409}
-OF_QUESTIONS = {status: told for status, told in PROBLEMS.items() if status not in OF_ADMIN}
+# What the OpenAPI document says of each status; see `service.contract` for the rest of it.
+PROBLEMS = describe_problems(TABLE)
+ALWAYS_POSSIBLE = {401, 403, 408, 431, 503}
+OF_A_POST = {*ALWAYS_POSSIBLE, 400, 413, 415, 422, 429, 500, 504}
+OF_A_GET: Responses = {status: PROBLEMS[status] for status in sorted(ALWAYS_POSSIBLE)}
+OF_A_QUESTION: Responses = {status: PROBLEMS[status] for status in sorted(OF_A_POST)}
 router = APIRouter()
 
 
-@router.post("/search", response_model=SearchResponse, responses=OF_QUESTIONS, tags=["search"])
+@router.post("/search", response_model=SearchResponse, responses=OF_A_QUESTION, tags=["search"])
 async def search(body: SearchRequest, request: Request) -> Response:
     """Find the English passages that answer questions in any language."""
     engine = _engine(request)
@@ -84,7 +68,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
     )
 
 
-@router.post("/encode", response_model=EncodeResponse, responses=OF_QUESTIONS, tags=["encode"])
+@router.post("/encode", response_model=EncodeResponse, responses=OF_A_QUESTION, tags=["encode"])
 async def encode(body: EncodeRequest, request: Request) -> Response:
     """Embed texts as queries or as passages."""
     engine = _engine(request)
@@ -114,7 +98,7 @@ async def encode(body: EncodeRequest, request: Request) -> Response:
     )
 
 
-@router.get("/livez", responses={503: PROBLEMS[503]}, tags=["operation"])
+@router.get("/livez", responses=OF_A_GET, tags=["operation"])
 async def livez(request: Request) -> dict[str, str]:
     """Tell that the process answers and its device works; if not, restart it."""
     state = _state(request)
@@ -123,7 +107,7 @@ async def livez(request: Request) -> dict[str, str]:
     return {"status": "live"}
 
 
-@router.get("/readyz", responses={503: PROBLEMS[503]}, tags=["operation"])
+@router.get("/readyz", responses=OF_A_GET, tags=["operation"])
 async def readyz(request: Request) -> dict[str, str]:
     """Tell whether requests should be sent here, from what the last real batch did."""
     state = _state(request)
@@ -138,7 +122,7 @@ async def readyz(request: Request) -> dict[str, str]:
 @router.post(
     "/admin/reload",
     response_model=ReloadResponse,
-    responses={status: PROBLEMS[status] for status in (403, 409, 503)},
+    responses={**OF_A_GET, 409: PROBLEMS[409], 429: PROBLEMS[429]},
     tags=["operation"],
 )
 async def reload(request: Request) -> dict[str, object]:
@@ -152,14 +136,14 @@ async def reload(request: Request) -> dict[str, object]:
     return (await state.reloader.reload()).as_dict()
 
 
-@router.get("/metrics", response_class=Response, tags=["operation"])
+@router.get("/metrics", response_class=Response, responses=OF_A_GET, tags=["operation"])
 async def metrics(request: Request) -> Response:
     """Expose all metrics to Prometheus."""
     text, media_type = _state(request).metrics.expose(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": media_type})
 
 
-@router.get("/info", tags=["operation"])
+@router.get("/info", responses=OF_A_GET, tags=["operation"])
 async def info(request: Request) -> dict[str, object]:
     """Tell what runs here; no secrets."""
     return _state(request).describe()

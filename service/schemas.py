@@ -176,6 +176,39 @@ class Facet(BaseModel):
 class SearchResponse(BaseModel):
     """One result a query, in order."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "results": [
+                        {
+                            "language": "sw",
+                            "hits": [
+                                {
+                                    "passage_id": "kenya.12",
+                                    "score": 0.87,
+                                    "rank": 1,
+                                    "title": "Kenya",
+                                    "text": "Nairobi is the capital of Kenya.",
+                                    "metadata": {"page": 1},
+                                }
+                            ],
+                        }
+                    ],
+                    "index": {"generation": "3f9c" * 16, "passages": 5538},
+                    "encoder": "bundled",
+                    "took_ms": {
+                        "tokenize": 0.1,
+                        "queue": 0.0,
+                        "encode": 8.9,
+                        "search": 0.6,
+                        "passages": 0.1,
+                    },
+                }
+            ]
+        }
+    )
+
     results: list[SearchResult]
     facets: Annotated[
         dict[str, Facet] | None, Field(description="By field; there only where asked for")
@@ -233,6 +266,20 @@ class Usage(BaseModel):
 class EncodeResponse(BaseModel):
     """One unit-norm embedding a text, in order."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "embeddings": [[0.6, 0.8]],
+                    "dimension": 2,
+                    "encoder": "bundled",
+                    "usage": {"tokens": 6, "truncated_texts": 0},
+                    "took_ms": {"tokenize": 0.1, "queue": 0.0, "encode": 8.9},
+                }
+            ]
+        }
+    )
+
     embeddings: list[list[float] | str]
     dimension: int
     encoder: str
@@ -248,3 +295,6 @@ class Problem(BaseModel):
     status: int
     detail: str
     field: Annotated[str | None, Field(description="Which field of the body is wrong")] = None
+    request_id: Annotated[
+        str | None, Field(description="As in the header X-Request-Id and in the service's log")
+    ] = None

@@ -1,56 +1,123 @@
-"""Who may ask: a key in the header `Authorization: Bearer`, compared in constant time."""
+"""Who may ask for what: closed paths, open paths, and paths that ask for a key with a scope."""
 
-import hashlib
-import hmac
+from typing import Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import UnauthorizedError
-from service.problems import problem
+from service.accounts import ACCOUNT, Account
+from service.errors import ForbiddenError, NotFoundError, RequestError, UnauthorizedError
+from service.keyring import KeyRing
+from service.keys import Scope as KeyScope
+from service.metrics import Metrics
+from service.problems import DETAILS, ProblemResponse
+from service.settings import Settings
 
-# What a probe, Prometheus, or a browser that has no key yet must reach; nothing here answers from
-# the index or costs a forward pass.
-OPEN_PATHS = {"/livez", "/readyz", "/metrics", "/", "/docs", "/openapi.json"}
-OPEN_FOLDERS = ("/web/", "/static-offline-docs/")
-SCHEME = b"bearer "
+# What a probe, or a browser that has no key yet, must reach; nothing here answers from the index
+# or costs a forward pass.
+PROBES = {"/livez", "/readyz"}
+PAGE = {"/"}
+PAGE_FOLDERS = ("/web/",)
+DOCS = {"/docs", "/openapi.json"}
+DOCS_FOLDERS = ("/static-offline-docs/",)
+METRICS = {"/metrics"}
+ADMIN_FOLDERS = ("/admin/",)
+# A path that is not here asks for a key, whatever its scopes.
+SCOPES: dict[str, KeyScope] = {
+    "/search": "search",
+    "/encode": "encode",
+    "/v1/embeddings": "encode",
+    "/v1/models": "encode",
+}
+BEARER = b"bearer "
+Rule = Literal["open", "closed", "key", "search", "encode", "admin"]
+
+
+class Access:
+    """What each path asks of whoever asks, as the settings have it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the settings."""
+        self._metrics = settings.metrics
+        self._docs = settings.docs
+        self._operations_port = settings.operations_port
+
+    def rule(self, path: str, port: int | None = None) -> Rule:
+        """Tell what a path asks for on a port.
+
+        >>> access = Access(Settings())
+        >>> access.rule("/readyz"), access.rule("/search"), access.rule("/admin/reload")
+        ('open', 'search', 'admin')
+        """
+        if path in PROBES:
+            return "open"
+        is_operation = path in METRICS or path.startswith(ADMIN_FOLDERS)
+        is_docs = path in DOCS or path.startswith(DOCS_FOLDERS)
+        if self._operations_port is not None:
+            on_operations_port = port == self._operations_port
+            if on_operations_port != (is_operation or is_docs):
+                return "closed"
+        if path in METRICS:
+            return _as_rule(self._metrics, "admin")
+        if is_docs:
+            return _as_rule(self._docs, "key")
+        if path.startswith(ADMIN_FOLDERS):
+            return "admin"
+        if path in PAGE or path.startswith(PAGE_FOLDERS):
+            return "open"
+        return SCOPES.get(path, "key")
 
 
 class KeyCheck:
-    """ASGI middleware that refuses requests without the key before their bodies are read."""
+    """ASGI middleware that refuses requests that may not be made, before their bodies are read."""
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
-        """Wrap an app; only the key's digest is kept."""
+    def __init__(
+        self, app: ASGIApp, access: Access, ring: KeyRing | None, metrics: Metrics
+    ) -> None:
+        """Wrap an app; without a ring nobody is asked for a key."""
         self._app = app
-        self._digest = digest(key.encode())
+        self._access = access
+        self._ring = ring
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on or refuse it."""
-        if scope["type"] != "http" or is_open(scope["path"]) or self._has_key(scope):
-            await self._app(scope, receive, send)
+        if scope["type"] == "http":
+            try:
+                self._check(scope)
+            except RequestError as error:
+                await ProblemResponse(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        server = scope.get("server")
+        rule = self._access.rule(scope["path"], server[1] if server else None)
+        if rule == "closed":
+            raise NotFoundError(DETAILS[NotFoundError])
+        if rule == "open" or self._ring is None:
+            ACCOUNT.set(None)  # a pipelined request begins with what the one before has left
             return
-        error = UnauthorizedError(
-            "send the service's key in the header Authorization: Bearer <key>"
-        )
-        headers = {"WWW-Authenticate": "Bearer"}
-        refusal = problem(error.status, error.title, str(error), headers=headers)
-        await refusal(scope, receive, send)
+        account = self._account(scope, self._ring)
+        if rule != "key" and rule not in account.key.scopes:
+            raise ForbiddenError(f"the key {account.name} has no scope {rule}")
+        requests = self._metrics.key_requests
+        try:
+            account.count_request()
+        except RequestError as error:
+            requests.labels(account.name, error.reason).inc()
+            raise
+        requests.labels(account.name, "passed").inc()
+        ACCOUNT.set(account)
 
-    def _has_key(self, scope: Scope) -> bool:
+    def _account(self, scope: Scope, ring: KeyRing) -> Account:
+        ring.refresh()
         values = [value for name, value in scope["headers"] if name == b"authorization"]
-        if len(values) != 1 or not values[0].lower().startswith(SCHEME):
-            return False
-        return hmac.compare_digest(digest(values[0][len(SCHEME) :].strip()), self._digest)
+        if len(values) == 1 and values[0][: len(BEARER)].lower() == BEARER:
+            account = ring.find(values[0][len(BEARER) :].strip())
+            if account is not None:
+                return account
+        raise UnauthorizedError("send a key in the header Authorization: Bearer <key>")
 
 
-def is_open(path: str) -> bool:
-    """Tell whether a path may be asked without a key.
-
-    >>> is_open("/readyz"), is_open("/search"), is_open("/no-such-path")
-    (True, False, False)
-    """
-    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
-
-
-def digest(key: bytes) -> bytes:
-    """Hash a key: digests are of one length, so that their comparison tells nothing of a key's."""
-    return hashlib.sha256(key).digest()
+def _as_rule(setting: Literal["open", "key", "closed"], scope: Rule) -> Rule:
+    return scope if setting == "key" else setting

@@ -6,12 +6,15 @@ import logging
 import math
 import signal
 import socket
+from contextlib import ExitStack
 from types import FrameType
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
 from service.app import create_app
+from service.connection import Connection
 from service.errors import ServiceError
 from service.settings import Settings
 from service.state import State
@@ -57,29 +60,57 @@ def serve(settings: Settings) -> None:
         ServiceError: the port is taken, or a setting is wrong.
         RetrievalError: the encoder or the index cannot be used.
     """
-    with (
-        bind(settings.host, settings.port) as listener,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        runner.run(_serve(settings, listener))
+    warn_of_openness(settings)
+    ports = [settings.port, settings.operations_port]
+    with ExitStack() as stack:
+        listeners = [
+            stack.enter_context(bind(settings.host, port)) for port in ports if port is not None
+        ]
+        for listener in listeners:
+            limit_patience(listener, settings.write_seconds)
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        runner.run(_serve(settings, listeners))
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
+async def _serve(settings: Settings, listeners: list[socket.socket]) -> None:
     app = create_app(settings)
     _reload_on_hangup(app.state.service)
-    config = uvicorn.Config(
+    # The lifespan runs here, so that what stops it reaches the command line as it is.
+    async with app.router.lifespan_context(app):
+        await Server(make_config(app, settings), app.state.service).serve(sockets=listeners)
+
+
+def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Tell uvicorn what the settings say."""
+    return uvicorn.Config(
         app,
         log_level=settings.log_level,
         access_log=False,  # RequestObserver's is by route, and carries the request's id
+        http=Connection,
+        ws="none",
+        timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         server_header=False,
         proxy_headers=False,
         lifespan="off",
         log_config=None,
     )
-    # The lifespan runs here, so that what stops it reaches the command line as it is.
-    async with app.router.lifespan_context(app):
-        await Server(config, app.state.service).serve(sockets=[listener])
+
+
+def warn_of_openness(settings: Settings) -> None:
+    """Say so where anybody on a network may ask."""
+    if not settings.is_local and not settings.has_keys:
+        logger.warning(
+            "whoever reaches %s may ask: set CLEAR_KEYS_FILE or CLEAR_API_KEY, or listen on "
+            "127.0.0.1 (CLEAR_REQUIRE_KEYS=true refuses to start without a key)",
+            settings.host,
+        )
+
+
+def limit_patience(listener: socket.socket, seconds: float) -> None:
+    """Have the kernel end connections whose client takes nothing of what was sent to it."""
+    if option := getattr(socket, "TCP_USER_TIMEOUT", None):  # Linux
+        listener.setsockopt(socket.IPPROTO_TCP, option, math.ceil(seconds * 1000))
 
 
 def _reload_on_hangup(state: State) -> None:

@@ -99,12 +99,62 @@ class Settings(BaseSettings):
         SecretStr | None,
         Field(
             min_length=16,
-            description="If set, questions must carry it: `Authorization: Bearer <key>`; else open",
+            description="A key with all scopes, for `Authorization: Bearer <key>`; else open",
         ),
     ] = None
+    keys_file: Annotated[
+        Path | None,
+        Field(
+            description="Digests of more keys, with scopes and limits, a line a key; read again "
+            "when it changes; `clear-service key new` makes lines"
+        ),
+    ] = None
+    keys: Annotated[SecretStr | None, Field(description="The same lines in a variable")] = None
+    require_keys: Annotated[bool, Field(description="Refuse to start without a key")] = False
+    metrics: Annotated[
+        Literal["open", "key", "closed"],
+        Field(description="Who may read `/metrics`; `key`: one with the scope `admin`"),
+    ] = "open"
+    docs: Annotated[
+        Literal["open", "key", "closed"], Field(description="Who may read `/docs`; `key`: any key")
+    ] = "open"
+    operations_port: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=65535,
+            description="A second port that alone answers `/metrics`, `/docs` and `/admin`",
+        ),
+    ] = None
+    cors_origins: Annotated[
+        str,
+        Field(
+            pattern=r"^(\*|https?://[^\s,/*]+(,https?://[^\s,/*]+)*|)$",
+            description="Origins whose pages may ask, with commas; `*` is any",
+        ),
+    ] = ""
     max_body_bytes: Annotated[
         int, Field(ge=1024, description="A larger request body is refused with 413")
     ] = 2_097_152
+    max_head_bytes: Annotated[
+        int, Field(ge=1024, description="Longer request lines with headers are refused with 431")
+    ] = 32_768
+    max_connections: Annotated[
+        int, Field(ge=1, description="Connections at a time; more are refused with 503")
+    ] = 1000
+    read_seconds: Annotated[
+        float, Field(gt=0, description="Time for a client to send a request; then 408")
+    ] = 30.0
+    write_seconds: Annotated[
+        float, Field(gt=0, description="Time for a client to take an answer; then it is cut off")
+    ] = 60.0
+    keep_alive_seconds: Annotated[
+        float,
+        Field(gt=0, description="Idle connections are kept; longer than a proxy in front does"),
+    ] = 75.0
+    gzip_min_bytes: Annotated[
+        int, Field(ge=0, description="Larger answers are compressed if asked; 0 never")
+    ] = 16_384
     max_batch_tokens: Annotated[
         int | None,
         Field(ge=16, description="Padded tokens of a batch at the most; 1536, on a GPU 16384"),
@@ -130,7 +180,10 @@ class Settings(BaseSettings):
     ] = 5.0
     admin: Annotated[
         Literal["auto", "open", "closed"],
-        Field(description="Who may use `/admin`: all or nobody; `auto`: all on a loopback address"),
+        Field(
+            description="Whether `/admin` answers (to keys of scope `admin`); `auto`: with keys, "
+            "or on a loopback address"
+        ),
     ] = "auto"
     stuck_seconds: Annotated[
         float, Field(gt=0, description="A batch that runs for longer fails `/livez`")
@@ -169,10 +222,20 @@ class Settings(BaseSettings):
     ] = None
 
     @property
+    def is_local(self) -> bool:
+        """Tell whether only this machine can reach the service."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    @property
+    def has_keys(self) -> bool:
+        """Tell whether the service asks for a key."""
+        return any((self.api_key, self.keys, self.keys_file))
+
+    @property
     def is_admin_open(self) -> bool:
-        """Tell whether `/admin` answers."""
-        is_loopback = self.host in ("localhost", "::1") or self.host.startswith("127.")
-        return self.admin == "open" or (self.admin == "auto" and is_loopback)
+        """Tell whether `/admin` answers whoever may ask at all: with keys, their scope decides."""
+        is_guarded = self.is_local or self.has_keys
+        return self.admin == "open" or (self.admin == "auto" and is_guarded)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
@@ -193,6 +256,20 @@ class Settings(BaseSettings):
             raise ValueError(
                 "CLEAR_MILVUS_CLIENT_CERTIFICATE_FILE and CLEAR_MILVUS_CLIENT_KEY_FILE "
                 "go together: set both or neither"
+            )
+        for name, value in (
+            ("require_keys", self.require_keys),
+            ("metrics", self.metrics == "key"),
+            ("docs", self.docs == "key"),
+        ):
+            if value and not self.has_keys:
+                raise ValueError(
+                    f"{variable(name)}={str(getattr(self, name)).lower()} and there is no key: set "
+                    "CLEAR_KEYS_FILE (clear-service key new makes its lines) or CLEAR_API_KEY"
+                )
+        if self.operations_port is not None and self.operations_port == self.port:
+            raise ValueError(
+                f"CLEAR_OPERATIONS_PORT and CLEAR_PORT are both {self.port}: choose another"
             )
         is_plain = self.milvus_uri is not None and not self.milvus_uri.startswith("https://")
         if is_plain and (self.milvus_ca_file or self.milvus_client_key_file):

@@ -23,7 +23,15 @@ PURE_CALLS = {
     *("IndexOptions", "MappingProxyType", "Measured", "PlainValidator", "WithJsonSchema"),
     *("pa.schema", "pa.string", "re.compile", "slice", "struct.Struct", "torch.inference_mode"),
     *("torch.no_grad", "tuple"),
-    *("typer.Argument", "typer.Option", "typer.Typer"),
+    *(
+        "Each",
+        "Maybe",
+        "describe_problems",
+        "sorted",
+        "typer.Argument",
+        "typer.Option",
+        "typer.Typer",
+    ),
 }
 # A command or a route is told to its own app or router, by a decorator or a call.
 REGISTERING = {"add_typer", "callback", "command", "delete", "get", "post"}

@@ -9,6 +9,8 @@ DOCUMENTED = {
     "clear_stage_duration_seconds",
     "clear_requests_in_flight",
     "clear_refusals_total",
+    "clear_key_requests_total",
+    "clear_connections_refused_total",
     "clear_queries_total",
     "clear_tokens_total",
     "clear_truncated_texts_total",

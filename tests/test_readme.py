@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import app as service_app
+from service.errors import TABLE
 from service.metrics import Metrics
 from service.settings import Settings, variable
 from trainer.cli import app as trainer_app
@@ -40,6 +41,13 @@ def metrics_table() -> str:
     return "\n".join(rows)
 
 
+def errors_table() -> str:
+    rows = ["| status | title | when | `clear_refusals_total{reason}` |", "|---|---|---|---|"]
+    for kind in TABLE:
+        rows.append(f"| {kind.status} | {kind.title} | {kind.meaning} | `{kind.reason}` |")
+    return "\n".join(rows)
+
+
 def file_tree() -> str:
     lines = ["```"]
     for folder in FOLDERS:
@@ -58,6 +66,7 @@ def file_tree() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_table,
+    "errors": errors_table,
     "metrics": metrics_table,
     "tree": file_tree,
 }

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from service.errors import SettingsError
 from service.settings import Settings, load_settings, variable
 
-UNITS = {"bytes", "entries", "ms", "seconds", "share", "tokens"}
+UNITS = {"bytes", "connections", "entries", "ms", "seconds", "share", "tokens"}
 
 
 @pytest.fixture(autouse=True)
@@ -129,4 +129,60 @@ def test_every_number_has_its_unit_in_its_name() -> None:
 
     without_unit = {name for name in numbers if name.rpartition("_")[2] not in UNITS}
 
-    assert without_unit == {"port", "nprobe", "ef_search"}  # these are FAISS's words
+    assert without_unit == {"port", "operations_port", "nprobe", "ef_search"}  # FAISS's words
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("CLEAR_REQUIRE_KEYS", "true"), ("CLEAR_METRICS", "key"), ("CLEAR_DOCS", "key")],
+)
+def test_what_needs_a_key_is_refused_without_one(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SettingsError, match=f"^{variable}={value} .*CLEAR_KEYS_FILE"):
+        load_settings()
+
+    for given in ("CLEAR_KEYS_FILE", "CLEAR_KEYS", "CLEAR_API_KEY"):
+        with monkeypatch.context() as patch:
+            patch.setenv(given, "x" * 16)
+            load_settings()
+
+
+def test_one_port_cannot_be_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEAR_OPERATIONS_PORT", "8000")
+
+    with pytest.raises(SettingsError, match="CLEAR_OPERATIONS_PORT and CLEAR_PORT are both 8000"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("origins", "is_taken"),
+    [
+        ("", True),
+        ("*", True),
+        ("https://a.example", True),
+        ("https://a.example,http://localhost:3000", True),
+        ("a.example", False),
+        ("https://a.example, https://b.example", False),
+        ("https://*.example", False),
+        ("https://a.example/", False),
+        ("null", False),
+    ],
+)
+def test_origins_are_origins(origins: str, is_taken: bool) -> None:
+    if is_taken:
+        assert Settings(cors_origins=origins).cors_origins == origins
+    else:
+        with pytest.raises(ValidationError, match="pattern"):
+            Settings(cors_origins=origins)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("127.0.0.1", True), ("127.1.2.3", True), ("localhost", True), ("::1", True)]
+    + [("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("example.org", False)],
+)
+def test_an_address_of_this_machine_alone_is_local(host: str, is_local: bool) -> None:
+    assert Settings(host=host).is_local == is_local

@@ -20,6 +20,7 @@ from service.retrieval.index.backend import VectorIndex
 from service.retrieval.index.opening import open_vectors
 from service.retrieval.index.options import IndexOptions
 from service.retrieval.passage_table import PassageTable
+from service.retrieval.shape import Each, Maybe, misfit
 
 FORMAT_VERSION = 2
 CURRENT = "CURRENT"
@@ -27,6 +28,17 @@ MANIFEST, VECTORS, PASSAGES = "manifest.json", "vectors.faiss", "passages.arrow"
 TEXTS, EMBEDDINGS = "texts.arrow", "embeddings.f32"  # for the next update
 NAME = re.compile(r"[0-9a-f]{32}")
 ON_CPU = IndexOptions()
+# What is read of a manifest; a name that is its hash says nothing of who wrote it.
+SHAPE = {
+    "encoder": {"name": str, "fingerprint": str},
+    "count": int,
+    "dimension": int,
+    "backend": str,
+    "factory": str,
+    "fields": Maybe(Each(str)),
+    "canaries": [{"query": str, "passage_ids": [str]}],
+    "files": Each({"size_bytes": int, "sha256": str}, required=(VECTORS, PASSAGES)),
+}
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"{path} has format version {manifest.get('format_version')}, this program reads "
             f"version {FORMAT_VERSION}: use the program that wrote it, or build again"
         )
+    if fault := misfit(manifest, SHAPE):
+        raise GenerationError(f"{path}: {fault}: build again")
     return manifest
 
 

@@ -9,6 +9,7 @@ from service.retrieval.adapter import Adapter
 from service.retrieval.artifact import read_json, read_json_object
 from service.retrieval.errors import CheckpointError
 from service.retrieval.pooling import POOLING_MODES
+from service.retrieval.shape import Each, misfit
 
 LEGACY_POOLING = {
     "pooling_mode_mean_tokens": "mean",
@@ -172,6 +173,9 @@ def _prompts(directory: Path) -> dict[str, str]:
     saved = saved or {}
     if not isinstance(saved, dict):
         raise CheckpointError(f"{path}: `prompts` is not an object of prompts by name")
+    saved = {name: prompt for name, prompt in saved.items() if prompt is not None}
+    if fault := misfit(saved, Each(str)):
+        raise CheckpointError(f"{path}: `prompts`: {fault}")
     passage = next((saved[name] for name in PASSAGE_PROMPT_NAMES if saved.get(name)), "")
     return {"query": str(saved.get("query") or ""), "passage": str(passage)}
 

@@ -77,7 +77,7 @@ class Searcher:
         misses = []
         for number, (canary, hits) in enumerate(zip(canaries, answers, strict=True), start=1):
             found = [hit.passage.passage_id for hit in hits]
-            if canary["passage_ids"][0] not in found:
+            if canary["passage_ids"] and canary["passage_ids"][0] not in found:
                 misses.append(
                     f"canary query {number}: {canary['passage_ids'][0]} expected, "
                     f"{', '.join(found)} found"

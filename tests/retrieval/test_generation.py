@@ -165,7 +165,8 @@ def test_parts_that_do_not_belong_together_are_refused(
 
 def test_a_manifest_cannot_name_a_file_outside_its_folder(index_copy: Path) -> None:
     record = {"size_bytes": 0, "sha256": "0" * 64}
-    directory = rewrite_manifest(index_copy, files={"../../CURRENT": record})
+    files = json.loads((live(index_copy) / "manifest.json").read_text())["files"]
+    directory = rewrite_manifest(index_copy, files={"../../CURRENT": record, **files})
 
     with pytest.raises(GenerationError, match="names a file outside its folder"):
         open_generation(directory)

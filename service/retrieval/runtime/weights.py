@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
@@ -12,6 +13,12 @@ from transformers.utils import logging
 from service.retrieval.adapter import merge_adapter
 from service.retrieval.errors import CheckpointError
 from service.retrieval.layout import CheckpointLayout
+
+# What transformers raises over a configuration or weights that it cannot use.
+LOADING_ERRORS = (
+    *(SafetensorError, StrictDataclassError, OSError),
+    *(ValueError, KeyError, RuntimeError, TypeError, AttributeError, ArithmeticError),
+)
 
 
 def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -33,8 +40,8 @@ def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32)
                 use_safetensors=True,
                 output_loading_info=True,
             )
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except LOADING_ERRORS as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(
             f"the weights in {layout.transformer} cannot be loaded ({reason}): "
             "restore them from a copy"

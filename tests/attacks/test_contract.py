@@ -1,0 +1,61 @@
+"""The OpenAPI document held against the server by schemathesis: what it allows, and what not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.config import SchemathesisConfig
+
+from tests.attacks import patience  # noqa: F401  (registers itself)
+from tests.attacks.victim import Victim
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "service" / "openapi.json"
+EXAMPLES = "2000"
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+schema = schemathesis.openapi.from_dict(
+    json.loads(DOCUMENT.read_text()), config=SchemathesisConfig.from_path(CONFIG)
+)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_the_server_keeps_to_the_document(case: schemathesis.Case, victim_process: Victim) -> None:
+    """All checks: statuses, media types, schemas and headers; what is wrong is refused."""
+    case.call_and_validate(base_url=f"http://127.0.0.1:{victim_process.port}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_thousands_of_requests_after_the_document_find_no_fault(
+    victim: Victim, tmp_path: Path
+) -> None:
+    """The same by schemathesis' own command, with every phase and 2,000 examples an operation."""
+    url = f"http://127.0.0.1:{victim.port}"
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)]
+    command += ["run", str(DOCUMENT), "--url", url]
+    command += ["--checks", "all", "--max-examples", EXAMPLES, "--continue-on-failure"]
+    command += ["--mode", "all", "--no-color", "--seed", "7", "--workers", "1"]
+
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    sys.stdout.write(done.stdout[-4000:])
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

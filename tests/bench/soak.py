@@ -1,0 +1,244 @@
+"""Mixed traffic, good and bad, for a while: memory, descriptors and threads must stay flat.
+
+Run: python -m tests.bench.soak --seconds 600
+     python -m tests.bench.soak --seconds 600 --tiny     (a random two-layer encoder: more requests)
+
+Eight clients do what `tests.bench.mischief` lists, in random order with a fixed seed. No answer may
+be a 5xx but the 504 of a deadline of 2 ms, and none may be missing. Memory is flat where the
+slope over the last two thirds is not above zero by more than its error, or below 0.1 % a minute.
+"""
+
+import argparse
+import contextlib
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import numpy as np
+
+from service.keys import make_key, write_line
+from tests.bench.corpus import ensure_index
+from tests.bench.mischief import ACTS, PATIENCE_SECONDS, raw
+from tests.bench.options import environment_of, parser, say
+from tests.bench.record import write_result
+from tests.bench.servers import Server, our_service, process_tree, rss_bytes
+
+MEBIBYTE = 2**20
+CLIENTS = 8
+BLOCKS = 12
+LEAST_SECONDS = 60
+FLAT_SHARE_A_MINUTE = 0.001
+READ_SECONDS = 2
+READINGS = ("rss_mib", "descriptors", "threads")
+
+
+class Clients:
+    """Eight threads that do as they like, and the count of what came of it."""
+
+    def __init__(self, port: int, key: str, seconds: float) -> None:
+        """Start at once."""
+        self.counts: Counter[str] = Counter()
+        self.faults: list[str] = []
+        self._port = port
+        self._key = key
+        self._ends = time.monotonic() + seconds
+        self._threads = [
+            threading.Thread(target=self._run, args=(seed,)) for seed in range(CLIENTS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> None:
+        """Wait for the last answers."""
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, seed: int) -> None:
+        rng = random.Random(seed)
+        acts, weights = zip(*ACTS, strict=True)
+        connection = _Connection(self._port, self._key)
+        while time.monotonic() < self._ends:
+            [act] = rng.choices(acts, weights)
+            name = act.__name__
+            if act is raw:  # may take longer than the server keeps an idle connection
+                connection.close()
+            try:
+                kind, status = act(rng, connection)
+            except (TimeoutError, OSError, HTTPException) as error:
+                self._fault(f"{name}: {type(error).__name__}: {error}")
+                connection.close()
+                continue
+            self.counts[f"{name} {status or kind}"] += 1
+            if status is not None and status >= 500:
+                self._fault(f"{name}: status {status}")
+        connection.close()
+
+    def _fault(self, what: str) -> None:
+        self.counts["faults"] += 1
+        self.faults.append(what)
+
+
+class _Connection(HTTPConnection):
+    """A kept-alive connection that shows the key where nothing else is shown."""
+
+    def __init__(self, port: int, key: str) -> None:
+        super().__init__("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+        self._bearer = f"Bearer {key}"
+
+    def request(self, method: str, url: str, body=None, headers=None, **more) -> None:  # type: ignore[no-untyped-def,override]
+        super().request(method, url, body, {"Authorization": self._bearer, **(headers or {})})
+
+
+def read(server: Server) -> tuple[float, int, int]:
+    """Take one reading of the server's processes."""
+    tree = process_tree(server.process_id)
+    descriptors = threads = 0
+    for each in tree:
+        descriptors += sum(1 for _ in Path(f"/proc/{each}/fd").iterdir())
+        threads += sum(1 for _ in Path(f"/proc/{each}/task").iterdir())
+    return round(rss_bytes(server.process_id) / MEBIBYTE, 2), descriptors, threads
+
+
+def slope(seconds: Sequence[float], values: Sequence[float]) -> dict[str, float]:
+    """Fit a line through means of blocks of the last two thirds; its slope and error a minute.
+
+    Neighbouring readings are alike: a fit through all of them would know its slope too well.
+    """
+    first = len(values) // 3
+    blocks = zip(
+        np.array_split(np.asarray(seconds[first:]) / 60, BLOCKS),
+        np.array_split(np.asarray(values[first:], float), BLOCKS),
+        strict=True,
+    )
+    x, y = np.array([(minutes.mean(), value.mean()) for minutes, value in blocks]).T
+    centred = x - x.mean()
+    steepness = float(centred @ y / (centred @ centred))
+    rest = y - y.mean() - steepness * centred
+    error = float(np.sqrt(rest @ rest / (BLOCKS - 2) / (centred @ centred)))
+    return {
+        "per_minute": round(steepness, 4),
+        "error": round(2 * error, 4),
+        "mean": float(y.mean()),
+    }
+
+
+def is_flat(found: dict[str, float]) -> bool:
+    """Tell whether a slope is nothing but noise."""
+    excess = found["per_minute"] - found["error"]
+    return excess <= 0 or found["per_minute"] <= FLAT_SHARE_A_MINUTE * found["mean"]
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file by a rename, as the service may read it at any moment."""
+    beside = path.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def soak(server: Server, port: int, keys: Path, seconds: float) -> dict[str, object]:
+    """Let the clients loose and look at the server every second."""
+    secret, key = make_key(["search", "encode", "admin"])
+    replace(keys, write_line("soak", key) + "\n")
+    time.sleep(1.5)  # the service looks at the file once a second
+    clients = Clients(port, secret, seconds)
+    started = time.monotonic()
+    times: list[float] = []
+    readings: list[tuple[float, int, int]] = []
+    while (now := time.monotonic() - started) < seconds:
+        times.append(round(now, 2))
+        readings.append(read(server))
+        if len(times) % 10 == 0:  # a key comes and goes
+            other = write_line("other", make_key(["search"])[1])
+            replace(keys, "\n".join([write_line("soak", key), other]) + "\n")
+        time.sleep(1.0)
+    clients.wait()
+    time.sleep(READ_SECONDS + 1)
+    columns = dict(zip(READINGS, map(list, zip(*readings, strict=True)), strict=True))
+    slopes = {name: slope(times, column) for name, column in columns.items()}
+    return {
+        "requests": sum(clients.counts.values()),
+        "counts": dict(sorted(clients.counts.items())),
+        "faults": clients.faults[:20],
+        "slopes": slopes,
+        "is_flat": {name: is_flat(found) for name, found in slopes.items()},
+        "after": dict(zip(READINGS, read(server), strict=True)),
+        "seconds": times,
+        **columns,
+    }
+
+
+def plot(result: dict[str, object], to: Path) -> None:
+    """Draw the three readings over time."""
+    try:
+        import matplotlib
+    except ImportError:
+        say("no plot: pip install -e '.[bench]'")
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(3, 1, sharex=True, figsize=(7, 6), layout="constrained")
+    for panel, name in zip(panels, READINGS, strict=True):
+        panel.plot(result["seconds"], result[name], linewidth=0.8)
+        found = result["slopes"][name]  # type: ignore[index]
+        panel.set(
+            ylabel=name.replace("_", ", "),
+            title=f"{found['per_minute']:+.3f} ± {found['error']:.3f} a minute",
+        )
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+    panels[-1].set_xlabel(f"seconds; {result['requests']} requests")
+    figure.savefig(to, dpi=120)
+    say(f"drawn: {to}")
+
+
+@contextlib.contextmanager
+def victim(options: argparse.Namespace, keys: Path) -> Iterator[Server]:
+    """Start the service, with little patience for slow clients."""
+    environment = environment_of(options) | {
+        "CLEAR_KEYS_FILE": str(keys),
+        "CLEAR_READ_SECONDS": str(READ_SECONDS),
+        "CLEAR_WRITE_SECONDS": str(READ_SECONDS),
+        "CLEAR_KEEP_ALIVE_SECONDS": "5",
+        "CLEAR_QUERY_CACHE_ENTRIES": "1000",
+        "CLEAR_LOG_LEVEL": "error",
+    }
+    if options.tiny:
+        from tests.bench.stand_ins import tiny_service
+
+        index, settings = tiny_service(options.work / "tiny")
+        environment |= settings
+    else:
+        index = ensure_index(options.work)
+    keys.write_text(write_line("first", make_key(["search"])[1]) + "\n")
+    log = options.work / "logs" / "soak.log"
+    with our_service(index, options.port, environment, log) as server:
+        yield server
+
+
+def main() -> None:
+    """Soak, tell, draw; the exit code is 1 where something grew or failed."""
+    made = parser(__doc__)
+    made.add_argument("--seconds", type=float, default=600.0)
+    made.add_argument("--tiny", action="store_true", help="a random encoder, twelve passages")
+    options = made.parse_args()
+    if options.seconds < LEAST_SECONDS:
+        made.error(f"--seconds {options.seconds:g}: a slope needs {LEAST_SECONDS}")
+    options.work.mkdir(parents=True, exist_ok=True)
+    keys = options.work / "soak-keys.toml"
+    with victim(options, keys) as server:
+        result = soak(server, options.port, keys, options.seconds)
+    for name in ("requests", "counts", "faults", "slopes", "is_flat", "after"):
+        say(f"{name}: {result[name]}")
+    written = write_result("soak", options, result)
+    plot(result, written.with_suffix(".png"))
+    if result["faults"] or not all(result["is_flat"].values()):  # type: ignore[attr-defined]
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""The tests' stand-ins as files that a server process can open: a random encoder, its index."""
+
+from pathlib import Path
+
+from service.retrieval.building import build_index
+from service.retrieval.checkpoint import load_encoder
+from service.retrieval.passages import read_passages
+from tests.conftest import PASSAGES, make_checkpoint, write_passages
+
+
+def tiny_service(directory: Path) -> tuple[Path, dict[str, str]]:
+    """Make them once; return the index and the settings that go with it."""
+    encoder, index = directory / "encoder", directory / "index"
+    if not (index / "CURRENT").is_file():
+        make_checkpoint(encoder)
+        passages = write_passages(directory / "passages.jsonl", PASSAGES)
+        build_index(read_passages(passages), index, load_encoder(str(encoder), device="cpu"))
+    return index, {
+        "CLEAR_ENCODER": str(encoder),
+        "CLEAR_CPU_ENGINE": "torch",
+        "CLEAR_PRECISION": "fp32",
+    }

@@ -28,7 +28,9 @@ needs_wheel = pytest.mark.skipif(
 def bundled_encoder() -> Encoder:
     """The bundled encoder, from a cache that outlives the session: it is 0.5 GB."""
     cache = os.environ.get("CLEAR_CACHE")
-    return load_encoder("bundled-base", cache=Path(cache) if cache else default_cache(), device="cpu")
+    return load_encoder(
+        "bundled-base", cache=Path(cache) if cache else default_cache(), device="cpu"
+    )
 
 
 @needs_wheel
@@ -98,7 +100,9 @@ def test_the_real_checkpoint_is_written_to_its_hashes_and_loads_elsewhere(tmp_pa
     texts = ["how much protein", "কতটা প্রোটিন"]
 
     files = verify_manifest(directory)["files"]
-    ours = load_encoder("bundled-base", cache=tmp_path, device="cpu").encode(texts, "query").embeddings
+    ours = (
+        load_encoder("bundled-base", cache=tmp_path, device="cpu").encode(texts, "query").embeddings
+    )
     theirs = SentenceTransformer(str(directory), device="cpu").encode(texts, prompt_name="query")
 
     assert files["model.safetensors"]["sha256"] == bundled.WEIGHTS_SHA256

@@ -11,8 +11,9 @@ DATA ?= ../shared/data
 demo: $(VENV)/.demo
 	$(BIN)/clear-service demo --port $(PORT)
 
+# Two processes: each may need 3 GB.
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 # What CI runs beyond the tests above.
 check: $(VENV)/.dev

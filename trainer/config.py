@@ -117,6 +117,7 @@ class RunConfig(Section):
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     dev: DevConfig = Field(default_factory=DevConfig)
+    # Where the best evaluation is kept, each evaluation is a checkpoint instead.
     checkpoint_steps: Annotated[int, Field(ge=1)] = 20
     tensorboard: bool = False
 

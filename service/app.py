@@ -25,6 +25,8 @@ from service.keyring import KeyRing
 from service.loading import index_options_of, load_encoder_of
 from service.metrics import Metrics
 from service.observing import RequestObserver
+from service.openai_errors import OpenAIErrors
+from service.openai_routes import router as openai_router
 from service.problems import BodyLimit, install_problems
 from service.reloading import Reloader
 from service.retrieval.generation import open_current
@@ -90,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.openapi = partial(describe_contract, app)  # type: ignore[method-assign]
     install_problems(app)
     app.include_router(router)
+    app.include_router(openai_router)
     _serve_page(app)
     _add_middleware(app, state)
     return app
@@ -102,6 +105,7 @@ def _add_middleware(app: FastAPI, state: State) -> None:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     ring = KeyRing(settings) if settings.has_keys else None
     app.add_middleware(KeyCheck, access=Access(settings), ring=ring, metrics=state.metrics)
+    app.add_middleware(OpenAIErrors)
     if settings.gzip_min_bytes:
         app.add_middleware(Compression, min_bytes=settings.gzip_min_bytes)
     if settings.cors_origins:

@@ -7,6 +7,7 @@
         ├── UnauthorizedError       401, with WWW-Authenticate
         ├── ForbiddenError          403
         ├── NotFoundError           404
+        │   └── UnknownModelError   of OpenAI's API
         ├── MethodNotAllowedError   405
         ├── SlowRequestError        408
         ├── ReloadRefusedError      409, the generation before serves on
@@ -92,6 +93,14 @@ class NotFoundError(RequestError):
     title = "Not found"
     reason = "not_found"
     meaning = "There is no such path"
+
+
+class UnknownModelError(NotFoundError):
+    """The encoder that the request names is not served here."""
+
+    title = "Unknown model"
+    reason = "model"
+    meaning = "There is no such model (`/v1` alone)"
 
 
 class MethodNotAllowedError(RequestError):
@@ -256,6 +265,7 @@ TABLE: tuple[type[RequestError], ...] = (
     UnauthorizedError,
     ForbiddenError,
     NotFoundError,
+    UnknownModelError,
     MethodNotAllowedError,
     SlowRequestError,
     ReloadRefusedError,

@@ -2,6 +2,7 @@
 
 import base64
 import time
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -13,7 +14,7 @@ from service.departure import unless_gone
 from service.engine import Engine
 from service.errors import TABLE, DeviceBrokenError, ForbiddenError, NotReadyError
 from service.metrics import Stage
-from service.retrieval.encoder import Embeddings
+from service.retrieval.encoder import Embeddings, Encoder
 from service.retrieval.selection import Facet
 from service.schemas import (
     EncodeRequest,
@@ -37,20 +38,20 @@ router = APIRouter()
 @router.post("/search", response_model=SearchResponse, responses=OF_A_QUESTION, tags=["search"])
 async def search(body: SearchRequest, request: Request) -> Response:
     """Find the English passages that answer questions in any language."""
-    engine = _engine(request)
+    engine = engine_of(request)
     work = engine.search(
         body.texts,
         top_k=body.top_k,
         min_score=-1.0 if body.min_score is None else body.min_score,
         language=body.language,
-        deadline=_deadline(request, body.timeout_ms),
+        deadline=deadline_of(request, body.timeout_ms),
         filter=body.filter,
         facets=body.facets,
     )
     found = await unless_gone(request, work)
     generation = found.generation
-    took_ms = _took_ms(found.stage_seconds)
-    return _json(
+    took_ms = milliseconds_of(found.stage_seconds)
+    return answer(
         {
             "results": [
                 {
@@ -71,24 +72,18 @@ async def search(body: SearchRequest, request: Request) -> Response:
 @router.post("/encode", response_model=EncodeResponse, responses=OF_A_QUESTION, tags=["encode"])
 async def encode(body: EncodeRequest, request: Request) -> Response:
     """Embed texts as queries or as passages."""
-    engine = _engine(request)
+    engine = engine_of(request)
     encoder = engine.searcher.encoder
-    dimension = body.dimensions or encoder.embedding_dim
-    if dimension > encoder.embedding_dim:
-        raise _invalid("dimensions", f"must be {encoder.embedding_dim} at the most")
+    dimension = dimension_of(encoder, body.dimensions)
     if body.role == "passage" and not encoder.encodes_passages:
         raise _invalid("role", "must be query: this encoder has no passage side")
-    work = engine.encode(body.texts, body.role, _deadline(request, body.timeout_ms))
+    work = engine.encode(body.texts, body.role, deadline_of(request, body.timeout_ms))
     embedded = await unless_gone(request, work)
-    embeddings = embedded.embeddings
-    if dimension < encoder.embedding_dim:
-        embeddings = cut(embeddings, dimension)
-    took_ms = _took_ms(embedded.stage_seconds)
-    return _json(
+    embeddings = cut(embedded.embeddings, dimension)
+    took_ms = milliseconds_of(embedded.stage_seconds)
+    return answer(
         {
-            "embeddings": [_base64(row) for row in embeddings]
-            if body.encoding_format == "base64"
-            else embeddings.tolist(),
+            "embeddings": written(embeddings, body.encoding_format),
             "dimension": dimension,
             "encoder": encoder.name,
             "usage": {"tokens": embedded.num_tokens, "truncated_texts": embedded.num_truncated},
@@ -113,7 +108,7 @@ async def readyz(request: Request) -> dict[str, str]:
     state = _state(request)
     if not state.is_ready:
         raise NotReadyError(f"the service is {state.phase}: ask another instance or wait")
-    if not await _engine(request).is_healthy():
+    if not await engine_of(request).is_healthy():
         raise NotReadyError("the last batch failed and so did a probe: ask another instance")
     refused = {"refused": state.refusal} if state.refusal else {}
     return {"status": state.phase, **refused}
@@ -130,7 +125,7 @@ async def reload(request: Request) -> dict[str, object]:
     state = _state(request)
     if not state.settings.is_admin_open:
         raise ForbiddenError("the administration is closed here: set CLEAR_ADMIN=open to open it")
-    _engine(request)
+    engine_of(request)
     if state.reloader is None:
         raise NotReadyError("the service is loading: try again in a few seconds")
     return (await state.reloader.reload()).as_dict()
@@ -149,12 +144,25 @@ async def info(request: Request) -> dict[str, object]:
     return _state(request).describe()
 
 
+def dimension_of(encoder: Encoder, dimensions: int | None) -> int:
+    """Tell how many dimensions to answer with.
+
+    Raises:
+        RequestValidationError: there are not so many.
+    """
+    if dimensions and dimensions > encoder.embedding_dim:
+        raise _invalid("dimensions", f"must be {encoder.embedding_dim} at the most")
+    return dimensions or encoder.embedding_dim
+
+
 def cut(embeddings: Embeddings, dimension: int) -> Embeddings:
     """Keep the first dimensions and make the rest unit-norm again, [B, D] to [B, dimension].
 
     >>> cut(np.array([[3.0, 4.0, 12.0]], dtype=np.float32), 2).round(3).tolist()
     [[0.6000000238418579, 0.800000011920929]]
     """
+    if dimension == embeddings.shape[1]:
+        return embeddings
     kept = embeddings[:, :dimension]
     norms = np.linalg.norm(kept, axis=1, keepdims=True)
     shortened: Embeddings = kept / np.maximum(norms, np.finfo(np.float32).tiny)
@@ -167,14 +175,24 @@ def _state(request: Request) -> State:
     return state
 
 
-def _engine(request: Request) -> Engine:
+def engine_of(request: Request) -> Engine:
+    """Find the engine.
+
+    Raises:
+        NotReadyError: it is loading.
+    """
     engine = _state(request).engine
     if engine is None:
         raise NotReadyError("the service is loading: try again in a few seconds")
     return engine
 
 
-def _deadline(request: Request, timeout_ms: int | None) -> float:
+def deadline_of(request: Request, timeout_ms: int | None = None) -> float:
+    """Tell when a request's time is up, on the monotonic clock.
+
+    Raises:
+        RequestValidationError: it asks for more time than it may.
+    """
     settings = _state(request).settings
     if timeout_ms is not None and timeout_ms > settings.max_timeout_ms:
         raise _invalid("timeout_ms", f"must be {settings.max_timeout_ms} at the most")
@@ -195,16 +213,20 @@ def _facets(facets: dict[str, Facet]) -> dict[str, object]:
     }
 
 
-def _took_ms(stage_seconds: dict[Stage, float]) -> dict[str, float]:
+def milliseconds_of(stage_seconds: dict[Stage, float]) -> dict[str, float]:
+    """Write stage times as answers have them."""
     return {stage: round(seconds * 1000, 3) for stage, seconds in stage_seconds.items()}
 
 
-def _json(body: dict[str, object], took_ms: dict[str, float]) -> Response:
+def answer(body: dict[str, object], took_ms: dict[str, float]) -> Response:
     """Write a body as it is: to validate our own answer would cost as much as to make it."""
     annotate(took_ms)
     timing = ", ".join(f"{stage};dur={milliseconds}" for stage, milliseconds in took_ms.items())
     return Response(to_json(body), media_type="application/json", headers={"Server-Timing": timing})
 
 
-def _base64(row: Embeddings) -> str:
-    return base64.b64encode(row.astype("<f4").tobytes()).decode()
+def written(embeddings: Embeddings, encoding_format: str) -> list[Any]:
+    """Write embeddings as lists of numbers, or as base64 of little-endian fp32."""
+    if encoding_format == "float":
+        return embeddings.tolist()
+    return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in embeddings]

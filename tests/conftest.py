@@ -23,6 +23,7 @@ from service.retrieval.encoder import Encoder
 from service.retrieval.manifest import write_manifest
 from service.retrieval.passages import read_passages
 from service.settings import Settings
+from tests.serving import serving
 
 PROMPTS = {"query": "query: ", "passage": "passage: ", "document": "passage: "}
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -307,3 +308,10 @@ def client(service_settings: Settings) -> Iterator[TestClient]:
     """A client of a running service; a bug in it is an answer, as it is for a user."""
     with TestClient(create_app(service_settings), raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def address(service_settings: Settings) -> Iterator[str]:
+    """Where a running service of the tiny encoder and index listens."""
+    with serving(service_settings) as address:
+        yield address

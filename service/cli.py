@@ -407,6 +407,28 @@ def doctor(
             raise typer.Exit(1)
 
 
+@app.command()
+def mcp(
+    url: Annotated[
+        str, typer.Option(envvar="CLEAR_URL", help="Of the running service to search")
+    ] = "http://127.0.0.1:8000",
+    api_key: Annotated[
+        str | None, typer.Option(envvar="CLEAR_API_KEY", help="If the service asks for one")
+    ] = None,
+) -> None:
+    """Let an assistant search a running service: the Model Context Protocol on stdin and stdout."""
+    with console.one_line_errors():
+        from importlib.metadata import version
+
+        from service.client import AsyncClient
+
+        try:
+            from service.integrations.mcp import create_server
+        except ImportError:
+            console.fail("the extra is missing: pip install 'clear-search[mcp]'")
+        create_server(AsyncClient(url, api_key), version("clear-search")).run()
+
+
 def _share_cores() -> None:
     """Have torch's threads sleep between their tasks; must come before torch is imported.
 

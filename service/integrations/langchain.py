@@ -1,0 +1,34 @@
+"""A retriever for LangChain (extra `langchain`)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.callbacks import CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+
+from service.client import Client
+
+
+class ClearRetriever(BaseRetriever):
+    """Searches a running service; `ainvoke` does so in another thread."""
+
+    client: Client
+    top_k: int = 10
+    filter: Mapping[str, Any] | None = None
+    min_score: float | None = None
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
+    ) -> list[Document]:
+        found = self.client.search(
+            query, top_k=self.top_k, filter=self.filter, min_score=self.min_score
+        )
+        return [
+            Document(
+                id=hit.passage_id,
+                page_content=hit.text or "",
+                metadata={**hit.metadata, "title": hit.title, "score": hit.score},
+            )
+            for hit in found.hits
+        ]

@@ -1,0 +1,51 @@
+"""A retriever for LlamaIndex (extra `llama-index`)."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+
+from service.client import Client
+
+
+class ClearRetriever(BaseRetriever):
+    """Searches a running service; `aretrieve` does so in another thread."""
+
+    def __init__(
+        self,
+        client: Client,
+        top_k: int = 10,
+        filter: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+        **options: Any,
+    ) -> None:
+        """Search by a client; `options` are those of LlamaIndex."""
+        super().__init__(**options)
+        self._client = client
+        self._top_k = top_k
+        self._filter = filter
+        self._min_score = min_score
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        found = self._client.search(
+            query_bundle.query_str,
+            top_k=self._top_k,
+            filter=self._filter,
+            min_score=self._min_score,
+        )
+        return [
+            NodeWithScore(
+                node=TextNode(
+                    id_=hit.passage_id,
+                    text=hit.text or "",
+                    metadata={**hit.metadata, "title": hit.title},
+                ),
+                score=hit.score,
+            )
+            for hit in found.hits
+        ]
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._retrieve, query_bundle)

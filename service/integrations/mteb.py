@@ -1,0 +1,55 @@
+"""A running service as an encoder that MTEB can score (extra `mteb`)."""
+
+import re
+from itertools import chain
+from typing import Any
+
+from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_meta import ModelMeta, ScoringFunction
+from mteb.types import PromptType
+
+from service.client import Client
+from service.exchange import MAX_CHARACTERS, Embeddings, Role
+
+
+class ServedEncoder(AbsEncoder):
+    """Embeds by `/encode`: documents as passages, all else as queries, symmetric tasks' too."""
+
+    def __init__(self, client: Client) -> None:
+        """Ask the service what it runs, for the name under which MTEB keeps the scores."""
+        self.model = client
+        encoder = client.info()["encoder"]
+        self.mteb_model_meta = ModelMeta.create_empty(
+            {
+                "name": "clear-search/" + re.sub(r"[^\w.-]+", "-", encoder["name"]),
+                "revision": encoder["fingerprint"],
+                "max_tokens": encoder["max_tokens"],
+                "embed_dim": encoder["dimension"],
+                "similarity_fn_name": ScoringFunction.COSINE,
+            }
+        )
+
+    def encode(
+        self,
+        inputs: Any,
+        *,
+        task_metadata: TaskMetadata,
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: PromptType | None = None,
+        **options: Any,
+    ) -> Embeddings:
+        """Embed the texts of MTEB's batches, [B, D], unit norm."""
+        texts = [as_sent(text) for text in chain.from_iterable(batch["text"] for batch in inputs)]
+        role: Role = "passage" if prompt_type == PromptType.document else "query"
+        return self.model.encode(texts, role)
+
+
+def as_sent(text: str) -> str:
+    """Make a text of a data set one that the service takes; the encoder reads less than is cut.
+
+    >>> as_sent(" "), as_sent("tea")
+    ('-', 'tea')
+    """
+    return text.replace("\x00", " ")[:MAX_CHARACTERS].strip() or "-"

@@ -1,0 +1,93 @@
+"""The MCP server, asked by the official client: in the process, and as the command that is run."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from service.client import AsyncClient, Client
+
+mcp = pytest.importorskip("mcp", reason="mcp is not installed")
+QUERY = "Je, mji mkuu wa Kenya ni upi?"
+
+
+def ask(address: str, talk: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+    from service.integrations.mcp import create_server
+
+    async def run() -> Any:
+        async with (
+            AsyncClient(address, max_retries=0) as client,
+            mcp.Client(create_server(client, "1")) as assistant,
+        ):
+            return await talk(assistant)
+
+    return asyncio.run(run())
+
+
+def test_the_tools_describe_themselves(address: str) -> None:
+    tools = ask(address, lambda assistant: assistant.list_tools()).tools
+
+    described = {tool.name: tool for tool in tools}
+    assert set(described) == {"search", "describe_index"}
+    assert described["search"].input_schema["required"] == ["query"]
+    assert set(described["search"].input_schema["properties"]) == {"query", "top_k", "filter"}
+    assert all(tool.description and tool.output_schema for tool in tools)
+
+
+def test_search_finds_what_the_service_finds(address: str) -> None:
+    arguments = {"query": QUERY, "top_k": 3}
+
+    result = ask(address, lambda assistant: assistant.call_tool("search", arguments))
+
+    with Client(address) as client:
+        hits = client.search(QUERY, top_k=3).hits
+    assert not result.is_error
+    found = result.structured_content["passages"]
+    assert [each["passage_id"] for each in found] == [hit.passage_id for hit in hits]
+    assert [each["text"] for each in found] == [hit.text for hit in hits]
+    assert [each["score"] for each in found] == pytest.approx([hit.score for hit in hits])
+
+
+def test_describe_index_tells_size_and_fields(address: str) -> None:
+    result = ask(address, lambda assistant: assistant.call_tool("describe_index", {}))
+
+    told = result.structured_content
+    assert (told["passages"], told["fields"]) == (12, {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"query": QUERY, "filter": {"country": "Kenya"}}, "422 Invalid request: country"),
+        ({"query": " "}, "must not be empty"),
+        ({"query": QUERY, "top_k": 1000}, "less than or equal to 50"),
+    ],
+)
+def test_a_refusal_is_told_to_the_assistant(
+    address: str, arguments: dict[str, Any], told: str
+) -> None:
+    result = ask(address, lambda assistant: assistant.call_tool("search", arguments))
+
+    assert result.is_error
+    assert told in result.content[0].text
+
+
+def test_a_service_that_is_gone_is_told(unused_address: str = "http://127.0.0.1:9") -> None:
+    result = ask(unused_address, lambda assistant: assistant.call_tool("search", {"query": "tea"}))
+
+    assert result.is_error
+    assert "no answer from http://127.0.0.1:9/search" in result.content[0].text
+
+
+def test_the_command_speaks_mcp_on_stdin_and_stdout(address: str) -> None:
+    command = mcp.StdioServerParameters(
+        command=sys.executable, args=["-m", "service", "mcp", "--url", address]
+    )
+
+    async def run() -> Any:
+        async with mcp.Client(command) as assistant:
+            return await assistant.call_tool("search", {"query": QUERY, "top_k": 2})
+
+    assert len(asyncio.run(run()).structured_content["passages"]) == 2

@@ -1,0 +1,70 @@
+"""The README's examples, as they stand there, against a running service."""
+
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integrations.test_mteb import make_task
+
+README = Path(__file__).parents[2] / "README.md"
+LIBRARIES = {"haystack", "langchain_core", "langchain_openai", "llama_index", "mteb", "openai"}
+
+
+def examples(language: str) -> list[str]:
+    section = README.read_text().partition("## In your stack\n")[2].partition("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+
+
+def localized(example: str, address: str) -> str:
+    """Ask the tests' service, whose encoder has another name."""
+    return example.replace("http://127.0.0.1:8000", address).replace("bundled", "tiny-mean-0")
+
+
+def libraries_of(example: str) -> list[str]:
+    named = set(re.findall(r"^(?:from|import) (\w+)", example, re.MULTILINE))
+    for name in re.findall(r"service\.integrations\.(\w+)", example):
+        named.add({"langchain": "langchain_core"}.get(name, name))
+    return sorted(named & LIBRARIES)
+
+
+@pytest.mark.parametrize("example", examples("python"), ids=lambda text: text.split("\n")[-2][:40])
+def test_an_example_runs_and_prints(
+    example: str, address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in libraries_of(example):
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    if "mteb" in example:  # its tasks are downloaded: score one that is not
+        import mteb
+
+        monkeypatch.setattr(mteb, "get_tasks", lambda **chosen: [make_task()])
+
+    exec(compile(localized(example, address), "README.md", "exec"), {"__name__": "example"})
+
+    assert capsys.readouterr().out.strip()
+
+
+def test_every_kind_of_example_is_there() -> None:
+    libraries = {library for example in examples("python") for library in libraries_of(example)}
+
+    assert libraries == LIBRARIES
+    assert len(examples("python")) == 8
+
+
+def test_the_assistant_s_configuration_starts_a_server(address: str) -> None:
+    mcp = pytest.importorskip("mcp", reason="mcp is not installed")
+    [example] = examples("json")
+    server = json.loads(localized(example, address))["mcpServers"]["clear-search"]
+    command = mcp.StdioServerParameters(
+        command=str(Path(sys.executable).with_name(server["command"])), args=server["args"]
+    )
+
+    async def talk() -> Any:
+        async with mcp.Client(command) as assistant:
+            return await assistant.call_tool("search", {"query": "Kenya"})
+
+    assert len(asyncio.run(talk()).structured_content["passages"]) == 5

@@ -11,6 +11,7 @@ from service.retrieval.building import build_index
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.encoder import Encoder
 from service.retrieval.errors import GenerationError
+from service.retrieval.fields import Fields
 from service.retrieval.generation import (
     current_name,
     generations_directory,
@@ -18,6 +19,7 @@ from service.retrieval.generation import (
 )
 
 logger = logging.getLogger(__name__)
+FIELDS: Fields = {"country": "string", "region": "string", "section": "string"}
 
 
 def demo_index_name(encoder: str) -> str:
@@ -44,4 +46,4 @@ def ensure_demo_index(
             return
         except GenerationError:
             logger.warning("the demo index is damaged and is built again")
-    build_index(factbook_passages(), index, load_encoder(), on_progress=on_progress)
+    build_index(factbook_passages(), index, load_encoder(), fields=FIELDS, on_progress=on_progress)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -23,7 +23,11 @@ from service.retrieval.encoder import Encoder
 from service.retrieval.manifest import write_manifest
 from service.retrieval.passages import read_passages
 from service.settings import Settings
+from tests.chromium import CHROMIUM, FLAGS
 from tests.serving import serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 PROMPTS = {"query": "query: ", "passage": "passage: ", "document": "passage: "}
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -315,3 +319,15 @@ def address(service_settings: Settings) -> Iterator[str]:
     """Where a running service of the tiny encoder and index listens."""
     with serving(service_settings) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Chromium, without a window."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()

@@ -36,7 +36,9 @@ def test_a_missing_index_is_built(tmp_path: Path, tiny_encoder: Encoder) -> None
     stages = ensure(tmp_path / "demo", tiny_encoder)
 
     assert stages == ["read", "encode", "index", "check"]
-    assert open_current(tmp_path / "demo").passages.passage_ids([0]) == ["kenya.1"]
+    passages = open_current(tmp_path / "demo").passages
+    assert passages.passage_ids([0]) == ["kenya.1"]
+    assert list(passages.fields) == ["country", "region", "section"]  # the page filters by them
 
 
 def test_a_whole_index_is_left_as_it_is_and_no_encoder_is_loaded(index_copy: Path) -> None:

@@ -8,86 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.chromium import active, opened, search, titles
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 BENGALI = "বাংলাদেশের প্রধান পরিবেশগত সমস্যাগুলো কী কী?"
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-class Watch:
-    """What a page must not do: ask another host, or complain."""
-
-    def __init__(self, page: "Page", address: str) -> None:
-        self.foreign: list[str] = []
-        self.errors: list[str] = []
-        page.on("request", lambda request: self._note_request(request.url, address))
-        page.on("console", lambda message: self._note_message(message.type, message.text))
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-
-    def _note_request(self, url: str, address: str) -> None:
-        if not url.startswith((address, "data:")):
-            self.foreign.append(url)
-
-    def _note_message(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning"):
-            self.errors.append(text)
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
 def page(browser: "Browser", address: str) -> "Iterator[Page]":
-    """The page, open; where it asks another host or logs an error, the test fails."""
-    page = browser.new_page(locale="en-GB")
-    watch = Watch(page, address)
-    page.goto(address)
-    page.wait_for_selector(".example")
-    yield page
-    page.close()
-    assert watch.foreign == []
-    # Chromium writes every answer that is a refusal to the console, whatever the page does.
-    assert [error for error in watch.errors if "the server responded with" not in error] == []
-
-
-def search(page: "Page", query: str) -> None:
-    page.get_by_label("Your question").fill(query)
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#results[aria-busy=false]")
-
-
-def titles(page: "Page") -> list[str]:
-    return page.locator("#hits > li.hit .hit-title").all_inner_texts()
-
-
-def active(page: "Page") -> str:
-    """Name the element that has the focus, as `tag#id.class`."""
-    return str(
-        page.evaluate(
-            "(({tagName, id, className}) => `${tagName}#${id}.${className}`)"
-            "(document.activeElement)"
-        )
-    )
+    """The page, open."""
+    with opened(browser, address) as page:
+        yield page
 
 
 def test_a_bengali_question_gets_hits_that_are_the_service_s(page: "Page", address: str) -> None:
@@ -180,11 +114,11 @@ def test_tab_goes_from_the_box_to_the_button_and_the_number_of_hits(page: "Page"
     page.locator("#query").focus()
     visited = []
 
-    for _ in range(3):
+    for _ in range(4):
         page.keyboard.press("Tab")
         visited.append(active(page).partition(".")[0])
 
-    assert visited == ["BUTTON#search-button", "SELECT#top-k", "BUTTON#"]
+    assert visited == ["BUTTON#search-button", "BUTTON#compare", "SELECT#top-k", "BUTTON#"]
 
 
 def test_a_refusal_is_shown_with_its_field_and_no_retry(page: "Page") -> None:

@@ -49,10 +49,10 @@ async function readProblem(response) {
   });
 }
 
-async function ask(request, signal) {
+async function ask(request, signal, route = "search") {
   let response;
   try {
-    response = await fetchWithKey("search", {
+    response = await fetchWithKey(route, {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "application/json, application/problem+json" },
       body: JSON.stringify(request),
@@ -103,8 +103,23 @@ export async function requestSearch(request, controller, onStatus) {
   }
 }
 
-export async function requestJson(address) {
-  const response = await fetch(address, { headers: headersWithKey({ Accept: "application/json" }) });
+/** Count a field's values among what a filter lets through; null where it can't be done now. */
+export async function requestFacet(query, field, filter, signal) {
+  const request = { query, top_k: 1, include_text: false, filter, facets: [field] };
+  return ask(request, signal).then((answer) => answer.facets[field], () => null);
+}
+
+/** Embed texts; one Float32Array each. */
+export async function requestEmbeddings(texts, role, signal) {
+  const { embeddings } = await ask({ texts, role, encoding_format: "base64" }, signal, "encode");
+  return embeddings.map((written) => new Float32Array(Uint8Array.from(atob(written), (byte) => byte.charCodeAt(0)).buffer));
+}
+
+/** Fetch JSON; where `mayAskKey`, a service that wants a key has it asked for. */
+export async function requestJson(address, signal, mayAskKey = false) {
+  const headers = { Accept: "application/json" };
+  const response = await (mayAskKey ? fetchWithKey(address, { headers, signal })
+    : fetch(address, { headers: headersWithKey(headers), signal }));
   if (!response.ok) throw await readProblem(response);
   return response.json();
 }

@@ -1,17 +1,23 @@
 // The search page: reads the form and the address bar, searches, shows the state of the search.
 
-import { requestJson, requestSearch, SearchFailure } from "./client.js";
-import { TEXT, fill, languageLabel, plural, writeCount, writeMilliseconds, writeSeconds } from "./text.js";
-import { element, exampleItem, hitItem, noticeParts, timingParts, totalMilliseconds } from "./view.js";
+import { readAddress, writeAddress } from "./address.js";
+import { requestFacet, requestJson, requestSearch, SearchFailure } from "./client.js";
+import { chosenItems, countedFields, filterGroups, filterOf } from "./filters.js";
+import { markBestSentences } from "./highlight.js";
+import { TEXT, fill, languageLabel, languageName, plural, writeCount, writeMilliseconds, writeSeconds } from "./text.js";
+import { element, exampleItem, hitItems, noticeParts, timingParts, totalMilliseconds } from "./view.js";
 
 const NUM_PLACEHOLDERS = 3;
+const INFO_TIMEOUT_MS = 3_000;
 const NUM_EXAMPLES_FOLDED = matchMedia("(max-width: 30rem)").matches ? 6 : 12;
 
 const byId = (id) => document.getElementById(id);
 const queryBox = byId("query");
+const otherBox = byId("other-query");
 const topKChoice = byId("top-k");
 let newestSearch = null; // AbortController of the only search that may write to the page
 let shownAddress = null; // location.search of what the page shows
+let fields = null; // declared fields and their kinds, once the service has told them
 
 // ---- States of the page
 
@@ -23,8 +29,9 @@ function setBusy(isBusy) {
 }
 
 function clearResults() {
-  for (const id of ["error", "no-hits", "timing"]) byId(id).hidden = true;
+  for (const id of ["error", "no-hits", "timing", "column-heading", "other-column"]) byId(id).hidden = true;
   byId("hits").replaceChildren();
+  byId("other-hits").replaceChildren();
 }
 
 function showParts(id, parts) {
@@ -37,6 +44,7 @@ function showEmpty() {
   newestSearch = null;
   setBusy(false);
   setStatus("");
+  byId("filters").hidden = true;
   clearResults();
 }
 
@@ -50,24 +58,58 @@ function showLoading() {
   byId("hits").replaceChildren(...Array.from({ length: NUM_PLACEHOLDERS }, placeholder));
 }
 
-function showAnswer(answer) {
-  const { hits, language } = answer.results[0];
-  const scores = hits.map((hit) => hit.score);
-  const lowest = Math.min(...scores);
-  const range = Math.max(...scores) - lowest;
-  const items = hits.map((hit) => hitItem(hit, range ? (hit.score - lowest) / range : 1));
-
+function showAnswer(answer, wanted, signal) {
+  const [{ hits, language }, other] = answer.results;
   clearResults();
-  setStatus(summary(hits.length, language, answer.took_ms));
   if (answer.took_ms) showParts("timing", timingParts(answer.took_ms));
-  if (!hits.length) showParts("no-hits", noticeParts(TEXT.noHitsTitle, TEXT.noHitsDetail));
-  byId("hits").replaceChildren(...items);
+  if (!hits.length && !other?.hits.length) showNoHits(wanted);
+  if (other) {
+    showComparison({ hits, language }, other, answer.took_ms);
+  } else {
+    setStatus(summary(hits.length, language, answer.took_ms));
+    byId("hits").replaceChildren(...hitItems(hits));
+  }
+  markBestSentences(wanted.query, byId("hits").querySelectorAll(".hit-text"), signal);
+  if (other) markBestSentences(wanted.otherQuery, byId("other-hits").querySelectorAll(".hit-text"), signal);
+}
+
+function showNoHits({ filters }) {
+  const isFiltered = Object.keys(filters).length > 0;
+  showParts("no-hits", noticeParts(TEXT.noHitsTitle, isFiltered ? TEXT.noHitsFiltered : TEXT.noHitsDetail));
+}
+
+function showComparison(one, other, tookMs) {
+  const ranks = ({ hits }) => new Map(hits.map((hit) => [hit.passage_id, hit.rank]));
+  const [ours, theirs] = [ranks(one), ranks(other)];
+  const numCommon = one.hits.filter((hit) => theirs.has(hit.passage_id)).length;
+  byId("hits").replaceChildren(...hitItems(one.hits, theirs));
+  byId("other-hits").replaceChildren(...hitItems(other.hits, ours));
+  showParts("column-heading", [columnHeading(one)]);
+  byId("other-column-heading").replaceChildren(columnHeading(other));
+  byId("other-column").hidden = false;
+  setStatus(`${summary(one.hits.length, "", tookMs)}, ${plural(TEXT.common, numCommon)}`);
+}
+
+function columnHeading({ language, hits }) {
+  return fill(TEXT.columnHits, { language: languageName(language), hits: plural(TEXT.hits, hits.length) });
 }
 
 function summary(numHits, language, tookMs) {
   const hits = plural(TEXT.hits, numHits);
   const found = tookMs ? fill(TEXT.hitsInTime, { hits, time: writeMilliseconds(totalMilliseconds(tookMs)) }) : hits;
   return language ? `${found}, ${languageLabel(language)}` : found;
+}
+
+/** Show the filters again; the control that was used keeps the focus. */
+function showFilters(facets, { filters }) {
+  const key = document.activeElement?.dataset.key;
+  const numChosen = Object.values(filters).flat().length;
+  byId("filters").hidden = !Object.keys(fields ?? {}).length && !numChosen;
+  byId("filters-summary").textContent = numChosen ? plural(TEXT.filtersChosen, numChosen) : TEXT.filters;
+  byId("clear-filters").hidden = !numChosen;
+  byId("chosen").replaceChildren(...chosenItems(fields ?? {}, filters, chooseValues));
+  byId("filter-groups").replaceChildren(...filterGroups(fields ?? {}, facets, filters, chooseValues));
+  if (key) byId("filter-groups").querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
 function showFailure(failure) {
@@ -93,7 +135,7 @@ function retryButton(waitSeconds) {
 // ---- Searching
 
 /** Search and show what comes back, unless a newer search has begun meanwhile. */
-async function search(query, topK) {
+async function search(wanted) {
   newestSearch?.abort();
   const controller = new AbortController();
   newestSearch = controller;
@@ -101,21 +143,51 @@ async function search(query, topK) {
   showLoading();
   try {
     const onStatus = (text) => { if (isNewest()) setStatus(text); };
-    const answer = await requestSearch({ query, top_k: topK }, controller, onStatus);
-    if (isNewest()) showAnswer(answer);
+    fields ??= await declaredFields(controller.signal);
+    const [answer, facets] = await Promise.all([
+      requestSearch(requestOf(wanted), controller, onStatus),
+      chosenFacets(wanted, controller.signal),
+    ]);
+    if (!isNewest()) return;
+    showAnswer(answer, wanted, controller.signal);
+    showFilters({ ...answer.facets, ...facets }, wanted);
   } catch (failure) {
-    if (isNewest()) showFailure(failure);
+    if (!isNewest()) return;
+    showFailure(failure);
+    showFilters({}, wanted);
   }
-  if (isNewest()) setBusy(false);
+  setBusy(false);
 }
 
-function readAddress() {
-  const parameters = new URLSearchParams(location.search);
-  const topK = Number(parameters.get("k"));
+function requestOf({ query, otherQuery, topK, filters }) {
+  const counted = countedFields(fields ?? {}).filter((name) => !filters[name]);
   return {
-    query: (parameters.get("q") ?? "").trim(),
-    topK: Number.isInteger(topK) && topK >= 1 && topK <= 1000 ? topK : 10,
+    ...(otherQuery ? { queries: [query, otherQuery] } : { query }),
+    top_k: topK,
+    filter: filterOf(filters, fields ?? {}),
+    ...(counted.length && { facets: counted }),
   };
+}
+
+/** Count a field that is filtered by as if it were not, so that more of its values can be chosen. */
+async function chosenFacets({ query, filters }, signal) {
+  const names = countedFields(fields ?? {}).filter((name) => filters[name]);
+  const facets = await Promise.all(names.map((name) => {
+    const { [name]: own, ...others } = filters;
+    return requestFacet(query, name, filterOf(others, fields ?? {}), signal);
+  }));
+  return Object.fromEntries(names.map((name, index) => [name, facets[index]]).filter(([, facet]) => facet));
+}
+
+/** Ask which fields there are; where the service does not tell now, the next search asks again. */
+async function declaredFields(signal) {
+  try {
+    const { index } = await requestJson("info", AbortSignal.any([signal, AbortSignal.timeout(INFO_TIMEOUT_MS)]), true);
+    return index?.fields ?? null;
+  } catch (failure) {
+    if (failure.status === 401) throw failure;
+    return null;
+  }
 }
 
 function chooseTopK(topK) {
@@ -124,36 +196,66 @@ function chooseTopK(topK) {
   topKChoice.value = topK;
 }
 
+function setComparing(isComparing) {
+  byId("other-row").hidden = !isComparing;
+  byId("compare").hidden = isComparing;
+  byId("compare").ariaExpanded = String(isComparing);
+}
+
 function searchFromAddress() {
-  const { query, topK } = readAddress();
+  const wanted = readAddress();
   shownAddress = location.search;
-  queryBox.value = query;
-  chooseTopK(topK);
-  document.title = query ? `${query} · ${TEXT.brand}` : TEXT.brand;
-  if (query) search(query, topK);
+  queryBox.value = wanted.query;
+  otherBox.value = wanted.otherQuery;
+  setComparing(Boolean(wanted.otherQuery));
+  document.body.classList.toggle("is-comparing", Boolean(wanted.otherQuery));
+  chooseTopK(wanted.topK);
+  document.title = wanted.query ? `${wanted.query} · ${TEXT.brand}` : TEXT.brand;
+  if (wanted.query) search(wanted);
   else showEmpty();
 }
 
-function searchFromForm() {
-  const query = queryBox.value.trim();
-  const parameters = query ? `?${new URLSearchParams({ q: query, k: topKChoice.value })}` : "";
-  if (parameters !== location.search) history.pushState(null, "", parameters || location.pathname);
+/** Search for what the form holds, with the filters that are chosen. */
+function searchFromForm(filters = readAddress().filters) {
+  const address = writeAddress({
+    query: queryBox.value.trim(), otherQuery: otherBox.value.trim(), topK: topKChoice.value, filters,
+  });
+  if (address !== location.search) history.pushState(null, "", address || location.pathname);
   searchFromAddress();
+}
+
+function chooseValues(field, values) {
+  const { [field]: former, ...others } = readAddress().filters;
+  searchFromForm(values.length ? { ...others, [field]: values } : others);
 }
 
 // ---- What people do
 
 function onSubmit(event) {
   event.preventDefault();
-  if (matchMedia("(pointer: coarse)").matches) queryBox.blur(); // folds a phone's keyboard away
+  if (matchMedia("(pointer: coarse)").matches) document.activeElement.blur(); // folds a phone's keyboard away
   searchFromForm();
 }
 
 function onChooseExample(text) {
   queryBox.value = text;
+  otherBox.value = "";
   window.scrollTo(0, 0);
   if (matchMedia("(pointer: fine)").matches) queryBox.focus({ preventScroll: true });
-  searchFromForm();
+  searchFromForm({});
+}
+
+function onCompare() {
+  setComparing(true);
+  otherBox.focus();
+}
+
+function onEndCompare() {
+  const wasComparing = Boolean(readAddress().otherQuery);
+  otherBox.value = "";
+  setComparing(false);
+  byId("compare").focus();
+  if (wasComparing) searchFromForm();
 }
 
 function onPopState() {
@@ -216,6 +318,9 @@ async function showFacts() {
 function start() {
   fillWords();
   byId("search-form").addEventListener("submit", onSubmit);
+  byId("compare").addEventListener("click", onCompare);
+  byId("end-compare").addEventListener("click", onEndCompare);
+  byId("clear-filters").addEventListener("click", () => searchFromForm({}));
   topKChoice.addEventListener("change", () => { if (queryBox.value.trim()) searchFromForm(); });
   document.addEventListener("keydown", onKeyDown);
   window.addEventListener("popstate", onPopState);

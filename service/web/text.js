@@ -10,6 +10,19 @@ export const TEXT = {
   introductionWithIndex: "Your question is matched by meaning with {passages} English passages. Nothing is translated.",
   queryLabel: "Your question",
   searchButton: "Search",
+  compareButton: "Compare with another language",
+  otherQueryLabel: "The same question in another language",
+  endCompareButton: "End the comparison",
+  filters: "Filters",
+  filtersChosen: { one: "Filters ({count} chosen)", other: "Filters ({count} chosen)" },
+  chosenLabel: "Chosen filters",
+  chosen: "{field}: {value}",
+  removeFilter: "Remove the filter {chosen}",
+  clearFilters: "Clear all filters",
+  moreValues: { one: "{count} more", other: "{count} more" },
+  mostFrequent: "The {shown} most frequent of {all} values",
+  least: "from",
+  most: "to",
   topKLabel: "Hits",
   resultsLabel: "Results",
   timingLabel: "Time by stage",
@@ -23,6 +36,11 @@ export const TEXT = {
   language: "asked in {name} ({code})",
   noHitsTitle: "No passage found",
   noHitsDetail: "Try other words, or a more general question.",
+  noHitsFiltered: "No passage passes the filters. Take some of them back.",
+  columnHits: "{language}: {hits}",
+  common: { one: "{count} in both", other: "{count} in both" },
+  otherRank: "Rank {rank} for the other question",
+  onlyHere: "Only here",
   score: "Score {score}",
   scoreHint: "Similarity of question and passage. The bar compares the hits of this search with each other.",
   showPassage: "Show all",
@@ -30,7 +48,7 @@ export const TEXT = {
   passageId: "id",
   yes: "yes",
   no: "no",
-  stages: { tokenize: "Tokenize", queue: "Queue", encode: "Encode", search: "Search", passages: "Passages" },
+  stages: { tokenize: "Tokenize", filter: "Filter", queue: "Queue", encode: "Encode", search: "Search", passages: "Passages" },
   total: "Total",
   keyPrompt: "This service asks for an API key:",
   problem: "Search failed",
@@ -75,8 +93,13 @@ export function plural(forms, count) {
 }
 
 export function languageLabel(code) {
+  const name = languageName(code);
+  return name === code ? code : fill(TEXT.language, { name, code });
+}
+
+export function languageName(code) {
   try {
-    return fill(TEXT.language, { name: languageNames.of(code), code });
+    return languageNames.of(code);
   } catch {
     return code; // not a BCP 47 code
   }

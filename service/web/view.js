@@ -2,7 +2,7 @@
 
 import { TEXT, fill, writeCount, writeMilliseconds, writeScore } from "./text.js";
 
-const STAGES = ["tokenize", "queue", "encode", "search", "passages"]; // in the order of work; style.css colors them
+const STAGES = ["tokenize", "queue", "encode", "search", "passages", "filter"]; // style.css colors them
 
 /** Make an element; children that are strings become text nodes. */
 export function element(tag, properties = {}, ...children) {
@@ -39,8 +39,28 @@ function timingEntry(label, milliseconds, className) {
   return element("div", { className }, element("dt", {}, label), element("dd", {}, writeMilliseconds(milliseconds)));
 }
 
+/** The hits of one question.
+ *
+ * @param otherRanks where two questions are compared: rank by passage for the other one
+ */
+export function hitItems(hits, otherRanks) {
+  const scores = hits.map((hit) => hit.score);
+  const lowest = Math.min(...scores);
+  const range = Math.max(...scores) - lowest;
+  return hits.map((hit) => {
+    const item = hitItem(hit, range ? (hit.score - lowest) / range : 1);
+    if (otherRanks) item.querySelector(".hit-head").after(otherRankNote(otherRanks.get(hit.passage_id)));
+    return item;
+  });
+}
+
+function otherRankNote(rank) {
+  const words = rank ? fill(TEXT.otherRank, { rank: writeCount(rank) }) : TEXT.onlyHere;
+  return element("p", { className: rank ? "other-rank" : "other-rank is-only-here" }, words);
+}
+
 /** One hit; `relativeScore` places it between the lowest (0) and the highest (1) of its search. */
-export function hitItem(hit, relativeScore) {
+function hitItem(hit, relativeScore) {
   const item = element("li", { className: "hit", tabIndex: -1 });
   const title = element("h2", { className: "hit-title", dir: "auto" }, hit.title || hit.passage_id);
   item.append(
@@ -64,7 +84,8 @@ function scoreMark(score, relativeScore) {
 const foldObserver = new ResizeObserver((entries) => {
   for (const { target } of entries) {
     const isFolded = target.classList.contains("is-folded");
-    if (isFolded) target.nextSibling.hidden = target.scrollHeight <= target.clientHeight + 1;
+    const isCut = target.scrollHeight > target.clientHeight + 1 || target.classList.contains("begins-late");
+    if (isFolded) target.nextSibling.hidden = !isCut;
   }
 });
 

@@ -1,0 +1,78 @@
+"""Chromium for tests of the search page, and what a person does there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class Watch:
+    """What a page must not do: ask another host, or complain."""
+
+    def __init__(self, page: "Page", address: str) -> None:
+        self.foreign: list[str] = []
+        self.errors: list[str] = []
+        page.on("request", lambda request: self._note_request(request.url, address))
+        page.on("console", lambda message: self._note_message(message.type, message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _note_request(self, url: str, address: str) -> None:
+        if not url.startswith((address, "data:")):
+            self.foreign.append(url)
+
+    def _note_message(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.errors.append(text)
+
+
+@contextmanager
+def opened(browser: "Browser", address: str) -> "Iterator[Page]":
+    """Open the page; where it asks another host or logs an error, the test fails."""
+    page = browser.new_page(locale="en-GB")
+    watch = Watch(page, address)
+    page.goto(address)
+    page.wait_for_selector(".example")
+    yield page
+    page.close()
+    assert watch.foreign == []
+    # Chromium writes every answer that is a refusal to the console, whatever the page does.
+    assert [error for error in watch.errors if "the server responded with" not in error] == []
+
+
+def wait_for_answer(page: "Page") -> None:
+    """Wait until the newest search is done."""
+    page.wait_for_selector("#results[aria-busy=false]")
+
+
+def search(page: "Page", query: str) -> None:
+    page.get_by_label("Your question").fill(query)
+    page.keyboard.press("Enter")
+    wait_for_answer(page)
+
+
+def titles(page: "Page") -> list[str]:
+    return page.locator("#hits > li.hit .hit-title").all_inner_texts()
+
+
+def active(page: "Page") -> str:
+    """Name the element that has the focus, as `tag#id.class`."""
+    return str(
+        page.evaluate(
+            "(({tagName, id, className}) => `${tagName}#${id}.${className}`)"
+            "(document.activeElement)"
+        )
+    )

@@ -1,0 +1,390 @@
+"""What the page makes of an answer: filters, marks, two languages side by side, its words."""
+
+import base64
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from service.retrieval.building import build_index
+from service.retrieval.encoder import Encoder
+from service.retrieval.fields import FieldKind
+from service.retrieval.passages import read_passages
+from service.settings import Settings
+from tests.chromium import active, opened, search, titles, wait_for_answer
+from tests.conftest import write_passages
+from tests.serving import serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+FIELDS: dict[str, FieldKind] = {
+    "country": "string",
+    "year": "number",
+    "draft": "boolean",
+    "tags": "strings",
+}
+SENTENCES = (
+    "Tea is grown in the highlands. ",
+    "The capital lies at the river. ",
+    "Rain falls from March to May.",
+)
+LONG = " ".join(f"Filler number {number} says nothing at all." for number in range(40))
+PASSAGES: list[dict[str, Any]] = [
+    {
+        "id": f"{country.lower()}.{number}",
+        "title": f"{country} {number}",
+        "text": "".join(
+            SENTENCES[(number + shift) % 3].rstrip() + " " for shift in range(3)
+        ).strip(),
+        "country": country,
+        "year": 1990 + 10 * number,
+        "draft": number == 0,
+        "tags": ["africa"] if country == "Kenya" else ["america", "andes"],
+    }
+    for country in ("Kenya", "Peru")
+    for number in range(3)
+]
+ENGLISH, SWAHILI = "Where does tea grow in the highlands?", "Chai hulimwa wapi?"
+
+
+@pytest.fixture(scope="module")
+def address(
+    tmp_path_factory: pytest.TempPathFactory, service_settings: Settings, tiny_encoder: Encoder
+) -> Iterator[str]:
+    """A service whose index declares fields."""
+    folder = tmp_path_factory.mktemp("fields")
+    passages = write_passages(folder / "passages.jsonl", PASSAGES)
+    build_index(read_passages(passages), folder / "index", tiny_encoder, fields=FIELDS)
+    with serving(service_settings.model_copy(update={"index": folder / "index"})) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: "Browser", address: str) -> "Iterator[Page]":
+    with opened(browser, address) as page:
+        yield page
+
+
+def open_filters(page: "Page") -> None:
+    page.locator("#filters summary").click()
+
+
+def group(page: "Page", field: str) -> Any:
+    return page.get_by_role("group", name=field, exact=True)
+
+
+def counts(page: "Page", field: str) -> dict[str, str]:
+    labels = group(page, field).locator("label").all()
+    return {
+        label.locator("bdi").inner_text(): label.locator(".filter-count").inner_text()
+        for label in labels
+    }
+
+
+def tick(page: "Page", field: str, value: str) -> None:
+    group(page, field).get_by_role("checkbox", name=value).click()
+    wait_for_answer(page)
+
+
+def audit(page: "Page", what: str) -> list[str]:
+    source = Path(__file__).with_name("page_audit.js").read_text()
+    return list(page.evaluate(f"({source}).{what}()"))
+
+
+# ---- Filters
+
+
+def test_every_declared_field_can_be_filtered_by_and_is_counted(page: "Page") -> None:
+    search(page, ENGLISH)
+    open_filters(page)
+
+    assert counts(page, "country") == {"Kenya": "3", "Peru": "3"}
+    assert counts(page, "draft") == {"no": "4", "yes": "2"}
+    assert counts(page, "tags") == {"africa": "3", "america": "3", "andes": "3"}
+    assert group(page, "year").get_by_role("spinbutton").count() == 2
+
+
+def test_a_tick_filters_and_leaves_the_other_values_to_choose(page: "Page") -> None:
+    search(page, ENGLISH)
+    open_filters(page)
+
+    tick(page, "country", "Peru")
+
+    assert sorted(titles(page)) == ["Peru 0", "Peru 1", "Peru 2"]
+    assert counts(page, "country") == {"Kenya": "3", "Peru": "3"}
+    assert counts(page, "tags") == {"america": "3", "andes": "3"}
+    assert page.locator("#filters-summary").inner_text() == "Filters (1 chosen)"
+    assert page.url.endswith("&f.country=Peru")
+    assert active(page).startswith("INPUT")
+    tick(page, "country", "Kenya")
+    assert len(titles(page)) == 6
+    assert page.url.endswith("&f.country=Peru&f.country=Kenya")
+
+
+def test_bounds_yes_and_lists_filter_together(page: "Page") -> None:
+    search(page, ENGLISH)
+    open_filters(page)
+
+    tick(page, "draft", "no")
+    group(page, "year").get_by_label("to").fill("2000")
+    with page.expect_response("**/search") as answer:
+        page.keyboard.press("Tab")
+    wait_for_answer(page)
+    tick(page, "tags", "andes")
+
+    assert answer.value.request.post_data_json["filter"] == {
+        "draft": [False],
+        "year": {"lte": 2000},
+    }
+    assert titles(page) == ["Peru 1"]
+    assert page.url.endswith("&f.draft=false&f.year=..2000&f.tags=andes")
+
+
+def test_an_address_with_filters_is_shareable(page: "Page", address: str) -> None:
+    page.goto("about:blank")
+    page.goto(f"{address}/?q=tea&k=5&f.country=Kenya&f.year=1995..2005")
+    page.wait_for_selector("#hits > li.hit")
+    open_filters(page)
+
+    assert titles(page) == ["Kenya 1"]
+    assert group(page, "country").get_by_role("checkbox", name="Kenya").is_checked()
+    boxes = group(page, "year").get_by_role("spinbutton")
+    assert [box.input_value() for box in boxes.all()] == ["1995", "2005"]
+    assert page.locator("#chosen button").all_inner_texts() == [
+        "country: Kenya ×",
+        "year: 1995..2005 ×",
+    ]
+
+
+def test_a_chosen_filter_is_taken_back_by_its_button_and_by_going_back(page: "Page") -> None:
+    search(page, ENGLISH)
+    open_filters(page)
+    tick(page, "country", "Peru")
+
+    page.get_by_role("button", name="Remove the filter country: Peru").click()
+    page.wait_for_selector("#hits > li.hit:nth-child(6)")
+    without = page.url
+    page.go_back()
+    page.wait_for_selector("#hits:not(:has(li:nth-child(4)))")
+
+    assert "f.country" not in without
+    assert sorted(titles(page)) == ["Peru 0", "Peru 1", "Peru 2"]
+
+
+def test_nothing_behind_the_filters_is_told_and_all_can_be_cleared(page: "Page") -> None:
+    search(page, ENGLISH)
+    open_filters(page)
+    tick(page, "country", "Peru")
+    tick(page, "tags", "andes")
+    group(page, "year").get_by_label("from").fill("3000")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#no-hits:not([hidden])")
+
+    assert "No passage passes the filters" in page.locator("#no-hits").inner_text()
+    assert page.get_by_role("status").inner_text().startswith("0 hits")
+    page.get_by_role("button", name="Clear all filters").click()
+    page.wait_for_selector("#hits > li.hit:nth-child(6)")
+    assert "f." not in page.url.partition("?")[2]
+
+
+def test_an_address_with_an_undeclared_field_is_refused_and_mended(
+    page: "Page", address: str
+) -> None:
+    page.goto(f"{address}/?q=tea&f.city=Lima")
+    page.wait_for_selector("#error:not([hidden])")
+
+    told = page.get_by_role("alert").inner_text()
+    page.get_by_role("button", name="Remove the filter city: Lima").click()
+    page.wait_for_selector("#hits > li.hit")
+
+    assert "city" in told and "country (string)" in told
+
+
+def test_the_bar_has_the_time_of_filtering(page: "Page") -> None:
+    search(page, ENGLISH)
+
+    stages = page.locator("#timing .timing-legend dt").all_inner_texts()
+    assert stages == ["Tokenize", "Queue", "Encode", "Search", "Passages", "Filter", "Total"]
+
+
+# ---- Marks
+
+
+def test_the_sentence_nearest_to_the_question_is_marked(
+    page: "Page", tiny_encoder: Encoder
+) -> None:
+    page.set_viewport_size({"width": 1280, "height": 3000})  # what is out of sight is not marked
+    search(page, ENGLISH)
+    page.wait_for_selector("#hits li.hit:nth-child(6) mark")
+
+    asked = tiny_encoder.encode([ENGLISH], "query").embeddings[0]
+    sentences = [sentence.strip() for sentence in SENTENCES]
+    scores = tiny_encoder.encode(sentences, "passage").embeddings @ asked
+    marks = page.locator(".hit-text mark").all_inner_texts()
+    assert marks == [sentences[int(np.argmax(scores))]] * 6
+    texts = page.locator(".hit-text").all_inner_texts()
+    assert sorted(texts) == sorted(passage["text"] for passage in PASSAGES)
+
+
+def test_a_mark_below_the_fold_opens_the_folded_passage(page: "Page") -> None:
+    text = f"{LONG} {ENGLISH} The end."
+    hit = {"passage_id": "1", "score": 0.5, "rank": 1, "title": "x", "metadata": {}, "text": text}
+    answer = {"results": [{"language": "en", "hits": [hit]}], "took_ms": {"encode": 1.0}}
+    page.route("**/search", lambda route: route.fulfill(json=answer))
+
+    def embed(route: Any) -> None:
+        rows = [[each in ("tea", ENGLISH), 0] for each in route.request.post_data_json["texts"]]
+        written = [base64.b64encode(np.array(row, "<f4").tobytes()).decode() for row in rows]
+        route.fulfill(json={"embeddings": written})
+
+    page.route("**/encode", embed)
+    search(page, "tea")
+    mark = page.locator(".hit-text mark")
+    mark.wait_for()
+
+    box, passage = mark.bounding_box(), page.locator(".hit-text").bounding_box()
+    assert mark.inner_text() == ENGLISH
+    assert box and passage and box["y"] + box["height"] <= passage["y"] + passage["height"] + 1
+    page.get_by_role("button", name="Show all").click()
+    assert page.locator(".hit-text").inner_text() == text
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500])
+def test_hits_without_marks_where_encoding_is_refused(page: "Page", status: int) -> None:
+    page.on("dialog", lambda dialog: dialog.dismiss())
+    page.route("**/encode", lambda route: route.fulfill(status=status, json={}))
+
+    with page.expect_response("**/encode"):
+        search(page, ENGLISH)
+
+    assert len(titles(page)) == 6
+    assert page.locator("#error").is_hidden()
+    assert page.locator("mark").count() == 0
+
+
+# ---- Two languages
+
+
+def test_two_languages_stand_side_by_side(page: "Page", address: str) -> None:
+    search(page, ENGLISH)
+    page.locator("#top-k").select_option("5")
+    wait_for_answer(page)
+    page.get_by_role("button", name="Compare with another language").click()
+    assert active(page).startswith("INPUT#other-query")
+    page.keyboard.type(SWAHILI)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#other-hits > li.hit")
+
+    body = {"queries": [ENGLISH, SWAHILI], "top_k": 5}
+    one, other = page.request.post(f"{address}/search", data=body).json()["results"]
+    assert titles(page) == [hit["title"] for hit in one["hits"]]
+    shown = page.locator("#other-hits .hit-title").all_inner_texts()
+    assert shown == [hit["title"] for hit in other["hits"]]
+    ranks = {hit["passage_id"]: hit["rank"] for hit in other["hits"]}
+    notes = page.locator("#hits .other-rank").all_inner_texts()
+    assert notes == [
+        f"Rank {ranks[hit['passage_id']]} for the other question"
+        if hit["passage_id"] in ranks
+        else "Only here"
+        for hit in one["hits"]
+    ]
+    num_common = sum(hit["passage_id"] in ranks for hit in one["hits"])
+    assert page.get_by_role("status").inner_text().endswith(f"{num_common} in both")
+    assert "q2=Chai" in page.url
+
+
+def test_a_comparison_is_shareable_and_ends(page: "Page", address: str) -> None:
+    page.goto("about:blank")
+    page.goto(f"{address}/?q=tea&q2=chai&k=5")
+    page.wait_for_selector("#other-hits > li.hit")
+    assert page.locator("#other-query").input_value() == "chai"
+
+    page.get_by_role("button", name="End the comparison").click()
+    page.wait_for_selector("#other-column[hidden]", state="attached")
+    wait_for_answer(page)
+
+    assert page.url.endswith("?q=tea&k=5")
+    assert active(page).startswith("BUTTON#compare")
+    assert page.locator(".other-rank").count() == 0
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+def test_nothing_needs_a_sideways_scroll(page: "Page", address: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 740})
+    page.goto(f"{address}/?q=tea&q2=chai&f.country=Kenya&f.year=1000..3000")
+    page.wait_for_selector("#other-hits > li.hit")
+    open_filters(page)
+
+    overflow = page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    columns = page.locator("#columns > .column").all()
+    tops = {round((column.bounding_box() or {"y": -1})["y"]) for column in columns}
+
+    assert overflow <= 0
+    assert len(tops) == (1 if width >= 960 else 2)
+
+
+# ---- For everyone
+
+
+def test_all_of_it_by_keyboard_alone(page: "Page") -> None:
+    def tab_to(start: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if active(page).startswith(start):
+                return
+        raise AssertionError(f"{start} cannot be reached")
+
+    page.keyboard.type(ENGLISH)  # the box has the focus from the start
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#hits > li.hit")
+    tab_to("SUMMARY#filters-summary")
+    page.keyboard.press("Enter")
+    tab_to("INPUT#")
+    page.keyboard.press("Space")
+    page.wait_for_selector("#chosen button")
+    wait_for_answer(page)
+
+    assert sorted(titles(page)) == ["Kenya 0", "Kenya 1", "Kenya 2"]
+    assert page.evaluate("document.activeElement.checked") is True
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_controls_have_names_ids_are_single_and_text_has_contrast(
+    page: "Page", address: str, scheme: Any
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{address}/?q=tea&q2=chai&k=5&f.country=Kenya&f.country=Peru")
+    page.wait_for_selector("#other-hits mark")
+    open_filters(page)
+
+    assert audit(page, "nameless") == []
+    assert audit(page, "twice") == []
+    assert audit(page, "faint") == []
+
+
+def test_every_word_of_the_page_comes_from_the_table_of_words(page: "Page", address: str) -> None:
+    """Where `TEXT` is in another language, so is all that the page says."""
+    source = (Path(__file__).parent.parent / "service/web/text.js").read_text()
+    table, rest = source.split("\n};\n", 1)
+    translated = re.sub(r'"((?:[^"\\]|\\.)*)"', r'"«\1»"', table) + "\n};\n" + rest
+    page.route(
+        "**/web/text.js",
+        lambda route: route.fulfill(body=translated, content_type="text/javascript"),
+    )
+    page.goto(f"{address}/?q=tea&q2=chai&k=5&f.country=Kenya")
+    page.wait_for_selector("#other-hits > li.hit")
+
+    strange = [
+        word
+        for word in audit(page, "words")
+        if "«" not in word and not re.fullmatch(r"[\d.,]+\s*m?s|×", word)
+    ]
+    assert strange == []
+    assert page.title().endswith("«CLEAR Search»")

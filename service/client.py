@@ -7,6 +7,7 @@ grow. Nothing of the server is imported.
 
 import asyncio
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, Unpack
 
@@ -26,7 +27,7 @@ from service.exchange import (
 
 
 class Client:
-    """Asks a service; may be shared by threads. Close it, or use it as a context.
+    """Asks a service; may be shared by threads. Its connections close with it, or when it is dropped.
 
     All requests raise `service.exchange.ProblemError` where the service refuses, and
     `UnreachableError` where none answers.
@@ -60,6 +61,7 @@ class Client:
             timeout=timeout_seconds,
             transport=transport,
         )
+        self._close = weakref.finalize(self, self._http.close)
         self._patience = max_retries, max_wait_seconds
         self._sleep = sleep
 
@@ -84,7 +86,7 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
-        self._http.close()
+        self._close()
 
     def __enter__(self) -> Self:
         """Use the client in a block."""

@@ -1,6 +1,7 @@
 """The client against a real service, and against one that refuses as told."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -12,7 +13,7 @@ import pytest
 
 from service import exchange, schemas
 from service.client import AsyncClient, Client
-from service.exchange import ProblemError, UnreachableError
+from service.exchange import ProblemError, SearchResult, UnreachableError
 from service.retrieval.encoder import Encoder
 from service.settings import Settings
 from tests.conftest import run_script
@@ -95,8 +96,15 @@ def test_many_queries_are_cut_into_requests_and_come_back_in_order(real: Client)
     found = real.search_many(queries, top_k=1)
 
     alone = [real.search(query, top_k=1) for query in (queries[0], queries[64], queries[149])]
+    chosen = [found[number] for number in (0, 64, 149)]
     assert len(found) == 150
-    assert [found[number].hits for number in (0, 64, 149)] == [each.hits for each in alone]
+    assert [ids(each) for each in chosen] == [ids(each) for each in alone]
+    scores = [each.hits[0].score for each in chosen]
+    assert scores == pytest.approx([each.hits[0].score for each in alone], abs=1e-5)
+
+
+def ids(found: SearchResult) -> list[str]:
+    return [hit.passage_id for hit in found.hits]
 
 
 def test_embeddings_are_those_of_the_encoder(real: Client, tiny_encoder: Encoder) -> None:
@@ -215,6 +223,18 @@ def test_the_key_is_sent_and_none_is_no_header() -> None:
 
     assert with_key.requests[0].headers["Authorization"] == "Bearer secret"
     assert "Authorization" not in without.requests[0].headers
+
+
+def test_a_client_that_is_dropped_leaves_no_connection_open(address: str) -> None:
+    client = Client(address)
+    client.search("tea", top_k=1)
+
+    closes, http = client._close, client._http
+    del client
+    gc.collect()
+
+    assert not closes.alive
+    assert http.is_closed
 
 
 def test_an_option_of_none_is_left_out() -> None:

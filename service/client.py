@@ -27,7 +27,7 @@ from service.exchange import (
 
 
 class Client:
-    """Asks a service; may be shared by threads. Its connections close with it, or when it is dropped.
+    """Asks a service; may be shared by threads. Once it is dropped, its connections are closed.
 
     All requests raise `service.exchange.ProblemError` where the service refuses, and
     `UnreachableError` where none answers.

@@ -46,7 +46,7 @@ def test_the_legend_names_every_stage(page: "Page") -> None:
     search(page, "tea")
 
     stages = page.locator("#timing .timing-legend dt").all_inner_texts()
-    assert stages == ["Tokenize", "Queue", "Encode", "Search", "Passages", "Total"]
+    assert stages == ["Tokenize", "Queue", "Encode", "Search", "Passages"]
 
 
 def test_the_button_and_the_number_of_hits_search_too(page: "Page") -> None:

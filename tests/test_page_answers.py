@@ -91,6 +91,11 @@ def tick(page: "Page", field: str, value: str) -> None:
     wait_for_answer(page)
 
 
+def is_for_hits(request: Any) -> bool:
+    """Tell a search from one that only counts a field's values."""
+    return request.url.endswith("/search") and request.post_data_json["top_k"] > 1
+
+
 def audit(page: "Page", what: str) -> list[str]:
     source = Path(__file__).with_name("page_audit.js").read_text()
     return list(page.evaluate(f"({source}).{what}()"))
@@ -132,12 +137,12 @@ def test_bounds_yes_and_lists_filter_together(page: "Page") -> None:
 
     tick(page, "draft", "no")
     group(page, "year").get_by_label("to").fill("2000")
-    with page.expect_response("**/search") as answer:
+    with page.expect_request(is_for_hits) as request:
         page.keyboard.press("Tab")
     wait_for_answer(page)
     tick(page, "tags", "andes")
 
-    assert answer.value.request.post_data_json["filter"] == {
+    assert request.value.post_data_json["filter"] == {
         "draft": [False],
         "year": {"lte": 2000},
     }
@@ -209,7 +214,30 @@ def test_the_bar_has_the_time_of_filtering(page: "Page") -> None:
     search(page, ENGLISH)
 
     stages = page.locator("#timing .timing-legend dt").all_inner_texts()
-    assert stages == ["Tokenize", "Queue", "Encode", "Search", "Passages", "Filter", "Total"]
+    assert stages == ["Tokenize", "Queue", "Encode", "Search", "Passages", "Filter"]
+
+
+def test_a_value_too_rare_to_be_listed_can_be_written(page: "Page") -> None:
+    def answer(route: Any) -> None:
+        found = route.fetch().json()
+        if "facets" in found:  # of more values than are counted
+            found["facets"]["country"] = {
+                "values": [{"value": "Peru", "count": 3}],
+                "num_values": 200,
+            }
+        route.fulfill(json=found)
+
+    page.route("**/search", answer)
+    search(page, ENGLISH)
+    open_filters(page)
+    with page.expect_request(is_for_hits) as request:
+        group(page, "country").get_by_label("Another value").fill("Kenya")
+        page.keyboard.press("Enter")
+    wait_for_answer(page)
+
+    assert request.value.post_data_json["filter"] == {"country": ["Kenya"]}
+    assert sorted(titles(page)) == ["Kenya 0", "Kenya 1", "Kenya 2"]
+    assert group(page, "country").get_by_role("checkbox", name="Kenya").is_checked()
 
 
 # ---- Marks
@@ -250,11 +278,11 @@ def test_a_mark_below_the_fold_opens_the_folded_passage(page: "Page") -> None:
     box, passage = mark.bounding_box(), page.locator(".hit-text").bounding_box()
     assert mark.inner_text() == ENGLISH
     assert box and passage and box["y"] + box["height"] <= passage["y"] + passage["height"] + 1
-    page.get_by_role("button", name="Show all").click()
+    page.get_by_role("button", name="Show all", exact=True).click()
     assert page.locator(".hit-text").inner_text() == text
 
 
-@pytest.mark.parametrize("status", [401, 403, 429, 500])
+@pytest.mark.parametrize("status", [401, 429])
 def test_hits_without_marks_where_encoding_is_refused(page: "Page", status: int) -> None:
     page.on("dialog", lambda dialog: dialog.dismiss())
     page.route("**/encode", lambda route: route.fulfill(status=status, json={}))
@@ -274,7 +302,7 @@ def test_two_languages_stand_side_by_side(page: "Page", address: str) -> None:
     search(page, ENGLISH)
     page.locator("#top-k").select_option("5")
     wait_for_answer(page)
-    page.get_by_role("button", name="Compare with another language").click()
+    page.get_by_role("button", name="Compare languages").click()
     assert active(page).startswith("INPUT#other-query")
     page.keyboard.type(SWAHILI)
     page.keyboard.press("Enter")
@@ -313,7 +341,7 @@ def test_a_comparison_is_shareable_and_ends(page: "Page", address: str) -> None:
     assert page.locator(".other-rank").count() == 0
 
 
-@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+@pytest.mark.parametrize("width", [320, 1280])
 def test_nothing_needs_a_sideways_scroll(page: "Page", address: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 740})
     page.goto(f"{address}/?q=tea&q2=chai&f.country=Kenya&f.year=1000..3000")
@@ -328,6 +356,17 @@ def test_nothing_needs_a_sideways_scroll(page: "Page", address: str, width: int)
 
     assert overflow <= 0
     assert len(tops) == (1 if width >= 960 else 2)
+
+
+@pytest.mark.parametrize(("width", "height"), [(360, 740), (1280, 720)])
+def test_the_first_hit_is_in_view_without_scrolling(page: "Page", width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    search(page, ENGLISH)
+
+    box = page.locator("#hits .hit-text").first.bounding_box()
+
+    assert box and box["y"] + 50 < height
+    assert page.evaluate("scrollY") == 0
 
 
 # ---- For everyone
@@ -360,6 +399,7 @@ def test_controls_have_names_ids_are_single_and_text_has_contrast(
     page: "Page", address: str, scheme: Any
 ) -> None:
     page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 1280, "height": 1600})  # what is out of sight is not marked
     page.goto(f"{address}/?q=tea&q2=chai&k=5&f.country=Kenya&f.country=Peru")
     page.wait_for_selector("#other-hits mark")
     open_filters(page)

@@ -65,12 +65,13 @@ function valueBoxes(name, kind, facet, chosen, change) {
   const counts = new Map(facet.values.map(({ value, count }) => [String(value), count]));
   for (const value of chosen) if (!counts.has(value)) counts.set(value, 0);
   const items = [...counts].map(([value, count]) => valueBox(name, kind, value, count, chosen, change));
-  const hidden = items.slice(NUM_VALUES_SHOWN).filter((item) => !item.querySelector("input").checked);
+  const others = items.slice(NUM_VALUES_SHOWN).filter((item) => !item.querySelector("input").checked);
+  const hidden = others.length > 1 ? others : []; // the button takes the place of one
   const list = element("ul", { className: "filter-values" }, ...items);
   const parts = [list];
   if (hidden.length) {
     for (const item of hidden) item.hidden = true;
-    const more = element("button", { type: "button", className: "quiet-button" }, plural(TEXT.moreValues, hidden.length));
+    const more = element("button", { type: "button", className: "quiet-button filter-more" }, plural(TEXT.moreValues, hidden.length));
     more.addEventListener("click", () => {
       for (const item of hidden) item.hidden = false;
       more.remove();
@@ -80,9 +81,20 @@ function valueBoxes(name, kind, facet, chosen, change) {
   }
   if (facet.num_values > facet.values.length) {
     const counted = { shown: writeCount(facet.values.length), all: writeCount(facet.num_values) };
-    parts.push(element("p", { className: "filter-note" }, fill(TEXT.mostFrequent, counted)));
+    parts.push(element("p", { className: "filter-note" }, fill(TEXT.mostFrequent, counted)), otherValueBox(name, chosen, change));
   }
   return parts;
+}
+
+/** A box for a value that is too rare to be listed. */
+function otherValueBox(name, chosen, change) {
+  const box = element("input", { type: "text", dir: "auto", autocomplete: "off", spellcheck: false });
+  box.dataset.key = `${name}+`;
+  box.addEventListener("change", () => {
+    const value = box.value.trim();
+    if (value && !chosen.includes(value)) change([...chosen, value]);
+  });
+  return element("label", { className: "filter-other" }, TEXT.otherValue, box);
 }
 
 function valueBox(name, kind, value, count, chosen, change) {

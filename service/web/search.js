@@ -208,6 +208,7 @@ function searchFromAddress() {
   queryBox.value = wanted.query;
   otherBox.value = wanted.otherQuery;
   setComparing(Boolean(wanted.otherQuery));
+  document.body.classList.toggle("has-question", Boolean(wanted.query));
   document.body.classList.toggle("is-comparing", Boolean(wanted.otherQuery));
   chooseTopK(wanted.topK);
   document.title = wanted.query ? `${wanted.query} · ${TEXT.brand}` : TEXT.brand;

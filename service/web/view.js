@@ -31,7 +31,6 @@ export function timingParts(tookMs) {
     bar.append(part);
     legend.append(timingEntry(TEXT.stages[name] ?? name, tookMs[name], part.className));
   }
-  legend.append(timingEntry(TEXT.total, totalMilliseconds(tookMs), "timing-total"));
   return [bar, legend];
 }
 

@@ -60,7 +60,10 @@ def test_describe_index_tells_size_and_fields(address: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"query": QUERY, "filter": {"country": "Kenya"}}, "filter.country: this index declares no such field"),
+        (
+            {"query": QUERY, "filter": {"country": "Kenya"}},
+            "filter.country: this index declares no such field",
+        ),
         ({"query": " "}, "must not be empty"),
         ({"query": QUERY, "top_k": 1000}, "less than or equal to 50"),
     ],

@@ -21,7 +21,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-slow: $(VENV)/.dev
+slow: $(VENV)/.mteb
 	$(BIN)/pytest -m slow --timeout 900
 
 browser: $(VENV)/.dev
@@ -84,6 +84,10 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,demo,train,tracing,dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.mteb: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[mteb]'
+	touch $@
 
 $(VENV)/.deploy: pyproject.toml $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[deploy]'

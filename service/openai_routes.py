@@ -5,6 +5,7 @@ from collections import defaultdict
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
+from service.contract import Responses
 from service.departure import unless_gone
 from service.engine import Embedded, Engine
 from service.errors import UnknownModelError
@@ -25,7 +26,7 @@ from service.routes import (
 )
 from service.schemas import MAX_TEXTS
 
-NOT_FOUND = {404: PROBLEMS[404]}
+NOT_FOUND: Responses = {404: PROBLEMS[404]}
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 

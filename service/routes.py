@@ -228,5 +228,6 @@ def answer(body: dict[str, object], took_ms: dict[str, float]) -> Response:
 def written(embeddings: Embeddings, encoding_format: str) -> list[Any]:
     """Write embeddings as lists of numbers, or as base64 of little-endian fp32."""
     if encoding_format == "float":
-        return embeddings.tolist()
+        numbers: list[list[float]] = embeddings.tolist()
+        return numbers
     return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in embeddings]

@@ -13,12 +13,12 @@ from service.client import Client
 from service.exchange import MAX_CHARACTERS, Embeddings, Role
 
 
-class ServedEncoder(AbsEncoder):
+class ServedEncoder(AbsEncoder):  # type: ignore[misc]
     """Embeds by `/encode`: documents as passages, all else as queries, symmetric tasks' too."""
 
     def __init__(self, client: Client) -> None:
         """Ask the service what it runs, for the name under which MTEB keeps the scores."""
-        self.model = client
+        self._client = client
         encoder = client.info()["encoder"]
         self.mteb_model_meta = ModelMeta.create_empty(
             {
@@ -43,7 +43,7 @@ class ServedEncoder(AbsEncoder):
         """Embed the texts of MTEB's batches, [B, D], unit norm."""
         texts = [as_sent(text) for text in chain.from_iterable(batch["text"] for batch in inputs)]
         role: Role = "passage" if prompt_type == PromptType.document else "query"
-        return self.model.encode(texts, role)
+        return self._client.encode(texts, role)
 
 
 def as_sent(text: str) -> str:

@@ -9,7 +9,7 @@ from service.client import Client
 from service.retrieval.encoder import Encoder
 from tests.conftest import PASSAGES
 
-mteb = pytest.importorskip("mteb", reason="mteb is not installed")
+pytestmark = pytest.mark.slow  # its import takes seconds
 QUERIES = {"q1": "capital of Kenya", "q2": "harp with strings", "q3": "boiling water"}
 QRELS = {"q1": {"kenya.1": 1}, "q2": {"music.1": 1}, "q3": {"science.1": 1}}
 
@@ -45,11 +45,14 @@ def make_task() -> Any:
 
 
 def evaluate(encoder: Any) -> float:
+    import mteb
+
     results = mteb.evaluate(encoder, [make_task()], cache=None, show_progress_bar=False)
     return float(results.task_results[0].get_score())
 
 
 def test_the_score_is_that_of_the_encoder_itself(address: str, tiny_encoder: Encoder) -> None:
+    pytest.importorskip("mteb", reason="mteb is not installed")
     from service.integrations.mteb import ServedEncoder
 
     passages = [f"{each['title']} {each['text']}".strip() for each in PASSAGES]
@@ -70,6 +73,7 @@ def test_the_score_is_that_of_the_encoder_itself(address: str, tiny_encoder: Enc
 def test_scores_are_kept_under_the_encoder_s_name_and_fingerprint(
     address: str, tiny_encoder: Encoder
 ) -> None:
+    pytest.importorskip("mteb", reason="mteb is not installed")
     from service.integrations.mteb import ServedEncoder
 
     with Client(address) as client:

@@ -32,7 +32,15 @@ def libraries_of(example: str) -> list[str]:
     return sorted(named & LIBRARIES)
 
 
-@pytest.mark.parametrize("example", examples("python"), ids=lambda text: text.split("\n")[-2][:40])
+@pytest.mark.parametrize(
+    "example",
+    [
+        # Its import takes seconds.
+        pytest.param(text, marks=[pytest.mark.slow] if "mteb" in text else [])
+        for text in examples("python")
+    ],
+    ids=lambda text: "-".join(libraries_of(text)) or "client",
+)
 def test_an_example_runs_and_prints(
     example: str, address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

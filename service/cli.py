@@ -412,11 +412,11 @@ def mcp(
     url: Annotated[
         str, typer.Option(envvar="CLEAR_URL", help="Of the running service to search")
     ] = "http://127.0.0.1:8000",
-    api_key: Annotated[
-        str | None, typer.Option(envvar="CLEAR_API_KEY", help="If the service asks for one")
-    ] = None,
 ) -> None:
-    """Let an assistant search a running service: the Model Context Protocol on stdin and stdout."""
+    """Let an assistant search a running service: the Model Context Protocol on stdin and stdout.
+
+    Where the service asks for a key, it is read from CLEAR_API_KEY.
+    """
     with console.one_line_errors():
         from importlib.metadata import version
 
@@ -426,7 +426,8 @@ def mcp(
             from service.integrations.mcp import create_server
         except ImportError:
             console.fail("the extra is missing: pip install 'clear-search[mcp]'")
-        create_server(AsyncClient(url, api_key), version("clear-search")).run()
+        client = AsyncClient(url, os.environ.get("CLEAR_API_KEY"))
+        create_server(client, version("clear-search")).run()
 
 
 def _share_cores() -> None:

@@ -62,7 +62,7 @@ async def models(request: Request) -> Models:
     return Models(data=_models(engine_of(request)))
 
 
-@router.get("/models/{name:path}", responses={**OF_A_GET, **NOT_FOUND})
+@router.get("/models/{name:path}", responses={**OF_A_GET, **NOT_FOUND, 422: PROBLEMS[422]})
 async def model(name: str, request: Request) -> Model:
     """Describe one of them."""
     known = _models(engine_of(request))

@@ -18,7 +18,7 @@ def dependencies() -> set[str]:
     """Name what the project asks for, extras included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
-    return {re.split(r"[\[<>=!~; ]", line)[0] for line in lines}
+    return {re.split(r"[\[<>=!~; ]", line)[0] for line in lines} - {project["name"]}
 
 
 def test_every_dependency_has_its_reason_in_the_readme() -> None:

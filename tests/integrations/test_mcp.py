@@ -6,8 +6,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from service.client import AsyncClient, Client
+from service.settings import Settings
+from tests.serving import serving
 
 mcp = pytest.importorskip("mcp", reason="mcp is not installed")
 QUERY = "Je, mji mkuu wa Kenya ni upi?"
@@ -84,13 +87,29 @@ def test_a_service_that_is_gone_is_told(unused_address: str = "http://127.0.0.1:
     assert "no answer from http://127.0.0.1:9/search" in result.content[0].text
 
 
-def test_the_command_speaks_mcp_on_stdin_and_stdout(address: str) -> None:
+def ask_command(address: str, variables: dict[str, str]) -> Any:
     command = mcp.StdioServerParameters(
-        command=sys.executable, args=["-m", "service", "mcp", "--url", address]
+        command=sys.executable, args=["-m", "service", "mcp", "--url", address], env=variables
     )
 
     async def run() -> Any:
         async with mcp.Client(command) as assistant:
             return await assistant.call_tool("search", {"query": QUERY, "top_k": 2})
 
-    assert len(asyncio.run(run()).structured_content["passages"]) == 2
+    return asyncio.run(run())
+
+
+def test_the_command_speaks_mcp_on_stdin_and_stdout(address: str) -> None:
+    assert len(ask_command(address, {}).structured_content["passages"]) == 2
+
+
+def test_the_command_sends_the_key_of_its_environment(service_settings: Settings) -> None:
+    key = "a" * 32
+    settings = service_settings.model_copy(update={"api_key": SecretStr(key)})
+
+    with serving(settings) as address:
+        allowed = ask_command(address, {"CLEAR_API_KEY": key})
+        refused = ask_command(address, {})
+
+    assert len(allowed.structured_content["passages"]) == 2
+    assert refused.is_error and "401 Unauthorized" in refused.content[0].text

@@ -113,6 +113,12 @@ def import_command(
         typer.Option(min=0, max=0.9, help="Of the documents, for evaluation (a third)."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides what is held out (0).")] = None,
+    own_passages: Annotated[
+        bool,
+        typer.Option(
+            "--own-passages", help="Of aligned lines: each sentence's passage is its English line."
+        ),
+    ] = False,
     by_position: Annotated[
         bool, typer.Option("--by-position", help="A table's roles by the order of its columns.")
     ] = False,
@@ -141,6 +147,7 @@ def import_command(
         evaluation_split=evaluation_split,
         held_out_share=held_out_share,
         seed=seed,
+        own_passages=own_passages,
         by_position=by_position,
     )
     typer.echo(json.dumps(card.as_dict(), indent=1) if as_json else card.as_markdown(), nl=as_json)

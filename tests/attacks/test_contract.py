@@ -16,7 +16,7 @@ from tests.attacks.victim import Victim
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "service" / "openapi.json"
-EXAMPLES = "2000"
+EXAMPLES = "200"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 schema = schemathesis.openapi.from_dict(
     json.loads(DOCUMENT.read_text()), config=SchemathesisConfig.from_path(CONFIG)
@@ -38,10 +38,8 @@ def test_the_server_keeps_to_the_document(case: schemathesis.Case, victim_proces
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_thousands_of_requests_after_the_document_find_no_fault(
-    victim: Victim, tmp_path: Path
-) -> None:
-    """The same by schemathesis' own command, with every phase and 2,000 examples an operation."""
+def test_many_requests_after_the_document_find_no_fault(victim: Victim, tmp_path: Path) -> None:
+    """The same by schemathesis' own command, with every phase and 200 examples an operation."""
     url = f"http://127.0.0.1:{victim.port}"
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)]
     command += ["run", str(DOCUMENT), "--url", url]

@@ -36,6 +36,19 @@ def test_each_sentence_asks_for_the_passage_without_it() -> None:
     assert {row.language for row in rows} == {"de"}
 
 
+def test_a_sentence_may_ask_for_its_own_english_line() -> None:
+    texts = {"en": ENGLISH, "de": GERMAN}
+
+    rows = list(cloze_rows("news", texts, DOCUMENTS, frozenset("b"), own_passages=True))
+
+    assert [(row.translated_query, row.positive) for row in rows] == [
+        ("Eins.", "One."),
+        ("Zwei.", "Two."),
+        ("Drei.", "Three."),
+    ]
+    assert len({row.passage_id for row in rows}) == 3
+
+
 def test_passages_that_differ_in_the_sentence_left_out_are_one_group() -> None:
     rows = list(cloze_rows("news", {"en": ENGLISH, "de": GERMAN}, DOCUMENTS))
 

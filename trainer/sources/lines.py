@@ -33,6 +33,7 @@ def import_lines(
     languages: Sequence[str] = (),
     held_out_share: float,
     seed: int,
+    own_passages: bool = False,
     licence: str = "unknown",
     url: str = "",
 ) -> Imported:
@@ -45,6 +46,7 @@ def import_lines(
         languages: to take beside English; all by default.
         held_out_share: of the documents, for evaluation.
         seed: decides which.
+        own_passages: as in `cloze_rows`.
         licence: of the texts.
         url: where they are from.
 
@@ -69,7 +71,7 @@ def import_lines(
         licence=licence,
         url=url or name,
         files=tuple(chosen.values()),
-        rows=list(cloze_rows(name, texts, documents, held_out)),
+        rows=list(cloze_rows(name, texts, documents, held_out, own_passages=own_passages)),
         evaluation=_judged(name, texts, documents, held_out) if held_out else None,
         notes=(
             f"{len(held_out)} of {len(set(documents))} documents held out (seed {seed}): their "
@@ -91,6 +93,8 @@ def cloze_rows(
     texts: Mapping[str, Sequence[str]],
     documents: Sequence[str],
     held_out: frozenset[str] = frozenset(),
+    *,
+    own_passages: bool = False,
 ) -> Iterator[Row]:
     """Make a row of each sentence and language, documents held out left out.
 
@@ -99,6 +103,8 @@ def cloze_rows(
         texts: line-aligned, by language; English among them.
         documents: each line's document; a document's lines stand together.
         held_out: documents to leave out.
+        own_passages: a sentence's passage is its English line, not the passage that it is cut out
+            of: what a translation says is not forgotten while questions are learned.
     """
     english = texts[ENGLISH]
     for start, end in _passages(documents, held_out):
@@ -111,8 +117,10 @@ def cloze_rows(
                         query=english[line],
                         translated_query=lines[line],
                         language=language,
-                        passage_id=f"{group_id}.without.{line}",
-                        positive=" ".join(filter(None, rest)),
+                        passage_id=(
+                            f"{name}.{line}.line" if own_passages else f"{group_id}.without.{line}"
+                        ),
+                        positive=english[line] if own_passages else " ".join(filter(None, rest)),
                         query_id=f"{name}.{line}",
                         group_id=group_id,
                     )

@@ -19,6 +19,7 @@ def import_ntrex(
     languages: Sequence[str] = (),
     held_out_share: float = 1 / 3,
     seed: int = 0,
+    own_passages: bool = False,
 ) -> Imported:
     """Make rows of most documents and an evaluation set of the others.
 
@@ -27,6 +28,7 @@ def import_ntrex(
         languages: to take beside English; all by default.
         held_out_share: of the documents, for evaluation.
         seed: decides which.
+        own_passages: each sentence's passage is its English line.
 
     Raises:
         DataError: a file is missing, not UTF-8, or of another length than the list of documents.
@@ -39,6 +41,7 @@ def import_ntrex(
         languages=languages,
         held_out_share=held_out_share,
         seed=seed,
+        own_passages=own_passages,
         licence="CC BY-SA 4.0",
         url="https://github.com/MicrosoftTranslator/NTREX",
     )

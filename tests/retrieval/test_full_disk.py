@@ -33,7 +33,7 @@ old = [("f", Passage(f"{row:04}", f"old {row}")) for row in range(20)]
 new = [("f", Passage(f"{row:04}", f"new {row} " * 20)) for row in range(200)]
 # Of each size one disk: it fills up at another place, until it does not any more.
 found = []
-for kib in range(100, 1000, 25):
+for kib in range(100, 1000, 8):
     place = pathlib.Path(folder, str(kib))
     place.mkdir()
     if libc.mount(b"none", str(place).encode(), b"tmpfs", 0, f"size={kib}k".encode()):

@@ -105,6 +105,8 @@ def write(writer: str, index: Path, encoder: Encoder) -> None:
         case "rollback":
             if live_texts(index, encoder) == {"old of 5"}:
                 roll_back(index)
+            else:
+                collect_garbage(index, 1)  # done before the kill; the next writer clears up
         case "gc":
             collect_garbage(index, 0)
 

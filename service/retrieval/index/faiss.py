@@ -13,6 +13,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,6 +33,8 @@ ADD_ROWS = 16_384
 TRAIN_ROWS = 262_144
 # From so many queries on, an exact search is a matrix product: seven times as fast for 32.
 BLAS_QUERIES = 2
+# Up to so many, FAISS reads the vectors with one core, torch's product with all of them.
+PRODUCT_QUERIES = 16
 # What a search looks at where nothing is set; tests/bench/README.md has the recall.
 NPROBE = 128
 EF_SEARCH = 128
@@ -51,6 +54,7 @@ class FaissIndex:
         """Take over an index and, on a GPU, the resources that must outlive it."""
         self._index = index
         self._resources = resources
+        self._vectors = _flat_view(index) if resources is None else None
         # A GPU index is not safe for two threads, not even to read.
         self._lock = threading.Lock()
 
@@ -115,6 +119,9 @@ class FaissIndex:
 
     def _search_all(self, queries: Queries, top_k: int) -> tuple[Any, Any]:
         num_candidates = min(top_k + EXTRA_CANDIDATES, self.count)
+        if self._vectors is not None and len(queries) <= PRODUCT_QUERIES:
+            found = torch.topk(torch.from_numpy(queries) @ self._vectors.T, num_candidates)
+            return found.values.numpy(), found.indices.numpy()
         with self._lock:
             scores, rows = self._index.search(queries, num_candidates)
             # Lists that are looked at, or a graph's reach, may hold too few.
@@ -239,6 +246,15 @@ def flat_vectors(path: Path) -> Iterator[NDArray[np.float32]]:
     # The index's own memory, not a copy: it goes with the index, when this function ends.
     vectors = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
     yield vectors.reshape(index.ntotal, index.d)
+
+
+def _flat_view(index: Any) -> Tensor | None:
+    """See a flat index's own memory as a matrix, [N, D]; it must not outlive the index."""
+    is_flat = isinstance(index, faiss.IndexFlat) and index.ntotal > 0
+    if not is_flat or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        return None
+    vectors = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+    return torch.from_numpy(vectors.reshape(index.ntotal, index.d))
 
 
 def _read_index(path: Path) -> Any:

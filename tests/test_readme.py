@@ -57,10 +57,10 @@ def file_tree() -> str:
             if relative.name != "__init__.py":
                 docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
                 summary = docstring.splitlines()[0].rstrip(".")
-                lines.append(f"  {relative.with_suffix('').as_posix():<28}{summary}")
+                lines.append(f"  {relative.with_suffix('').as_posix():<28} {summary}")
         if folder == "service":
-            lines.append(f"  {'web/':<28}The search page: plain HTML, CSS and JavaScript")
-    lines += [f"{name:<30}{what}" for name, what in OTHER_FOLDERS.items()]
+            lines.append(f"  {'web/':<28} The search page: plain HTML, CSS and JavaScript")
+    lines += [f"{name:<31}{what}" for name, what in OTHER_FOLDERS.items()]
     return "\n".join([*lines, "```"])
 
 

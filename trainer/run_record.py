@@ -85,7 +85,8 @@ def config_digest(config: RunConfig) -> str:
 
 
 def data_digests(config: RunConfig) -> dict[str, str]:
-    """Hash the files of rows and of dev sets, each as `folder/file`.
+    """Hash the files of rows and of dev sets, each by its last two folders: two
+    sets have files of the same names.
 
     Raises:
         ConfigError: one is not there.
@@ -96,7 +97,7 @@ def data_digests(config: RunConfig) -> dict[str, str]:
         for file in files:
             if not file.is_file():
                 raise ConfigError(f"{file} does not exist: make it with `clear-trainer import`")
-            digests["/".join(file.parts[-3:][-2:])] = artifact.sha256_of(file)
+            digests["/".join(file.parts[-3:])] = artifact.sha256_of(file)
     return digests
 
 

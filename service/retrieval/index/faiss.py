@@ -238,20 +238,18 @@ def flat_vectors(path: Path) -> Iterator[NDArray[np.float32]]:
         GenerationError: FAISS cannot read the file, or it does not hold the vectors as they are.
     """
     index = _read_index(path)
-    if not isinstance(index, faiss.IndexFlat) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+    vectors = _flat_view(index)
+    if vectors is None:
         raise GenerationError(
             f"{path} is a {type(index).__name__}, which does not hold the vectors as they are: "
             "build the index with --factory Flat, or open it with FAISS"
         )
-    # The index's own memory, not a copy: it goes with the index, when this function ends.
-    vectors = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
-    yield vectors.reshape(index.ntotal, index.d)
+    yield vectors.numpy()
 
 
 def _flat_view(index: Any) -> Tensor | None:
     """See a flat index's own memory as a matrix, [N, D]; it must not outlive the index."""
-    is_flat = isinstance(index, faiss.IndexFlat) and index.ntotal > 0
-    if not is_flat or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+    if not isinstance(index, faiss.IndexFlat) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
         return None
     vectors = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
     return torch.from_numpy(vectors.reshape(index.ntotal, index.d))

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from service.retrieval.errors import DeviceError, GenerationError
 from service.retrieval.index.faiss import (
+    PRODUCT_QUERIES,
     FaissIndex,
     build_faiss_index,
     check_factory,
@@ -26,9 +27,10 @@ def built(vectors: Vectors, path: Path, factory: str = "Flat") -> FaissIndex:
     return open_faiss_index(path)
 
 
+@pytest.mark.parametrize("num_queries", [1, PRODUCT_QUERIES, PRODUCT_QUERIES + 1, 40])
 @pytest.mark.parametrize("top_k", [1, 10, 200])
-def test_a_flat_index_equals_brute_force(tmp_path: Path, top_k: int) -> None:
-    vectors, queries = unit_vectors(200), unit_vectors(7, seed=1)
+def test_a_flat_index_equals_brute_force(tmp_path: Path, top_k: int, num_queries: int) -> None:
+    vectors, queries = unit_vectors(200), unit_vectors(num_queries, seed=1)
 
     rankings = built(vectors, tmp_path / "index").search(queries, top_k)
 

@@ -85,8 +85,7 @@ def config_digest(config: RunConfig) -> str:
 
 
 def data_digests(config: RunConfig) -> dict[str, str]:
-    """Hash the files of rows and of dev sets, each by its last two folders: two
-    sets have files of the same names.
+    """Hash the files of rows and of dev sets; two folders name each, as sets have like files.
 
     Raises:
         ConfigError: one is not there.

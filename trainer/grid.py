@@ -9,8 +9,9 @@ A TOML file:
     [every.dev]                    # changes to all variants
     every_steps = 60
     [variants.clear]               # the base as it is
-    [variants.no-reverse.objective]
-    reverse_weight = 0.0
+    [variants.no-reverse]
+    seeds = [0]                    # fewer for this variant
+    objective = { reverse_weight = 0.0 }
 """
 
 from collections.abc import Mapping
@@ -18,10 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainer.config import RunConfig, Section, parse_config, read_toml
 from trainer.errors import ConfigError
+
+
+class Variant(BaseModel):
+    """What one variant changes, beside its seeds; the configuration checks the changes."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    seeds: Annotated[list[int], Field(min_length=1)] | None = None
 
 
 class Grid(Section):
@@ -31,7 +40,7 @@ class Grid(Section):
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     keep_outputs: bool = False
     every: dict[str, Any] = {}
-    variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    variants: Annotated[dict[str, Variant], Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ def read_grid(path: Path) -> tuple[Grid, list[Cell]]:
     """Read a grid and check every configuration of it, before the first one trains.
 
     Returns:
-        The grid and its cells: all variants with the first seed, then with the next.
+        The grid and its cells: all variants with their first seed, then with the next.
 
     Raises:
         ConfigError: naming the file and the variant.
@@ -64,14 +73,15 @@ def read_grid(path: Path) -> tuple[Grid, list[Cell]]:
     base_path = path.parent / grid.base
     base = merged(read_toml(base_path), grid.every)
     cells = []
-    for seed in grid.seeds:
-        for name, changes in grid.variants.items():
+    for name, variant in grid.variants.items():
+        changes = variant.model_extra or {}
+        for order, seed in enumerate(variant.seeds or grid.seeds):
             try:
                 config = parse_config(merged(base, {**changes, "seed": seed}), base_path)
             except ConfigError as error:
                 raise ConfigError(f"{path}, variant {name}: {error}") from None
-            cells.append(Cell(name, seed, config))
-    return grid, cells
+            cells.append((order, Cell(name, seed, config)))
+    return grid, [cell for _, cell in sorted(cells, key=lambda ordered: ordered[0])]
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,14 @@ def test_all_variants_run_with_one_seed_before_the_next(grid: Path) -> None:
     assert {cell.config.objective.temperature for cell in cells} == {0.02}
 
 
+def test_a_variant_may_run_with_fewer_seeds(grid: Path) -> None:
+    grid.write_text(GRID.replace("[variants.clear]", "[variants.clear]\nseeds = [1]"))
+
+    _, cells = read_grid(grid)
+
+    assert [cell.name for cell in cells] == ["clear.seed1", "no-kl.seed0", "no-kl.seed1"]
+
+
 def test_a_killed_ablation_goes_on_and_its_table_holds_what_is_done(
     grid: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Reads a checkpoint's weights into the transformers model that its configuration names."""
 
+import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -16,8 +17,9 @@ from service.retrieval.layout import CheckpointLayout
 
 # What transformers raises over a configuration or weights that it cannot use.
 LOADING_ERRORS = (
-    *(SafetensorError, StrictDataclassError, OSError),
-    *(ValueError, KeyError, RuntimeError, TypeError, AttributeError, ArithmeticError),
+    *(SafetensorError, StrictDataclassError, OSError, ImportError, MemoryError),
+    *(ValueError, LookupError, RuntimeError, TypeError, AttributeError),
+    *(ArithmeticError, AssertionError),
 )
 
 
@@ -95,12 +97,13 @@ def share_parameters(
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Keep the library's bars and its loading report off the terminal; errors are raised here."""
+    """Keep the library's bars, warnings and loading report off the terminal; errors are raised."""
     verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if had_bars:

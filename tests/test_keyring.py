@@ -1,5 +1,10 @@
 import os
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -7,7 +12,7 @@ from pydantic import SecretStr
 from service import keyring
 from service.errors import SettingsError
 from service.keyring import KeyRing
-from service.keys import Scope, make_key, write_line
+from service.keys import Scope, digest, make_key, write_line
 from service.settings import Settings
 
 
@@ -36,26 +41,60 @@ def test_a_key_finds_its_account_and_no_other_does(tmp_path: Path) -> None:
     assert ring.find(secrets[0].encode() + b" ") is None
 
 
-def test_every_digest_is_compared_whether_one_has_matched_or_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def steps_of(call: Callable[[], object]) -> list[tuple[str, int]]:
+    """List the bytecode instructions that a call runs, by function and offset."""
+    steps: list[tuple[str, int]] = []
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            steps.append((frame.f_code.co_qualname, frame.f_lasti))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return steps
+
+
+def test_a_right_key_takes_the_same_steps_as_a_wrong_one(tmp_path: Path) -> None:
     secrets = write_keys(tmp_path / "keys", *(f"key-{i}" for i in range(9)))
     ring = KeyRing(Settings(keys_file=tmp_path / "keys"))
-    compared: list[bytes] = []
-    genuine = keyring.hmac.compare_digest
+    presented = [secrets[0], secrets[-1], secrets[0][:-1], "wrong", ""]
 
-    def count(one: bytes, other: bytes) -> bool:
-        compared.append(one)
-        return genuine(one, other)
+    steps = [steps_of(partial(ring.find, each.encode())) for each in presented]
 
-    monkeypatch.setattr(keyring.hmac, "compare_digest", count)
-    counts = []
-    for presented in (secrets[0], secrets[-1], "wrong", ""):
-        compared.clear()
-        ring.find(presented.encode())
-        counts.append(len(compared))
+    assert [bool(ring.find(each.encode())) for each in presented] == [True, True] + [False] * 3
+    assert {name for name, _ in steps[0]} >= {"KeyRing.find", "digest"}
+    assert all(each == steps[0] for each in steps)
 
-    assert counts == [9] * 4
+
+@pytest.mark.parametrize("byte", range(32))
+def test_a_digest_that_differs_in_one_bit_is_another_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, byte: int
+) -> None:
+    secrets = write_keys(tmp_path / "keys", "one", "two")
+    ring = KeyRing(Settings(keys_file=tmp_path / "keys"))
+    near = bytearray(digest(secrets[1].encode()))
+    monkeypatch.setattr(keyring, "digest", bytes)
+    account = ring.find(bytes(near))
+    near[byte] ^= 1
+
+    assert account is not None
+    assert account.name == "two"
+    assert ring.find(bytes(near)) is None
+
+
+def test_a_key_of_variable_and_file_opens_as_one_of_them(tmp_path: Path) -> None:
+    secrets = write_keys(tmp_path / "keys", "one", "two")
+    ring = KeyRing(Settings(keys_file=tmp_path / "keys", api_key=SecretStr(secrets[0])))
+    account = ring.find(secrets[0].encode())
+
+    assert account is not None
+    assert account.name in ("one", "CLEAR_API_KEY")
 
 
 def test_the_one_variable_is_a_key_with_all_scopes() -> None:

@@ -29,8 +29,14 @@ def print_plans(plans: Sequence[Plan], as_json: bool) -> None:
             plan.backend,
             plan.factory,
             f"{plan.gibibytes:.2f}",
-            f"{plan.recall_at_10:.2f}",
-            f"{plan.build_minutes:.0f}" if plan.build_minutes >= 1 else "< 1",
+            "not measured" if plan.recall_at_10 is None else f"{plan.recall_at_10:.2f}",
+            _minutes(plan.build_minutes),
             plan.why,
         )
     Console().print(table)
+
+
+def _minutes(build_minutes: float | None) -> str:
+    if build_minutes is None:
+        return "not measured"
+    return f"{build_minutes:.0f}" if build_minutes >= 1 else "< 1"

@@ -22,7 +22,7 @@ PURE_CALLS = {
     *("logging.getLogger", "model_validator", "np.dtype", "pa.binary", "pa.bool_", "pa.field"),
     *("IndexOptions", "MappingProxyType", "Measured", "PlainValidator", "WithJsonSchema"),
     *("pa.schema", "pa.string", "re.compile", "slice", "struct.Struct", "torch.inference_mode"),
-    *("component.output_types", "torch.no_grad", "tuple"),
+    *("component.output_types", "range", "torch.no_grad", "tuple"),
     *(
         "Each",
         "Maybe",

@@ -66,7 +66,7 @@ class Assembly:
         Raises:
             GenerationError: FAISS makes no such index, or none that can be filtered.
         """
-        check_factory(factory, encoder.embedding_dim, bool(fields))
+        check_factory(factory, encoder.embedding_dim, bool(fields), str(encoder.device))
         self._encoder = encoder
         self._origin = Origin.of(encoder)
         self._factory = factory
@@ -194,7 +194,7 @@ class Assembly:
             done += num_rows
             self._on_progress("index", done, len(vectors))
 
-        build_faiss_index(vectors, self._factory, path, on_rows)
+        build_faiss_index(vectors, self._factory, path, on_rows, str(self._encoder.device))
 
     def _manifest(self, directory: Path, count: int, num_truncated: int) -> dict[str, Any]:
         encoder = self._encoder

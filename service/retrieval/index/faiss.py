@@ -1,7 +1,7 @@
-"""The FAISS backend, on CPU and GPU: the only module that imports faiss, and that sees a row of -1.
+"""The FAISS backend: indexes of any factory string, built, written, read and searched.
 
-The GPU path (`index_cpu_to_gpu`, half precision for a flat index) is written from FAISS's sources;
-no GPU has run it yet.
+What it takes from FAISS for a GPU is in `faiss_gpu`, exact search through any kind of index in
+`faiss_exact`; a row of -1 goes no further than these modules.
 """
 
 import re
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.retrieval.errors import DeviceError, GenerationError
+from service.retrieval.errors import GenerationError
 from service.retrieval.index.backend import (
     EXTRA_CANDIDATES,
     Ranking,
@@ -27,6 +27,13 @@ from service.retrieval.index.backend import (
     empty_ranking,
 )
 from service.retrieval.index.faiss_exact import can_select, search_all, search_selected
+from service.retrieval.index.faiss_gpu import (
+    build_cagra,
+    cagra_degree,
+    check_cagra,
+    has_cuvs,
+    to_gpu,
+)
 
 VERSION: str = faiss.__version__
 ADD_ROWS = 16_384
@@ -50,11 +57,18 @@ class FaissIndex:
     ones is exact over the vectors as the index holds them, at the cost of looking at each.
     """
 
-    def __init__(self, index: Any, resources: Any = None) -> None:
-        """Take over an index and, on a GPU, the resources that must outlive it."""
+    def __init__(self, index: Any, exact: Any = None, resources: Any = None) -> None:
+        """Take over an index.
+
+        Args:
+            index: searched where all vectors are asked for.
+            exact: the same vectors for the searches that look at each; the index by default.
+            resources: of a GPU, which must outlive the index.
+        """
         self._index = index
+        self._exact = index if exact is None else exact
         self._resources = resources
-        self._vectors = _flat_view(index) if resources is None else None
+        self._vectors = _flat_view(index)
         # A GPU index is not safe for two threads, not even to read.
         self._lock = threading.Lock()
 
@@ -113,8 +127,8 @@ class FaissIndex:
         _, others = self._search_selected(query, 1, mask, self.count - 1)
         if rows[0, 0] in others:
             raise GenerationError(
-                f"this build of faiss ({VERSION}) ignores filters on a GPU: install "
-                "faiss-gpu-cuvs, use a Flat index, or set CLEAR_DEVICE=cpu"
+                f"this build of faiss ({VERSION}) ignores filters: set CLEAR_INDEX_BACKEND=torch "
+                "or CLEAR_DEVICE=cpu"
             )
 
     def _search_all(self, queries: Queries, top_k: int) -> tuple[Any, Any]:
@@ -128,7 +142,7 @@ class FaissIndex:
             is_short = (rows[:, : min(top_k, self.count)] < 0).any(axis=1)
             if is_short.any():
                 scores[is_short], rows[is_short] = search_all(
-                    self._index, queries[is_short], num_candidates
+                    self._exact, queries[is_short], num_candidates
                 )
         return scores, rows
 
@@ -139,15 +153,18 @@ class FaissIndex:
             shape = (len(queries), 0)
             return np.empty(shape, np.float32), np.empty(shape, np.int64)
         with self._lock:
-            return search_selected(self._index, queries, min(top_k + EXTRA_CANDIDATES, count), mask)
+            return search_selected(self._exact, queries, min(top_k + EXTRA_CANDIDATES, count), mask)
 
 
-def check_factory(factory: str, embedding_dim: int, has_fields: bool) -> None:
+def check_factory(factory: str, embedding_dim: int, has_fields: bool, device: str = "cpu") -> None:
     """Refuse a factory string before there is anything to index.
 
     Raises:
         GenerationError: it is not FAISS's, or what it describes cannot be filtered.
+        DeviceError: it describes a CAGRA graph, which is not built on that device.
     """
+    if cagra_degree(factory):
+        return check_cagra(factory, device)
     try:
         index = faiss.index_factory(embedding_dim, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
@@ -167,19 +184,32 @@ def build_faiss_index(
     factory: str,
     path: Path,
     on_rows: Callable[[int], None] = lambda num_rows: None,
+    device: str = "cpu",
 ) -> None:
     """Index vectors and write the index to a file.
 
     Args:
         vectors: unit-norm, [N, D]; may be memory-mapped.
-        factory: FAISS's description of the index, such as `Flat` or `IVF1024,SQ8`.
+        factory: FAISS's description of the index, such as `Flat` or `IVF1024,SQ8`; or `CAGRA64`, a
+            graph of 64 neighbours that cuVS builds.
         path: the file to write.
         on_rows: is told how many vectors were added.
+        device: a CUDA device for a CAGRA graph; all else is built on the CPU.
 
     Raises:
         GenerationError: the factory string is not FAISS's, or there are too few vectors for it.
         OSError: the file cannot be written.
     """
+    if degree := cagra_degree(factory):
+        index = build_cagra(vectors, degree, device)
+        on_rows(len(vectors))
+    else:
+        index = _build(vectors, factory, on_rows)
+    with path.open("wb") as file:  # FAISS's own writer is silent when the disk is full
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+
+
+def _build(vectors: NDArray[np.float32], factory: str, on_rows: Callable[[int], None]) -> Any:
     count, embedding_dim = vectors.shape
     try:
         index = faiss.index_factory(embedding_dim, factory, faiss.METRIC_INNER_PRODUCT)
@@ -195,8 +225,7 @@ def build_faiss_index(
         rows = np.ascontiguousarray(vectors[start : start + ADD_ROWS])
         index.add(rows)
         on_rows(len(rows))
-    with path.open("wb") as file:  # FAISS's own writer is silent when the disk is full
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+    return index
 
 
 def open_faiss_index(
@@ -211,7 +240,7 @@ def open_faiss_index(
         path: the file.
         device: `cpu`, or a CUDA device (`cuda`, `cuda:N`).
         nprobe: lists of an IVF index that a search looks at; `NPROBE` by default.
-        ef_search: candidates that a search of an HNSW index keeps; `EF_SEARCH` by default.
+        ef_search: candidates that a search of a graph keeps; `EF_SEARCH` by default.
 
     Raises:
         GenerationError: FAISS cannot read the file, or it has no such search setting.
@@ -225,9 +254,12 @@ def open_faiss_index(
         ("efSearch", ef_search, EF_SEARCH),
     ):
         _set(index, setting, value, default)
-    if device.startswith("cuda"):
-        return _to_gpu(index, int(device.partition(":")[2] or 0))
-    return FaissIndex(index)
+    if not device.startswith("cuda"):
+        return FaissIndex(index)
+    copy, resources = to_gpu(index, device, ef_search)
+    # Lists, graphs and FAISS's own kernels ignore a selection on a GPU: such searches stay here.
+    exact = None if has_cuvs() and isinstance(index, faiss.IndexFlat) else index
+    return FaissIndex(copy, exact, resources)
 
 
 @contextmanager
@@ -272,24 +304,6 @@ def _set(index: Any, setting: str, value: int | None, default: int) -> None:
                 f"the index is a {type(index).__name__}, which has no {setting}: leave "
                 f"{'CLEAR_NPROBE' if setting == 'nprobe' else 'CLEAR_EF_SEARCH'} out"
             ) from None
-
-
-def num_gpus() -> int:
-    """Count the GPUs that this build of faiss serves; 0 for the CPU build."""
-    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
-
-
-def _to_gpu(index: Any, number: int) -> FaissIndex:
-    """Copy an index to a GPU. Not run on a GPU yet."""
-    if number >= num_gpus():
-        raise DeviceError(
-            f"faiss {VERSION} serves {num_gpus()} GPUs, the index is asked for on GPU {number}: "
-            "install the extra `gpu` (faiss-gpu-cuvs) instead of `cpu`, or set CLEAR_DEVICE=cpu"
-        )
-    resources = faiss.StandardGpuResources()
-    options = faiss.GpuClonerOptions()
-    options.useFloat16 = True
-    return FaissIndex(faiss.index_cpu_to_gpu(resources, number, index, options), resources)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -15,13 +15,14 @@ MAX_FLAT_ON_CPU = 1_000_000
 # What FAISS asks for each list to be trained well; with fewer, lists are not worth it.
 VECTORS_A_LIST = 39
 GRAPH_BYTES = 2 * 32 * 4 + 16  # of HNSW32: edges and levels of a vector
+CAGRA_BYTES = 64 * 4  # of CAGRA64
 
 
 class Measured(NamedTuple):
     """Recall with the settings' defaults at 100,000 vectors; processor time of a build at most."""
 
-    recall_at_10: float
-    build_minutes_a_million: float
+    recall_at_10: float | None
+    build_minutes_a_million: float | None
 
 
 FLAT = Measured(1.0, 0.1)
@@ -29,6 +30,7 @@ SCALAR = Measured(0.98, 0.1)
 GRAPH = Measured(0.96, 8.0)
 LISTS = Measured(0.77, 2.5)
 PRODUCT = Measured(0.57, 6.0)
+NOT_MEASURED = Measured(None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ class Plan:
     backend: Literal["torch", "faiss", "milvus"]
     factory: str
     gibibytes: float
-    recall_at_10: float
-    build_minutes: float
+    recall_at_10: float | None
+    build_minutes: float | None
     why: str
     is_advised: bool = False
 
@@ -53,7 +55,7 @@ def plan(
         num_passages: of the corpus.
         embedding_dim: of a vector.
         memory_gibibytes: that the vectors may take, on a GPU of its memory.
-        on_gpu: they are searched on a GPU, which has no graphs.
+        on_gpu: they are searched on a GPU.
 
     Returns:
         The most exact first; Milvus last, where several machines share the bytes.
@@ -63,7 +65,9 @@ def plan(
     centroids = 4 * embedding_dim * lists / num_passages
     codes = max(1, embedding_dim // 4)
     ways = [("torch", "Flat", raw, FLAT, "exact")]
-    if not on_gpu:
+    if on_gpu:
+        ways.append(("faiss", "CAGRA64", raw + CAGRA_BYTES, NOT_MEASURED, "least time a query"))
+    else:
         ways.append(("faiss", "HNSW32", raw + GRAPH_BYTES, GRAPH, "least time a query"))
         ways.append(("faiss", "SQ8", embedding_dim, SCALAR, "a quarter of the bytes; slow"))
     if num_passages >= VECTORS_A_LIST * lists:
@@ -78,13 +82,18 @@ def plan(
             factory,
             round(num_passages * bytes_a_passage / GIBIBYTE, 3),
             measured.recall_at_10,
-            round(measured.build_minutes_a_million * num_passages / 1e6, 1),
+            _minutes(measured, num_passages),
             why,
         )
         for backend, factory, bytes_a_passage, measured, why in ways
     ]
     advised = next(each for each in plans if _suits(each, num_passages, memory_gibibytes, on_gpu))
     return [replace(each, is_advised=each is advised) for each in plans]
+
+
+def _minutes(measured: Measured, num_passages: int) -> float | None:
+    a_million = measured.build_minutes_a_million
+    return None if a_million is None else round(a_million * num_passages / 1e6, 1)
 
 
 def _suits(plan: Plan, num_passages: int, memory_gibibytes: float, on_gpu: bool) -> bool:

@@ -10,9 +10,9 @@ from service.retrieval.index.faiss import (
     FaissIndex,
     build_faiss_index,
     check_factory,
-    num_gpus,
     open_faiss_index,
 )
+from service.retrieval.index.faiss_gpu import num_gpus
 
 Vectors = NDArray[np.float32]
 

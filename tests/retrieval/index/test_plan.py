@@ -40,6 +40,17 @@ def test_bytes_are_those_of_the_vectors() -> None:
     )
 
 
+def test_a_graph_on_a_gpu_says_that_nobody_measured_it() -> None:
+    command = ["index", "plan", "--passages", "100000", "--gpu"]
+
+    table = CliRunner().invoke(app, command, env={"COLUMNS": "120"}).stdout
+    (graph,) = [each for each in plan(100_000, 384, 8, on_gpu=True) if each.factory == "CAGRA64"]
+
+    assert graph.recall_at_10 is None
+    assert graph.gibibytes == pytest.approx(100_000 * (384 * 2 + 64 * 4) / 2**30, abs=1e-3)
+    assert next(line for line in table.splitlines() if "CAGRA64" in line).count("not measured") == 2
+
+
 def test_the_command_prints_a_table_or_json() -> None:
     words = ["index", "plan", "--passages", "100000"]
 

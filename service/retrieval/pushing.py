@@ -30,7 +30,7 @@ def push_generation(
         GenerationError: the index is not flat, or Milvus refuses it.
         DeviceError: Milvus cannot be reached.
     """
-    from service.retrieval.index.milvus import push  # an extra of its own
+    from service.retrieval.index.milvus_push import push  # an extra of its own
 
     manifest = artifact.read_json_object(directory / MANIFEST, GenerationError)
     chosen_backend(str(manifest["factory"]), options)

@@ -79,7 +79,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def pushed(vectors: Vectors, path: Path, uri: str) -> VectorIndex:
     """Load vectors into a collection of their own; the one field holds the row."""
-    from service.retrieval.index.milvus import open_milvus, push
+    from service.retrieval.index.milvus import open_milvus
+    from service.retrieval.index.milvus_push import push
 
     build_faiss_index(vectors, "Flat", path / "index")
     with PassageTableWriter(path / "passages.arrow", FIELDS) as table:

@@ -11,16 +11,18 @@ import pytest
 from service.retrieval.errors import DeviceError, GenerationError
 from service.retrieval.fields import parse_fields
 from service.retrieval.filters import parse_filter
+from service.retrieval.index import milvus_collection, milvus_push
 from service.retrieval.index.faiss import build_faiss_index
+from service.retrieval.index.milvus import open_milvus
+from service.retrieval.index.milvus_connection import connect
 from service.retrieval.index.milvus_filter import expression, row_values
+from service.retrieval.index.milvus_push import push
 from service.retrieval.index.options import IndexOptions, MilvusOptions
 from service.retrieval.passage_table import PassageTable, PassageTableWriter
 from service.retrieval.passages import Passage
 from service.retrieval.selection import Selections
 
-milvus = pytest.importorskip("pymilvus", reason="needs the extra milvus") and __import__(
-    "service.retrieval.index.milvus", fromlist=["milvus"]
-)
+pytest.importorskip("pymilvus", reason="needs the extra milvus")
 FIELDS = parse_fields(["country:string", "open:boolean", "tags:strings", "year:number"])
 ROWS: list[dict[str, Any]] = [
     {"year": number, "country": ['a "b"', "c\\d", "é'x", None][number % 4], "open": number % 2 == 0,
@@ -76,8 +78,8 @@ def test_milvus_lets_through_what_the_passage_table_does(
     files: tuple[Path, PassageTable], options: MilvusOptions, content: object
 ) -> None:
     shared = replace(options, prefix="same")
-    milvus.push(*files, "filters", shared)
-    index = milvus.open_milvus("filters", MANIFEST, shared)
+    push(*files, "filters", shared)
+    index = open_milvus("filters", MANIFEST, shared)
     selection = Selections(files[1]).select(parse_filter(content))
 
     (ranking,) = index.search(np.eye(1, 8, dtype=np.float32), 23, [selection])
@@ -88,19 +90,19 @@ def test_milvus_lets_through_what_the_passage_table_does(
 def test_the_alias_is_on_what_was_pushed_last_and_the_older_is_kept(
     files: tuple[Path, PassageTable], own: MilvusOptions
 ) -> None:
-    client = milvus.connect(own)
-    collections = [milvus.push(*files, name, own) for name in ("first", "second")]
+    client = connect(own)
+    collections = [push(*files, name, own) for name in ("first", "second")]
 
     assert client.describe_alias(own.prefix)["collection_name"] == collections[1]
     assert all(client.has_collection(name) for name in collections)
-    assert milvus.open_milvus("first", MANIFEST, own).count == 23
+    assert open_milvus("first", MANIFEST, own).count == 23
 
 
 def test_a_second_push_sends_nothing(files: tuple[Path, PassageTable], own: MilvusOptions) -> None:
     sent: list[int] = []
-    milvus.push(*files, "name", own, sent.append)
+    push(*files, "name", own, sent.append)
 
-    milvus.push(*files, "name", own, sent.append)
+    push(*files, "name", own, sent.append)
 
     assert sent == [23]
 
@@ -108,32 +110,32 @@ def test_a_second_push_sends_nothing(files: tuple[Path, PassageTable], own: Milv
 def test_what_a_stopped_push_left_is_begun_anew(
     files: tuple[Path, PassageTable], own: MilvusOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(milvus, "BATCH_BYTES", 10 * 8 * 4)
+    monkeypatch.setattr(milvus_push, "BATCH_BYTES", 10 * 8 * 4)
 
     def stop(num_rows: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        milvus.push(*files, "name", own, stop)
+        push(*files, "name", own, stop)
     with pytest.raises(GenerationError):
-        milvus.open_milvus("name", MANIFEST, own)
+        open_milvus("name", MANIFEST, own)
     sent: list[int] = []
-    milvus.push(*files, "name", own, sent.append)
+    push(*files, "name", own, sent.append)
 
     assert sent == [10, 10, 3]
-    assert milvus.open_milvus("name", MANIFEST, own).count == 23
+    assert open_milvus("name", MANIFEST, own).count == 23
 
 
 def test_a_collection_that_is_not_there_is_refused_with_the_mend(own: MilvusOptions) -> None:
     with pytest.raises(GenerationError, match="run `clear-service index push`"):
-        milvus.open_milvus("absent", MANIFEST, own)
+        open_milvus("absent", MANIFEST, own)
 
 
 def test_another_count_is_refused(files: tuple[Path, PassageTable], own: MilvusOptions) -> None:
-    milvus.push(*files, "name", own)
+    push(*files, "name", own)
 
     with pytest.raises(GenerationError, match="Milvus holds 23 vectors .* the generation has 24"):
-        milvus.open_milvus("name", {**MANIFEST, "count": 24}, own)
+        open_milvus("name", {**MANIFEST, "count": 24}, own)
 
 
 @pytest.mark.slow
@@ -145,7 +147,7 @@ def test_an_index_type_that_milvus_lacks_is_refused(
     options = MilvusOptions(milvus_server_uri, index_type=index_type, prefix=f"t{index_type}")
 
     with pytest.raises(GenerationError, match="Milvus fails to"):
-        milvus.push(*files, "name", options)
+        push(*files, "name", options)
 
 
 @pytest.mark.slow
@@ -154,10 +156,10 @@ def test_an_approximate_index_of_milvus_answers_in_full(
     files: tuple[Path, PassageTable], milvus_server_uri: str, index_type: str
 ) -> None:
     options = MilvusOptions(milvus_server_uri, index_type=index_type, prefix=f"t{index_type}")
-    milvus.push(*files, "name", options)
+    push(*files, "name", options)
     selection = Selections(files[1]).select(parse_filter({"open": True}))
 
-    index = milvus.open_milvus("name", MANIFEST, options)
+    index = open_milvus("name", MANIFEST, options)
     rankings = index.search(np.eye(2, 8, dtype=np.float32), 23, [None, selection])
 
     assert [len(ranking.rows) for ranking in rankings] == [23, 10]
@@ -166,19 +168,19 @@ def test_an_approximate_index_of_milvus_answers_in_full(
 def test_an_index_of_another_type_than_asked_for_is_refused(
     files: tuple[Path, PassageTable], own: MilvusOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = milvus.connect(own)
+    client = connect(own)
     monkeypatch.setattr(client, "describe_index", lambda *_, **__: {"index_type": "AUTOINDEX"})
-    monkeypatch.setattr(milvus, "connect", lambda options: client)
+    monkeypatch.setattr(milvus_collection, "connect", lambda options: client)
 
     with pytest.raises(GenerationError, match="Milvus made an index of AUTOINDEX"):
-        milvus.push(*files, "name", own)
+        push(*files, "name", own)
 
 
 def test_a_server_that_is_not_there_is_told_without_the_token() -> None:
     options = MilvusOptions("http://127.0.0.1:9", token="root:secret", timeout_seconds=1)
 
     with pytest.raises(DeviceError, match="Milvus cannot be reached at CLEAR_MILVUS_URI") as caught:
-        milvus.connect(options)
+        connect(options)
 
     assert "secret" not in str(caught.value) + repr(options) + repr(IndexOptions(milvus=options))
 

@@ -18,6 +18,8 @@ from rich.progress import (
 if TYPE_CHECKING:
     from service.retrieval.assembly import OnProgress
 
+GATE_FAILED = 3  # the exit code where English got worse
+
 
 @contextmanager
 def show_progress() -> "Iterator[OnProgress]":

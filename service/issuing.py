@@ -9,14 +9,12 @@ import typer
 from service import console
 from service.errors import SettingsError
 from service.keys import PLAIN_NAME, SCOPES, Key, make_key, read_keys, write_line
+from service.options import JsonOption
 from service.settings import load_settings
 
 app = typer.Typer(help="Make API keys and look after them.", no_args_is_help=True)
 FileOption = Annotated[
     Path | None, typer.Option("--keys-file", help="Where keys are kept (CLEAR_KEYS_FILE)")
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON, for a program")
 ]
 
 

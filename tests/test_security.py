@@ -9,8 +9,7 @@ from fastapi.routing import APIRoute as Route
 from pydantic import SecretStr, ValidationError
 from starlette.testclient import TestClient
 
-import service.cli
-import service.issuing
+from service import cli, indexing, issuing, options, upkeep
 from service.app import create_app
 from service.keys import make_key, write_line
 from service.security import Access
@@ -276,7 +275,8 @@ def test_every_answer_says_that_it_is_no_page_of_others(client: TestClient, path
 
 def test_no_option_of_a_command_takes_a_key() -> None:
     """What is on a command line can be read by everybody on the machine."""
-    source = Path(service.cli.__file__).read_text() + Path(service.issuing.__file__).read_text()
+    modules = (cli, indexing, issuing, options, upkeep)
+    source = "".join(Path(module.__file__).read_text() for module in modules)
 
     assert "--api-key" not in source
     assert "api_key" not in source

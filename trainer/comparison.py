@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer.errors import DataError
-from trainer.evaluate import Evaluation, Result, Task
+from trainer.evaluation import Evaluation, Result
 from trainer.measures import MAIN
 from trainer.significance import Interval, Sample, bootstrap, holm, permutation_p
+from trainer.tasks import Task
 
 ENGLISH_MARGIN = 0.005
 GATE_DIRECTION = "en-en"

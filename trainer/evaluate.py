@@ -1,15 +1,8 @@
-"""Measures an encoder on evaluation sets through the very code that serves: built, opened indexes.
-
-L is each language of a set but English. Directions, queries -> passages:
-
-    en-en   English -> English             L-en    language -> English: what the service does
-    L-L     language -> the same           en-L    English -> language
-    mixed   language -> English and the same language in one pool, a relevant passage in each
-"""
+"""Measures an encoder on evaluation sets with the code that serves: built and opened indexes."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from service.retrieval.assembly import OnProgress
@@ -18,90 +11,15 @@ from service.retrieval.index.backend import MAX_TOP_K
 from service.retrieval.searcher import Searcher
 from trainer.corpora import Corpora, centre, merge, rank
 from trainer.errors import DataError
+from trainer.evaluation import Evaluation, Result
 from trainer.evaluation_set import EvaluationSet, Query
-from trainer.languages import ENGLISH
-from trainer.measures import MAIN, mean, pool_measures, query_measures, require_ir_measures
-from trainer.significance import Interval, Sample, bootstrap
+from trainer.measures import pool_measures, query_measures, require_ir_measures
+from trainer.tasks import DIRECTIONS, Task, judged_of, qrels_of, tasks_of
 from trainer.trec import Run, make_runs_directory, write_run
 
-DIRECTIONS = ("en-en", "L-en", "L-L", "en-L", "mixed")
 TOP_K = 100
 WINDOW_QUERIES = 256
 UNSEEN = "unseen passages"
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One language of one set in one direction."""
-
-    set_name: str
-    direction: str
-    language: str
-    query_language: str
-    corpus_languages: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Name the task, query language first: `xquad.de-en`, `xquad.de-en+de`."""
-        return f"{self.set_name}.{self.query_language}-{'+'.join(self.corpus_languages)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What was reached in one task, query by query."""
-
-    task: Task
-    articles: Mapping[str, str]  # query id -> article
-    values: Mapping[str, Mapping[str, float]]  # measure -> query id -> value
-
-    @property
-    def measures(self) -> dict[str, float]:
-        """Average each measure over the queries."""
-        return {key: mean(values) for key, values in self.values.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What an encoder reached, and what it takes to repeat that."""
-
-    encoder_name: str
-    fingerprint: str
-    passage_fingerprint: str
-    max_tokens: int
-    device: str
-    runtime: str
-    control: str | None
-    num_passages: Mapping[str, Mapping[str, int]]  # set -> language -> passages
-    results: tuple[Result, ...]
-
-    def group(self, set_name: str, direction: str) -> list[Result]:
-        """List the results of one set in one direction."""
-        return [
-            each
-            for each in self.results
-            if (each.task.set_name, each.task.direction) == (set_name, direction)
-        ]
-
-    def macro(self, set_name: str, direction: str) -> dict[str, float]:
-        """Average the measures over a direction's languages, each counting the same."""
-        chosen = [each.measures for each in self.group(set_name, direction)]
-        return {key: mean([measures[key] for measures in chosen]) for key in chosen[0]}
-
-    @property
-    def label(self) -> str:
-        """Name the encoder, and the control where it is one."""
-        return f"{self.encoder_name} ({self.control})" if self.control else self.encoder_name
-
-    def intervals(self, set_name: str, direction: str) -> dict[str, Interval]:
-        """Bound each language's mean nDCG@10, articles resampled jointly."""
-        results = self.group(set_name, direction)
-        found, _ = bootstrap([Sample(each.values[MAIN], each.articles) for each in results])
-        return dict(zip((each.task.language for each in results), found, strict=True))
-
-    def groups(self) -> list[tuple[str, str]]:
-        """List sets with their directions, in the order of the results."""
-        pairs = ((each.task.set_name, each.task.direction) for each in self.results)
-        return list(dict.fromkeys(pairs))
 
 
 def evaluate(
@@ -170,45 +88,6 @@ def evaluate(
     )
 
 
-def tasks_of(
-    evaluation_set: EvaluationSet, languages: Sequence[str], directions: Sequence[str]
-) -> list[Task]:
-    """List what a set can be asked, a task a language and direction."""
-    queries, corpora = evaluation_set.queries, evaluation_set.passage_ids
-    found = []
-    for direction in DIRECTIONS:
-        for language in dict.fromkeys([*queries, *corpora]):
-            if (language == ENGLISH) != (direction == "en-en"):
-                continue
-            query_language = ENGLISH if direction.startswith("en-") else language
-            corpus_languages = {
-                "mixed": (ENGLISH, language),
-                "en-en": (ENGLISH,),
-                "L-en": (ENGLISH,),
-            }.get(direction, (language,))
-            is_there = query_language in queries and all(
-                each in corpora for each in corpus_languages
-            )
-            is_asked = direction in directions and (
-                not languages or language in (*languages, ENGLISH)
-            )
-            if is_there and is_asked:
-                name = evaluation_set.name
-                found.append(Task(name, direction, language, query_language, corpus_languages))
-    return [task for task in found if _judged(evaluation_set, task)]
-
-
-def _judged(evaluation_set: EvaluationSet, task: Task) -> list[Query]:
-    """List the queries that have a relevant passage in each corpus of a task."""
-    pools = [
-        {query.query_id for query in evaluation_set.judged(task.query_language, language)}
-        for language in task.corpus_languages
-    ]
-    wanted = set.intersection(*pools)
-    queries = evaluation_set.queries[task.query_language]
-    return [query for query in queries if query.query_id in wanted]
-
-
 def _results(
     evaluation_set: EvaluationSet,
     tasks: Sequence[Task],
@@ -228,10 +107,10 @@ def _results(
             stage = f"search {evaluation_set.name} {task.query_language}"
             found = _encode(corpora.encoder, queries, stage, on_progress)
             embeddings[task.query_language] = centre(found) if is_centred else found
-        judged = {query.query_id: query for query in _judged(evaluation_set, task)}
+        judged = {query.query_id: query for query in judged_of(evaluation_set, task)}
         rows = [row for row, query in enumerate(queries) if query.query_id in judged]
         run = _search(task, searchers, list(judged), embeddings[task.query_language][rows])
-        qrels = _qrels(evaluation_set, task, judged)
+        qrels = qrels_of(evaluation_set, task, judged)
         values = query_measures(qrels, run)
         if task.direction == "mixed":
             values |= pool_measures(qrels, run)
@@ -270,22 +149,6 @@ def _search(
         ranked = merge(pools, top_k) if len(pools) > 1 else next(iter(pools.values()))
         run |= dict(zip(query_ids[window], ranked, strict=True))
     return run
-
-
-def _qrels(
-    evaluation_set: EvaluationSet, task: Task, query_ids: Mapping[str, Query]
-) -> dict[str, dict[str, int]]:
-    """Keep the judgements of passages that a task's corpora have."""
-    is_pool = len(task.corpus_languages) > 1
-    return {
-        query_id: {
-            f"{passage_id}@{language}" if is_pool else passage_id: relevance
-            for language in task.corpus_languages
-            for passage_id, relevance in evaluation_set.qrels[query_id].items()
-            if passage_id in evaluation_set.passage_ids[language]
-        }
-        for query_id in query_ids
-    }
 
 
 def _unseen(results: Sequence[Result], seen: frozenset[str]) -> Iterator[Result]:

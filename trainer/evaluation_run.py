@@ -20,10 +20,12 @@ from service.retrieval.checkpoint import load_encoder
 from service.retrieval.encoder import Encoder
 from trainer.comparison import ENGLISH_MARGIN, Comparison, compare, comparison_content
 from trainer.errors import OutputError
-from trainer.evaluate import DIRECTIONS, Evaluation, evaluate
+from trainer.evaluate import evaluate
+from trainer.evaluation import Evaluation
 from trainer.evaluation_set import EvaluationSet
 from trainer.page import Training, html_page
 from trainer.report import evaluation_content, report_markdown
+from trainer.tasks import DIRECTIONS
 
 INDEXES, RUNS, REPORT, PAGE = "indexes", "runs", "report.json", "report.html"
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from trainer.comparison import Comparison, comparison_rows
-from trainer.evaluate import Evaluation
+from trainer.evaluation import Evaluation
 from trainer.measures import NAMES
 
 FINGERPRINT_CHARACTERS = 16

@@ -2,7 +2,8 @@ import pytest
 
 from trainer.comparison import Comparison, Gate, compare, comparison_rows
 from trainer.errors import DataError
-from trainer.evaluate import Evaluation, Result, Task
+from trainer.evaluation import Evaluation, Result
+from trainer.tasks import Task
 
 VALUES = [0.2, 0.4, 0.5, 0.9, 0.3, 0.6]
 

@@ -9,7 +9,8 @@ from service.retrieval.encoder import Encoder
 from service.retrieval.passages import Passage
 from trainer.corpora import centre, merge
 from trainer.errors import DataError, OutputError
-from trainer.evaluate import DIRECTIONS, Evaluation, Result, Task, evaluate, tasks_of
+from trainer.evaluate import evaluate
+from trainer.evaluation import Evaluation, Result
 from trainer.evaluation_set import (
     EvaluationSet,
     Judged,
@@ -19,6 +20,7 @@ from trainer.evaluation_set import (
 )
 from trainer.measures import query_measures
 from trainer.sources.xquad import import_xquad
+from trainer.tasks import DIRECTIONS, Task, tasks_of
 
 XQUAD = Path(__file__).parents[2].parent / "shared" / "data" / "xquad"
 # fp32, 256 tokens, query language -> 240 English passages.

@@ -8,10 +8,11 @@ import pytest
 
 from trainer.comparison import compare, comparison_content
 from trainer.errors import DataError
-from trainer.evaluate import Evaluation, Result, Task
+from trainer.evaluation import Evaluation, Result
 from trainer.page import Training, html_page, read_report, read_training
 from trainer.plots import difference_bars, language_dots
 from trainer.report import evaluation_content
+from trainer.tasks import Task
 
 LOG = [
     {"step": 1, "loss": 2.0, "terms": {"forward": 1.5, "kl": 0.5}},

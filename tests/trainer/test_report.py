@@ -2,7 +2,7 @@ import json
 
 from rich.console import Console
 
-from trainer.evaluate import Evaluation, Result, Task
+from trainer.evaluation import Evaluation, Result
 from trainer.report import (
     conditions_line,
     evaluation_content,
@@ -10,6 +10,7 @@ from trainer.report import (
     evaluation_tables,
     report_markdown,
 )
+from trainer.tasks import Task
 
 MEASURES = {"ndcg@10": 0.5, "recall@1": 0.25, "recall@10": 0.75, "recall@100": 1.0, "mrr@10": 0.4}
 

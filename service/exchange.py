@@ -18,7 +18,7 @@ import httpx2
 import numpy as np
 from numpy.typing import NDArray
 
-# Those of `service.schemas`, which a client does not import.
+# Those of the service's schemas, which a client does not import.
 MAX_CHARACTERS = 32_768
 MAX_QUERIES = 64
 MAX_TEXTS = 256
@@ -104,7 +104,7 @@ class SearchResult:
 
 
 class SearchOptions(TypedDict, total=False):
-    """What `/search` takes besides the queries; `service.schemas.SearchRequest` describes it."""
+    """What `/search` takes besides the queries; `SearchRequest` describes it."""
 
     top_k: int
     filter: Mapping[str, Any] | None

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.contract import Responses
 from service.departure import unless_gone
+from service.encode_schemas import MAX_TEXTS
 from service.engine import Embedded, Engine
 from service.errors import UnknownModelError
 from service.metrics import Stage
@@ -24,7 +25,6 @@ from service.routes import (
     milliseconds_of,
     written,
 )
-from service.schemas import MAX_TEXTS
 
 NOT_FOUND: Responses = {404: PROBLEMS[404]}
 router = APIRouter(prefix="/v1", tags=["openai"])

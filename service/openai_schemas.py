@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from service.schemas import Body, Text
+from service.schemas import Body, Dimensions, Text
 
 MAX_INPUTS = 2048
 
@@ -45,9 +45,7 @@ class EmbeddingsRequest(Body):
     encoding_format: Annotated[
         Literal["float", "base64"], Field(description="base64 holds little-endian fp32")
     ] = "float"
-    dimensions: Annotated[int | None, Field(ge=1, description="Keep the first dimensions only")] = (
-        None
-    )
+    dimensions: Dimensions = None
     user: Annotated[str | None, Field(max_length=1024, description="Not used and not kept")] = None
 
 

@@ -11,18 +11,14 @@ from pydantic_core import to_json
 
 from service.contract import Responses, describe_problems
 from service.departure import unless_gone
+from service.encode_schemas import EncodeRequest, EncodeResponse
 from service.engine import Engine
 from service.errors import TABLE, DeviceBrokenError, ForbiddenError, NotReadyError
 from service.metrics import Stage
 from service.retrieval.encoder import Embeddings, Encoder
 from service.retrieval.selection import Facet
-from service.schemas import (
-    EncodeRequest,
-    EncodeResponse,
-    ReloadResponse,
-    SearchRequest,
-    SearchResponse,
-)
+from service.schemas import ReloadResponse
+from service.search_schemas import SearchRequest, SearchResponse
 from service.state import State
 from service.tracing import annotate
 

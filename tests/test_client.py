@@ -11,7 +11,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from service import exchange, schemas
+from service import encode_schemas, exchange, schemas, search_schemas
 from service.client import AsyncClient, Client
 from service.exchange import ProblemError, SearchResult, UnreachableError
 from service.retrieval.encoder import Encoder
@@ -263,13 +263,14 @@ def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> 
 
 def test_the_client_s_limits_and_records_are_those_of_the_service() -> None:
     assert exchange.MAX_CHARACTERS == schemas.MAX_CHARACTERS
-    assert (exchange.MAX_QUERIES, exchange.MAX_TEXTS) == (schemas.MAX_QUERIES, schemas.MAX_TEXTS)
+    assert exchange.MAX_QUERIES == search_schemas.MAX_QUERIES
+    assert exchange.MAX_TEXTS == encode_schemas.MAX_TEXTS
     options = set(exchange.SearchOptions.__annotations__)
-    assert options == set(schemas.SearchRequest.model_fields) - {"query", "queries"}
+    assert options == set(search_schemas.SearchRequest.model_fields) - {"query", "queries"}
     for ours, theirs in (
-        (exchange.Hit, schemas.Hit),
-        (exchange.Facet, schemas.Facet),
-        (exchange.FacetValue, schemas.FacetValue),
+        (exchange.Hit, search_schemas.Hit),
+        (exchange.Facet, search_schemas.Facet),
+        (exchange.FacetValue, search_schemas.FacetValue),
     ):
         assert {field.name for field in fields(ours)} == set(theirs.model_fields)
 

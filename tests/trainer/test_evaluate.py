@@ -20,7 +20,7 @@ from trainer.evaluation_set import (
 )
 from trainer.measures import query_measures
 from trainer.sources.xquad import import_xquad
-from trainer.tasks import DIRECTIONS, Task, tasks_of
+from trainer.tasks import DIRECTIONS, tasks_of
 
 XQUAD = Path(__file__).parents[2].parent / "shared" / "data" / "xquad"
 # fp32, 256 tokens, query language -> 240 English passages.
@@ -236,21 +236,6 @@ def test_a_wrong_runs_folder_stops_it_before_the_work(
             on_progress=lambda stage, done, total: stages.append(stage),
         )
     assert stages == []
-
-
-def test_the_macro_mean_counts_each_language_the_same() -> None:
-    results = tuple(
-        Result(
-            Task("tea", "L-en", language, language, ("en",)),
-            {str(number): "a" for number in range(count)},
-            {"ndcg@10": {str(number): value for number in range(count)}},
-        )
-        for language, count, value in [("fr", 1000, 1.0), ("de", 10, 0.5)]
-    )
-
-    evaluation = Evaluation("tiny", "f", "f", 64, "cpu", "torch-fp32", None, {}, results)
-
-    assert evaluation.macro("tea", "L-en") == {"ndcg@10": 0.75}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from service.retrieval.checkpoint import load_encoder, resolve_checkpoint
+from service.retrieval.checkpoint import load_encoder
+from service.retrieval.checkpoint_folder import resolve_checkpoint
 from service.retrieval.encoder import Encoder
 from service.retrieval.runtime.choice import has_amx
 from service.retrieval.runtime.torch import TorchRuntime

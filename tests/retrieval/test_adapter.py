@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from service.retrieval import checkpoint
+from service.retrieval import checkpoint_folder
 from service.retrieval.adapter import Adapter, merge_adapter, read_adapter
 from service.retrieval.checkpoint import load_encoder
 from service.retrieval.encoder import Encoder
@@ -232,7 +232,7 @@ def test_an_adapter_of_an_adapter_is_refused(adapter_copy: Path, tuned_checkpoin
 @pytest.fixture
 def bundled(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path) -> None:
     """Let a tiny encoder stand for the bundled one."""
-    monkeypatch.setattr(checkpoint, "bundled_checkpoint", lambda cache: tiny_checkpoint)
+    monkeypatch.setattr(checkpoint_folder, "bundled_checkpoint", lambda cache: tiny_checkpoint)
 
 
 @pytest.mark.usefixtures("bundled")
@@ -240,7 +240,7 @@ def test_bundled_has_the_committed_adapter_and_bundled_base_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_encoder: Encoder
 ) -> None:
     committed = make_adapter(tmp_path / "committed", tiny_encoder, base=None)
-    monkeypatch.setattr(checkpoint, "BUNDLED_ADAPTER", committed)
+    monkeypatch.setattr(checkpoint_folder, "BUNDLED_ADAPTER", committed)
 
     tuned, base = (load_encoder(name, device="cpu") for name in ("bundled", "bundled-base"))
 
@@ -253,7 +253,7 @@ def test_bundled_has_the_committed_adapter_and_bundled_base_has_none(
 def test_bundled_is_the_base_where_no_adapter_is_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_encoder: Encoder
 ) -> None:
-    monkeypatch.setattr(checkpoint, "BUNDLED_ADAPTER", tmp_path / "none")
+    monkeypatch.setattr(checkpoint_folder, "BUNDLED_ADAPTER", tmp_path / "none")
 
     encoder = load_encoder("bundled", device="cpu")
 

@@ -3,24 +3,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from service.retrieval.checkpoint import load_encoder, resolve_checkpoint, resolve_device
+from service.retrieval.checkpoint import load_encoder
 from service.retrieval.errors import CheckpointError, DeviceError
 from tests.conftest import cut_short, flip_bit, make_checkpoint
-
-REVISION = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the Hub's library, which is told that there is no network."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    return tmp_path / "hub"
 
 
 def test_a_folder_becomes_an_encoder(tiny_checkpoint: Path) -> None:
@@ -117,50 +106,6 @@ def test_a_tokenizer_that_is_none_is_refused(checkpoint_copy: Path) -> None:
         load_encoder(str(checkpoint_copy), device="cpu")
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("no/such/folder", "is no folder: name a Sentence Transformers folder"),
-        ("bundledd", "is no folder: name a Sentence Transformers folder"),
-        ("owner/name", "needs its revision pinned: owner/name@<40 hexadecimal digits"),
-        ("owner/name@main", "needs its revision pinned: owner/name@<40 hexadecimal digits"),
-        (f"owner/name@{REVISION[:39]}", "needs its revision pinned"),
-        (f"owner/name@{REVISION.upper()}", "needs its revision pinned"),
-    ],
-)
-def test_a_name_that_leads_nowhere_is_refused_with_the_mend(
-    tmp_path: Path, name: str, reason: str
-) -> None:
-    with pytest.raises(CheckpointError, match=reason) as caught:
-        resolve_checkpoint(name, tmp_path)
-
-    assert name in str(caught.value)
-
-
-def test_a_hub_id_with_its_revision_loads_from_the_hubs_cache(
-    hub_cache: Path, tiny_checkpoint: Path
-) -> None:
-    """The Hub's library keeps blobs, and a snapshot of links to them."""
-    repository = hub_cache / "models--owner--name"
-    (repository / "blobs").mkdir(parents=True)
-    for number, path in enumerate(sorted(tiny_checkpoint.rglob("*.*"))):
-        (repository / "blobs" / str(number)).write_bytes(path.read_bytes())
-        link = repository / "snapshots" / REVISION / path.relative_to(tiny_checkpoint)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(repository / "blobs" / str(number))
-
-    encoder = load_encoder(f"owner/name@{REVISION}", device="cpu")
-
-    assert encoder.name == "tiny-mean-0"
-    assert encoder.fingerprint == load_encoder(str(tiny_checkpoint), device="cpu").fingerprint
-
-
-@pytest.mark.parametrize("name", ["owner/name", "owner/na--me", "owner/name.git"])
-def test_a_hub_id_that_cannot_be_fetched_is_refused_by_name(hub_cache: Path, name: str) -> None:
-    with pytest.raises(CheckpointError, match=f"{name}@{REVISION} could not be fetched"):
-        load_encoder(f"{name}@{REVISION}", device="cpu")
-
-
 @pytest.mark.parametrize("max_tokens", [8, 64])
 def test_a_limit_of_tokens_up_to_the_checkpoints_own_is_taken(
     tiny_checkpoint: Path, max_tokens: int
@@ -175,23 +120,9 @@ def test_a_limit_of_tokens_over_the_checkpoints_own_is_refused(tiny_checkpoint: 
         load_encoder(str(tiny_checkpoint), device="cpu", max_tokens=65)
 
 
-@pytest.mark.parametrize("name", ["tpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cpu:0", ""])
-def test_an_unknown_device_is_refused(name: str) -> None:
-    with pytest.raises(DeviceError, match="is unknown: name auto, cpu, cuda or cuda:N"):
-        resolve_device(name)
-
-
 def test_a_gpu_that_is_not_there_is_refused_before_the_checkpoint_is_read() -> None:
     with pytest.raises(DeviceError, match="the device cuda:99 is not there"):
         load_encoder("no/such/folder", device="cuda:99")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_cuda_is_refused_and_auto_is_the_cpu() -> None:
-    with pytest.raises(DeviceError, match=r"the device cuda is not there \(CUDA devices: 0\)"):
-        resolve_device("cuda")
-
-    assert resolve_device("auto") == torch.device("cpu")
 
 
 def test_loading_prints_nothing(checkpoint_copy: Path, capfd: pytest.CaptureFixture[str]) -> None:

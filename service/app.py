@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from service.batching import Limits
+from service.batch_program import Limits
 from service.compression import Compression
 from service.contract import describe_contract
 from service.engine import Engine

@@ -10,12 +10,13 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
+from service.batch_budget import BatchBudget
 from service.batch_cost import BatchCost
+from service.batch_program import Batch, Limits, PreparedT, Program
 from service.batch_request import Answer, PayloadT, Request, ResultT, Text, deliver
 from service.errors import (
     BatchFailedError,
@@ -24,59 +25,14 @@ from service.errors import (
     NotReadyError,
     OverloadedError,
 )
-from service.faults import Fault
 from service.lanes import Lane, Lanes
 from service.slots import Slots
 
 logger = logging.getLogger(__name__)
-PreparedT = TypeVar("PreparedT")
 MAX_RETRY_AFTER_SECONDS = 60
-MIN_BATCH_TOKENS = 16
 # Of the time that a request has. The forecast errs, and an answer that is late is all for nothing.
 MAX_WAIT_SHARE = 0.6
 BROKEN = "the device failed: this instance must be restarted"
-# After so many good batches a budget that was halved is doubled again.
-RECOVERY_BATCHES = 500
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of a batcher, in tokens."""
-
-    max_batch_tokens: int
-    max_bulk_batch_tokens: int
-    max_waiting_tokens: int
-    bulk_share: float
-
-
-@dataclass(frozen=True)
-class Program(Generic[PayloadT, PreparedT, ResultT]):
-    """What a batch is put through.
-
-    `prepare` may run in another thread than `run` and ahead of it; so many threads as there are
-    slots may call `run` at once; `classify` tells what an exception of either means; `observe` is
-    told lane, texts, tokens, padded tokens and seconds; texts of different `kind` never share a
-    batch.
-    """
-
-    prepare: Callable[[list[PayloadT]], PreparedT]
-    run: Callable[[PreparedT], list[ResultT]]
-    classify: Callable[[Exception], Fault]
-    observe: Callable[[Lane, int, int, int, float], None] = lambda *figures: None
-    num_slots: int = 1
-    kind: Callable[[PayloadT], object] = lambda payload: None
-
-
-@dataclass(slots=True)
-class _Batch(Generic[PayloadT, PreparedT, ResultT]):
-    lane: Lane
-    texts: list[Text[PayloadT, ResultT]]
-    leaves_more: bool = False  # others still waited when it was taken
-    prepared: PreparedT | None = None
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(text.num_tokens for text in self.texts)
 
 
 class Batcher(Generic[PayloadT, PreparedT, ResultT]):
@@ -91,12 +47,11 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
             limits.bulk_share,
         )
         self.cost = BatchCost()
-        self.batch_token_budget = limits.max_batch_tokens
+        self._budget = BatchBudget(limits.max_batch_tokens)
         self.last_batch_failed = False
         self.is_broken = False
         self._slots = Slots(program.num_slots)
-        self._good_batches = 0
-        self._prepared: _Batch[PayloadT, PreparedT, ResultT] | None = None
+        self._prepared: Batch[PayloadT, PreparedT, ResultT] | None = None
         self._is_preparing = False
         self._is_closed = False
         self._lock = threading.Lock()
@@ -118,6 +73,11 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         """Tell how many tokens wait for the device."""
         prepared = self._prepared
         return self._lanes.num_tokens + (prepared.num_tokens if prepared else 0)
+
+    @property
+    def batch_token_budget(self) -> int:
+        """Tell how many padded tokens a batch may have."""
+        return self._budget.num_tokens
 
     @property
     def running_seconds(self) -> float:
@@ -222,7 +182,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
                 self._slots.end(slot)
             del batch  # or what its texts hold lives until the next one comes
 
-    def _next_batch(self, slot: int) -> _Batch[PayloadT, PreparedT, ResultT] | None:
+    def _next_batch(self, slot: int) -> Batch[PayloadT, PreparedT, ResultT] | None:
         with self._lock:
             while not (batch := self._claim()):
                 lane = self._lanes.next_lane(self._prepared_lane)
@@ -234,14 +194,14 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
             self._notify()  # another slot may take the rest; the next one can be prepared
             return batch
 
-    def _claim(self) -> _Batch[PayloadT, PreparedT, ResultT] | None:
+    def _claim(self) -> Batch[PayloadT, PreparedT, ResultT] | None:
         lane = self._lanes.next_lane(self._prepared_lane)
         if self._prepared and self._prepared.lane == lane:
             batch, self._prepared = self._prepared, None
             return batch
         return self._take(lane, self._slots.num_idle) if lane else None
 
-    def _take(self, lane: Lane, parts: int = 1) -> _Batch[PayloadT, PreparedT, ResultT] | None:
+    def _take(self, lane: Lane, parts: int = 1) -> Batch[PayloadT, PreparedT, ResultT] | None:
         """Take a batch from a lane, at most one of so many equal parts of what waits there."""
         most = self._lanes.max_tokens_of_next(lane, parts)
         num_tokens = min(most, self._lanes.num_tokens_in(lane))
@@ -249,7 +209,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         done_at = now + self.cost.seconds_of_texts(num_tokens)
         texts = self._lanes.take(lane, self.cost.overhead_tokens, now, done_at, parts)
         leaves_more = self._lanes.next_lane() is not None
-        return _Batch(lane, texts, leaves_more) if texts else None
+        return Batch(lane, texts, leaves_more) if texts else None
 
     def _notify(self) -> None:
         """Wake who has something to do; waking all each time would cost more than it helps."""
@@ -286,10 +246,10 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
             return None
         return lane
 
-    def _run(self, batch: _Batch[PayloadT, PreparedT, ResultT]) -> None:
+    def _run(self, batch: Batch[PayloadT, PreparedT, ResultT]) -> None:
         texts = [text for text in batch.texts if not text.is_gone(time.monotonic())]
         if len(texts) < len(batch.texts):
-            batch = _Batch(batch.lane, texts, batch.leaves_more)
+            batch = Batch(batch.lane, texts, batch.leaves_more)
         if not texts:
             return
         started = time.monotonic()
@@ -311,7 +271,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         )
         self._on_success(batch, seconds)
 
-    def _on_success(self, batch: _Batch[PayloadT, PreparedT, ResultT], seconds: float) -> None:
+    def _on_success(self, batch: Batch[PayloadT, PreparedT, ResultT], seconds: float) -> None:
         lengths = [text.num_tokens for text in batch.texts]
         padded_tokens = max(lengths) * len(lengths)
         self.last_batch_failed = False
@@ -319,11 +279,10 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         with self._lock:
             self.cost.learn(padded_tokens, seconds, sum(lengths), batch.leaves_more)
             self._lanes.charge(batch.lane, seconds, self._prepared_lane)
-            self._good_batches += 1
-            if self._good_batches % RECOVERY_BATCHES == 0:
-                self._set_budget(self.batch_token_budget * 2)
+            if self._budget.grow():
+                self._lanes.limit(self._budget.num_tokens)
 
-    def _on_failure(self, batch: _Batch[PayloadT, PreparedT, ResultT], error: Exception) -> None:
+    def _on_failure(self, batch: Batch[PayloadT, PreparedT, ResultT], error: Exception) -> None:
         """Halve the batch until the bad text alone fails; halve the budget where memory ended."""
         fault = self._program.classify(error)
         texts = batch.texts
@@ -334,20 +293,15 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
             return
         if fault == "memory":
             with self._lock:
-                self._set_budget(self.batch_token_budget // 2)
+                self._budget.halve()
+                self._lanes.limit(self._budget.num_tokens)
         if len(texts) > 1:
             middle = len(texts) // 2
             for half in (texts[:middle], texts[middle:]):
-                self._run(_Batch(batch.lane, half))
+                self._run(Batch(batch.lane, half))
             return
         reason = "there is not enough memory for it" if fault == "memory" else type(error).__name__
         deliver(texts, [BatchFailedError(f"a text cannot be encoded: {reason}")])
-
-    def _set_budget(self, num_tokens: int) -> None:
-        budget = min(max(num_tokens, MIN_BATCH_TOKENS), self._limits.max_batch_tokens)
-        self.batch_token_budget = budget
-        self._good_batches = 0
-        self._lanes.limit(budget)
 
     def _break(self, running: Sequence[Text[PayloadT, ResultT]] = ()) -> None:
         """Give up: liveness fails, everything that waits is answered."""

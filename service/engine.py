@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from service.accounts import hold_tokens
+from service.batch_program import Limits, Program
 from service.batch_request import Answer
 from service.batch_work import Prepared, Result, Work, prepare, run
-from service.batching import Batcher, Limits, Program
+from service.batching import Batcher
 from service.errors import DeadlineExceededError, RequestError
 from service.faults import classify
 from service.lanes import Lane

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.batch_budget import MIN_BATCH_TOKENS
+from service.batch_program import Limits, Program
 from service.batch_request import Answer
-from service.batching import MIN_BATCH_TOKENS, Batcher, Limits, Program
+from service.batching import Batcher
 from service.errors import (
     BatchFailedError,
     DeadlineExceededError,
@@ -430,7 +432,7 @@ def test_out_of_memory_halves_the_budget_and_every_text_is_answered() -> None:
 def test_a_halved_budget_grows_back_after_many_good_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.batching.RECOVERY_BATCHES", 3)
+    monkeypatch.setattr("service.batch_budget.RECOVERY_BATCHES", 3)
 
     def run_batch(batch: list[str]) -> list[str]:
         if "x" in batch:

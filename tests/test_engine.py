@@ -7,7 +7,7 @@ from time import monotonic
 import numpy as np
 import pytest
 
-from service.batching import Limits
+from service.batch_program import Limits
 from service.engine import Embedded, Engine, Found
 from service.errors import BatchFailedError, DeviceBrokenError, NotReadyError, OverloadedError
 from service.metrics import STAGES, Metrics

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.batching import Limits
+from service.batch_program import Limits
 from service.engine import Engine
 from service.metrics import Metrics
 from service.retrieval.building import build_index

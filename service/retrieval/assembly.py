@@ -25,7 +25,7 @@ from service.retrieval.generation import (
 from service.retrieval.index.faiss import VERSION, build_faiss_index, check_factory
 from service.retrieval.passage_table import PassageTableWriter
 from service.retrieval.passages import OnInvalid, Passage
-from service.retrieval.reuse import NOT_FOUND, Reusable, write_texts
+from service.retrieval.reuse import NOT_FOUND, Reusable, in_order, write_texts
 from service.retrieval.searcher import CANARY_TOP_K, Searcher
 from service.retrieval.shards import Shard, ShardEncoder, ShardFolder, shard_name
 from service.retrieval.staging import StagedPassages
@@ -103,7 +103,7 @@ class Assembly:
             rows = reusable.find(digests) if reusable else np.full(count, NOT_FOUND)
             shards = ShardFolder(unfinished, self._encoder.embedding_dim)
             names, num_encoded = self._encode(staged, digests, rows, shards)
-            embeddings = _in_order(rows, reusable, map(shards.read, names))
+            embeddings = in_order(rows, reusable, map(shards.read, names), WINDOW_PASSAGES)
             is_truncated = self._write(directory, staged, embeddings)
             canary_passages = staged.sample(NUM_CANARIES)
         write_texts(directory / TEXTS, digests, is_truncated)
@@ -237,27 +237,3 @@ class Assembly:
         ]
         (directory / MANIFEST).write_bytes(artifact.canonical_json(manifest))
         self._on_progress("check", 1, 1)
-
-
-def _in_order(
-    rows: NDArray[np.int64], reusable: Reusable | None, fresh: Iterator[EncodedPassages]
-) -> Iterator[EncodedPassages]:
-    """Yield all embeddings in windows: reused where a row is named, else the next fresh ones."""
-    left: EncodedPassages | None = None
-    for start in range(0, len(rows), WINDOW_PASSAGES):
-        window = rows[start : start + WINDOW_PASSAGES]
-        is_new = window == NOT_FOUND
-        num_new = int(is_new.sum())
-        while num_new > (len(left) if left else 0):
-            left = left + next(fresh) if left else next(fresh)
-        taken = left[:num_new] if left and num_new else None
-        left = left[num_new:] if left else None
-        if reusable is None or num_new == len(window):
-            assert taken is not None
-            yield taken
-            continue
-        found = reusable.read(window)
-        if taken is not None:
-            found.embeddings[is_new] = taken.embeddings
-            found.is_truncated[is_new] = taken.is_truncated
-        yield found

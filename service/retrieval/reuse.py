@@ -90,3 +90,37 @@ def reusable(directory: Path, manifest: dict[str, Any], origin: Origin) -> Itera
         return
     with flat_vectors(directory / VECTORS) as vectors:
         yield Reusable(vectors, digests, is_truncated)
+
+
+def in_order(
+    rows: NDArray[np.int64],
+    former: Reusable | None,
+    fresh: Iterator[EncodedPassages],
+    window_rows: int,
+) -> Iterator[EncodedPassages]:
+    """Yield all embeddings in windows: reused where a row is named, else the next fresh ones.
+
+    Args:
+        rows: of `former`, a passage each, [N]; `NOT_FOUND` where its embedding is fresh.
+        former: what is reused.
+        fresh: the others in order, in pieces of any length.
+        window_rows: how many at a time.
+    """
+    left: EncodedPassages | None = None
+    for start in range(0, len(rows), window_rows):
+        window = rows[start : start + window_rows]
+        is_new = window == NOT_FOUND
+        num_new = int(is_new.sum())
+        while num_new > (len(left) if left else 0):
+            left = left + next(fresh) if left else next(fresh)
+        taken = left[:num_new] if left and num_new else None
+        left = left[num_new:] if left else None
+        if former is None or num_new == len(window):
+            assert taken is not None
+            yield taken
+            continue
+        found = former.read(window)
+        if taken is not None:
+            found.embeddings[is_new] = taken.embeddings
+            found.is_truncated[is_new] = taken.is_truncated
+        yield found

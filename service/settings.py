@@ -35,7 +35,9 @@ class Settings(BaseSettings):
     cache: Annotated[Path, Field(description="Folder for what is made once and kept")] = Field(
         default_factory=default_cache
     )
-    factory: Annotated[str, Field(description="FAISS factory string of a new index, or CAGRA64")] = "Flat"
+    factory: Annotated[
+        str, Field(description="FAISS factory string of a new index, or CAGRA64")
+    ] = "Flat"
     index_backend: Annotated[
         Backend,
         Field(description="What searches: `auto` is `torch` for a flat index, else `faiss`"),
@@ -80,7 +82,8 @@ class Settings(BaseSettings):
         int | None, Field(ge=1, description="Lists of an IVF index that a search looks at; 128")
     ] = None
     ef_search: Annotated[
-        int | None, Field(ge=1, description="Candidates that a search of a graph (HNSW, CAGRA) keeps; 128")
+        int | None,
+        Field(ge=1, description="Candidates that a search of a graph (HNSW, CAGRA) keeps; 128"),
     ] = None
     device: Annotated[str, Field(description="`auto`, `cpu`, `cuda` or `cuda:N`")] = "auto"
     cpu_engine: Annotated[

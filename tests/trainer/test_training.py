@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from service.retrieval.checkpoint import load_encoder
 from service.retrieval.passages import Passage
-from trainer.config import RunConfig, parse_config
+from trainer.config import RunConfig, parse_config, read_config
 from trainer.errors import ConfigError, DataError
 from trainer.evaluation_set import Judged, Query, write_evaluation_set
 from trainer.progress import StepProgress
@@ -91,6 +91,41 @@ BRIDGE: dict[str, Any] = {
     "objective": {"name": "frozen_bridge", "temperature": 0.02},
     "dev": {"sets": ["fields"], "every_steps": 2},
 }
+
+
+@pytest.mark.slow
+def test_the_reference_setting_runs_as_it_is_shipped(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Thirteen columns of 64 rows; encoder, rows and the number of steps alone are others."""
+    rows = [
+        Row(
+            query=f"Where is hill {k}?",
+            translated_query=f"Wo ist Hügel {k}?",
+            language="de",
+            passage_id=f"p.{k}",
+            positive=f"Hill {k} is {k} miles from the sea.",
+            query_id=f"q.{k}",
+            hard_negatives=tuple(f"Hill {k + n} has {n} paths." for n in range(1, 6)),
+            hard_negative_queries=tuple(f"How many paths has hill {k + n}?" for n in range(1, 6)),
+            hard_negative_ids=tuple(f"n.{k}.{n}" for n in range(1, 6)),
+        )
+        for k in range(130)
+    ]
+    write_rows(tmp_path / "mined.jsonl", rows)
+    shipped = read_config(Path(__file__).parents[2] / "trainer" / "configs" / "reference.toml")
+    encoder = shipped.encoder.model_copy(update={"name": str(tiny_checkpoint), "max_tokens": 64})
+    data = shipped.data.model_copy(update={"rows": [tmp_path / "mined.jsonl"]})
+    optimizer = shipped.optimizer.model_copy(update={"steps": 4})
+    changes = {"encoder": encoder, "data": data, "optimizer": optimizer}
+
+    progress = StepProgress(tmp_path / "run", Console(file=io.StringIO()))
+    record = run(shipped.model_copy(update=changes), tmp_path / "run", progress)
+
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    steps = [entry for entry in log if "loss" in entry]
+    assert record["is_finished"]
+    assert len(steps) == 4
+    assert steps[-1]["terms"].keys() == {"english", "reverse", "kl"}
+    assert steps[-1]["loss"] < steps[0]["loss"]
 
 
 @pytest.mark.parametrize(("sections", "output"), [(CLEAR, "encoder"), (BRIDGE, "adapter")])

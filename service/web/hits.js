@@ -1,44 +1,9 @@
-// Builds the pieces of the page from data. Data is shown as text, never parsed as HTML.
+// The hits of one question. Passages are shown as text, never parsed as HTML.
 
-import { TEXT, fill, writeCount, writeMilliseconds, writeScore } from "./text.js";
+import { element } from "./element.js";
+import { TEXT, fill, writeCount, writeScore } from "./text.js";
 
-const STAGES = ["tokenize", "queue", "encode", "search", "passages", "filter"]; // style.css colors them
-
-/** Make an element; children that are strings become text nodes. */
-export function element(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-}
-
-export function noticeParts(title, ...lines) {
-  return [element("h2", {}, title), ...lines.map((line) => element("p", { dir: "auto" }, line))];
-}
-
-export function totalMilliseconds({ total, ...stages }) {
-  return total ?? Object.values(stages).reduce((sum, milliseconds) => sum + milliseconds, 0);
-}
-
-/** A stacked bar of the stages and its legend; a stage that this page does not know comes last. */
-export function timingParts(tookMs) {
-  const known = STAGES.filter((name) => name in tookMs);
-  const others = Object.keys(tookMs).filter((name) => !STAGES.includes(name) && name !== "total");
-  const bar = element("div", { className: "timing-bar", ariaHidden: "true" });
-  const legend = element("dl", { className: "timing-legend" });
-  for (const name of [...known, ...others]) {
-    const part = element("span", { className: `stage-${STAGES.indexOf(name)}` });
-    part.style.flexGrow = tookMs[name];
-    bar.append(part);
-    legend.append(timingEntry(TEXT.stages[name] ?? name, tookMs[name], part.className));
-  }
-  return [bar, legend];
-}
-
-function timingEntry(label, milliseconds, className) {
-  return element("div", { className }, element("dt", {}, label), element("dd", {}, writeMilliseconds(milliseconds)));
-}
-
-/** The hits of one question.
+/** Build the hits of one question.
  *
  * @param otherRanks where two questions are compared: rank by passage for the other one
  */
@@ -111,11 +76,4 @@ function metadataList(metadata) {
   const shown = Object.entries(metadata).filter(([, value]) => value !== null && value !== undefined && value !== "");
   return element("dl", { className: "metadata" }, ...shown.map(([name, value]) => element("div", {},
     element("dt", { dir: "auto" }, name), element("dd", { dir: "auto" }, metadataText(value)))));
-}
-
-export function exampleItem({ language, name, english_name: englishName, text }, onChoose) {
-  const button = element("button", { type: "button", className: "example", lang: language, dir: "auto", title: englishName },
-    element("span", { className: "example-name" }, name), element("span", { className: "example-text" }, text));
-  button.addEventListener("click", () => onChoose(text));
-  return element("li", {}, button);
 }

@@ -39,7 +39,14 @@ def test_the_status_tells_hits_time_and_language(page: "Page") -> None:
     search(page, BENGALI)
 
     status = page.get_by_role("status").inner_text()
-    assert re.fullmatch(r"10 hits in [\d.]+ ms, asked in (Bangla|Bengali) \(bn\)", status)
+    assert re.fullmatch(r"10 hits in [\d.]+ ms, language detected: (Bangla|Bengali) \(bn\)", status)
+
+
+def test_the_language_of_a_word_is_not_told(page: "Page") -> None:
+    """It would be detected as Romanian."""
+    search(page, "tea")
+
+    assert re.fullmatch(r"10 hits in [\d.]+ ms", page.get_by_role("status").inner_text())
 
 
 def test_the_legend_names_every_stage(page: "Page") -> None:

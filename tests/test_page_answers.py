@@ -341,21 +341,121 @@ def test_a_comparison_is_shareable_and_ends(page: "Page", address: str) -> None:
     assert page.locator(".other-rank").count() == 0
 
 
+COMPARED = f"/?q={ENGLISH}&q2={SWAHILI}&k=5"
+
+
+@pytest.fixture
+def phone(page: "Page", address: str) -> "Page":
+    """The page on a phone, where two languages are compared."""
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(address + COMPARED)
+    page.wait_for_selector("#other-hits > li.hit", state="attached")
+    wait_for_answer(page)
+    return page
+
+
+def tops(page: "Page") -> list[float]:
+    """Where the hits that can be seen begin."""
+    hits = page.locator(".column:visible .hit").all()
+    return [box["y"] for hit in hits if (box := hit.bounding_box())]
+
+
+def test_a_phone_has_a_tab_for_each_language_that_the_keyboard_reaches(phone: "Page") -> None:
+    tabs = phone.get_by_role("tablist", name="Hits of which question").get_by_role("tab")
+    assert tabs.count() == 2
+    seen = []
+
+    tabs.first.focus()
+    for key in ("ArrowRight", "ArrowRight", "End", "Home", "ArrowLeft"):
+        phone.keyboard.press(key)
+        [panel] = phone.get_by_role("tabpanel").all()
+        selected = phone.get_by_role("tab", selected=True)
+        assert selected.get_attribute("aria-controls") == panel.get_attribute("id")
+        assert phone.evaluate("document.activeElement.ariaSelected") == "true"
+        assert panel.locator(".hit").count() == 5
+        seen.append(panel.get_attribute("id"))
+
+    assert seen == ["other-column", "column", "other-column", "column", "other-column"]
+    phone.keyboard.press("Shift+Tab")
+    assert not active(phone).endswith("-tab.")  # the tabs are one stop
+
+
+def test_the_rank_in_view_stays_in_view_when_the_language_is_switched(phone: "Page") -> None:
+    third = phone.locator("#hits .hit").nth(2)
+    third.evaluate("hit => scrollBy(0, hit.getBoundingClientRect().top - 100)")
+    before = tops(phone)
+
+    phone.locator("#other-column-tab").click()
+    after = tops(phone)
+
+    assert round(before[2]) == 100
+    assert after[2] == pytest.approx(before[2], abs=2)
+    assert (phone.locator("#column-tabs").bounding_box() or {})["y"] == 0
+
+
+def test_arrows_walk_through_the_hits_that_are_seen(phone: "Page") -> None:
+    phone.locator("#other-column-tab").click()
+    phone.locator("#query").focus()
+
+    for _ in range(20):
+        phone.keyboard.press("ArrowDown")
+
+    assert phone.evaluate("document.activeElement.closest('section').id") == "other-column"
+    assert phone.evaluate("document.activeElement === document.activeElement.parentNode.lastChild")
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_rank_for_the_other_question_leads_to_that_hit(phone: "Page", width: int) -> None:
+    phone.set_viewport_size({"width": width, "height": 740})
+    note = phone.locator("#hits .other-rank button").last
+    title = note.locator("xpath=ancestor::li").locator(".hit-title").inner_text()
+    rank = int(note.inner_text().split()[1])
+
+    note.focus()
+    phone.keyboard.press("Enter")
+
+    place = phone.evaluate(
+        "(({parentNode, children}) => [parentNode.id, [...parentNode.children].indexOf("
+        "document.activeElement) + 1, document.activeElement.querySelector('h2').innerText])"
+        "(document.activeElement)"
+    )
+    assert place == ["other-hits", rank, title]
+    assert phone.locator("#other-hits").is_visible()
+
+
+def test_turning_the_phone_makes_room_for_both(phone: "Page") -> None:
+    phone.locator("#other-column-tab").click()
+
+    phone.set_viewport_size({"width": 1000, "height": 740})
+    phone.wait_for_selector("#column-tabs", state="hidden")
+
+    assert phone.locator("#columns > .column:visible").count() == 2
+    assert phone.get_by_role("tab").count() == 0
+    assert phone.get_by_role("region", name="Swahili 5 hits").count() == 1
+
+
+def test_columns_have_the_questions_as_names_where_these_are_too_short_to_tell(
+    page: "Page", address: str
+) -> None:
+    page.goto(f"{address}/?q=tea&q2=chai&k=5")
+    page.wait_for_selector("#other-hits > li.hit")
+
+    assert page.locator(".column-heading .column-name").all_inner_texts() == ["tea", "chai"]
+
+
 @pytest.mark.parametrize("width", [320, 1280])
 def test_nothing_needs_a_sideways_scroll(page: "Page", address: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 740})
     page.goto(f"{address}/?q=tea&q2=chai&f.country=Kenya&f.year=1000..3000")
-    page.wait_for_selector("#other-hits > li.hit")
+    page.wait_for_selector("#other-hits > li.hit", state="attached")
     open_filters(page)
 
     overflow = page.evaluate(
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )
-    columns = page.locator("#columns > .column").all()
-    tops = {round((column.bounding_box() or {"y": -1})["y"]) for column in columns}
 
     assert overflow <= 0
-    assert len(tops) == (1 if width >= 960 else 2)
+    assert page.locator("#columns > .column:visible").count() == (2 if width >= 960 else 1)
 
 
 @pytest.mark.parametrize(("width", "height"), [(360, 740), (1280, 720)])

@@ -6,21 +6,24 @@ import { TEXT, fill, writeCount, writeScore } from "./text.js";
 /** Build the hits of one question.
  *
  * @param otherRanks where two questions are compared: rank by passage for the other one
+ * @param {(rank: number) => void} goTo leads to the other question's hit of a rank
  */
-export function hitItems(hits, otherRanks) {
+export function hitItems(hits, otherRanks, goTo) {
   const scores = hits.map((hit) => hit.score);
   const lowest = Math.min(...scores);
   const range = Math.max(...scores) - lowest;
   return hits.map((hit) => {
     const item = hitItem(hit, range ? (hit.score - lowest) / range : 1);
-    if (otherRanks) item.querySelector(".hit-head").after(otherRankNote(otherRanks.get(hit.passage_id)));
+    if (otherRanks) item.querySelector(".hit-head").after(otherRankNote(otherRanks.get(hit.passage_id), goTo));
     return item;
   });
 }
 
-function otherRankNote(rank) {
-  const words = rank ? fill(TEXT.otherRank, { rank: writeCount(rank) }) : TEXT.onlyHere;
-  return element("p", { className: rank ? "other-rank" : "other-rank is-only-here" }, words);
+function otherRankNote(rank, goTo) {
+  if (!rank) return element("p", { className: "other-rank is-only-here" }, TEXT.onlyHere);
+  const button = element("button", { type: "button", className: "text-button" }, fill(TEXT.otherRank, { rank: writeCount(rank) }));
+  button.addEventListener("click", () => goTo(rank));
+  return element("p", { className: "other-rank" }, button);
 }
 
 /** One hit; `relativeScore` places it between the lowest (0) and the highest (1) of its search. */

@@ -11,7 +11,7 @@ function onKeyDown(event) {
     return;
   }
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  const stops = [byId("query"), ...document.querySelectorAll(".hit")];
+  const stops = [byId("query"), ...document.querySelectorAll("section:not([hidden]) > .hits > .hit")];
   const next = step && stops.includes(place) && stops[stops.indexOf(place) + step];
   if (!next) return;
   event.preventDefault();

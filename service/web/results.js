@@ -5,7 +5,7 @@ import { clearComparison, showComparison } from "./comparison.js";
 import { byId, element, showParts } from "./element.js";
 import { markBestSentences } from "./highlight.js";
 import { hitItems } from "./hits.js";
-import { TEXT, fill, languageLabel, plural, writeMilliseconds, writeSeconds } from "./text.js";
+import { TEXT, fill, isTelling, languageLabel, plural, writeMilliseconds, writeSeconds } from "./text.js";
 import { timingParts, totalMilliseconds } from "./timing.js";
 
 const NUM_PLACEHOLDERS = 3;
@@ -40,10 +40,10 @@ export function showAnswer(answer, wanted, signal) {
   if (answer.took_ms) showParts("timing", timingParts(answer.took_ms));
   if (!one.hits.length && !other?.hits.length) showNoHits(wanted);
   if (other) {
-    const numCommon = showComparison(one, other);
+    const numCommon = showComparison([one, other], [wanted.query, wanted.otherQuery]);
     setStatus(`${summary(one.hits.length, "", answer.took_ms)}, ${plural(TEXT.common, numCommon)}`);
   } else {
-    setStatus(summary(one.hits.length, one.language, answer.took_ms));
+    setStatus(summary(one.hits.length, isTelling(wanted.query) ? one.language : "", answer.took_ms));
     byId("hits").replaceChildren(...hitItems(one.hits));
   }
   markBestSentences(wanted.query, byId("hits").querySelectorAll(".hit-text"), signal);

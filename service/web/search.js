@@ -2,6 +2,7 @@
 
 import { readAddress, writeAddress } from "./address.js";
 import { requestSearch } from "./client.js";
+import { listenToTabs } from "./comparison.js";
 import { byId } from "./element.js";
 import { countFiltered, declaredFields, searchRequest } from "./fields.js";
 import { showFilters } from "./filters.js";
@@ -87,6 +88,7 @@ function start() {
   fillWords();
   listenToForm(() => searchFromForm());
   listenToKeys();
+  listenToTabs();
   byId("clear-filters").addEventListener("click", () => searchFromForm({}));
   window.addEventListener("popstate", onPopState);
   const isOptional = () => {}; // the page works without examples and facts

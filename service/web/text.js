@@ -34,11 +34,11 @@ export const TEXT = {
   notReady: "The service is starting. Trying again in {time}.",
   hits: { one: "{count} hit", other: "{count} hits" },
   hitsInTime: "{hits} in {time}",
-  language: "asked in {name} ({code})",
+  language: "language detected: {name} ({code})",
   noHitsTitle: "No passage found",
   noHitsDetail: "Try other words, or a more general question.",
   noHitsFiltered: "No passage passes the filters. Take some of them back.",
-  columnHits: "{language}: {hits}",
+  comparedLabel: "Hits of which question",
   common: { one: "{count} in both", other: "{count} in both" },
   otherRank: "Rank {rank} for the other question",
   onlyHere: "Only here",
@@ -90,6 +90,11 @@ export function fill(text, values) {
 
 export function plural(forms, count) {
   return fill(forms[pluralRules.select(count)] ?? forms.other, { count: writeCount(count) });
+}
+
+/** Whether a question is long enough to tell its language: "tea" is of many. */
+export function isTelling(question) {
+  return question.split(/\s+/).length > 2 || /[^\P{L}\p{Script=Latin}]/u.test(question);
 }
 
 export function languageLabel(code) {

@@ -39,7 +39,7 @@ def test_the_status_tells_hits_time_and_language(page: "Page") -> None:
     search(page, BENGALI)
 
     status = page.get_by_role("status").inner_text()
-    assert re.fullmatch(r"10 hits in [\d.]+ ms, language detected: (Bangla|Bengali) \(bn\)", status)
+    assert re.fullmatch(r"10 hits in [\d.]+ ms, asked in (Bangla|Bengali) \(bn\)", status)
 
 
 def test_the_language_of_a_word_is_not_told(page: "Page") -> None:
@@ -111,7 +111,7 @@ def test_slash_goes_to_the_box_and_arrows_walk_through_the_hits(page: "Page") ->
 
     for key in ("/", "ArrowDown", "ArrowDown", "ArrowUp", "ArrowUp"):
         page.keyboard.press(key)
-        visited.append(active(page))
+        visited.append(active(page).split()[0])
 
     assert visited == ["INPUT#query.", "LI#.hit", "LI#.hit", "LI#.hit", "INPUT#query."]
     assert page.locator("#query").input_value() == "tea"

@@ -79,7 +79,7 @@ def group(page: "Page", field: str) -> Any:
 
 
 def counts(page: "Page", field: str) -> dict[str, str]:
-    labels = group(page, field).locator("label").all()
+    labels = group(page, field).locator("label:has(bdi)").all()
     return {
         label.locator("bdi").inner_text(): label.locator(".filter-count").inner_text()
         for label in labels
@@ -181,6 +181,24 @@ def test_a_chosen_filter_is_taken_back_by_its_button_and_by_going_back(page: "Pa
     assert sorted(titles(page)) == ["Peru 0", "Peru 1", "Peru 2"]
 
 
+def test_a_long_title_is_folded_with_its_passage(page: "Page") -> None:
+    title = "A title that does not end where one would expect it to end. " * 10
+    hit = {"passage_id": "1", "score": 0.5, "rank": 1, "metadata": {"tags": []}, "text": "Short."}
+    found = {"language": "en", "hits": [hit | {"title": title}, hit | {"title": "x", "rank": 2}]}
+    answer = {"results": [found], "took_ms": {"encode": 1.0}}
+    page.route("**/search", lambda route: route.fulfill(json=answer))
+    search(page, "tea")
+    toggle = page.get_by_role("button", name="Show all of A title")
+    folded = page.locator(".hit-title").first.bounding_box()
+
+    toggle.click()
+    unfolded = page.locator(".hit-title").first.bounding_box()
+
+    assert folded and unfolded and folded["height"] < unfolded["height"] / 2
+    assert page.locator(".hit-toggle:visible").all_inner_texts() == ["Show less"]
+    assert page.locator(".metadata").first.inner_text().split() == ["id", "1"]  # no empty list
+
+
 def test_nothing_behind_the_filters_is_told_and_all_can_be_cleared(page: "Page") -> None:
     search(page, ENGLISH)
     open_filters(page)
@@ -238,6 +256,7 @@ def test_a_value_too_rare_to_be_listed_can_be_written(page: "Page") -> None:
     assert request.value.post_data_json["filter"] == {"country": ["Kenya"]}
     assert sorted(titles(page)) == ["Kenya 0", "Kenya 1", "Kenya 2"]
     assert group(page, "country").get_by_role("checkbox", name="Kenya").is_checked()
+    assert counts(page, "country") == {"Peru": "3", "Kenya": ""}  # not counted, so not told
 
 
 # ---- Marks
@@ -278,7 +297,7 @@ def test_a_mark_below_the_fold_opens_the_folded_passage(page: "Page") -> None:
     box, passage = mark.bounding_box(), page.locator(".hit-text").bounding_box()
     assert mark.inner_text() == ENGLISH
     assert box and passage and box["y"] + box["height"] <= passage["y"] + passage["height"] + 1
-    page.get_by_role("button", name="Show all", exact=True).click()
+    page.get_by_role("button", name="Show all of x").click()
     assert page.locator(".hit-text").inner_text() == text
 
 

@@ -18,7 +18,7 @@ export function showFilters(fields, facets, filters, onChange) {
   const numChosen = Object.values(filters).flat().length;
   byId("filters").hidden = !Object.keys(fields).length && !numChosen;
   byId("filters-summary").textContent = numChosen ? plural(TEXT.filtersChosen, numChosen) : TEXT.filters;
-  byId("clear-filters").hidden = !numChosen;
+  byId("clear-filters").hidden = numChosen < 2; // one is taken back by its own button
   byId("chosen").replaceChildren(...chosenItems(fields, filters, onChange));
   byId("filter-groups").replaceChildren(...filterGroups(fields, facets, filters, onChange));
   if (key) byId("filter-groups").querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
@@ -50,7 +50,8 @@ function chosenItems(fields, filters, onChange) {
 
 function valueBoxes(name, kind, facet, chosen, change) {
   const counts = new Map(facet.values.map(({ value, count }) => [String(value), count]));
-  for (const value of chosen) if (!counts.has(value)) counts.set(value, 0);
+  const isComplete = facet.num_values <= facet.values.length;
+  for (const value of chosen) if (!counts.has(value)) counts.set(value, isComplete ? 0 : null); // null: not known
   const items = [...counts].map(([value, count]) => valueBox(name, kind, value, count, chosen, change));
   const others = items.slice(NUM_VALUES_SHOWN).filter((item) => !item.querySelector("input").checked);
   const hidden = others.length > 1 ? others : []; // the button takes the place of one
@@ -66,7 +67,7 @@ function valueBoxes(name, kind, facet, chosen, change) {
     });
     parts.push(more);
   }
-  if (facet.num_values > facet.values.length) {
+  if (!isComplete) {
     const counted = { shown: writeCount(facet.values.length), all: writeCount(facet.num_values) };
     parts.push(element("p", { className: "filter-note" }, fill(TEXT.mostFrequent, counted)), otherValueBox(name, chosen, change));
   }
@@ -91,7 +92,7 @@ function valueBox(name, kind, value, count, chosen, change) {
     change(box.checked ? [...chosen, value] : chosen.filter((other) => other !== value));
   });
   return element("li", {}, element("label", {}, box, element("bdi", {}, shown(value, kind)), " ",
-    element("span", { className: "filter-count" }, writeCount(count))));
+    element("span", { className: "filter-count" }, count === null ? "" : writeCount(count))));
 }
 
 function shown(value, kind) {

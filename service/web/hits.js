@@ -3,6 +3,8 @@
 import { element } from "./element.js";
 import { TEXT, fill, writeCount, writeScore } from "./text.js";
 
+const PASSAGE_LANGUAGE = "en"; // whatever the page's own
+
 /** Build the hits of one question.
  *
  * @param otherRanks where two questions are compared: rank by passage for the other one
@@ -28,14 +30,17 @@ function otherRankNote(rank, goTo) {
 
 /** One hit; `relativeScore` places it between the lowest (0) and the highest (1) of its search. */
 function hitItem(hit, relativeScore) {
-  const item = element("li", { className: "hit", tabIndex: -1 });
-  const title = element("h2", { className: "hit-title", dir: "auto" }, hit.title || hit.passage_id);
+  const item = element("li", { className: "hit is-folded", tabIndex: -1 });
+  const title = element("h2", { className: "hit-title", lang: PASSAGE_LANGUAGE, dir: "auto" }, hit.title || hit.passage_id);
+  const passage = element("p", { className: "hit-text", lang: PASSAGE_LANGUAGE, dir: "auto" }, hit.text ?? "");
   item.append(
     element("span", { className: "hit-rank", ariaHidden: "true" }, writeCount(hit.rank)),
     element("div", { className: "hit-head" }, title, scoreMark(hit.score, relativeScore)),
+    passage,
+    foldToggle(item, title.textContent),
+    metadataList({ [TEXT.passageId]: hit.passage_id, ...hit.metadata }),
   );
-  if (hit.text) item.append(...passageText(hit.text));
-  item.append(metadataList({ [TEXT.passageId]: hit.passage_id, ...hit.metadata }));
+  for (const part of [title, passage]) foldObserver.observe(part);
   return item;
 }
 
@@ -47,26 +52,28 @@ function scoreMark(score, relativeScore) {
   return element("span", { className: "score", title: TEXT.scoreHint }, bar, value);
 }
 
-// A passage gets its toggle only while folding hides part of it.
+// A hit gets its toggle only while folding hides part of it. All is read before anything is written: one layout.
 const foldObserver = new ResizeObserver((entries) => {
-  for (const { target } of entries) {
-    const isFolded = target.classList.contains("is-folded");
-    const isCut = target.scrollHeight > target.clientHeight + 1 || target.classList.contains("begins-late");
-    if (isFolded) target.nextSibling.hidden = !isCut;
-  }
+  const hits = new Set(entries.map(({ target }) => target.closest(".hit.is-folded")));
+  hits.delete(null);
+  const areCut = Array.from(hits, (hit) => [...hit.querySelectorAll(".hit-title, .hit-text")].some(isCut));
+  for (const [index, hit] of [...hits].entries()) hit.querySelector(".hit-toggle").hidden = !areCut[index];
 });
 
-function passageText(text) {
-  const passage = element("p", { className: "hit-text is-folded", dir: "auto" }, text);
-  const toggle = element("button", { type: "button", className: "quiet-button hit-toggle", hidden: true }, TEXT.showPassage);
-  toggle.ariaExpanded = "false";
-  toggle.addEventListener("click", () => {
-    const isFolded = passage.classList.toggle("is-folded");
+function isCut(part) {
+  return part.scrollHeight > part.clientHeight + 1 || part.classList.contains("begins-late");
+}
+
+function foldToggle(item, title) {
+  const toggle = element("button", { type: "button", className: "quiet-button hit-toggle", hidden: true });
+  const write = (isFolded) => {
     toggle.textContent = isFolded ? TEXT.showPassage : TEXT.foldPassage;
+    toggle.ariaLabel = fill(isFolded ? TEXT.showPassageOf : TEXT.foldPassageOf, { title });
     toggle.ariaExpanded = String(!isFolded);
-  });
-  foldObserver.observe(passage);
-  return [passage, toggle];
+  };
+  toggle.addEventListener("click", () => write(item.classList.toggle("is-folded")));
+  write(true);
+  return toggle;
 }
 
 function metadataText(value) {
@@ -76,7 +83,7 @@ function metadataText(value) {
 }
 
 function metadataList(metadata) {
-  const shown = Object.entries(metadata).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const shown = Object.entries(metadata).filter(([, value]) => value !== null && value !== undefined && metadataText(value) !== "");
   return element("dl", { className: "metadata" }, ...shown.map(([name, value]) => element("div", {},
     element("dt", { dir: "auto" }, name), element("dd", { dir: "auto" }, metadataText(value)))));
 }

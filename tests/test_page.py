@@ -47,6 +47,16 @@ def test_the_language_of_a_word_is_not_told(page: "Page") -> None:
     search(page, "tea")
 
     assert re.fullmatch(r"10 hits in [\d.]+ ms", page.get_by_role("status").inner_text())
+    assert page.locator("#query").get_attribute("lang") == ""
+
+
+def test_the_question_is_marked_with_its_language_and_hits_as_english(page: "Page") -> None:
+    search(page, BENGALI)
+
+    assert page.locator("#query").get_attribute("lang") == "bn"
+    assert page.locator(".hit :is(h2, p):not([lang=en])").count() == 0
+    page.keyboard.type("a")
+    assert page.locator("#query").get_attribute("lang") == ""
 
 
 def test_the_legend_names_every_stage(page: "Page") -> None:

@@ -3,7 +3,7 @@
 
 import { byId, element } from "./element.js";
 import { hitItems } from "./hits.js";
-import { TEXT, isTelling, languageName, plural } from "./text.js";
+import { TEXT, languageName, plural } from "./text.js";
 
 const roomForTwo = matchMedia("(min-width: 60rem)"); // as in style.css
 const tabs = [byId("column-tab"), byId("other-column-tab")];
@@ -14,10 +14,14 @@ let isComparing = false;
 let front = 0; // the column that is seen where there is room for one
 let compared = ""; // the questions; others begin with the first column
 
-/** Show both results, in the order of the questions; returns the number of passages that both found. */
-export function showComparison(results, questions) {
+/** Show both results; returns the number of passages that both found.
+ *
+ * @param languages the questions' languages, "" where not known; two that differ name the columns
+ */
+export function showComparison(results, questions, languages) {
   const ranks = results.map(({ hits }) => new Map(hits.map((hit) => [hit.passage_id, hit.rank])));
-  const names = columnNames(results, questions);
+  const areTold = languages.every(Boolean) && languages[0] !== languages[1];
+  const names = areTold ? languages.map(languageName) : questions;
   for (const [side, { hits }] of results.entries()) {
     const goTo = (rank) => goToHit(1 - side, rank);
     lists[side].replaceChildren(...hitItems(hits, ranks[1 - side], goTo));
@@ -42,12 +46,6 @@ export function listenToTabs() {
     tab.addEventListener("keydown", onTabKey);
   }
   roomForTwo.addEventListener("change", arrange);
-}
-
-/** A language names its column, unless both are of one or the questions too short to tell. */
-function columnNames(results, questions) {
-  const languages = results.map(({ language }) => languageName(language));
-  return questions.every(isTelling) && languages[0] !== languages[1] ? languages : questions;
 }
 
 function columnLabel(name, numHits) {

@@ -14,6 +14,7 @@ export function readForm() {
 export function fillForm({ query, otherQuery, topK }) {
   queryBox.value = query;
   otherBox.value = otherQuery;
+  markLanguages();
   showOtherBox(Boolean(otherQuery));
   const isOffered = [...topKChoice.options].some((option) => Number(option.value) === topK);
   if (!isOffered) topKChoice.add(new Option(topK, topK));
@@ -25,6 +26,12 @@ export function fillQuestion(text) {
   queryBox.value = text;
   otherBox.value = "";
   if (matchMedia("(pointer: fine)").matches) queryBox.focus({ preventScroll: true });
+}
+
+/** Tell fonts and a screen reader the languages of the questions; "" is not known. */
+export function markLanguages(language = "", otherLanguage = "") {
+  queryBox.lang = language;
+  otherBox.lang = otherLanguage;
 }
 
 function showOtherBox(isShown) {
@@ -57,5 +64,6 @@ export function listenToForm(onAsk) {
   byId("search-form").addEventListener("submit", (event) => onSubmit(event, onAsk));
   byId("compare").addEventListener("click", onCompare);
   byId("end-compare").addEventListener("click", () => onEndCompare(onAsk));
+  for (const box of [queryBox, otherBox]) box.addEventListener("input", () => { box.lang = ""; });
   topKChoice.addEventListener("change", () => { if (queryBox.value.trim()) onAsk(); });
 }

@@ -3,9 +3,10 @@
 import { SearchFailure } from "./client.js";
 import { clearComparison, showComparison } from "./comparison.js";
 import { byId, element, showParts } from "./element.js";
+import { markLanguages } from "./form.js";
 import { markBestSentences } from "./highlight.js";
 import { hitItems } from "./hits.js";
-import { TEXT, fill, isTelling, languageLabel, plural, writeMilliseconds, writeSeconds } from "./text.js";
+import { TEXT, fill, languageLabel, languageOf, plural, writeMilliseconds, writeSeconds } from "./text.js";
 import { timingParts, totalMilliseconds } from "./timing.js";
 
 const NUM_PLACEHOLDERS = 3;
@@ -36,14 +37,17 @@ export function showLoading() {
 /** Show an answer of POST /search to what is wanted; `signal` ends the marking of sentences. */
 export function showAnswer(answer, wanted, signal) {
   const [one, other] = answer.results;
+  const questions = other ? [wanted.query, wanted.otherQuery] : [wanted.query];
+  const languages = questions.map((question, side) => languageOf(question, answer.results[side].language));
   clearResults();
+  markLanguages(...languages);
   if (answer.took_ms) showParts("timing", timingParts(answer.took_ms));
   if (!one.hits.length && !other?.hits.length) showNoHits(wanted);
   if (other) {
-    const numCommon = showComparison([one, other], [wanted.query, wanted.otherQuery]);
+    const numCommon = showComparison([one, other], questions, languages);
     setStatus(`${summary(one.hits.length, "", answer.took_ms)}, ${plural(TEXT.common, numCommon)}`);
   } else {
-    setStatus(summary(one.hits.length, isTelling(wanted.query) ? one.language : "", answer.took_ms));
+    setStatus(summary(one.hits.length, languages[0], answer.took_ms));
     byId("hits").replaceChildren(...hitItems(one.hits));
   }
   markBestSentences(wanted.query, byId("hits").querySelectorAll(".hit-text"), signal);

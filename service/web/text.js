@@ -70,6 +70,7 @@ export const TEXT = {
   versionFact: "Version {version}",
 };
 
+const UNDETERMINED = "und"; // BCP 47
 const locale = document.documentElement.lang;
 const pluralRules = new Intl.PluralRules(locale);
 const languageNames = new Intl.DisplayNames([locale], { type: "language" });
@@ -94,9 +95,10 @@ export function plural(forms, count) {
   return fill(forms[pluralRules.select(count)] ?? forms.other, { count: writeCount(count) });
 }
 
-/** Whether a question is long enough to tell its language: "tea" is of many. */
-export function isTelling(question) {
-  return question.split(/\s+/).length > 2 || /[^\P{L}\p{Script=Latin}]/u.test(question);
+/** The detected language of a question that is long enough to tell it, else "": the word "tea" is of many. */
+export function languageOf(question, detected) {
+  const isLong = question.split(/\s+/).length > 2 || /[^\P{L}\p{Script=Latin}]/u.test(question);
+  return isLong && detected !== UNDETERMINED ? detected : "";
 }
 
 export function languageLabel(code) {

@@ -42,6 +42,23 @@ def test_the_status_tells_hits_time_and_language(page: "Page") -> None:
     assert re.fullmatch(r"10 hits in [\d.]+ ms, asked in (Bangla|Bengali) \(bn\)", status)
 
 
+def test_the_language_of_a_word_is_not_told(page: "Page") -> None:
+    """It would be detected as Romanian."""
+    search(page, "tea")
+
+    assert re.fullmatch(r"10 hits in [\d.]+ ms", page.get_by_role("status").inner_text())
+    assert page.locator("#query").get_attribute("lang") == ""
+
+
+def test_the_question_is_marked_with_its_language_and_hits_as_english(page: "Page") -> None:
+    search(page, BENGALI)
+
+    assert page.locator("#query").get_attribute("lang") == "bn"
+    assert page.locator(".hit :is(h2, p):not([lang=en])").count() == 0
+    page.keyboard.type("a")
+    assert page.locator("#query").get_attribute("lang") == ""
+
+
 def test_the_legend_names_every_stage(page: "Page") -> None:
     search(page, "tea")
 
@@ -104,7 +121,7 @@ def test_slash_goes_to_the_box_and_arrows_walk_through_the_hits(page: "Page") ->
 
     for key in ("/", "ArrowDown", "ArrowDown", "ArrowUp", "ArrowUp"):
         page.keyboard.press(key)
-        visited.append(active(page))
+        visited.append(active(page).split()[0])
 
     assert visited == ["INPUT#query.", "LI#.hit", "LI#.hit", "LI#.hit", "INPUT#query."]
     assert page.locator("#query").input_value() == "tea"

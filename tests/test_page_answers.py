@@ -79,7 +79,7 @@ def group(page: "Page", field: str) -> Any:
 
 
 def counts(page: "Page", field: str) -> dict[str, str]:
-    labels = group(page, field).locator("label").all()
+    labels = group(page, field).locator("label:has(bdi)").all()
     return {
         label.locator("bdi").inner_text(): label.locator(".filter-count").inner_text()
         for label in labels
@@ -181,6 +181,24 @@ def test_a_chosen_filter_is_taken_back_by_its_button_and_by_going_back(page: "Pa
     assert sorted(titles(page)) == ["Peru 0", "Peru 1", "Peru 2"]
 
 
+def test_a_long_title_is_folded_with_its_passage(page: "Page") -> None:
+    title = "A title that does not end where one would expect it to end. " * 10
+    hit = {"passage_id": "1", "score": 0.5, "rank": 1, "metadata": {"tags": []}, "text": "Short."}
+    found = {"language": "en", "hits": [hit | {"title": title}, hit | {"title": "x", "rank": 2}]}
+    answer = {"results": [found], "took_ms": {"encode": 1.0}}
+    page.route("**/search", lambda route: route.fulfill(json=answer))
+    search(page, "tea")
+    toggle = page.get_by_role("button", name="Show all of A title")
+    folded = page.locator(".hit-title").first.bounding_box()
+
+    toggle.click()
+    unfolded = page.locator(".hit-title").first.bounding_box()
+
+    assert folded and unfolded and folded["height"] < unfolded["height"] / 2
+    assert page.locator(".hit-toggle:visible").all_inner_texts() == ["Show less"]
+    assert page.locator(".metadata").first.inner_text().split() == ["id", "1"]  # no empty list
+
+
 def test_nothing_behind_the_filters_is_told_and_all_can_be_cleared(page: "Page") -> None:
     search(page, ENGLISH)
     open_filters(page)
@@ -238,6 +256,7 @@ def test_a_value_too_rare_to_be_listed_can_be_written(page: "Page") -> None:
     assert request.value.post_data_json["filter"] == {"country": ["Kenya"]}
     assert sorted(titles(page)) == ["Kenya 0", "Kenya 1", "Kenya 2"]
     assert group(page, "country").get_by_role("checkbox", name="Kenya").is_checked()
+    assert counts(page, "country") == {"Peru": "3", "Kenya": ""}  # not counted, so not told
 
 
 # ---- Marks
@@ -278,7 +297,7 @@ def test_a_mark_below_the_fold_opens_the_folded_passage(page: "Page") -> None:
     box, passage = mark.bounding_box(), page.locator(".hit-text").bounding_box()
     assert mark.inner_text() == ENGLISH
     assert box and passage and box["y"] + box["height"] <= passage["y"] + passage["height"] + 1
-    page.get_by_role("button", name="Show all", exact=True).click()
+    page.get_by_role("button", name="Show all of x").click()
     assert page.locator(".hit-text").inner_text() == text
 
 
@@ -341,21 +360,121 @@ def test_a_comparison_is_shareable_and_ends(page: "Page", address: str) -> None:
     assert page.locator(".other-rank").count() == 0
 
 
+COMPARED = f"/?q={ENGLISH}&q2={SWAHILI}&k=5"
+
+
+@pytest.fixture
+def phone(page: "Page", address: str) -> "Page":
+    """The page on a phone, where two languages are compared."""
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(address + COMPARED)
+    page.wait_for_selector("#other-hits > li.hit", state="attached")
+    wait_for_answer(page)
+    return page
+
+
+def tops(page: "Page") -> list[float]:
+    """Where the hits that can be seen begin."""
+    hits = page.locator(".column:visible .hit").all()
+    return [box["y"] for hit in hits if (box := hit.bounding_box())]
+
+
+def test_a_phone_has_a_tab_for_each_language_that_the_keyboard_reaches(phone: "Page") -> None:
+    tabs = phone.get_by_role("tablist", name="Hits of which question").get_by_role("tab")
+    assert tabs.count() == 2
+    seen = []
+
+    tabs.first.focus()
+    for key in ("ArrowRight", "ArrowRight", "End", "Home", "ArrowLeft"):
+        phone.keyboard.press(key)
+        [panel] = phone.get_by_role("tabpanel").all()
+        selected = phone.get_by_role("tab", selected=True)
+        assert selected.get_attribute("aria-controls") == panel.get_attribute("id")
+        assert phone.evaluate("document.activeElement.ariaSelected") == "true"
+        assert panel.locator(".hit").count() == 5
+        seen.append(panel.get_attribute("id"))
+
+    assert seen == ["other-column", "column", "other-column", "column", "other-column"]
+    phone.keyboard.press("Shift+Tab")
+    assert not active(phone).endswith("-tab.")  # the tabs are one stop
+
+
+def test_the_rank_in_view_stays_in_view_when_the_language_is_switched(phone: "Page") -> None:
+    third = phone.locator("#hits .hit").nth(2)
+    third.evaluate("hit => scrollBy(0, hit.getBoundingClientRect().top - 100)")
+    before = tops(phone)
+
+    phone.locator("#other-column-tab").click()
+    after = tops(phone)
+
+    assert round(before[2]) == 100
+    assert after[2] == pytest.approx(before[2], abs=2)
+    assert (phone.locator("#column-tabs").bounding_box() or {})["y"] == 0
+
+
+def test_arrows_walk_through_the_hits_that_are_seen(phone: "Page") -> None:
+    phone.locator("#other-column-tab").click()
+    phone.locator("#query").focus()
+
+    for _ in range(20):
+        phone.keyboard.press("ArrowDown")
+
+    assert phone.evaluate("document.activeElement.closest('section').id") == "other-column"
+    assert phone.evaluate("document.activeElement === document.activeElement.parentNode.lastChild")
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_rank_for_the_other_question_leads_to_that_hit(phone: "Page", width: int) -> None:
+    phone.set_viewport_size({"width": width, "height": 740})
+    note = phone.locator("#hits .other-rank button").last
+    title = note.locator("xpath=ancestor::li").locator(".hit-title").inner_text()
+    rank = int(note.inner_text().split()[1])
+
+    note.focus()
+    phone.keyboard.press("Enter")
+
+    place = phone.evaluate(
+        "(({parentNode, children}) => [parentNode.id, [...parentNode.children].indexOf("
+        "document.activeElement) + 1, document.activeElement.querySelector('h2').innerText])"
+        "(document.activeElement)"
+    )
+    assert place == ["other-hits", rank, title]
+    assert phone.locator("#other-hits").is_visible()
+
+
+def test_turning_the_phone_makes_room_for_both(phone: "Page") -> None:
+    phone.locator("#other-column-tab").click()
+
+    phone.set_viewport_size({"width": 1000, "height": 740})
+    phone.wait_for_selector("#column-tabs", state="hidden")
+
+    assert phone.locator("#columns > .column:visible").count() == 2
+    assert phone.get_by_role("tab").count() == 0
+    assert phone.get_by_role("region", name="Swahili 5 hits").count() == 1
+
+
+def test_columns_have_the_questions_as_names_where_these_are_too_short_to_tell(
+    page: "Page", address: str
+) -> None:
+    page.goto(f"{address}/?q=tea&q2=chai&k=5")
+    page.wait_for_selector("#other-hits > li.hit")
+
+    assert page.locator(".column-heading .column-name").all_inner_texts() == ["tea", "chai"]
+
+
 @pytest.mark.parametrize("width", [320, 1280])
 def test_nothing_needs_a_sideways_scroll(page: "Page", address: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 740})
     page.goto(f"{address}/?q=tea&q2=chai&f.country=Kenya&f.year=1000..3000")
-    page.wait_for_selector("#other-hits > li.hit")
+    page.wait_for_selector("#other-hits > li.hit", state="attached")
     open_filters(page)
 
     overflow = page.evaluate(
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )
-    columns = page.locator("#columns > .column").all()
-    tops = {round((column.bounding_box() or {"y": -1})["y"]) for column in columns}
 
     assert overflow <= 0
-    assert len(tops) == (1 if width >= 960 else 2)
+    assert page.locator("#columns > .column:visible").count() == (2 if width >= 960 else 1)
 
 
 @pytest.mark.parametrize(("width", "height"), [(360, 740), (1280, 720)])
@@ -394,14 +513,14 @@ def test_all_of_it_by_keyboard_alone(page: "Page") -> None:
     assert page.evaluate("document.activeElement.checked") is True
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("dark", 360)])
 def test_controls_have_names_ids_are_single_and_text_has_contrast(
-    page: "Page", address: str, scheme: Any
+    page: "Page", address: str, scheme: Any, width: int
 ) -> None:
     page.emulate_media(color_scheme=scheme)
-    page.set_viewport_size({"width": 1280, "height": 1600})  # what is out of sight is not marked
+    page.set_viewport_size({"width": width, "height": 2400})  # what is out of sight is not marked
     page.goto(f"{address}/?q=tea&q2=chai&k=5&f.country=Kenya&f.country=Peru")
-    page.wait_for_selector("#other-hits mark")
+    page.wait_for_selector("#other-hits mark" if width > 960 else "#hits mark")
     open_filters(page)
 
     assert audit(page, "nameless") == []

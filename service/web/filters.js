@@ -1,44 +1,31 @@
-// Filters by the fields that the index declares: from values to a request, and to boxes that can be ticked.
+// Filters by the fields that the index declares: boxes to tick and to write in.
 
+import { byId, element } from "./element.js";
+import { boundsOf, writeBounds } from "./fields.js";
 import { TEXT, fill, plural, writeCount } from "./text.js";
-import { element } from "./view.js";
 
-const MAX_FACETS = 16; // of one request
 const NUM_VALUES_SHOWN = 8;
-const RANGE = "..";
 
-/** Write chosen values as the `filter` of a request; undefined without any.
+/** Show the filters again; the control that was used keeps the focus.
  *
- * @param filters lists of texts by field, as the address has them
- * @param fields the kinds of the declared fields; any other is left for the service to refuse
- */
-export function filterOf(filters, fields) {
-  const conditions = Object.entries(filters).map(([name, values]) => [name, conditionOf(values, fields[name])]);
-  return conditions.length ? Object.fromEntries(conditions) : undefined;
-}
-
-function conditionOf(values, kind) {
-  if (kind === "boolean") return values.map((value) => value === "true");
-  if (kind !== "number") return values;
-  const [least, most] = rangeOf(values);
-  return { ...(least !== "" && { gte: Number(least) }), ...(most !== "" && { lte: Number(most) }) };
-}
-
-function rangeOf([value = ""]) {
-  const [least, most] = value.includes(RANGE) ? value.split(RANGE) : [value, value];
-  return [least, most];
-}
-
-/** Name the fields whose values are worth counting: numbers are filtered by their bounds. */
-export function countedFields(fields) {
-  return Object.keys(fields).filter((name) => fields[name] !== "number").slice(0, MAX_FACETS);
-}
-
-/** Build a group of controls a field.
- *
+ * @param fields the kinds of the declared fields
+ * @param facets their values with counts, where they were counted
+ * @param filters lists of chosen texts by field
  * @param {(field: string, values: string[]) => void} onChange told a field's new values
  */
-export function filterGroups(fields, facets, filters, onChange) {
+export function showFilters(fields, facets, filters, onChange) {
+  const key = document.activeElement?.dataset.key;
+  const numChosen = Object.values(filters).flat().length;
+  byId("filters").hidden = !Object.keys(fields).length && !numChosen;
+  byId("filters-summary").textContent = numChosen ? plural(TEXT.filtersChosen, numChosen) : TEXT.filters;
+  byId("clear-filters").hidden = numChosen < 2; // one is taken back by its own button
+  byId("chosen").replaceChildren(...chosenItems(fields, filters, onChange));
+  byId("filter-groups").replaceChildren(...filterGroups(fields, facets, filters, onChange));
+  if (key) byId("filter-groups").querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+}
+
+/** Build a group of controls a field. */
+function filterGroups(fields, facets, filters, onChange) {
   return Object.entries(fields)
     .filter(([name, kind]) => kind === "number" || facets[name]?.values.length || filters[name])
     .map(([name, kind]) => {
@@ -51,7 +38,7 @@ export function filterGroups(fields, facets, filters, onChange) {
 }
 
 /** Build a button for each value that is chosen; it takes the value back. */
-export function chosenItems(fields, filters, onChange) {
+function chosenItems(fields, filters, onChange) {
   return Object.entries(filters).flatMap(([field, values]) => values.map((value) => {
     const words = fill(TEXT.chosen, { field, value: shown(value, fields[field]) });
     const button = element("button", { type: "button", className: "chosen", ariaLabel: fill(TEXT.removeFilter, { chosen: words }) },
@@ -63,7 +50,8 @@ export function chosenItems(fields, filters, onChange) {
 
 function valueBoxes(name, kind, facet, chosen, change) {
   const counts = new Map(facet.values.map(({ value, count }) => [String(value), count]));
-  for (const value of chosen) if (!counts.has(value)) counts.set(value, 0);
+  const isComplete = facet.num_values <= facet.values.length;
+  for (const value of chosen) if (!counts.has(value)) counts.set(value, isComplete ? 0 : null); // null: not known
   const items = [...counts].map(([value, count]) => valueBox(name, kind, value, count, chosen, change));
   const others = items.slice(NUM_VALUES_SHOWN).filter((item) => !item.querySelector("input").checked);
   const hidden = others.length > 1 ? others : []; // the button takes the place of one
@@ -79,7 +67,7 @@ function valueBoxes(name, kind, facet, chosen, change) {
     });
     parts.push(more);
   }
-  if (facet.num_values > facet.values.length) {
+  if (!isComplete) {
     const counted = { shown: writeCount(facet.values.length), all: writeCount(facet.num_values) };
     parts.push(element("p", { className: "filter-note" }, fill(TEXT.mostFrequent, counted)), otherValueBox(name, chosen, change));
   }
@@ -104,7 +92,7 @@ function valueBox(name, kind, value, count, chosen, change) {
     change(box.checked ? [...chosen, value] : chosen.filter((other) => other !== value));
   });
   return element("li", {}, element("label", {}, box, element("bdi", {}, shown(value, kind)), " ",
-    element("span", { className: "filter-count" }, writeCount(count))));
+    element("span", { className: "filter-count" }, count === null ? "" : writeCount(count))));
 }
 
 function shown(value, kind) {
@@ -112,13 +100,13 @@ function shown(value, kind) {
 }
 
 function rangeBoxes(name, chosen, change) {
-  const bounds = rangeOf(chosen);
+  const bounds = boundsOf(chosen);
   const boxes = [TEXT.least, TEXT.most].map((label, side) => {
     const box = element("input", { type: "number", step: "any", value: bounds[side] });
     box.dataset.key = `${name}.${side}`;
     box.addEventListener("change", () => {
       bounds[side] = box.value;
-      change(bounds.some(Boolean) ? [bounds.join(RANGE)] : []);
+      change(writeBounds(bounds));
     });
     return element("label", {}, element("span", {}, label), box);
   });

@@ -38,14 +38,16 @@ export const TEXT = {
   noHitsTitle: "No passage found",
   noHitsDetail: "Try other words, or a more general question.",
   noHitsFiltered: "No passage passes the filters. Take some of them back.",
-  columnHits: "{language}: {hits}",
+  comparedLabel: "Hits of which question",
   common: { one: "{count} in both", other: "{count} in both" },
   otherRank: "Rank {rank} for the other question",
   onlyHere: "Only here",
   score: "Score {score}",
   scoreHint: "Similarity of question and passage. The bar compares the hits of this search with each other.",
   showPassage: "Show all",
+  showPassageOf: "Show all of {title}",
   foldPassage: "Show less",
+  foldPassageOf: "Show less of {title}",
   passageId: "id",
   yes: "yes",
   no: "no",
@@ -68,6 +70,7 @@ export const TEXT = {
   versionFact: "Version {version}",
 };
 
+const UNDETERMINED = "und"; // BCP 47
 const locale = document.documentElement.lang;
 const pluralRules = new Intl.PluralRules(locale);
 const languageNames = new Intl.DisplayNames([locale], { type: "language" });
@@ -90,6 +93,12 @@ export function fill(text, values) {
 
 export function plural(forms, count) {
   return fill(forms[pluralRules.select(count)] ?? forms.other, { count: writeCount(count) });
+}
+
+/** The detected language of a question that is long enough to tell it, else "": the word "tea" is of many. */
+export function languageOf(question, detected) {
+  const isLong = question.split(/\s+/).length > 2 || /[^\P{L}\p{Script=Latin}]/u.test(question);
+  return isLong && detected !== UNDETERMINED ? detected : "";
 }
 
 export function languageLabel(code) {

@@ -1,0 +1,49 @@
+// What the page offers before anything is asked: its words, examples, and facts about the index.
+
+import { requestJson } from "./client.js";
+import { byId, element } from "./element.js";
+import { TEXT, fill, writeCount } from "./text.js";
+
+const NUM_EXAMPLES_FOLDED = matchMedia("(max-width: 30rem)").matches ? 6 : 12;
+
+export function fillWords() {
+  for (const node of document.querySelectorAll("[data-text]")) node.textContent = TEXT[node.dataset.text];
+  for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", TEXT[node.dataset.label]);
+}
+
+/** @param {(text: string) => void} onChoose told the question that was chosen */
+export async function showExamples(onChoose) {
+  const examples = await requestJson("web/examples.json");
+  const items = examples.map((example) => exampleItem(example, onChoose));
+  const toggle = byId("all-examples");
+  const setFolded = (isFolded) => {
+    for (const item of items.slice(NUM_EXAMPLES_FOLDED)) item.hidden = isFolded;
+    toggle.ariaExpanded = String(!isFolded);
+    toggle.textContent = isFolded ? fill(TEXT.showAllExamples, { count: writeCount(items.length) }) : TEXT.showFewerExamples;
+  };
+  toggle.addEventListener("click", () => setFolded(toggle.ariaExpanded === "true"));
+  setFolded(true);
+  byId("example-list").replaceChildren(...items);
+  byId("examples").hidden = false;
+}
+
+function exampleItem({ language, name, english_name: englishName, text }, onChoose) {
+  const button = element("button", { type: "button", className: "example", lang: language, dir: "auto", title: englishName },
+    element("span", { className: "example-name" }, name), element("span", { className: "example-text" }, text));
+  button.addEventListener("click", () => onChoose(text));
+  return element("li", {}, button);
+}
+
+export async function showFacts() {
+  const { encoder, index, version } = await requestJson("info");
+  if (Number.isFinite(index?.passages)) {
+    byId("introduction").textContent = fill(TEXT.introductionWithIndex, { passages: writeCount(index.passages) });
+  }
+  const facts = [
+    encoder?.name && fill(TEXT.encoderFact, { name: encoder.name }),
+    encoder?.dimension && fill(TEXT.dimensionFact, { count: writeCount(encoder.dimension) }),
+    index?.generation && fill(TEXT.indexFact, { generation: String(index.generation).slice(0, 12) }),
+    version && fill(TEXT.versionFact, { version }),
+  ];
+  byId("facts").replaceChildren(...facts.filter(Boolean).map((fact) => element("span", {}, fact)));
+}

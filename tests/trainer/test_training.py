@@ -120,8 +120,8 @@ def test_the_reference_setting_runs_as_it_is_shipped(tiny_checkpoint: Path, tmp_
     progress = StepProgress(tmp_path / "run", Console(file=io.StringIO()))
     record = run(shipped.model_copy(update=changes), tmp_path / "run", progress)
 
-    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
-    steps = [entry for entry in log if "loss" in entry]
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    steps = [entry for entry in map(json.loads, log) if "loss" in entry]
     assert record["is_finished"]
     assert len(steps) == 4
     assert steps[-1]["terms"].keys() == {"english", "reverse", "kl"}

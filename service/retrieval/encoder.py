@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,7 +166,9 @@ class Encoder:
         return side._tokenize(texts, role, role if side is not self else "query")
 
     def _tokenize(self, texts: Sequence[str], role: Role, side: Role) -> list[TokenizedText]:
-        prompted = [self.prompts[role] + text for text in texts]
+        # Canonically equivalent texts are one text (UAX #15), but not to every tokenizer: XLM-R's
+        # composes neither Hangul's letters nor a Vietnamese vowel with two marks.
+        prompted = [self.prompts[role] + normalize("NFC", text) for text in texts]
         try:
             # For one text the library's threads cost more than they save.
             encodings = (

@@ -2,6 +2,7 @@ import doctest
 import json
 import random
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -177,6 +178,19 @@ def test_the_activation_is_the_exact_gelu(tiny_checkpoint: Path, tiny_encoder: E
     tanh = mean_of_hidden_states(tiny_checkpoint, torch.nn.GELU(approximate="tanh"), token_ids)
     assert (found - exact).abs().max() < 1e-6
     assert (found - tanh).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize(
+    "text", ["각 나라의 수도", "Quốc gia Việt Nam", "Kí ni ìtumọ̀ àwọn àwọ̀", "أَيْنَ", "Å"]
+)
+def test_canonically_equivalent_texts_are_one_text(tiny_encoder: Encoder, text: str) -> None:
+    """This tokenizer has no normaliser; XLM-R's took Hangul for another text (cosine .88)."""
+    forms = [normalize("NFC", text), normalize("NFD", text)]
+    assert forms[0] != forms[1]
+
+    composed, decomposed = tiny_encoder.tokenize(forms, "query")
+
+    assert composed == decomposed
 
 
 @pytest.mark.parametrize("role", ["query", "passage"])

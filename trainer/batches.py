@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from unicodedata import normalize
 
 from trainer.config import DataConfig
 from trainer.errors import DataError
@@ -89,8 +90,11 @@ def noisy(row: Row, config: DataConfig, generator: random.Random) -> Row:
 
 
 def columns_of(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[str]]:
-    """Lay rows out by column: `query`, `translated_query`, `passage`, `hard_negative_1`, ..."""
-    return {name: [_text(row, name) for row in rows] for name in names}
+    """Lay rows out by column: `query`, `translated_query`, `passage`, `hard_negative_1`, ...
+
+    Texts are composed (NFC), as the encoder composes what it is asked.
+    """
+    return {name: [normalize("NFC", _text(row, name)) for row in rows] for name in names}
 
 
 def _text(row: Row, name: str) -> str:

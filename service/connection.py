@@ -27,6 +27,7 @@ from service.errors import (
     TooManyConnectionsError,
 )
 from service.headers import ALWAYS, NOTHING
+from service.lingering import lingering
 from service.problems import MEDIA_TYPE, problem_of
 from service.state import State
 
@@ -130,7 +131,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, app if cycle.keep_alive else lingering(app))
 
     def _expect(self) -> None:
         if self._reading is None:

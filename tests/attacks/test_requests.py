@@ -172,6 +172,19 @@ def test_a_body_that_is_declared_too_large_is_refused_before_it_comes(
     assert conversation.statuses == [413]
 
 
+@pytest.mark.parametrize(("headers", "status"), [({}, 413), ({"Content-Encoding": "gzip"}, 415)])
+def test_who_sends_all_before_reading_and_closes_learns_why_it_was_refused(
+    victim: Victim, headers: dict[str, str], status: int
+) -> None:
+    """A socket that is closed with unread bytes is reset, and the answer lost with it."""
+    body = b" " * (50 * MAX_BODY_BYTES)
+
+    found, answer = victim.ask(body, Connection="close", **headers)
+
+    assert found == status
+    assert json.loads(answer)["status"] == status
+
+
 def test_a_client_that_waits_to_be_told_to_go_on_is_told(victim: Victim) -> None:
     waiting = head(lines=[f"Content-Length: {len(QUERY)}", "Expect: 100-continue"])
 

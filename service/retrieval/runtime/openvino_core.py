@@ -14,6 +14,9 @@ from service.retrieval.runtime.int8 import compress_weights
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # int8: so many numbers that weights are multiplied with share a scale.
 GROUP_SIZE = 64
+# What a stream keeps for shapes that it has met. With OpenVINO's own 5,000 memory grew by half a
+# megabyte with each mixed batch (2.05 to 2.63 GB in 1,000), with these to 2.44; both took 91 s.
+CACHE_ENTRIES = 100
 NICENESS = 5
 
 
@@ -51,6 +54,7 @@ def compile_graph(
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": num_streams,
         "INFERENCE_NUM_THREADS": available_cores(),
+        "CPU_RUNTIME_CACHE_CAPACITY": CACHE_ENTRIES,
         "ENABLE_CPU_PINNING": False,  # the HTTP thread shares the cores
     }
     if precision == "int8":

@@ -131,7 +131,9 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
-        super()._start_asgi_task(cycle, app if cycle.keep_alive else lingering(app))
+        if not cycle.keep_alive:
+            app = lingering(app)  # type: ignore[arg-type, assignment]  # starlette's names for ASGI
+        super()._start_asgi_task(cycle, app)
 
     def _expect(self) -> None:
         if self._reading is None:

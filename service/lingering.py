@@ -6,13 +6,12 @@ it: whoever sends all of a large body before reading never learns why it was ref
 
 import asyncio
 
-from starlette.types import Message, Receive, Scope, Send
-from uvicorn._types import ASGI3Application
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LINGER_SECONDS = 2.0
 
 
-def lingering(app: ASGI3Application) -> ASGI3Application:
+def lingering(app: ASGIApp) -> ASGIApp:
     """Have an app read on for a moment, once its answer is out, what it has not read of a body."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

@@ -198,6 +198,7 @@ def build_faiss_index(
 
     Raises:
         GenerationError: the factory string is not FAISS's, or there are too few vectors for it.
+        DeviceError: a CAGRA graph is asked for, and the device is not one that FAISS serves.
         OSError: the file cannot be written.
     """
     if degree := cagra_degree(factory):
@@ -256,7 +257,7 @@ def open_faiss_index(
         _set(index, setting, value, default)
     if not device.startswith("cuda"):
         return FaissIndex(index)
-    copy, resources = to_gpu(index, device, ef_search)
+    copy, resources = to_gpu(index, device, ef_search or EF_SEARCH)
     # Lists, graphs and FAISS's own kernels ignore a selection on a GPU: such searches stay here.
     exact = None if has_cuvs() and isinstance(index, faiss.IndexFlat) else index
     return FaissIndex(copy, exact, resources)

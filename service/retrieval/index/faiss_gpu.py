@@ -21,7 +21,6 @@ CAGRA_DEGREES = range(16, 129, 16)
 INTERMEDIATE_DEGREES = 2
 # Candidates that a search keeps come in such steps, and are never fewer than what it returns.
 CANDIDATE_STEP = 32
-DEFAULT_CANDIDATES = 128
 
 Queries = NDArray[np.float32]
 
@@ -72,14 +71,13 @@ def gpu_number(device: str) -> int:
     return number
 
 
-def to_gpu(index: Any, device: str, ef_search: int | None) -> tuple[Any, Any]:
+def to_gpu(index: Any, device: str, ef_search: int) -> tuple[Any, Any]:
     """Copy an index to a GPU.
 
     Args:
         index: as it was read.
         device: a CUDA device (`cuda`, `cuda:N`).
-        ef_search: candidates that a search of a CAGRA graph keeps; `DEFAULT_CANDIDATES` by
-            default.
+        ef_search: candidates that a search of a CAGRA graph keeps.
 
     Returns:
         The copy, and the resources that must outlive it.
@@ -107,7 +105,7 @@ def to_gpu(index: Any, device: str, ef_search: int | None) -> tuple[Any, Any]:
             f"FAISS has no {type(index).__name__} on a GPU ({error}): build the index as Flat, "
             "IVF...,SQ8, IVF...,PQ... or CAGRA64, or set CLEAR_DEVICE=cpu"
         ) from None
-    return CagraIndex(copy, ef_search or DEFAULT_CANDIDATES) if is_graph else copy, resources
+    return CagraIndex(copy, ef_search) if is_graph else copy, resources
 
 
 def cagra_degree(factory: str) -> int | None:

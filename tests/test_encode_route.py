@@ -76,7 +76,8 @@ def test_fewer_dimensions_are_the_first_ones_unit_norm_again(
 def test_all_dimensions_are_the_embedding_itself(client: TestClient) -> None:
     whole = encode(client, texts=TEXTS, dimensions=32)
 
-    assert whole["embeddings"] == encode(client, texts=TEXTS)["embeddings"]
+    again = encode(client, texts=TEXTS)["embeddings"]
+    np.testing.assert_allclose(whole["embeddings"], again, atol=1e-6)  # batches may part otherwise
 
 
 def test_usage_counts_tokens_and_truncated_texts(client: TestClient, tiny_encoder: Encoder) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from service import console, indexing, issuing, upkeep
+from service.allocator import give_memory_back
 from service.options import (
     CacheOption,
     DeviceOption,
@@ -169,6 +170,7 @@ def _share_cores() -> None:
 
 
 def _serve(settings: Settings) -> None:
+    give_memory_back()
     from service.server import serve as run_server
 
     console.start_logging(settings.log_level, settings.log_format)

@@ -6,7 +6,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.accounts import ACCOUNT
-from service.errors import BatchFailedError
+from service.errors import BatchFailedError, ClientGoneError
 from service.gate import LANES
 from service.headers import secure
 from service.logs import REQUEST_ID, request_id_of
@@ -40,13 +40,15 @@ class RequestObserver:
             return
         status = 500
         reason: str | None = BatchFailedError.reason
+        has_begun = False
         started = time.monotonic()
         request_id = request_id_of(dict(scope["headers"]).get(REQUEST_ID_HEADER))
         REQUEST_ID.set(request_id)
 
         async def observe_status(message: Message) -> None:
-            nonlocal status, reason
+            nonlocal status, reason, has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 status, reason = message["status"], message.get(REASON)
                 secure(message)
                 message["headers"].append((REQUEST_ID_HEADER, request_id.encode()))
@@ -61,6 +63,8 @@ class RequestObserver:
         metrics.in_flight.inc()
         try:
             await self._app(scope, receive, observe_status)
+            if not has_begun:  # starlette drops a file whose client has left
+                status, reason = ClientGoneError.status, ClientGoneError.reason
         finally:
             metrics.in_flight.dec()
             seconds = time.monotonic() - started

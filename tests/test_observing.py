@@ -1,3 +1,4 @@
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -5,8 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from service.app import create_app
+from service.observing import RequestObserver
 from service.settings import Settings
 
 
@@ -84,3 +87,22 @@ def test_a_draining_service_has_its_clients_connect_anew(service_settings: Setti
     assert (before.status_code, after.status_code) == (200, 200)
     assert "connection" not in before.headers
     assert after.headers["connection"] == "close"
+
+
+def test_a_file_whose_client_left_is_no_fault_of_the_service(client: TestClient) -> None:
+    async def drop(scope: Scope, receive: Receive, send: Send) -> None:
+        """Do as starlette's FileResponse does when the client leaves before it has begun."""
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(f"nobody listens: {message}")
+
+    observer = RequestObserver(drop, client.app.state.service)  # type: ignore[attr-defined]
+    scope = {"type": "http", "method": "GET", "path": "/web/search.js", "headers": []}
+    asyncio.run(observer(scope, receive, send))
+
+    counted = client.get("/metrics").text
+    assert 'route="unmatched",status="499"} 1.0' in counted
+    assert 'status="500"' not in counted

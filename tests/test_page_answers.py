@@ -303,7 +303,6 @@ def test_a_mark_below_the_fold_opens_the_folded_passage(page: "Page") -> None:
 
 @pytest.mark.parametrize("status", [401, 429])
 def test_hits_without_marks_where_encoding_is_refused(page: "Page", status: int) -> None:
-    page.on("dialog", lambda dialog: dialog.dismiss())
     page.route("**/encode", lambda route: route.fulfill(status=status, json={}))
 
     with page.expect_response("**/encode"):
@@ -547,3 +546,55 @@ def test_every_word_of_the_page_comes_from_the_table_of_words(page: "Page", addr
     ]
     assert strange == []
     assert page.title().endswith("«CLEAR Search»")
+
+
+# ---- A key
+
+
+def guarded(page: "Page", key: str) -> None:
+    """Answer searches with 401 unless they show the key."""
+
+    def guard(route: Any) -> None:
+        if route.request.headers.get("authorization") == f"Bearer {key}":
+            route.fallback()
+        else:
+            route.fulfill(status=401, json={"title": "Unauthorized", "detail": "Show a key."})
+
+    page.route("**/search", guard)
+
+
+def test_a_service_that_wants_a_key_has_it_typed_unseen(page: "Page") -> None:
+    guarded(page, "secret")
+    search(page, ENGLISH)
+
+    dialog = page.get_by_role("dialog", name="This service asks for a key")
+    dialog.wait_for()
+    assert active(page).startswith("INPUT#key")
+    assert page.locator("#key").get_attribute("type") == "password"
+    page.keyboard.type(" secret ")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#hits > li.hit")
+
+    assert dialog.is_hidden()
+    assert page.locator("#key").input_value() == ""
+    search(page, SWAHILI)
+    assert len(titles(page)) == 6
+
+
+def test_a_wrong_key_is_asked_for_again_and_a_missing_one_is_told(page: "Page") -> None:
+    guarded(page, "secret")
+    search(page, ENGLISH)
+    dialog = page.get_by_role("dialog")
+    dialog.wait_for()
+    page.keyboard.type("guess")
+    with page.expect_response("**/search"):
+        page.get_by_role("button", name="Use this key").click()
+    dialog.wait_for()
+    page.keyboard.press("Escape")
+
+    assert page.get_by_role("alert").inner_text() == "Unauthorized\n\nShow a key."
+    search(page, ENGLISH)
+    dialog.wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    assert dialog.is_hidden()
+    assert titles(page) == []

@@ -1,26 +1,14 @@
 // Asks the service. Knows nothing of the page.
 
+import { storedKey } from "./key.js";
 import { TEXT, fill, writeSeconds } from "./text.js";
 
 const SEARCH_TIMEOUT_MS = 20_000;
 const READY_RETRY_MS = 3_000;
-const KEY_ITEM = "clear-search-key"; // kept for the tab's life
-
-/** Headers with the key that this tab was given, if the service asked for one. */
-function headersWithKey(headers) {
-  const key = sessionStorage.getItem(KEY_ITEM);
-  return key ? { ...headers, Authorization: `Bearer ${key}` } : headers;
-}
-
-/** Fetch; a service that wants a key has it asked for, once. */
-async function fetchWithKey(address, options) {
-  const send = () => fetch(address, { ...options, headers: headersWithKey(options.headers) });
-  const response = await send();
-  if (response.status !== 401) return response;
-  const key = prompt(TEXT.keyPrompt)?.trim();
-  if (!key) return response;
-  sessionStorage.setItem(KEY_ITEM, key);
-  return send();
+/** Fetch, with the key that this tab was given if the service asked for one. */
+function fetchWithKey(address, options) {
+  const key = storedKey();
+  return fetch(address, key ? { ...options, headers: { ...options.headers, Authorization: `Bearer ${key}` } } : options);
 }
 
 /** An answer that is not a search result, with what the page can say about it. */
@@ -115,11 +103,8 @@ export async function requestEmbeddings(texts, role, signal) {
   return embeddings.map((written) => new Float32Array(Uint8Array.from(atob(written), (byte) => byte.charCodeAt(0)).buffer));
 }
 
-/** Fetch JSON; where `mayAskKey`, a service that wants a key has it asked for. */
-export async function requestJson(address, signal, mayAskKey = false) {
-  const headers = { Accept: "application/json" };
-  const response = await (mayAskKey ? fetchWithKey(address, { headers, signal })
-    : fetch(address, { headers: headersWithKey(headers), signal }));
+export async function requestJson(address, signal) {
+  const response = await fetchWithKey(address, { headers: { Accept: "application/json" }, signal });
   if (!response.ok) throw await readProblem(response);
   return response.json();
 }

@@ -9,7 +9,7 @@ const RANGE = "..";
 /** Ask which fields there are and of what kinds; null where the service does not tell now. */
 export async function declaredFields(signal) {
   try {
-    const { index } = await requestJson("info", AbortSignal.any([signal, AbortSignal.timeout(INFO_TIMEOUT_MS)]), true);
+    const { index } = await requestJson("info", AbortSignal.any([signal, AbortSignal.timeout(INFO_TIMEOUT_MS)]));
     return index?.fields ?? null;
   } catch (failure) {
     if (failure.status === 401) throw failure;

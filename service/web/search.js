@@ -7,10 +7,13 @@ import { byId } from "./element.js";
 import { countFiltered, declaredFields, searchRequest } from "./fields.js";
 import { showFilters } from "./filters.js";
 import { fillForm, fillQuestion, listenToForm, readForm } from "./form.js";
+import { askKey, listenToKeyDialog } from "./key.js";
 import { listenToKeys } from "./keyboard.js";
 import { clearResults, setBusy, setStatus, showAnswer, showFailure, showLoading } from "./results.js";
 import { TEXT } from "./text.js";
 import { fillWords, showExamples, showFacts } from "./welcome.js";
+
+const UNAUTHORIZED = 401;
 
 let newestSearch = null; // AbortController of the only search that may write to the page
 let shownAddress = null; // location.search of what the page shows
@@ -36,6 +39,7 @@ async function search(wanted) {
   } catch (failure) {
     if (!isNewest()) return;
     showFailure(failure, searchFromAddress);
+    if (failure.status === UNAUTHORIZED) askKey().then((isGiven) => { if (isGiven) searchFromAddress(); });
     showFilters(fields ?? {}, {}, wanted.filters, chooseValues);
   }
   setBusy(false);
@@ -88,6 +92,7 @@ function start() {
   fillWords();
   listenToForm(() => searchFromForm());
   listenToKeys();
+  listenToKeyDialog();
   listenToTabs();
   byId("clear-filters").addEventListener("click", () => searchFromForm({}));
   window.addEventListener("popstate", onPopState);

@@ -1,0 +1,78 @@
+"""Make an evaluation set of short questions in 24 languages on the demo's passages.
+
+Run: python -m tests.bench.short_questions build/short-questions
+     clear-trainer evaluate build/short-questions --against bundled-base \\
+         --direction en-en --direction L-en
+
+Five questions of `short_questions.toml` about each of 40 countries. A passage answers one if it is
+about that country and holds the fact; questions on one country are no independent evidence.
+"""
+
+import argparse
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+from babel import Locale
+
+from service.factbook import factbook_passages
+from service.retrieval.passages import Passage
+from tests.bench.options import say
+from trainer.evaluation_set import Judged, Query, write_evaluation_set
+
+TEMPLATES = Path(__file__).with_suffix(".toml")
+# Named alike by CLDR and the Factbook.
+COUNTRIES = tuple(
+    "AR AU BR CA CL CN CO CU DE EG ES ET FI FR GH GR ID IN IQ IR "  # noqa: SIM905
+    "IT JP KE KZ MA MX NG NO NP PE PK PL RU SA SE TH TZ UA UG VN".split()
+)
+ANSWERS: dict[str, Callable[[Passage], bool]] = {
+    "capital": lambda passage: "Capital - name:" in passage.text or "(capital)" in passage.text,
+    "resources": lambda passage: holds(passage, "Natural resources"),
+    "exports": lambda passage: "Exports - commodities:" in passage.text,
+    "languages": lambda passage: holds(passage, "Languages"),
+    "climate": lambda passage: holds(passage, "Climate"),
+}
+
+
+def holds(passage: Passage, fact: str) -> bool:
+    """Tell whether a passage is one fact's own, or joins it to others."""
+    topic = str(passage.metadata["topic"]).partition(" - ")[0]
+    return topic == fact or f"{fact}:" in passage.text or f"{fact} - {fact}:" in passage.text
+
+
+def questions(passages: list[Passage]) -> Judged:
+    """Ask about each country what its passages answer."""
+    templates = tomllib.loads(TEMPLATES.read_text(encoding="utf-8"))
+    english = Locale("en").territories
+    qrels = {}
+    for country in COUNTRIES:
+        own = [each for each in passages if each.metadata["country"] == english[country]]
+        for topic, answers in ANSWERS.items():
+            if found := {passage.passage_id: 1 for passage in own if answers(passage)}:
+                qrels[f"{country}.{topic}"] = found
+    queries: dict[str, list[Query]] = {language: [] for language in templates}
+    for language, by_topic in templates.items():
+        names = Locale(language).territories
+        for query_id in qrels:
+            country, topic = query_id.split(".")
+            text = by_topic[topic].format(names[country])
+            queries[language].append(Query(query_id, text, article=country))
+    return Judged({"en": passages}, queries, qrels)
+
+
+def main() -> None:
+    """Write the set."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("directory", type=Path)
+    options = parser.parse_args()
+    judged = questions([passage for _, passage in factbook_passages()])
+    write_evaluation_set(options.directory, judged)
+    say(
+        f"{len(judged.qrels)} questions in {len(judged.queries)} languages on "
+        f"{len(judged.passages['en'])} passages: {options.directory}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from service.allocator import trim_regularly
 from service.app import create_app
 from service.connection import Connection
 from service.errors import ServiceError
@@ -77,7 +78,9 @@ async def _serve(settings: Settings, listeners: list[socket.socket]) -> None:
     _reload_on_hangup(app.state.service)
     # The lifespan runs here, so that what stops it reaches the command line as it is.
     async with app.router.lifespan_context(app):
+        trimming = asyncio.create_task(trim_regularly())
         await Server(make_config(app, settings), app.state.service).serve(sockets=listeners)
+        trimming.cancel()
 
 
 def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:

@@ -25,7 +25,7 @@ from tests.bench.corpus import ensure_index
 from tests.bench.mischief import ACTS, PATIENCE_SECONDS, raw
 from tests.bench.options import environment_of, parser, say
 from tests.bench.record import write_result
-from tests.bench.servers import Server, our_service, process_tree, rss_bytes
+from tests.bench.servers import Server, our_service, process_tree, rss_bytes, scrape
 
 MEBIBYTE = 2**20
 CLIENTS = 8
@@ -139,6 +139,17 @@ def replace(path: Path, text: str) -> None:
     beside.replace(path)
 
 
+def server_faults(server: Server) -> list[str]:
+    """List what the server itself counted as its fault, seen by a client or not."""
+    return [
+        f"{count:.0f} times {series}"
+        for series, count in scrape(server).items()
+        if series.startswith("clear_request_duration_seconds_count")
+        and 'status="5' in series
+        and 'status="504"' not in series
+    ]
+
+
 def soak(server: Server, port: int, keys: Path, seconds: float) -> dict[str, object]:
     """Let the clients loose and look at the server every second."""
     secret, key = make_key(["search", "encode", "admin"])
@@ -157,6 +168,7 @@ def soak(server: Server, port: int, keys: Path, seconds: float) -> dict[str, obj
         time.sleep(1.0)
     clients.wait()
     time.sleep(READ_SECONDS + 1)
+    clients.faults += server_faults(server)
     columns = dict(zip(READINGS, map(list, zip(*readings, strict=True)), strict=True))
     slopes = {name: slope(times, column) for name, column in columns.items()}
     return {

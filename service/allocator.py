@@ -6,8 +6,8 @@ import os
 
 # glibc's mallopt(3).
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
-# Each page of a buffer above this is a fault to the system: 256 KiB cost batches 3 % of their time.
-MMAP_THRESHOLD_BYTES = 2**20
+# Tensors of a batch, large bodies. Their faults to the system cost batches 2 to 3 % of their time.
+MMAP_THRESHOLD_BYTES = 256 * 1024
 ARENAS = 2
 TRIM_EVERY_SECONDS = 20.0  # for some 2 ms
 

@@ -4,7 +4,8 @@ Run: python -m tests.bench.soak --seconds 600
      python -m tests.bench.soak --seconds 600 --tiny     (a random two-layer encoder: more requests)
 
 Eight clients do what `tests.bench.mischief` lists, in random order with a fixed seed. No answer may
-be a 5xx but the 504 of a deadline of 2 ms, and none may be missing. Memory is flat where the
+be a 5xx but the 504 of a deadline of 2 ms, and none may be missing. Readings begin after three
+minutes of warm-up, in which each shape of batch comes for the first time. Memory is flat where the
 slope over the last two thirds is not above zero by more than its error, or below 0.1 % a minute.
 """
 
@@ -150,12 +151,15 @@ def server_faults(server: Server) -> list[str]:
     ]
 
 
-def soak(server: Server, port: int, keys: Path, seconds: float) -> dict[str, object]:
-    """Let the clients loose and look at the server every second."""
+def soak(
+    server: Server, port: int, keys: Path, seconds: float, warm_up_seconds: float
+) -> dict[str, object]:
+    """Let the clients loose, and once warm look at the server every second."""
     secret, key = make_key(["search", "encode", "admin"])
     replace(keys, write_line("soak", key) + "\n")
     time.sleep(1.5)  # the service looks at the file once a second
-    clients = Clients(port, secret, seconds)
+    clients = Clients(port, secret, warm_up_seconds + seconds)
+    time.sleep(warm_up_seconds)
     started = time.monotonic()
     times: list[float] = []
     readings: list[tuple[float, int, int]] = []
@@ -236,6 +240,7 @@ def main() -> None:
     """Soak, tell, draw; the exit code is 1 where something grew or failed."""
     made = parser(__doc__)
     made.add_argument("--seconds", type=float, default=600.0)
+    made.set_defaults(warm_up=180.0)
     made.add_argument("--tiny", action="store_true", help="a random encoder, twelve passages")
     options = made.parse_args()
     if options.seconds < LEAST_SECONDS:
@@ -243,7 +248,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     keys = options.work / "soak-keys.toml"
     with victim(options, keys) as server:
-        result = soak(server, options.port, keys, options.seconds)
+        result = soak(server, options.port, keys, options.seconds, options.warm_up)
     for name in ("requests", "counts", "faults", "slopes", "is_flat", "after"):
         say(f"{name}: {result[name]}")
     written = write_result("soak", options, result)

@@ -89,7 +89,7 @@ def test_a_draining_service_has_its_clients_connect_anew(service_settings: Setti
     assert after.headers["connection"] == "close"
 
 
-def test_a_file_whose_client_left_is_no_fault_of_the_service(client: TestClient) -> None:
+def test_a_file_whose_client_left_is_no_fault_of_the_service(service_settings: Settings) -> None:
     async def drop(scope: Scope, receive: Receive, send: Send) -> None:
         """Do as starlette's FileResponse does when the client leaves before it has begun."""
 
@@ -99,10 +99,11 @@ def test_a_file_whose_client_left_is_no_fault_of_the_service(client: TestClient)
     async def send(message: Message) -> None:
         raise AssertionError(f"nobody listens: {message}")
 
-    observer = RequestObserver(drop, client.app.state.service)  # type: ignore[attr-defined]
     scope = {"type": "http", "method": "GET", "path": "/web/search.js", "headers": []}
-    asyncio.run(observer(scope, receive, send))
+    with serving(service_settings) as client:
+        observer = RequestObserver(drop, client.app.state.service)  # type: ignore[attr-defined]
+        asyncio.run(observer(scope, receive, send))
+        counted = client.get("/metrics").text
 
-    counted = client.get("/metrics").text
     assert 'route="unmatched",status="499"} 1.0' in counted
     assert 'status="500"' not in counted

@@ -54,7 +54,10 @@ def read_training_rows(config: DataConfig, seed: int) -> TrainingRows:
     rows += [
         replace(rows[each], language=ENGLISH, translated_query=rows[each].query) for each in english
     ]
-    groups += [f"{groups[each].partition(':')[0]}:{ENGLISH}" for each in english]
+    for each in english:
+        file = groups[each].partition(":")[0]
+        groups.append(f"{file}:{ENGLISH}")
+        shares[groups[-1]] = shares[groups[each]]
     return TrainingRows(tuple(rows), tuple(groups), shares)
 
 

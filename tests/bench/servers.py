@@ -87,10 +87,21 @@ def process_tree(process_id: int) -> list[int]:
 
 def rss_bytes(process_id: int) -> int:
     """Tell the resident memory of a process and all below it."""
-    pages = (
-        int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in process_tree(process_id)
-    )
-    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+    return sum(memory_bytes(process_id))
+
+
+def memory_bytes(process_id: int) -> tuple[int, int]:
+    """Tell the resident memory of a process and all below it: its own, and pages of files.
+
+    The system takes pages of files back when it needs room.
+    """
+    own = files = 0
+    for each in process_tree(process_id):
+        resident, shared = map(int, Path(f"/proc/{each}/statm").read_text().split()[1:3])
+        own += resident - shared
+        files += shared
+    page = os.sysconf("SC_PAGE_SIZE")
+    return own * page, files * page
 
 
 def cpu_seconds(process_id: int) -> float:

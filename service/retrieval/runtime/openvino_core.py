@@ -14,9 +14,10 @@ from service.retrieval.runtime.int8 import compress_weights
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # int8: so many numbers that weights are multiplied with share a scale.
 GROUP_SIZE = 64
-# What a stream keeps for shapes that it has met. With OpenVINO's own 5,000 memory grew by half a
-# megabyte with each mixed batch (2.05 to 2.63 GB in 1,000), with these to 2.44; both took 91 s.
-CACHE_ENTRIES = 100
+# What a stream keeps of each kind for shapes that it has met, a megabyte a shape; mixed traffic has
+# about 120 of them for each (see `pad_length`). With OpenVINO's own 5,000 and every shape memory
+# grew by half a megabyte with each mixed batch; both took 91 s for 1,000.
+CACHE_ENTRIES = 200
 NICENESS = 5
 
 

@@ -262,6 +262,26 @@ def test_two_sides_have_a_graph_each_and_one_table(
         assert (found * expected).sum(axis=1).min() > least
 
 
+@pytest.mark.parametrize("multiple", [8, 16])
+def test_lengths_come_in_few_sizes_that_hold_them_and_waste_a_quarter_at_most(
+    multiple: int,
+) -> None:
+    from service.retrieval.runtime.openvino import pad_length
+
+    padded = {length: pad_length(length, multiple, 512) for length in range(1, 513)}
+
+    assert all(length <= size <= 512 for length, size in padded.items())
+    assert all(size <= 1.25 * (length + multiple - 1) for length, size in padded.items())
+    assert len(set(padded.values())) <= 20
+    assert {pad_length(size, multiple, 512) for size in padded.values()} == set(padded.values())
+
+
+def test_a_length_stays_within_what_the_encoder_takes() -> None:
+    from service.retrieval.runtime.openvino import pad_length
+
+    assert [pad_length(length, 8, 100) for length in (80, 81, 97, 100)] == [80, 96, 100, 100]
+
+
 def test_tables_of_two_files_are_shared_where_they_are_equal(tmp_path: Path) -> None:
     tables = {"a": torch.arange(6.0).view(3, 2), "b": torch.arange(6.0).view(3, 2)}
     tables |= {"c": torch.ones(3, 2), "d": torch.arange(6.0).view(2, 3)}

@@ -87,6 +87,8 @@ class OptimizerConfig(Section):
     batch_rows: Annotated[int, Field(ge=2)] = 64  # of one device
     # Texts of a forward pass of the cached form; 0: plain; auto: probe for the most that fits.
     micro_batch_rows: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
+    # The same by tokens: many short texts share a pass, few long ones do. One of the two.
+    micro_batch_tokens: Annotated[int, Field(ge=0)] = 0
     learning_rate: Positive = 5e-5
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0)] = 0.05  # below 1 a share of the steps, else steps
@@ -94,6 +96,12 @@ class OptimizerConfig(Section):
     max_gradient_norm: Positive = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     is_deterministic: bool = False  # slower on a GPU; a CPU repeats itself anyway
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        if self.micro_batch_rows and self.micro_batch_tokens:
+            raise ValueError("micro_batch_rows and micro_batch_tokens are both set: leave one out")
+        return self
 
 
 class DevConfig(Section):

@@ -55,6 +55,7 @@ class RetrievalLoss(CachedLossMixin, nn.Module):
         objective: BatchObjective,
         *,
         micro_batch_rows: int | None = None,
+        micro_batch_tokens: int | None = None,
         is_gathering: bool = True,
     ) -> None:
         """Choose the form.
@@ -62,13 +63,16 @@ class RetrievalLoss(CachedLossMixin, nn.Module):
         Args:
             model: embeds every column; the trainer replaces it by its wrapped form.
             objective: what is minimised.
-            micro_batch_rows: texts of a forward pass of the cached form; None for the plain form.
+            micro_batch_rows: texts of a forward pass of the cached form.
+            micro_batch_tokens: tokens of one instead, a longer text alone. None of both: the plain
+                form.
             is_gathering: let all devices' rows be candidates of each other.
         """
         super().__init__()
         self.model = model
         self.objective = objective
         self.mini_batch_size = micro_batch_rows or 0
+        self.mini_batch_num_tokens = micro_batch_tokens or None
         self.is_gathering = is_gathering
         self.columns = (*objective.query_columns, *objective.passage_columns)
         self._terms: Terms = {}
@@ -78,7 +82,7 @@ class RetrievalLoss(CachedLossMixin, nn.Module):
         features = list(features)
         if len(features) != len(self.columns):
             raise ValueError(f"{len(features)} columns came for {', '.join(self.columns)}")
-        if not self.mini_batch_size:
+        if not (self.mini_batch_size or self.mini_batch_num_tokens):
             embeddings = self._embed(features)
             world, rows = self._gather(embeddings, labels)
             return self.objective(*world, rows)

@@ -131,6 +131,7 @@ def _trainer(
         run.trainee.model,
         objective,
         micro_batch_rows=micro_batch_rows or None,
+        micro_batch_tokens=run.config.optimizer.micro_batch_tokens or None,
         is_gathering=run.config.objective.gathers,
     )
     early = [EarlyStoppingCallback(run.config.dev.patience)] if run.config.dev.patience else []

@@ -25,6 +25,10 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ('[data]\nrows = ["a"]\nshares = [1, 2]\n', "2 shares for 1 files of rows"),
         ('[data]\nrows = ["a"]\n[objective]\nkl_weight = 0.7\n', "are over 1 together"),
         ('[data]\nrows = ["a"]\n[optimizer]\nsteps = 0\n', "optimizer.steps"),
+        (
+            '[data]\nrows = ["a"]\n[optimizer]\nmicro_batch_rows = 8\nmicro_batch_tokens = 4096\n',
+            "micro_batch_rows and micro_batch_tokens are both set",
+        ),
         ("[data\n", r"c.toml is not valid TOML: .*line 1"),
     ],
 )

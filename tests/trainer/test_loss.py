@@ -51,11 +51,11 @@ def features_of(
 
 
 def step(
-    model: SentenceTransformer, objective: InBatch, micro_batch_rows: int | None
+    model: SentenceTransformer, objective: InBatch, micro_batch: dict[str, int]
 ) -> tuple[Terms, dict[str, Tensor]]:
     """Compute terms and every parameter's gradient."""
     rows = make_rows()
-    loss = RetrievalLoss(model, objective, micro_batch_rows=micro_batch_rows)
+    loss = RetrievalLoss(model, objective, **micro_batch)
     labels = torch.tensor(passage_codes(rows, 2))
     model.zero_grad()
     terms = loss(features_of(model, objective, rows), labels)
@@ -64,7 +64,16 @@ def step(
     return terms, {name: p.grad.clone() for name, p in named if p.grad is not None}
 
 
-@pytest.mark.parametrize("micro_batch_rows", [1, 3, 100])
+@pytest.mark.parametrize(
+    "micro_batch",
+    [
+        {"micro_batch_rows": 1},
+        {"micro_batch_rows": 3},
+        {"micro_batch_rows": 100},
+        {"micro_batch_tokens": 1},
+        {"micro_batch_tokens": 45},
+    ],
+)
 @pytest.mark.parametrize(
     "config",
     [
@@ -76,15 +85,15 @@ def step(
 def test_cached_and_plain_gradients_are_equal_uneven_last_chunk_included(
     model: SentenceTransformer,
     config: ObjectiveConfig,
-    micro_batch_rows: int,
+    micro_batch: dict[str, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(trainer.loss, "LOSS_ROWS", 2)
     assert isinstance(config.temperature, float)
     objective = InBatch(config, 2, config.temperature)
 
-    plain, plain_gradients = step(model, objective, None)
-    cached, cached_gradients = step(model, objective, micro_batch_rows)
+    plain, plain_gradients = step(model, objective, {})
+    cached, cached_gradients = step(model, objective, micro_batch)
 
     assert plain.keys() == cached.keys()
     for name, term in plain.items():

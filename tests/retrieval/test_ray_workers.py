@@ -12,7 +12,8 @@ from service.retrieval.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.ray_workers import RayWorkers
 from tests.conftest import run_script
-from tests.retrieval.test_updating import corpus, files_of
+from tests.retrieval.test_local_workers import assert_alike
+from tests.retrieval.test_updating import corpus
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="needs the extra `ray`"
@@ -65,7 +66,7 @@ sys.stdout.write(json.dumps([kept, report.counts.num_encoded, refusal]))
 
 @needs_ray
 @pytest.mark.slow
-def test_a_cluster_of_two_nodes_makes_the_bytes_of_one_process_and_goes_on_where_it_was(
+def test_a_cluster_of_two_nodes_makes_the_index_of_one_process_and_goes_on_where_it_was(
     tmp_path: Path, tiny_checkpoint: Path, tiny_encoder: Encoder
 ) -> None:
     done = run_script(CLUSTER, tmp_path, tiny_checkpoint, timeout_seconds=800)
@@ -73,7 +74,7 @@ def test_a_cluster_of_two_nodes_makes_the_bytes_of_one_process_and_goes_on_where
     assert done.returncode == 0, done.stderr
     kept, num_encoded, refusal = json.loads(done.stdout.splitlines()[-1])
     build_index(corpus(1, 150), tmp_path / "one", tiny_encoder)
-    assert files_of(tmp_path / "ray") == files_of(tmp_path / "one")
+    assert_alike(tmp_path / "ray", tmp_path / "one")
     assert kept == 2
     assert num_encoded == 150 - 2 * 20
     assert "has the encoder" in refusal

@@ -227,6 +227,7 @@ def victim(options: argparse.Namespace, keys: Path) -> Iterator[Server]:
         "CLEAR_READ_SECONDS": str(READ_SECONDS),
         "CLEAR_WRITE_SECONDS": str(READ_SECONDS),
         "CLEAR_KEEP_ALIVE_SECONDS": "5",
+        "CLEAR_TIMEOUT_MS": "20000",  # on a slow machine, too, a 504 is a fault
         "CLEAR_QUERY_CACHE_ENTRIES": "1000",
         "CLEAR_LOG_LEVEL": "error",
     }

@@ -14,10 +14,11 @@ from service.retrieval.runtime.int8 import compress_weights
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # int8: so many numbers that weights are multiplied with share a scale.
 GROUP_SIZE = 64
-# What a stream keeps of each kind for shapes that it has met, a megabyte a shape; mixed traffic has
-# about 120 of them for each (see `pad_length`). With OpenVINO's own 5,000 and every shape memory
-# grew by half a megabyte with each mixed batch; both took 91 s for 1,000.
-CACHE_ENTRIES = 200
+# What a stream keeps of each kind for shapes that it has met, up to a megabyte a shape; with
+# OpenVINO's own 5,000 memory grew by half a megabyte with each mixed batch, in the same time. bf16
+# has about 120 rounded shapes (see `pad_length`) and loses 3 to 5 ms with each that it meets anew.
+# fp32 has too many to keep, and little to gain: with 200 it still grew after a quarter of an hour.
+CACHE_ENTRIES = {"fp32": 40, "bf16": 200, "int8": 40}
 NICENESS = 5
 
 
@@ -55,7 +56,7 @@ def compile_graph(
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": num_streams,
         "INFERENCE_NUM_THREADS": available_cores(),
-        "CPU_RUNTIME_CACHE_CAPACITY": CACHE_ENTRIES,
+        "CPU_RUNTIME_CACHE_CAPACITY": CACHE_ENTRIES[precision],
         "ENABLE_CPU_PINNING": False,  # the HTTP thread shares the cores
     }
     if precision == "int8":

@@ -93,18 +93,17 @@ class Bridge:
     def __call__(self, embeddings: Mapping[str, Tensor], labels: Tensor, rows: slice) -> Terms:
         """Compute the terms of some rows."""
         translated = embeddings["translated_query"][rows]
-        numbers = labels[rows, 0].to(self._pool.targets.device)
+        numbers = labels[rows, 0]
         targets = self._pool.targets[numbers]
         excluded = None
         if self._config.masks_false_negatives:
             excluded = self._pool.passage_codes == self._pool.passage_codes[targets, None]
-            excluded[torch.arange(len(targets)), targets] = False
-            excluded = excluded.to(translated.device)
+            excluded.scatter_(1, targets[:, None], False)
         return frozen_bridge(
             translated,
-            self._pool.queries[numbers].to(translated),
-            self._pool.passages.to(translated),
-            targets.to(translated.device),
+            self._pool.queries[numbers].to(translated.dtype),
+            self._pool.passages.to(translated.dtype),
+            targets,
             temperature=self._temperature,
             cross=self._config.cross,
             kl=self._config.kl,

@@ -25,7 +25,7 @@ BATCH_TOKENS = 8192
 def frozen_pool(
     rows: Sequence[Row], encoder: Encoder, cache: Path, on_progress: OnProgress
 ) -> FrozenPool:
-    """Embed all rows' passages and English queries with the base model."""
+    """Embed all rows' passages and English queries with the base model, for its device."""
     passages = list(dict.fromkeys(row.positive for row in rows))
     place = {text: number for number, text in enumerate(passages)}
     queries = list(dict.fromkeys(row.query for row in rows))
@@ -34,12 +34,11 @@ def frozen_pool(
     for row, (code,) in zip(rows, passage_codes(rows, 0), strict=True):
         codes[place[row.positive]] = code
     query_embeddings = embed_once(queries, "query", encoder, cache, on_progress)
-    return FrozenPool(
-        passages=torch.from_numpy(embed_once(passages, "passage", encoder, cache, on_progress)),
-        passage_codes=torch.from_numpy(codes),
-        queries=torch.from_numpy(query_embeddings[[query_place[row.query] for row in rows]]),
-        targets=torch.tensor([place[row.positive] for row in rows]),
-    )
+    passage_embeddings = embed_once(passages, "passage", encoder, cache, on_progress)
+    row_queries = query_embeddings[[query_place[row.query] for row in rows]]
+    targets = np.array([place[row.positive] for row in rows])
+    arrays = (passage_embeddings, codes, row_queries, targets)
+    return FrozenPool(*(torch.from_numpy(array).to(encoder.device) for array in arrays))
 
 
 def embed_once(

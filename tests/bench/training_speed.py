@@ -1,11 +1,15 @@
 """Rows a second of each objective, against the bare passes over the same tokens; peak memory.
 
 Run: python -m tests.bench.training_speed --rows data/afriqa/rows.jsonl
+     python -m tests.bench.training_speed --rows data/afriqa/rows.jsonl --batch 512 --micro-batch 128
+         --memory 32 128 512      (on a GPU)
 
 A step is what training does between two batches: tokenise, embed, loss, backward, optimiser left
 out. Bare is the same padded tokens through the transformer alone, forward and backward; the cached
 form's bare has the second forward pass that it is made of. Bare and step take turns (A B A B), so
-that what else the machine does falls on both. Memory is of a process of its own a size.
+that what else the machine does falls on both. Memory is of a process of its own a size. On a GPU
+the step's share of what the card does in half-precision matmuls is told, too: the operations of
+the bare passes, over those of a large product in the same time.
 """
 
 import argparse
@@ -19,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from service.retrieval.defaults import default_cache
 from tests.bench.options import parser, say
@@ -32,6 +37,7 @@ from trainer.rows import Row, read_rows
 from trainer.trainee import Trainee, load_trainee
 
 FORMS = ("clear-plain", "clear-cached", "frozen-bridge")
+MATMUL_SIZE = 8192
 
 
 def main() -> None:
@@ -43,6 +49,7 @@ def main() -> None:
     made.add_argument("--repeats", type=int, default=7)
     made.add_argument("--memory", type=int, nargs="*", default=[2, 8, 32], help="micro-batches")
     made.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = made.parse_args()
     result: dict[str, Any] = {"forms": {}, "peak_mb_by_micro_batch": {}}
     for form in FORMS:
@@ -66,13 +73,12 @@ def _in_own_process(measure: Callable[..., Any], *arguments: object) -> Any:
 def _load(form: str, options: argparse.Namespace) -> tuple[Trainee, list[Row]]:
     rank = 16 if form == "frozen-bridge" else 0
     config = EncoderConfig(lora_rank=rank)
-    trainee = load_trainee(config, default_cache(), "cpu", options.precision, seed=0)
+    trainee = load_trainee(config, default_cache(), options.device, options.precision, seed=0)
     rows = [row for _, row in read_rows(options.rows)][: options.batch]
     trainee.model.train()
-    if (
-        trainee.precision == "bf16"
-    ):  # as accelerate wraps it: the cached form embeds in backward, too
-        trainee.model.forward = torch.autocast("cpu", torch.bfloat16)(trainee.model.forward)
+    if trainee.precision == "bf16":  # as accelerate does: the cached form embeds in backward, too
+        autocast = torch.autocast(trainee.base.device.type, torch.bfloat16)
+        trainee.model.forward = autocast(trainee.model.forward)
     return trainee, rows
 
 
@@ -82,11 +88,11 @@ def _loss(
     if form == "frozen-bridge":
         config = ObjectiveConfig(name="frozen_bridge", temperature=0.02)
         pool = frozen_pool(rows, trainee.base, default_cache(), lambda *_: None)
-        labels = torch.arange(len(rows))[:, None]
+        labels = torch.arange(len(rows), device=trainee.base.device)[:, None]
         return RetrievalLoss(trainee.model, Bridge(config, pool, 0.02)), labels
     objective = InBatch(ObjectiveConfig(), 0, 0.02)
     loss = RetrievalLoss(trainee.model, objective, micro_batch_rows=micro_batch_rows)
-    return loss, torch.tensor(passage_codes(rows, 0))
+    return loss, torch.tensor(passage_codes(rows, 0), device=trainee.base.device)
 
 
 def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -95,9 +101,10 @@ def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
     loss, labels = _loss(form, trainee, rows, micro)
     texts = columns_of(rows, loss.columns)
     is_bf16 = trainee.precision == "bf16"
+    device = trainee.base.device
 
     def features() -> list[dict[str, Any]]:
-        return [dict(trainee.model.preprocess(column)) for column in texts.values()]
+        return _features(trainee, texts)
 
     ready = features()
     num_queries = len(loss.objective.query_columns)
@@ -117,7 +124,7 @@ def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
     def bare() -> None:
         for batch in batches:
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-            with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
                 if micro:
                     with torch.no_grad():
                         trainee.transformer(**inputs)
@@ -126,19 +133,56 @@ def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
 
     def seconds_of(run: Callable[[], None]) -> float:
         trainee.model.zero_grad(set_to_none=True)
-        started = time.perf_counter()
-        run()
-        return time.perf_counter() - started
+        return _seconds_of(run, device)
 
     seconds_of(bare), seconds_of(step)  # what is prepared once is prepared here
     pairs = [(seconds_of(bare), seconds_of(step)) for _ in range(options.repeats)]
     ratios = sorted(one / other for one, other in pairs)
-    return {
-        "rows_per_second": round(len(rows) / statistics.median(step for _, step in pairs), 2),
+    step_seconds = statistics.median(step for _, step in pairs)
+    found = {
+        "rows_per_second": round(len(rows) / step_seconds, 2),
         "ratio": round(statistics.median(ratios), 3),
         "all_ratios": [round(ratio, 3) for ratio in ratios],
         "tokens_per_row": round(sum(int(b["attention_mask"].sum()) for b in batches) / len(rows)),
         "precision": trainee.precision,
+    }
+    if device.type == "cpu":
+        return found
+    with FlopCounterMode(display=False) as counter:
+        bare()
+    return found | _use_of_the_card(counter.get_total_flops() / step_seconds, device)
+
+
+def _features(trainee: Trainee, texts: dict[str, list[str]]) -> list[dict[str, Any]]:
+    """Tokenise each column, as the trainer's collator does, and move it to the device."""
+    tokenized = [trainee.model.preprocess(column) for column in texts.values()]
+    return [
+        {
+            name: value.to(trainee.base.device) if isinstance(value, Tensor) else value
+            for name, value in column.items()
+        }
+        for column in tokenized
+    ]
+
+
+def _seconds_of(run: Callable[[], object], device: torch.device) -> float:
+    """Time a call to the end of what it started on the device."""
+    started = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def _use_of_the_card(flops: float, device: torch.device) -> dict[str, float]:
+    """Hold operations a second against those of a half-precision matmul of random numbers."""
+    left, right = torch.randn(2, MATMUL_SIZE, MATMUL_SIZE, device=device, dtype=torch.bfloat16)
+    seconds = [_seconds_of(lambda: left @ right, device) for _ in range(13)]
+    peak = 2 * MATMUL_SIZE**3 / statistics.median(seconds[3:])
+    return {
+        "tflop_per_second": round(flops / 1e12, 1),
+        "matmul_tflop_per_second": round(peak / 1e12, 1),
+        "share_of_matmul": round(flops / peak, 3),
     }
 
 
@@ -149,11 +193,10 @@ def _is_2d(value: object) -> bool:
 def _peak_mb(micro_batch_rows: int, options: argparse.Namespace) -> int:
     trainee, rows = _load("clear-cached", options)
     loss, labels = _loss("clear-cached", trainee, rows, micro_batch_rows)
-    features = [
-        dict(trainee.model.preprocess(column)) for column in columns_of(rows, loss.columns).values()
-    ]
-    terms = loss(features, labels)
+    terms = loss(_features(trainee, columns_of(rows, loss.columns)), labels)
     torch.stack(list(terms.values())).sum().backward()
+    if trainee.base.device.type == "cuda":
+        return torch.cuda.max_memory_allocated() // 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

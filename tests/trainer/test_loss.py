@@ -18,9 +18,11 @@ from trainer.rows import Row
 NUM_ROWS = 7
 
 
-@pytest.fixture(scope="module")
-def model(tiny_checkpoint: Path) -> SentenceTransformer:
-    model = SentenceTransformer(str(tiny_checkpoint), device="cpu", local_files_only=True)
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def model(request: pytest.FixtureRequest, tiny_checkpoint: Path) -> SentenceTransformer:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    model = SentenceTransformer(str(tiny_checkpoint), device=request.param, local_files_only=True)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -47,7 +49,14 @@ def features_of(
     model: SentenceTransformer, objective: InBatch, rows: list[Row]
 ) -> list[dict[str, Any]]:
     names = (*objective.query_columns, *objective.passage_columns)
-    return [dict(model.preprocess(texts)) for texts in columns_of(rows, names).values()]
+    return [tokenized(model, texts) for texts in columns_of(rows, names).values()]
+
+
+def tokenized(model: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
+    return {
+        name: value.to(model.device) if isinstance(value, Tensor) else value
+        for name, value in model.preprocess(texts).items()
+    }
 
 
 def step(
@@ -56,7 +65,7 @@ def step(
     """Compute terms and every parameter's gradient."""
     rows = make_rows()
     loss = RetrievalLoss(model, objective, **micro_batch)
-    labels = torch.tensor(passage_codes(rows, 2))
+    labels = torch.tensor(passage_codes(rows, 2), device=model.device)
     model.zero_grad()
     terms = loss(features_of(model, objective, rows), labels)
     torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -153,9 +162,9 @@ def test_two_simulated_ranks_equal_one_big_batch(
 
 
 def test_columns_are_joined_without_a_trace_of_padding(model: SentenceTransformer) -> None:
-    short, long = model.preprocess(["Tea."]), model.preprocess(["Tea and flowers are grown."])
+    short, long = (tokenized(model, [text]) for text in ("Tea.", "Tea and flowers are grown."))
 
-    joined = model(join_columns([dict(short), dict(long)]))["sentence_embedding"]
+    joined = model(join_columns([short, long]))["sentence_embedding"]
     alone = [model(dict(each))["sentence_embedding"] for each in (short, long)]
 
     torch.testing.assert_close(joined, torch.cat(alone), atol=1e-5, rtol=1e-5)

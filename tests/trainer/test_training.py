@@ -69,9 +69,18 @@ def make_config(folder: Path, checkpoint: Path, **sections: Any) -> RunConfig:
     return parse_config(content, folder / "config.toml")
 
 
-def run(config: RunConfig, directory: Path, *callbacks: TrainerCallback) -> dict[str, Any]:
+def run(
+    config: RunConfig, directory: Path, *callbacks: TrainerCallback, device: str = "cpu"
+) -> dict[str, Any]:
     cache = directory.parent / "cache"
-    return train(config, directory, cache=cache, device="cpu", callbacks=callbacks)
+    return train(config, directory, cache=cache, device=device, callbacks=callbacks)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return str(request.param)
 
 
 class Kill(TrainerCallback):
@@ -134,17 +143,23 @@ def test_the_reference_setting_runs_as_it_is_shipped(tiny_checkpoint: Path, tmp_
 
 @pytest.mark.parametrize(("sections", "output"), [(CLEAR, "encoder"), (BRIDGE, "adapter")])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    folder: Path, tiny_checkpoint: Path, tmp_path: Path, sections: dict[str, Any], output: str
+    folder: Path,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    sections: dict[str, Any],
+    output: str,
+    device: str,
 ) -> None:
     """Dropout is on: the random state must come back, too."""
-    config = make_config(folder, tiny_checkpoint, **sections)
-    run(config, tmp_path / "whole")
+    optimizer = {"is_deterministic": device == "cuda"}
+    config = make_config(folder, tiny_checkpoint, **sections, optimizer=optimizer)
+    run(config, tmp_path / "whole", device=device)
     with pytest.raises(KeyboardInterrupt):
-        run(config, tmp_path / "cut", Kill(step=5))
+        run(config, tmp_path / "cut", Kill(step=5), device=device)
     assert not (tmp_path / "cut" / output).exists()
     torch.manual_seed(99)  # another process has another state
 
-    record = run(config, tmp_path / "cut")
+    record = run(config, tmp_path / "cut", device=device)
 
     name = "adapter.safetensors" if output == "adapter" else "model.safetensors"
     whole, cut = (load_file(tmp_path / each / output / name) for each in ("whole", "cut"))
@@ -203,7 +218,7 @@ def test_queries_trained_for_frozen_passages_keep_their_fingerprint(
     ],
 )
 def test_eight_pairs_are_learnt_to_recall_1(
-    folder: Path, tiny_checkpoint: Path, tmp_path: Path, sections: dict[str, Any]
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path, sections: dict[str, Any], device: str
 ) -> None:
     optimizer = {"steps": 40, "batch_rows": 8, "learning_rate": 3e-3}
     dev = {"sets": ["fields"], "every_steps": 40, "english_margin": 1.0}
@@ -211,7 +226,7 @@ def test_eight_pairs_are_learnt_to_recall_1(
         folder, tiny_checkpoint, **{"optimizer": optimizer, "dev": dev, **sections}
     )
 
-    record = run(config, tmp_path / "run")
+    record = run(config, tmp_path / "run", device=device)
 
     assert record["base_scores"]["fields"]["de"] < 0.9
     assert record["scores"]["fields"]["de"] == pytest.approx(1.0)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from trainer.batches import HARD_NEGATIVE, HARD_NEGATIVE_QUERY, PASSAGE

@@ -2,7 +2,7 @@ r"""Rows a second of each objective, against the bare passes over the same token
 
 Run: python -m tests.bench.training_speed --rows data/afriqa/rows.jsonl
      python -m tests.bench.training_speed --rows data/afriqa/rows.jsonl --batch 256 \
-         --micro-batch 64 --memory 64 256      (on a GPU: two minutes, nothing beside it)
+         --micro-batch 64 --memory 64 256      (on a GPU, nothing beside it)
 
 A step is what training does between two batches: tokenise, embed, loss, backward, optimiser left
 out. Bare is the same padded tokens through the transformer alone, forward and backward; the cached

@@ -1,19 +1,25 @@
 """Runs every variant of a grid with every seed; what is done is not done again."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from trainer.ablation_report import RUNS, TABLE, write_results
 from trainer.config import RunConfig
-from trainer.grid import read_grid
+from trainer.grid import chosen, read_grid
 
 Train = Callable[[RunConfig, Path], Mapping[str, Any]]
 
 
 def ablate(
-    path: Path, directory: Path, train: Train, on_cell: Callable[[str, int, int], None]
+    path: Path,
+    directory: Path,
+    train: Train,
+    on_cell: Callable[[str, int, int], None],
+    *,
+    variants: Collection[str] = (),
+    seeds: Collection[int] = (),
 ) -> Path:
     """Run a grid's cells that are not done, and tabulate after each, so that part can be read.
 
@@ -22,13 +28,16 @@ def ablate(
         directory: where runs, table and plot go; a finished cell is not run again.
         train: runs one configuration in one folder.
         on_cell: is told the cell that starts, its number and how many there are.
+        variants: run these alone; the table still holds all that is done.
+        seeds: run these alone.
 
     Returns:
         The table, Markdown.
     """
     grid, cells = read_grid(path)
-    for number, cell in enumerate(cells):
-        on_cell(cell.name, number, len(cells))
+    wanted = chosen(cells, variants, seeds)
+    for number, cell in enumerate(wanted):
+        on_cell(cell.name, number, len(wanted))
         run = directory / RUNS / cell.name
         train(cell.config, run)
         if not grid.keep_outputs:

@@ -14,7 +14,7 @@ A TOML file:
     objective = { reverse_weight = 0.0 }
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,6 +82,28 @@ def read_grid(path: Path) -> tuple[Grid, list[Cell]]:
                 raise ConfigError(f"{path}, variant {name}: {error}") from None
             cells.append((order, Cell(name, seed, config)))
     return grid, [cell for _, cell in sorted(cells, key=lambda ordered: ordered[0])]
+
+
+def chosen(
+    cells: Sequence[Cell], variants: Collection[str] = (), seeds: Collection[int] = ()
+) -> list[Cell]:
+    """Keep the cells of some variants and some seeds; where none are named, of all.
+
+    Raises:
+        ConfigError: no cell has a variant or a seed that was named.
+    """
+    for kind, named, known in [
+        ("variant", variants, {cell.variant: None for cell in cells}),
+        ("seed", seeds, {cell.seed: None for cell in cells}),
+    ]:
+        if unknown := [name for name in named if name not in known]:
+            there = ", ".join(map(str, known))
+            raise ConfigError(f"no {kind} of the grid: {unknown[0]}; it has {there}")
+    return [
+        cell
+        for cell in cells
+        if (not variants or cell.variant in variants) and (not seeds or cell.seed in seeds)
+    ]
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

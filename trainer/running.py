@@ -62,20 +62,32 @@ def ablate_command(
             help="The folder of runs, table.md and plot.png; what is done is not done again.",
         ),
     ],
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="CLEAR_TRAINER_VARIANTS",
+            help="Run this variant alone; may be repeated, as when machines share a grid.",
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(envvar="CLEAR_TRAINER_SEEDS", help="Run this seed alone; may be repeated."),
+    ] = None,
     device: DeviceOption = "auto",
     cache: CacheOption = None,
 ) -> None:
     """Train every variant of a grid with every seed; one table and one plot."""
     from trainer.ablate import ablate
-    from trainer.grid import read_grid
+    from trainer.grid import chosen, read_grid
 
-    read_grid(grid)  # before torch is loaded: a wrong field is told at once
+    variants, seeds = variant or (), seed or ()
+    chosen(read_grid(grid)[1], variants, seeds)  # before torch is loaded: told at once
 
     def on_cell(name: str, number: int, count: int) -> None:
         typer.echo(f"run {number + 1} of {count}: {name}", err=True)
 
     with _training(cache, device) as train:
-        table = ablate(grid, output, train, on_cell)
+        table = ablate(grid, output, train, on_cell, variants=variants, seeds=seeds)
     typer.echo(table.read_text(encoding="utf-8"), nl=False)
 
 

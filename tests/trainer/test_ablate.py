@@ -7,7 +7,7 @@ import pytest
 from trainer.ablate import ablate
 from trainer.config import RunConfig
 from trainer.errors import ConfigError
-from trainer.grid import read_grid
+from trainer.grid import chosen, read_grid
 from trainer.run_record import write_record
 
 CONFIGS = Path(__file__).parents[2] / "trainer" / "configs"
@@ -86,6 +86,39 @@ def test_a_killed_ablation_goes_on_and_its_table_holds_what_is_done(
     assert "| no-kl | 2 | 0.7050 ± 0.0071 |" in written.read_text()
     assert not list((tmp_path / "out").glob("runs/*/encoder"))
     assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+
+
+def test_machines_may_share_a_grid_and_the_table_holds_what_all_did(
+    grid: Path, tmp_path: Path
+) -> None:
+    def train(config: RunConfig, run: Path) -> Mapping[str, Any]:
+        run.mkdir(parents=True)
+        write_record(run, fake_record(config))
+        return {}
+
+    told: list[tuple[str, int, int]] = []
+    for variant, seed in [("no-kl", 1), ("clear", 0)]:
+        table = ablate(
+            grid,
+            tmp_path / "out",
+            train,
+            lambda *cell: told.append(cell),
+            variants=[variant],
+            seeds=[seed],
+        )
+
+    assert told == [("no-kl.seed1", 0, 1), ("clear.seed0", 0, 1)]
+    assert "| clear | 1 | 0.6000 |" in table.read_text()
+    assert "| no-kl | 1 | 0.7100 |" in table.read_text()
+
+
+def test_an_unknown_variant_or_seed_is_told_with_those_there_are(grid: Path) -> None:
+    _, cells = read_grid(grid)
+
+    with pytest.raises(ConfigError, match="no variant of the grid: no-lk; it has clear, no-kl$"):
+        chosen(cells, ["clear", "no-lk"])
+    with pytest.raises(ConfigError, match="no seed of the grid: 7; it has 0, 1$"):
+        chosen(cells, seeds=[7])
 
 
 def test_a_faulty_variant_is_told_before_any_runs(grid: Path) -> None:

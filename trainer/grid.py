@@ -92,18 +92,20 @@ def chosen(
     Raises:
         ConfigError: no cell has a variant or a seed that was named.
     """
-    for kind, named, known in [
-        ("variant", variants, {cell.variant: None for cell in cells}),
-        ("seed", seeds, {cell.seed: None for cell in cells}),
-    ]:
-        if unknown := [name for name in named if name not in known]:
-            there = ", ".join(map(str, known))
-            raise ConfigError(f"no {kind} of the grid: {unknown[0]}; it has {there}")
+    _check_known("variant", variants, [cell.variant for cell in cells])
+    _check_known("seed", seeds, [cell.seed for cell in cells])
     return [
         cell
         for cell in cells
         if (not variants or cell.variant in variants) and (not seeds or cell.seed in seeds)
     ]
+
+
+def _check_known(kind: str, named: Collection[object], known: Sequence[object]) -> None:
+    for name in named:
+        if name not in known:
+            there = ", ".join(str(each) for each in dict.fromkeys(known))
+            raise ConfigError(f"no {kind} of the grid: {name}; it has {there}")
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from transformers.utils import logging
 from service.retrieval.checkpoint import load_encoder
 from service.retrieval.checkpoint_folder import resolve_checkpoint
 from service.retrieval.encoder import Encoder
-from service.retrieval.runtime.choice import has_amx
+from service.retrieval.runtime.choice import multiplies_bf16
 from service.retrieval.runtime.torch import TorchRuntime
 from trainer.config import EncoderConfig
 from trainer.lora import add_lora
@@ -107,8 +107,10 @@ def load_trainee(
 def precision_of(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
     """Choose bf16 where it is asked for, or `auto` and the device multiplies in it; else fp32."""
     if name == "auto":
-        is_cpu = device.type == "cpu"
-        has_bf16 = has_amx() if is_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cpu":
+            has_bf16 = multiplies_bf16()
+        else:
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16" if has_bf16 else "fp32"
     return "bf16" if name == "bf16" else "fp32"
 

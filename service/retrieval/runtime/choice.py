@@ -19,6 +19,7 @@ from service.retrieval.runtime.runtime import Runtime
 CPU_ENGINES = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
 TORCH_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CPUINFO = Path("/proc/cpuinfo")
+BF16_FLAGS = re.compile(r"^flags\s*:.*\b(?:amx|avx512)_bf16\b", re.MULTILINE)
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +32,13 @@ class Choice:
     precision: str
 
 
-def choose_cpu(cpu_engine: str, precision: str, *, has_amx: bool, has_openvino: bool) -> Choice:
+def choose_cpu(cpu_engine: str, precision: str, *, has_bf16: bool, has_openvino: bool) -> Choice:
     """Choose on the CPU: OpenVINO where it is installed, bf16 where the CPU multiplies in it.
 
     Args:
         cpu_engine: `auto`, `torch` or `openvino`.
         precision: `auto`, `fp32`, `bf16` or `int8`.
-        has_amx: the CPU has bf16 matrix units (amx_bf16).
+        has_bf16: the CPU multiplies in bf16 (amx_bf16 or avx512_bf16).
         has_openvino: the packages for it are installed.
 
     Raises:
@@ -51,7 +52,7 @@ def choose_cpu(cpu_engine: str, precision: str, *, has_amx: bool, has_openvino: 
             f"CLEAR_CPU_ENGINE={engine} is unknown: set auto, {' or '.join(CPU_ENGINES)}"
         )
     if precision == "auto":
-        precision = "bf16" if has_amx else "fp32"
+        precision = "bf16" if has_bf16 else "fp32"
     if precision not in CPU_ENGINES[engine]:
         raise DeviceError(
             f"CLEAR_PRECISION={precision} is nothing that CLEAR_CPU_ENGINE={cpu_engine} computes "
@@ -62,9 +63,9 @@ def choose_cpu(cpu_engine: str, precision: str, *, has_amx: bool, has_openvino: 
             "CLEAR_CPU_ENGINE=openvino needs its packages: pip install 'clear-search[cpu]', "
             "or set CLEAR_CPU_ENGINE=auto"
         )
-    if precision == "bf16" and not has_amx:
+    if precision == "bf16" and not has_bf16:
         raise DeviceError(
-            "CLEAR_PRECISION=bf16 needs a CPU with bf16 matrix units (amx_bf16), without which "
+            "CLEAR_PRECISION=bf16 needs a CPU that multiplies in it (amx_bf16, avx512_bf16), or "
             "it is slower than fp32: set CLEAR_PRECISION=auto or fp32"
         )
     return Choice(engine, precision)
@@ -102,7 +103,7 @@ def load_runtime(
     if device.type == "cuda":
         return _load_gpu(layout, device, precision, max_tokens, beside)
     choice = choose_cpu(
-        cpu_engine, precision, has_amx=has_amx(), has_openvino=_is_installed("openvino")
+        cpu_engine, precision, has_bf16=multiplies_bf16(), has_openvino=_is_installed("openvino")
     )
     if choice.engine == "torch":
         return _load_torch(layout, device, choice.precision, beside)
@@ -116,10 +117,10 @@ def load_runtime(
     return _load_openvino(graph, layout, choice.precision, beside, for_queries)
 
 
-def has_amx() -> bool:
-    """Tell whether this CPU multiplies matrices in bf16."""
+def multiplies_bf16() -> bool:
+    """Tell whether this CPU multiplies in bf16: it has matrix units or a dot product for it."""
     try:
-        return re.search(r"^flags\s*:.*\bamx_bf16\b", CPUINFO.read_text(), re.M) is not None
+        return BF16_FLAGS.search(CPUINFO.read_text()) is not None
     except OSError:
         return False
 

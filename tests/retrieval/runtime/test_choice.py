@@ -10,7 +10,7 @@ from service.retrieval.runtime.choice import Choice, choose_cpu
 
 
 @pytest.mark.parametrize(
-    ("cpu_engine", "precision", "has_amx", "has_openvino", "expected"),
+    ("cpu_engine", "precision", "has_bf16", "has_openvino", "expected"),
     [
         ("auto", "auto", True, True, Choice("openvino", "bf16")),
         ("auto", "auto", False, True, Choice("openvino", "fp32")),
@@ -25,9 +25,11 @@ from service.retrieval.runtime.choice import Choice, choose_cpu
     ],
 )
 def test_settings_and_machine_choose(
-    cpu_engine: str, precision: str, has_amx: bool, has_openvino: bool, expected: Choice
+    cpu_engine: str, precision: str, has_bf16: bool, has_openvino: bool, expected: Choice
 ) -> None:
-    assert choose_cpu(cpu_engine, precision, has_amx=has_amx, has_openvino=has_openvino) == expected
+    assert (
+        choose_cpu(cpu_engine, precision, has_bf16=has_bf16, has_openvino=has_openvino) == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,11 @@ def test_settings_and_machine_choose(
         ("onnx", "auto", "CLEAR_CPU_ENGINE=onnx is unknown: set auto, torch or openvino"),
         ("torch", "int8", "CLEAR_PRECISION=int8 .* CLEAR_CPU_ENGINE=torch .* auto, fp32, bf16"),
         ("auto", "fp16", "CLEAR_PRECISION=fp16 .* CLEAR_CPU_ENGINE=auto .* auto, fp32, bf16"),
-        ("torch", "bf16", r"CLEAR_PRECISION=bf16 needs a CPU .* \(amx_bf16\).*=auto or fp32"),
+        (
+            "torch",
+            "bf16",
+            r"CLEAR_PRECISION=bf16 needs a CPU .* \(amx_bf16, avx512_bf16\).*=auto or fp32",
+        ),
         ("openvino", "fp32", r"CLEAR_CPU_ENGINE=openvino needs .* 'clear-search\[cpu\]'"),
     ],
 )
@@ -44,7 +50,7 @@ def test_a_contradiction_names_the_settings_and_the_mend(
     cpu_engine: str, precision: str, reason: str
 ) -> None:
     with pytest.raises(DeviceError, match=reason) as caught:
-        choose_cpu(cpu_engine, precision, has_amx=False, has_openvino=False)
+        choose_cpu(cpu_engine, precision, has_bf16=False, has_openvino=False)
 
     assert "\n" not in str(caught.value)
 
@@ -53,25 +59,26 @@ def test_a_contradiction_names_the_settings_and_the_mend(
     ("flags", "expected"),
     [
         ("flags\t\t: fpu amx_bf16 amx_int8", True),
-        ("flags\t\t: fpu avx512_bf16", False),
+        ("flags\t\t: fpu avx512_bf16", True),
+        ("flags\t\t: fpu avx512f avx512_vnni", False),
         ("", False),
     ],
 )
-def test_the_matrix_units_are_read_from_the_kernel(
+def test_what_the_cpu_multiplies_in_is_read_from_the_kernel(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, expected: bool
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\nbugs\t: amx_bf16\n")
     monkeypatch.setattr(choice, "CPUINFO", tmp_path / "cpuinfo")
 
-    assert choice.has_amx() == expected
+    assert choice.multiplies_bf16() == expected
 
 
-def test_a_machine_without_cpuinfo_has_no_matrix_units(
+def test_a_machine_without_cpuinfo_multiplies_in_fp32(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(choice, "CPUINFO", tmp_path / "missing")
 
-    assert not choice.has_amx()
+    assert not choice.multiplies_bf16()
 
 
 def test_the_library_computes_in_fp32_torch_unless_told_otherwise(tiny_checkpoint: Path) -> None:

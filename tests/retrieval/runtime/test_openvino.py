@@ -22,8 +22,10 @@ from tests.conftest import cut_short, flip_bit, make_checkpoint, run_script
 if not all(map(find_spec, ("openvino", "onnx", "onnxscript"))):
     pytest.skip("openvino or what makes its graphs is not installed", allow_module_level=True)
 
-needs_amx = pytest.mark.skipif(not choice.has_amx(), reason="the CPU has no amx_bf16")
-PRECISIONS = ["fp32", "int8", pytest.param("bf16", marks=needs_amx)]
+needs_bf16 = pytest.mark.skipif(
+    not choice.multiplies_bf16(), reason="the CPU multiplies in fp32 alone"
+)
+PRECISIONS = ["fp32", "int8", pytest.param("bf16", marks=needs_bf16)]
 ROLES: tuple[Role, Role] = ("query", "passage")
 TEXTS = [text.strip() for text in probe.TEXTS] + ["a very long text " * 40]
 
@@ -114,7 +116,7 @@ def test_a_text_at_a_limit_that_is_no_round_number_fits(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "odd", max_tokens=37)
     expected = by_sentence_transformers(checkpoint)
 
-    for precision in ["fp32", "int8", *(["bf16"] if choice.has_amx() else [])]:
+    for precision in ["fp32", "int8", *(["bf16"] if choice.multiplies_bf16() else [])]:
         found = load(checkpoint, tmp_path / "cache", precision).encode(TEXTS, "query").embeddings
 
         assert (found * expected).sum(axis=1).min() > probe.BOUNDS[precision][0]

@@ -240,12 +240,17 @@ def test_a_wrong_runs_folder_stops_it_before_the_work(
 
 @pytest.fixture(scope="module")
 def bundled_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    """The bundled encoder on the eight languages, through one index."""
+    """The bundled encoder on the eight languages, as this machine would serve it."""
     if not XQUAD.is_dir():
         pytest.skip(f"XQuAD is not in {XQUAD}")
     cache = os.environ.get("CLEAR_CACHE")
     encoder = load_encoder(
-        "bundled-base", cache=Path(cache) if cache else None, device="cpu", max_tokens=256
+        "bundled-base",
+        cache=Path(cache) if cache else None,
+        device="cpu",
+        max_tokens=256,
+        cpu_engine="auto",
+        precision="auto",
     )
     folder = tmp_path_factory.mktemp("sets") / "xquad"
     judged = import_xquad(XQUAD).evaluation

@@ -28,7 +28,7 @@ slow: $(VENV)/.mteb
 	$(BIN)/pytest -m slow --timeout 900 $(MILVUS)
 
 browser: $(VENV)/.dev
-	$(BIN)/pytest -m browser
+	$(BIN)/pytest -m browser --numprocesses 2 --dist loadfile
 
 # XQuAD, query language -> English, through the code that serves.
 parity: $(VENV)/.dev

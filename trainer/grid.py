@@ -90,15 +90,18 @@ def chosen(
     """Keep the cells of some variants and some seeds; where none are named, of all.
 
     Raises:
-        ConfigError: no cell has a variant or a seed that was named.
+        ConfigError: no cell has a variant or a seed that was named, or both at once.
     """
     _check_known("variant", variants, [cell.variant for cell in cells])
     _check_known("seed", seeds, [cell.seed for cell in cells])
-    return [
+    kept = [
         cell
         for cell in cells
         if (not variants or cell.variant in variants) and (not seeds or cell.seed in seeds)
     ]
+    if not kept:
+        raise ConfigError("no variant that was named has a seed that was named in the grid")
+    return kept
 
 
 def _check_known(kind: str, named: Collection[object], known: Sequence[object]) -> None:

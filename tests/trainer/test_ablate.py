@@ -121,6 +121,14 @@ def test_an_unknown_variant_or_seed_is_told_with_those_there_are(grid: Path) -> 
         chosen(cells, seeds=[7])
 
 
+def test_a_variant_without_the_seed_is_told(grid: Path) -> None:
+    grid.write_text(GRID.replace("[variants.clear]", "[variants.clear]\nseeds = [1]"))
+    _, cells = read_grid(grid)
+
+    with pytest.raises(ConfigError, match="no variant that was named has a seed"):
+        chosen(cells, ["clear"], [0])
+
+
 def test_a_faulty_variant_is_told_before_any_runs(grid: Path) -> None:
     grid.write_text(GRID + "\n[variants.odd.objective]\nalpha = 1\n")
 

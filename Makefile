@@ -22,7 +22,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 # Two Milvus servers would want one port.
-MILVUS := tests/retrieval/index
+MILVUS := tests/service/retrieval/index
 slow: $(VENV)/.mteb
 	$(BIN)/pytest -m slow --timeout 900 --numprocesses 2 --dist loadfile --ignore $(MILVUS)
 	$(BIN)/pytest -m slow --timeout 900 $(MILVUS)

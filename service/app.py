@@ -15,27 +15,27 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from service.batch_program import Limits
-from service.compression import Compression
-from service.contract import describe_contract
-from service.engine import Engine
+from service.api.openai import router as openai_router
+from service.api.openai_errors import OpenAIErrors
+from service.api.openapi import describe_contract
+from service.api.search import router
+from service.auth.access import Access, KeyCheck
+from service.auth.keyring import KeyRing
+from service.batching.program import Limits
+from service.engine.engine import Engine
+from service.engine.reloader import Reloader
 from service.errors import SettingsError
-from service.gate import Gate
-from service.keyring import KeyRing
+from service.http.admission import Gate
+from service.http.compression import Compression
+from service.http.observer import RequestObserver
 from service.loading import index_options_of, load_encoder_of
-from service.metrics import Metrics
-from service.observing import RequestObserver
-from service.openai_errors import OpenAIErrors
-from service.openai_routes import router as openai_router
 from service.problems import BodyLimit, install_problems
-from service.reloading import Reloader
-from service.retrieval.generation import open_current
+from service.retrieval.generation.generation import open_current
 from service.retrieval.searcher import Searcher
-from service.routes import router
-from service.security import Access, KeyCheck
-from service.settings import Settings
+from service.settings.settings import Settings
 from service.state import State
-from service.tracing import Tracing
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import Tracing
 
 COLLECT_AFTER_OBJECTS = 20_000
 CORS_METHODS = ("GET", "POST")

@@ -2,14 +2,14 @@
 
 from functools import partial
 
-from service.retrieval.bulk import Origin
-from service.retrieval.checkpoint import load_encoder
-from service.retrieval.encoder import Encoder
+from service.retrieval.build.local_workers import LocalWorkers
+from service.retrieval.build.ray_workers import RayWorkers
+from service.retrieval.build.shards import EncoderHere, ShardEncoder
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.bulk import Origin
+from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.index.options import IndexOptions, MilvusOptions
-from service.retrieval.local_workers import LocalWorkers
-from service.retrieval.ray_workers import RayWorkers
-from service.retrieval.shards import EncoderHere, ShardEncoder
-from service.settings import Settings
+from service.settings.settings import Settings
 
 
 def shard_encoder_of(

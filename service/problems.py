@@ -24,8 +24,8 @@ from service.errors import (
     NotFoundError,
     RequestError,
 )
-from service.logs import REQUEST_ID
 from service.retrieval.errors import FilterError, RetrievalError
+from service.telemetry.logs import REQUEST_ID
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:clear-search:problem:"

@@ -13,11 +13,11 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from service.allocator import trim_regularly
 from service.app import create_app
-from service.connection import Connection
 from service.errors import ServiceError
-from service.settings import Settings
+from service.http.protocol import Connection
+from service.process import trim_regularly
+from service.settings.settings import Settings
 from service.state import State
 
 logger = logging.getLogger(__name__)

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Literal
 
-from service.engine import Engine
-from service.lanes import Lane
-from service.metrics import Metrics
-from service.reloading import Reloader
-from service.settings import Settings
+from service.batching.queue import Lane
+from service.engine.engine import Engine
+from service.engine.reloader import Reloader
+from service.settings.settings import Settings
+from service.telemetry.metrics import Metrics
 
 Phase = Literal["loading", "ready", "draining"]
 

@@ -17,14 +17,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import BertConfig, BertModel
 
 from service.app import create_app
-from service.retrieval.building import build_index
-from service.retrieval.checkpoint import load_encoder
-from service.retrieval.encoder import Encoder
-from service.retrieval.manifest import write_manifest
-from service.retrieval.passages import read_passages
-from service.settings import Settings
-from tests.chromium import CHROMIUM, FLAGS
-from tests.serving import serving
+from service.retrieval.build.build import build_index
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.checkpoint.manifest import write_manifest
+from service.retrieval.corpus.reader import read_passages
+from service.retrieval.encoder.encoder import Encoder
+from service.settings.settings import Settings
+from tests.support.chromium import CHROMIUM, FLAGS
+from tests.support.serving import serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from service.retrieval.encoder import Embeddings, Encoder
+from service.retrieval.corpus.filters import Filter
+from service.retrieval.corpus.reader import Passage
+from service.retrieval.corpus.selection import Selections
+from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
-from service.retrieval.filters import Filter
-from service.retrieval.generation import Generation
+from service.retrieval.generation.generation import Generation
 from service.retrieval.index.backend import Ranking
-from service.retrieval.passages import Passage
-from service.retrieval.selection import Selections
 
 CANARY_TOP_K = 3
 

@@ -15,7 +15,7 @@ from tests.attacks import patience  # noqa: F401  (registers itself)
 from tests.attacks.victim import Victim
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = ROOT / "service" / "openapi.json"
+DOCUMENT = ROOT / "service" / "api" / "openapi.json"
 EXAMPLES = "200"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 schema = schemathesis.openapi.from_dict(

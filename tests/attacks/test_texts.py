@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer, normalizers
 
+from service.api.schemas import MAX_CHARACTERS
 from service.app import create_app
-from service.retrieval.building import build_index
-from service.retrieval.checkpoint import load_encoder
-from service.retrieval.manifest import write_manifest
-from service.retrieval.passages import read_passages
-from service.schemas import MAX_CHARACTERS
-from service.settings import Settings
+from service.retrieval.build.build import build_index
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.checkpoint.manifest import write_manifest
+from service.retrieval.corpus.reader import read_passages
+from service.settings.settings import Settings
 from tests.conftest import make_checkpoint, write_passages
 
-CONTRACT = json.loads((Path(__file__).parents[2] / "service/openapi.json").read_text())
+CONTRACT = json.loads((Path(__file__).parents[2] / "service/api/openapi.json").read_text())
 ROUTES = ("/search", "/encode", "/v1/embeddings")
 NEIGHBOURS = ["Where does tea grow?", "一", "a much longer text than the others " * 3]
 MEGABYTE = 1_000_000

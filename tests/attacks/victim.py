@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection
 
-from tests.test_server import SIXTY_SECONDS, RunningServer, wait_until
+from tests.service.test_server import SIXTY_SECONDS, RunningServer, wait_until
 
 READ_SECONDS = 0.7
 MAX_HEAD_BYTES = 8192

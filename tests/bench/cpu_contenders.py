@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.retrieval.checkpoint import load_encoder
-from service.retrieval.encoder import Encoder
-from service.retrieval.pooling import POOLING
-from service.retrieval.runtime.graph import GRAPH, graph_directory
-from service.retrieval.runtime.openvino_core import import_openvino
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.pooling import POOLING
+from service.retrieval.encoder.runtime.openvino.core import import_openvino
+from service.retrieval.encoder.runtime.openvino.graph import GRAPH, graph_directory
 
 Run = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
 Ids = NDArray[np.int64]

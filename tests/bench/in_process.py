@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import torch
 
 from service.app import load_engine
-from service.metrics import Metrics
-from service.retrieval.encoder import TokenizedText
+from service.retrieval.encoder.encoder import TokenizedText
 from service.retrieval.searcher import Searcher
-from service.settings import load_settings
+from service.settings.settings import load_settings
+from service.telemetry.metrics import Metrics
 from tests.bench.arrivals import percentiles
 from tests.bench.corpus import ensure_index
 from tests.bench.options import environment_of, parser, say

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from service.keyring import KeyRing
-from service.keys import make_key, write_line
-from service.settings import Settings
+from service.auth.keyring import KeyRing
+from service.auth.keys import make_key, write_line
+from service.settings.settings import Settings
 from tests.bench.options import parser, say
 from tests.bench.record import write_result
 

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from service.retrieval.bundled import bundled_checkpoint
-from service.settings import load_settings
+from service.retrieval.checkpoint.bundled import bundled_checkpoint
+from service.settings.settings import load_settings
 from tests.bench.corpus import ROOT, default_work
 
 # Questions come again after 9,520: a cache would answer the second round.

@@ -20,7 +20,7 @@ from statistics import median
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from service.keys import make_key, write_line
+from service.auth.keys import make_key, write_line
 from tests.bench.corpus import ROOT
 from tests.bench.options import parser, say
 from tests.bench.record import write_result

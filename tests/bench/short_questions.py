@@ -15,10 +15,10 @@ from pathlib import Path
 
 from babel import Locale
 
-from service.factbook import factbook_passages
-from service.retrieval.passages import Passage
+from service.demo.factbook import factbook_passages
+from service.retrieval.corpus.reader import Passage
 from tests.bench.options import say
-from trainer.evaluation_set import Judged, Query, write_evaluation_set
+from trainer.data.evaluation_set import Judged, Query, write_evaluation_set
 
 TEMPLATES = Path(__file__).with_suffix(".toml")
 # Named alike by CLDR and the Factbook.

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.keys import make_key, write_line
+from service.auth.keys import make_key, write_line
 from tests.bench.corpus import ensure_index
 from tests.bench.mischief import ACTS, PATIENCE_SECONDS, raw
 from tests.bench.options import environment_of, parser, say

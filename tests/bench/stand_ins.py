@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from service.retrieval.building import build_index
-from service.retrieval.checkpoint import load_encoder
-from service.retrieval.passages import read_passages
+from service.retrieval.build.build import build_index
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.corpus.reader import read_passages
 from tests.conftest import PASSAGES, make_checkpoint, write_passages
 
 

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.loading import load_encoder_of
-from service.retrieval import artifact
-from service.retrieval.building import build_index, update_index
-from service.retrieval.encoder import Encoder
-from service.retrieval.generation import CURRENT
-from service.retrieval.passages import Passage
-from service.settings import load_settings
+from service.retrieval.build.build import build_index, update_index
+from service.retrieval.corpus.reader import Passage
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.generation.generation import CURRENT
+from service.retrieval.storage import artifact
+from service.settings.settings import load_settings
 from tests.bench.client import request_bytes
 from tests.bench.corpus import corpus_passages
 from tests.bench.options import environment_of, parser, say

@@ -28,13 +28,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from service.retrieval.defaults import default_cache
 from tests.bench.options import parser, say
 from tests.bench.record import write_result
-from trainer.batch_objectives import Bridge, InBatch
-from trainer.batches import columns_of, passage_codes
 from trainer.config import EncoderConfig, ObjectiveConfig
-from trainer.frozen import frozen_pool
-from trainer.loss import RetrievalLoss, join_columns
-from trainer.rows import Row, read_rows
-from trainer.trainee import Trainee, load_trainee
+from trainer.data.rows import Row, read_rows
+from trainer.data.training_rows import columns_of, passage_codes
+from trainer.objective.batch import Bridge, InBatch
+from trainer.objective.frozen import frozen_pool
+from trainer.objective.loss import RetrievalLoss, join_columns
+from trainer.training.model import Trainee, load_trainee
 
 FORMS = ("clear-plain", "clear-cached", "frozen-bridge")
 MATMUL_SIZE = 8192

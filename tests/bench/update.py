@@ -14,16 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.loading import load_encoder_of
-from service.retrieval.building import BuildReport, build_index, update_index
-from service.retrieval.checkpoint import load_encoder
-from service.retrieval.encoder import Encoder
-from service.retrieval.passages import read_passages
-from service.settings import load_settings
+from service.retrieval.build.build import BuildReport, build_index, update_index
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.corpus.reader import read_passages
+from service.retrieval.encoder.encoder import Encoder
+from service.settings.settings import load_settings
 from tests.bench.corpus import corpus_passages
 from tests.bench.options import parser, say
 from tests.bench.record import write_result
 from tests.conftest import make_checkpoint
-from tests.fake_runtime import FakeRuntime
+from tests.support.fake_runtime import FakeRuntime
 
 
 class Clock:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.loading import load_encoder_of
-from service.settings import load_settings
+from service.settings.settings import load_settings
 from tests.bench.options import say
 from tests.bench.texts import questions
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from tests.prometheus_server import Prometheus, free_port, running_prometheus
+from tests.support.prometheus_server import Prometheus, free_port, running_prometheus
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "k8s" / "monitoring" / "dashboard.json"
 PANELS = {

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from service.client import AsyncClient, Client
-from service.settings import Settings
-from tests.serving import serving
+from service.client.client import AsyncClient, Client
+from service.settings.settings import Settings
+from tests.support.serving import serving
 
 mcp = pytest.importorskip("mcp", reason="mcp is not installed")
 QUERY = "Je, mji mkuu wa Kenya ni upi?"

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.client import Client
-from service.retrieval.encoder import Encoder
+from service.client.client import Client
+from service.retrieval.encoder.encoder import Encoder
 from tests.conftest import PASSAGES
 
 pytestmark = pytest.mark.slow  # its import takes seconds

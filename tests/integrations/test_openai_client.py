@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.retrieval.encoder import Encoder
+from service.retrieval.encoder.encoder import Encoder
 
 openai = pytest.importorskip("openai", reason="openai is not installed")
 NAME = "tiny-mean-0"

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from service.client import Client
-from service.exchange import ProblemError
-from service.retrieval.building import build_index
-from service.retrieval.encoder import Encoder
-from service.retrieval.passages import read_passages
-from service.settings import Settings
-from tests.serving import serving
+from service.client.client import Client
+from service.client.messages import ProblemError
+from service.retrieval.build.build import build_index
+from service.retrieval.corpus.reader import read_passages
+from service.retrieval.encoder.encoder import Encoder
+from service.settings.settings import Settings
+from tests.support.serving import serving
 
 QUERY = "Where does tea grow?"
 

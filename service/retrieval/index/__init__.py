@@ -1,1 +1,1 @@
-"""How embeddings are searched: one module a backend behind the protocol in `backend`."""
+"""Vectors to nearest rows: one protocol, one backend a folder or module."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.retrieval.filters import Filter
-from service.retrieval.selection import Selection
+from service.retrieval.corpus.filters import Filter
+from service.retrieval.corpus.selection import Selection
 
 MAX_TOP_K = 1000
 # More candidates than asked for, to find the lowest rows among equal scores at the cut.

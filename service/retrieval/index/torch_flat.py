@@ -19,7 +19,7 @@ from service.retrieval.index.backend import (
     by_selection,
     empty_ranking,
 )
-from service.retrieval.index.faiss import flat_vectors
+from service.retrieval.index.faiss.index import flat_vectors
 from service.retrieval.index.sharded import ShardedIndex
 
 UPLOAD_ROWS = 65_536

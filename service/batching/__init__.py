@@ -1,0 +1,1 @@
+"""Dynamic batching: a queue with two lanes and an owner thread; knows nothing of encoders."""

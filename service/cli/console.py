@@ -1,0 +1,93 @@
+"""The terminal: progress and messages on stderr, answers on stdout; one line for an error."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from service.errors import ServiceError
+from service.retrieval.errors import RetrievalError
+from service.telemetry.logs import JsonFormatter, TextFormatter
+
+STAGE_NAMES = {
+    "read": "reading",
+    "encode": "encoding",
+    "index": "indexing",
+    "check": "checking",
+    "push": "pushing",
+}
+
+
+def messages() -> Console:
+    """Make the console for people."""
+    return Console(stderr=True, highlight=False)
+
+
+def start_logging(level: str, log_format: str = "text") -> None:
+    """Log to stderr, one line a record: for people, or as JSON for programs."""
+    handler: logging.Handler
+    if log_format == "json":
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler = RichHandler(console=messages(), show_path=False, rich_tracebacks=False)
+        handler.setFormatter(TextFormatter("%(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+@contextmanager
+def build_progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a bar a stage while an index is built; yields what `build_index` reports to."""
+    columns = (
+        TextColumn("{task.description:>9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=messages()) as progress:
+
+        def on_progress(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(STAGE_NAMES[stage], total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield on_progress
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Print one line and end."""
+    line = Text.assemble(("error:", "red"), " ", " ".join(message.split()))
+    messages().print(line, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def one_line_errors(on_interrupt: str = "interrupted") -> Iterator[None]:
+    """Turn what a user can mend into one line and an exit code that is not 0."""
+    try:
+        yield
+    except (ServiceError, RetrievalError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail(on_interrupt, code=130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise typer.Exit(1) from None

@@ -1,0 +1,125 @@
+"""The commands that look after an index: `verify`, `push`, `plan`, `list`, `rollback` and `gc`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from service.cli import console
+from service.cli.options import IndexOption, JsonOption, index_folder
+from service.settings.settings import load_settings
+
+app = typer.Typer()
+
+
+@app.command("verify")
+def index_verify(index: IndexOption = None, as_json: JsonOption = False) -> None:
+    """Hold every file of the live generation against its hash."""
+    with console.one_line_errors():
+        folder = index_folder(load_settings(index=index))
+        from service.retrieval.generation.generation import open_current
+
+        generation = open_current(folder)
+        facts = {
+            "generation": generation.name,
+            "passages": len(generation.passages),
+            "encoder": generation.manifest["encoder"],
+            "factory": generation.manifest["factory"],
+            "created": generation.created.isoformat(timespec="seconds"),
+        }
+        if as_json:
+            typer.echo(json.dumps(facts))
+        else:
+            typer.echo(f"generation {generation.name} is whole: {facts['passages']} passages")
+
+
+@app.command("push")
+def index_push(index: IndexOption = None, as_json: JsonOption = False) -> None:
+    """Load the live generation into Milvus (CLEAR_MILVUS_URI) and set the alias on it."""
+    with console.one_line_errors("interrupted: run it again, it begins anew"):
+        settings = load_settings(index=index, index_backend="milvus")
+        folder = index_folder(settings)
+        from service.loading import index_options_of
+        from service.retrieval.build.push import push_generation
+        from service.retrieval.generation.generation import (
+            current_name,
+            generations_directory,
+            verify_generation,
+        )
+
+        name = current_name(folder)
+        directory = generations_directory(folder) / name
+        verify_generation(directory)
+        with console.build_progress() as on_progress:
+            options = index_options_of(settings)
+            collection = push_generation(directory, name, options, on_progress)
+        if as_json:
+            typer.echo(json.dumps({"generation": name, "collection": collection}))
+        else:
+            console.messages().print(f"generation {name} is in Milvus as {collection}")
+
+
+@app.command("plan")
+def index_plan(
+    passages: Annotated[int, typer.Option(min=1, help="How many there will be")],
+    dimension: Annotated[int, typer.Option(min=1, help="Of an embedding")] = 384,
+    memory: Annotated[float, typer.Option(min=0.001, help="GiB that the vectors may take")] = 8.0,
+    on_gpu: Annotated[bool, typer.Option("--gpu", help="The memory is a GPU's")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Advise which index suits a corpus: size, recall and time of each kind."""
+    with console.one_line_errors():
+        from service.cli.plans import print_plans
+        from service.retrieval.index.plan import plan
+
+        print_plans(plan(passages, dimension, memory, on_gpu), as_json)
+
+
+@app.command("list")
+def index_list(index: IndexOption = None, as_json: JsonOption = False) -> None:
+    """List the generations, newest first; files are measured, `verify` hashes them."""
+    with console.one_line_errors():
+        folder = index_folder(load_settings(index=index))
+        from service.cli.listing import print_generations
+        from service.retrieval.generation.history import list_generations
+
+        print_generations(list_generations(folder), as_json)
+
+
+@app.command("rollback")
+def index_rollback(
+    index: IndexOption = None,
+    to: Annotated[
+        str | None, typer.Option(help="A generation's name; by default the one live before")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a former generation live again, once its files are verified."""
+    with console.one_line_errors():
+        folder = index_folder(load_settings(index=index))
+        from service.retrieval.generation.history import roll_back
+
+        name = roll_back(folder, to)
+        typer.echo(json.dumps({"generation": name}) if as_json else f"generation {name} is live")
+
+
+@app.command("gc")
+def index_gc(
+    index: IndexOption = None,
+    keep: Annotated[
+        int, typer.Option(min=0, help="How many former generations stay to roll back to")
+    ] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove old generations and what interrupted builds left."""
+    with console.one_line_errors():
+        folder = index_folder(load_settings(index=index))
+        from service.retrieval.generation.history import collect_garbage
+
+        removed = collect_garbage(folder, keep)
+        if as_json:
+            typer.echo(json.dumps({"removed": removed.names, "bytes": removed.num_bytes}))
+        else:
+            typer.echo(
+                f"{len(removed.names)} generations removed, {removed.num_bytes / 2**20:.1f} MiB"
+            )

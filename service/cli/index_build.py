@@ -1,0 +1,171 @@
+"""The commands that write an index: `index build` and `index update`."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli import console
+from service.cli.options import (
+    CacheOption,
+    DeviceOption,
+    EncoderOption,
+    IndexOption,
+    JsonOption,
+    index_folder,
+)
+from service.settings.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.retrieval.build.build import BuildReport
+    from service.retrieval.errors import PassageError
+
+app = typer.Typer()
+PassagesArgument = Annotated[
+    Path, typer.Argument(help=".jsonl, .jsonl.gz, .parquet or a BEIR folder")
+]
+FactoryOption = Annotated[
+    str | None, typer.Option("--factory", help="FAISS factory string (CLEAR_FACTORY)")
+]
+FieldOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field",
+        envvar="CLEAR_FIELD",
+        help="NAME:KIND to filter by (string, number, boolean, strings), or a .toml or .json "
+        "file of them; may be repeated",
+    ),
+]
+SkipOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-invalid", envvar="CLEAR_SKIP_INVALID", help="Count invalid passages and go on"
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        envvar="CLEAR_WORKERS",
+        help="Processes that encode, each with its share of the cores or a GPU",
+    ),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option("--ray", envvar="CLEAR_RAY", help="Encode on this Ray cluster: auto or host:port"),
+]
+NO_INDEX_WRITTEN = "interrupted: the live generation is unchanged, what was encoded is kept"
+
+
+@app.command("build")
+def index_build(
+    passages: PassagesArgument,
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    factory: FactoryOption = None,
+    field: FieldOption = None,
+    skip_invalid: SkipOption = False,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
+    cache: CacheOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed passages and publish them as the index's live generation."""
+    with console.one_line_errors(NO_INDEX_WRITTEN):
+        settings = load_settings(
+            index=index, encoder=encoder, factory=factory, cache=cache, device=device
+        )
+        from service.retrieval.build.build import build_index
+        from service.retrieval.corpus.fields import parse_fields
+
+        build = partial(build_index, factory=settings.factory, fields=parse_fields(field or []))
+        _write_index(build, passages, settings, (workers, ray), skip_invalid, as_json)
+
+
+@app.command("update")
+def index_update(
+    passages: PassagesArgument,
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    factory: Annotated[
+        str | None, typer.Option("--factory", help="FAISS factory string, by default as it is")
+    ] = None,
+    field: FieldOption = None,
+    skip_invalid: SkipOption = False,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
+    cache: CacheOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the whole corpus anew; only new and changed passages are embedded."""
+    with console.one_line_errors(NO_INDEX_WRITTEN):
+        settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
+        from service.retrieval.build.build import update_index
+        from service.retrieval.corpus.fields import parse_fields
+
+        fields = parse_fields(field) if field else None  # by default as they are
+        update = partial(update_index, factory=factory, fields=fields)
+        _write_index(update, passages, settings, (workers, ray), skip_invalid, as_json)
+
+
+def _write_index(
+    write: "Callable[..., BuildReport]",
+    passages: Path,
+    settings: Settings,
+    workers: tuple[int | None, str | None],
+    skip_invalid: bool,
+    as_json: bool,
+) -> None:
+    from service.loading import index_options_of, load_encoder_of, shard_encoder_of
+    from service.retrieval.build.push import push_where_asked
+    from service.retrieval.corpus.reader import read_passages, refuse
+
+    skipped: list[str] = []
+
+    def skip(error: "PassageError") -> None:
+        skipped.append(str(error))
+        if len(skipped) <= 10:
+            console.messages().print(f"skipped: {error}", soft_wrap=True, markup=False)
+
+    on_invalid = skip if skip_invalid else refuse
+    with console.build_progress() as on_progress:
+        folder, loaded = index_folder(settings), load_encoder_of(settings)
+        options = index_options_of(settings, loaded)
+        report = write(
+            read_passages(passages, on_invalid),
+            folder,
+            loaded,
+            shard_encoder=shard_encoder_of(settings, loaded, *workers),
+            before_publish=partial(push_where_asked, options=options, on_progress=on_progress),
+            on_invalid=on_invalid,
+            on_progress=on_progress,
+        )
+    _print_report(report, len(skipped), as_json)
+
+
+def _print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> None:
+    if as_json:
+        facts = {
+            "generation": report.directory.name,
+            "passages": report.counts.num_passages,
+            "truncated": report.counts.num_truncated,
+            "reused": report.counts.num_reused,
+            "encoded": report.counts.num_encoded,
+            "skipped": num_skipped,
+        }
+        typer.echo(json.dumps(facts))
+        return
+    out = console.messages()
+    out.print(f"generation {report.directory.name}: {report.counts.num_passages} passages")
+    if report.counts.num_truncated:
+        out.print(
+            f"{report.counts.num_truncated} passages were cut at the encoder's limit of tokens"
+        )
+    if num_skipped:
+        out.print(f"{num_skipped} invalid passages were skipped")

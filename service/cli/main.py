@@ -1,0 +1,187 @@
+"""The command line `clear-service`: what a person or a script calls; the work is done elsewhere."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli import console
+from service.cli import index_admin as upkeep
+from service.cli import index_build as indexing
+from service.cli import keys as issuing
+from service.cli.options import (
+    CacheOption,
+    DeviceOption,
+    EncoderOption,
+    HostOption,
+    IndexOption,
+    JsonOption,
+    PortOption,
+    index_folder,
+)
+from service.process import give_memory_back
+from service.retrieval.hardware import available_cores
+from service.settings.settings import Settings, load_settings
+
+app = typer.Typer(
+    help="Ask in any language, search English passages.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+index_app = typer.Typer(help="Build an index and look after it.", no_args_is_help=True)
+index_app.add_typer(indexing.app)
+index_app.add_typer(upkeep.app)
+app.add_typer(index_app, name="index")
+app.add_typer(issuing.app, name="key")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.command()
+def serve(
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    cache: CacheOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Serve an index over HTTP, with the search page."""
+    with console.one_line_errors():
+        _share_cores()
+        settings = load_settings(
+            index=index, encoder=encoder, host=host, port=port, cache=cache, device=device
+        )
+        _serve(settings)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="A question, in any language")],
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    top_k: Annotated[
+        int, typer.Option(min=1, max=1000, envvar="CLEAR_TOP_K", help="Hits at the most")
+    ] = 5,
+    filter: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CLEAR_FILTER", help='JSON, such as {"country": "Kenya", "year": {"gte": 2000}}'
+        ),
+    ] = None,
+    cache: CacheOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask one question in the terminal."""
+    with console.one_line_errors():
+        settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
+        from service.cli.hits import print_hits
+        from service.loading import index_options_of, load_encoder_of
+        from service.retrieval.corpus.filters import parse_filter
+        from service.retrieval.generation.generation import open_current
+        from service.retrieval.searcher import Searcher
+
+        folder = index_folder(settings)
+        loaded = load_encoder_of(settings)
+        searcher = Searcher(loaded, open_current(folder, index_options_of(settings, loaded)))
+        chosen = parse_filter(_json(filter, "--filter")) if filter else None
+        print_hits(searcher.search([query], top_k, filter=chosen)[0], as_json)
+
+
+@app.command()
+def demo(
+    index: Annotated[
+        Path | None, typer.Option("--index", help="Its folder; one in the cache by default")
+    ] = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    cache: CacheOption = None,
+    build_only: Annotated[
+        bool,
+        typer.Option("--build-only", envvar="CLEAR_BUILD_ONLY", help="Build the index and stop"),
+    ] = False,
+) -> None:
+    """Serve the CIA World Factbook with the bundled encoder; builds its index the first time."""
+    with console.one_line_errors("interrupted"):
+        _share_cores()
+        from service.demo.index import demo_index_name, ensure_demo_index
+        from service.loading import load_encoder_of
+
+        settings = load_settings(host=host, port=port, cache=cache)
+        folder = index or settings.cache / demo_index_name(settings.encoder)
+        with console.build_progress() as on_progress:
+            ensure_demo_index(folder, lambda: load_encoder_of(settings), on_progress)
+        if not build_only:
+            _serve(settings.model_copy(update={"index": folder}))
+
+
+@app.command()
+def doctor(
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at devices, builds, encoder and index, and say what to mend."""
+    with console.one_line_errors():
+        from service.cli.doctor import examine, print_findings
+
+        findings = examine(load_settings(index=index, encoder=encoder, cache=cache))
+        print_findings(findings, as_json)
+        if any(finding.is_wrong for finding in findings):
+            raise typer.Exit(1)
+
+
+@app.command()
+def mcp(
+    url: Annotated[
+        str, typer.Option(envvar="CLEAR_URL", help="Of the running service to search")
+    ] = "http://127.0.0.1:8000",
+) -> None:
+    """Let an assistant search a running service: the Model Context Protocol on stdin and stdout.
+
+    Where the service asks for a key, it is read from CLEAR_API_KEY.
+    """
+    with console.one_line_errors():
+        from importlib.metadata import version
+
+        from service.client.client import AsyncClient
+
+        try:
+            from service.integrations.mcp import create_server
+        except ImportError:
+            console.fail("the extra is missing: pip install 'clear-search[mcp]'")
+        client = AsyncClient(url, os.environ.get("CLEAR_API_KEY"))
+        create_server(client, version("clear-search")).run()
+
+
+def _share_cores() -> None:
+    """Have torch's threads sleep between their tasks; must come before torch is imported.
+
+    By default they spin for milliseconds, and take the cores from the threads that serve.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if (cores := available_cores()) < len(os.sched_getaffinity(0)):  # a container's limit
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
+def _serve(settings: Settings) -> None:
+    give_memory_back()
+    from service.server import serve as run_server
+
+    console.start_logging(settings.log_level, settings.log_format)
+    run_server(settings)
+
+
+def _json(text: str, name: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        console.fail(f'{name} is not valid JSON: quote it, as in \'{{"country": "Kenya"}}\'')

@@ -1,0 +1,49 @@
+"""The demo's index: the Factbook, embedded once with the encoder in use."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from service.demo.factbook import factbook_passages
+from service.retrieval.build.assembly import OnProgress
+from service.retrieval.build.build import build_index
+from service.retrieval.corpus.fields import Fields
+from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.errors import GenerationError
+from service.retrieval.generation.generation import (
+    current_name,
+    generations_directory,
+    verify_generation,
+)
+
+logger = logging.getLogger(__name__)
+FIELDS: Fields = {"country": "string", "region": "string", "section": "string"}
+
+
+def demo_index_name(encoder: str) -> str:
+    """Name the folder of the demo's index: an encoder's own, that of `bundled` plainly.
+
+    `bundled-base` searches the same one: the passage side is common to the two.
+    """
+    if encoder in (BUNDLED, BUNDLED_BASE):
+        return "demo-index"
+    return f"demo-index-{hashlib.sha256(encoder.encode()).hexdigest()[:8]}"
+
+
+def ensure_demo_index(
+    index: Path, load_encoder: Callable[[], Encoder], on_progress: OnProgress
+) -> None:
+    """Build the demo's index unless a whole one is there.
+
+    Raises:
+        RetrievalError: the corpus or the encoder is missing, or the index cannot be written.
+    """
+    if (index / "CURRENT").is_file():
+        try:
+            verify_generation(generations_directory(index) / current_name(index))
+            return
+        except GenerationError:
+            logger.warning("the demo index is damaged and is built again")
+    build_index(factbook_passages(), index, load_encoder(), fields=FIELDS, on_progress=on_progress)

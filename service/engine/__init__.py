@@ -1,0 +1,1 @@
+"""Answers queries and texts: batches through the encoder, the index, the passages."""

@@ -1,0 +1,165 @@
+"""Makes another generation live while requests go on: asked for, by a signal, by a new CURRENT."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from service.engine.engine import Engine
+from service.errors import OverloadedError, ReloadRefusedError, RequestError
+from service.retrieval.errors import RetrievalError
+from service.retrieval.generation.generation import (
+    assemble,
+    current_name,
+    generations_directory,
+    read_manifest,
+    verify_generation,
+)
+from service.retrieval.generation.room import check_room
+from service.retrieval.index.options import IndexOptions
+from service.retrieval.searcher import Searcher
+from service.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+MAX_RETRY_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What a reload did."""
+
+    result: Literal["swapped", "unchanged"]
+    generation: str
+    passages: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, object]:
+        """Lay it out as `/admin/reload` answers it."""
+        return {
+            "result": self.result,
+            "index": {"generation": self.generation, "passages": self.passages},
+            "took_ms": round(self.seconds * 1000, 3),
+        }
+
+
+class Reloader:
+    """Follows an index's CURRENT; lives in the event loop."""
+
+    def __init__(
+        self, engine: Engine, index: Path, options: IndexOptions, metrics: Metrics
+    ) -> None:
+        """Do nothing yet: what the engine searches is live."""
+        self._engine = engine
+        self._index = index
+        self._options = options
+        self._metrics = metrics
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.refusal = ""
+
+    async def reload(self) -> Reloaded:
+        """Serve the generation that CURRENT names: verify, open, warm up, swap.
+
+        Raises:
+            ReloadRefusedError: it cannot be served; the one before serves on.
+        """
+        async with self._turn:
+            started = time.monotonic()
+            try:
+                result = await self._follow()
+            except (RetrievalError, RequestError, OSError, MemoryError) as error:
+                # what runs here is no secret, where it lies is
+                self.refusal = (str(error) or "out of memory").replace(f"{self._index}/", "")
+                self._count("refused")
+                logger.error("the live generation serves on: %s", error)
+                raise ReloadRefusedError(self.refusal) from error
+            self.refusal = ""
+            self._count(result)
+            seconds = time.monotonic() - started
+            generation = self._engine.searcher.generation
+            if result == "swapped":
+                self._metrics.reload_seconds.observe(seconds)
+                logger.info("generation %s is live after %.2f s", generation.name, seconds)
+            return Reloaded(result, generation.name, len(generation.passages), seconds)
+
+    def start(self) -> None:
+        """Reload without waiting for it; a refusal is logged."""
+
+        async def reload() -> None:
+            await self._try()
+
+        self._spawn(reload())
+
+    def watch(self, seconds: float) -> None:
+        """Look at CURRENT every so many seconds from now on; 0 never.
+
+        A name that was refused is tried again later and later: it may have been copied halfway.
+        """
+        if seconds:
+            self._spawn(self._watch(seconds))
+
+    async def close(self) -> None:
+        """Stop watching."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _watch(self, seconds: float) -> None:
+        refused, retry_seconds, retry_at = "", seconds, 0.0
+        while True:
+            await asyncio.sleep(seconds)
+            name = await asyncio.to_thread(self._current)
+            if name == self._engine.searcher.generation.name and not self.refusal:
+                continue
+            if name == refused and time.monotonic() < retry_at:
+                continue
+            retry_seconds = (
+                min(retry_seconds * 2, MAX_RETRY_SECONDS) if name == refused else seconds
+            )
+            refused = "" if await self._try() else name
+            retry_at = time.monotonic() + retry_seconds
+
+    async def _try(self) -> bool:
+        try:
+            await self.reload()
+        except ReloadRefusedError:
+            return False
+        return True
+
+    def _current(self) -> str:
+        try:
+            return current_name(self._index)
+        except (RetrievalError, OSError) as error:
+            return str(error)
+
+    async def _follow(self) -> Literal["swapped", "unchanged"]:
+        name = await asyncio.to_thread(current_name, self._index)
+        if name == self._engine.searcher.generation.name:
+            return "unchanged"
+        searcher = await asyncio.to_thread(self._open, name)
+        while True:
+            try:
+                await self._engine.try_out(searcher)
+                break
+            except OverloadedError as error:  # the queue is full of what matters more
+                await asyncio.sleep(error.retry_after_seconds)
+        self._engine.replace(searcher)
+        return "swapped"
+
+    def _open(self, name: str) -> Searcher:
+        directory = generations_directory(self._index) / name
+        encoder = self._engine.searcher.encoder
+        check_room(name, read_manifest(directory), self._options)
+        manifest = verify_generation(directory)
+        return Searcher(encoder, assemble(directory, manifest, self._options))
+
+    def _count(self, result: str) -> None:
+        self._metrics.reloads.labels(result).inc()
+        self._metrics.reload_refused.set(result == "refused")
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,1 @@
+"""The HTTP transport: ASGI middleware, the protocol on the socket, limits of bytes and seconds."""

@@ -1,0 +1,265 @@
+"""One build in its temporary folder: passages staged, encoded, indexed, checked, described."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.retrieval.storage import artifact
+from service.retrieval.encoder.bulk import (
+    EncodedPassages,
+    Origin,
+)
+from service.retrieval.encoder.encoder import (
+    Embeddings,
+    Encoder,
+)
+from service.retrieval.errors import PassageError
+from service.retrieval.corpus.fields import (
+    Fields,
+    checked_values,
+)
+from service.retrieval.generation.generation import (
+    EMBEDDINGS,
+    FORMAT_VERSION,
+    MANIFEST,
+    PASSAGES,
+    TEXTS,
+    VECTORS,
+    assemble,
+)
+from service.retrieval.index.faiss.index import (
+    VERSION,
+    build_faiss_index,
+    check_factory,
+)
+from service.retrieval.corpus.table import PassageTableWriter
+from service.retrieval.corpus.reader import (
+    OnInvalid,
+    Passage,
+)
+from service.retrieval.build.reuse import (
+    NOT_FOUND,
+    Reusable,
+    in_order,
+    write_texts,
+)
+from service.retrieval.searcher import CANARY_TOP_K, Searcher
+from service.retrieval.build.shards import (
+    Shard,
+    ShardEncoder,
+    ShardFolder,
+    shard_name,
+)
+from service.retrieval.build.staging import StagedPassages
+
+WINDOW_PASSAGES = 1024
+# So many that most batches are full, though a batch holds texts of one length.
+SHARD_PASSAGES = 4096
+NUM_CANARIES = 8
+CANARY_CHARACTERS = 200
+
+# Stage, how much is done, of how much (None where that is not known yet).
+OnProgress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the passages."""
+
+    num_passages: int
+    num_truncated: int
+    num_reused: int
+    num_encoded: int  # by this run: neither reused nor left by an interrupted one
+
+
+class Assembly:
+    """Makes a generation of passages."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        factory: str,
+        fields: Fields,
+        shard_encoder: ShardEncoder,
+        on_progress: OnProgress,
+    ) -> None:
+        """Decide how; `encoder` answers the canary queries, `shard_encoder` embeds.
+
+        Raises:
+            GenerationError: FAISS makes no such index, or none that can be filtered.
+        """
+        check_factory(factory, encoder.embedding_dim, bool(fields), str(encoder.device))
+        self._encoder = encoder
+        self._origin = Origin.of(encoder)
+        self._factory = factory
+        self._fields = dict(sorted(fields.items()))  # as the manifest has them
+        self._shard_encoder = shard_encoder
+        self._on_progress = on_progress
+
+    def run(
+        self,
+        directory: Path,
+        unfinished: Path,
+        passages: Iterable[tuple[str, Passage]],
+        reusable: Reusable | None,
+        on_invalid: OnInvalid,
+    ) -> Counts:
+        """Make it.
+
+        Args:
+            directory: an empty folder.
+            unfinished: keeps what was encoded where the run is stopped.
+            passages: each with its origin.
+            reusable: embeddings that there are already.
+            on_invalid: is given the error of a passage that repeats an id or doesn't fit.
+
+        Raises:
+            PassageError, GenerationError: as `build_index`.
+            OSError: the disk fails or is full.
+        """
+        staging, raw = directory / "staging.sqlite", directory / EMBEDDINGS
+        with StagedPassages(staging) as staged:
+            self._stage(staged, passages, on_invalid)
+            count = len(staged)
+            digests = staged.digests()
+            rows = reusable.find(digests) if reusable else np.full(count, NOT_FOUND)
+            shards = ShardFolder(unfinished, self._encoder.embedding_dim)
+            names, num_encoded = self._encode(staged, digests, rows, shards)
+            embeddings = in_order(rows, reusable, map(shards.read, names), WINDOW_PASSAGES)
+            is_truncated = self._write(directory, staged, embeddings)
+            canary_passages = staged.sample(NUM_CANARIES)
+        write_texts(directory / TEXTS, digests, is_truncated)
+        vectors = np.memmap(raw, np.float32, "r", shape=(count, self._encoder.embedding_dim))
+        self._index(vectors, directory / VECTORS)
+        del vectors
+        staging.unlink()
+        if self._factory == "Flat":  # which holds them as they are
+            raw.unlink()
+        num_truncated = int(is_truncated.sum())
+        self._check(directory, self._manifest(directory, count, num_truncated), canary_passages)
+        return Counts(count, num_truncated, int((rows != NOT_FOUND).sum()), num_encoded)
+
+    def _stage(
+        self,
+        staged: StagedPassages,
+        passages: Iterable[tuple[str, Passage]],
+        on_invalid: OnInvalid,
+    ) -> None:
+        for origin, passage in passages:
+            try:
+                checked_values(origin, passage.metadata, self._fields)
+                staged.add(origin, passage)
+            except PassageError as error:
+                on_invalid(error)
+            if len(staged) % WINDOW_PASSAGES == 0:
+                self._on_progress("read", len(staged), None)
+        self._on_progress("read", len(staged), len(staged))
+        if len(staged) == 0:
+            raise PassageError("there are no passages to index: the file is empty")
+
+    def _encode(
+        self,
+        staged: StagedPassages,
+        digests: NDArray[np.void],
+        rows: NDArray[np.int64],
+        shards: ShardFolder,
+    ) -> tuple[list[str], int]:
+        """Encode what is not reused and not there yet; names of all shards, number encoded."""
+        missing = np.flatnonzero(rows == NOT_FOUND)
+        total = len(missing)
+        done = num_encoded = 0
+        names: list[str] = []
+
+        def on_texts(num_texts: int) -> None:
+            nonlocal done
+            done += num_texts
+            self._on_progress("encode", done, total)
+
+        def wanted() -> Iterator[Shard]:
+            texts = staged.encoder_texts(missing)
+            for start in range(0, total, SHARD_PASSAGES):
+                part = missing[start : start + SHARD_PASSAGES]
+                name = shard_name(self._origin, digests[part].tobytes())
+                names.append(name)
+                shard = Shard(name, [next(texts) for _ in part])
+                if shards.has(name):
+                    on_texts(len(part))
+                else:
+                    yield shard
+
+        self._on_progress("encode", 0, total)
+        for name, encoded in self._shard_encoder.encode(wanted(), on_texts):
+            shards.save(name, encoded)
+            num_encoded += len(encoded)
+        return names, num_encoded
+
+    def _write(
+        self, directory: Path, staged: StagedPassages, embeddings: Iterator[EncodedPassages]
+    ) -> NDArray[np.bool_]:
+        """Write passages and embeddings in the order of ids; tell which texts were cut."""
+        flags = []
+        with (
+            PassageTableWriter(directory / PASSAGES, self._fields) as table,
+            (directory / EMBEDDINGS).open("wb") as vectors,
+        ):
+            for passages, encoded in zip(staged.windows(WINDOW_PASSAGES), embeddings, strict=True):
+                table.write(passages)
+                vectors.write(encoded.embeddings.tobytes())
+                flags.append(encoded.is_truncated)
+        return np.concatenate(flags)
+
+    def _index(self, vectors: Embeddings, path: Path) -> None:
+        done = 0
+
+        def on_rows(num_rows: int) -> None:
+            nonlocal done
+            done += num_rows
+            self._on_progress("index", done, len(vectors))
+
+        build_faiss_index(vectors, self._factory, path, on_rows, str(self._encoder.device))
+
+    def _manifest(self, directory: Path, count: int, num_truncated: int) -> dict[str, Any]:
+        encoder = self._encoder
+        # Which query side asked the canary queries, where that is not the passage side.
+        asked_by = {"query_fingerprint": encoder.fingerprint} if encoder.has_two_sides else {}
+        names = [VECTORS, PASSAGES, TEXTS]
+        if self._factory != "Flat":
+            names.append(EMBEDDINGS)
+        return {
+            "format_version": FORMAT_VERSION,
+            "encoder": {
+                "name": encoder.name,
+                "fingerprint": self._origin.fingerprint,
+                "max_tokens": self._origin.max_tokens,
+                "runtime": self._origin.runtime,
+                **asked_by,
+            },
+            "count": count,
+            "dimension": encoder.embedding_dim,
+            "metric": "inner product of unit vectors",
+            "backend": "faiss",
+            "factory": self._factory,
+            "faiss_version": VERSION,
+            "fields": self._fields,
+            "num_truncated": num_truncated,
+            "files": artifact.record_files(directory, names),
+        }
+
+    def _check(
+        self, directory: Path, manifest: dict[str, Any], canary_passages: list[Passage]
+    ) -> None:
+        """Open what was written, as a reader will, and record what it answers."""
+        self._on_progress("check", 0, 1)
+        generation = assemble(directory, manifest)
+        searcher = Searcher(self._encoder, generation)
+        queries = [passage.encoder_text[:CANARY_CHARACTERS] for passage in canary_passages]
+        manifest["canaries"] = [
+            {"query": query, "passage_ids": [hit.passage.passage_id for hit in hits]}
+            for query, hits in zip(queries, searcher.search(queries, CANARY_TOP_K), strict=True)
+        ]
+        (directory / MANIFEST).write_bytes(artifact.canonical_json(manifest))
+        self._on_progress("check", 1, 1)

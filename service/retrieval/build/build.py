@@ -1,0 +1,181 @@
+"""Passages in, a published index generation out: from scratch, or with what an older one holds.
+
+A run that stops early leaves the live generation as it was, and for the next run what it encoded.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.retrieval.storage import artifact
+from service.retrieval.build.assembly import (
+    Assembly,
+    Counts,
+    OnProgress,
+)
+from service.retrieval.encoder.bulk import Origin
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.errors import EncoderMismatchError
+from service.retrieval.corpus.fields import (
+    NO_FIELDS,
+    Fields,
+)
+from service.retrieval.generation.generation import (
+    MANIFEST,
+    current_name,
+    generations_directory,
+    name_of,
+    verify_generation,
+)
+from service.retrieval.corpus.reader import (
+    OnInvalid,
+    Passage,
+    refuse,
+)
+from service.retrieval.generation.history import (
+    BUILDING,
+    UNFINISHED,
+    publish,
+    writing,
+)
+from service.retrieval.build.reuse import (
+    Reusable,
+    reusable,
+)
+from service.retrieval.build.shards import (
+    EncoderHere,
+    ShardEncoder,
+)
+
+# A finished generation's folder and the name that it will have.
+BeforePublish = Callable[[Path, str], None]
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build made of its input."""
+
+    directory: Path
+    counts: Counts
+
+
+def publish_at_once(directory: Path, name: str) -> None:
+    """Do nothing more with a finished generation."""
+
+
+def ignore_progress(stage: str, done: int, total: int | None) -> None:
+    """Tell nobody how far a build is."""
+
+
+def build_index(
+    passages: Iterable[tuple[str, Passage]],
+    index: Path,
+    encoder: Encoder,
+    *,
+    factory: str = "Flat",
+    fields: Fields = NO_FIELDS,
+    shard_encoder: ShardEncoder | None = None,
+    before_publish: BeforePublish = publish_at_once,
+    on_invalid: OnInvalid = refuse,
+    on_progress: OnProgress = ignore_progress,
+) -> BuildReport:
+    """Embed passages, index them, and make the result the live generation.
+
+    Memory holds one window of passages and the FAISS index, whatever the length of the corpus.
+
+    Args:
+        passages: each with its origin, as `read_passages` streams them.
+        index: the index folder, made where it is missing.
+        encoder: embeds the passages, or checks what others embed.
+        factory: FAISS's description of the index.
+        fields: metadata that hits can be filtered and counted by.
+        shard_encoder: where passages are encoded; by default here.
+        before_publish: is given the finished folder and the generation's name; where it raises,
+            the live generation stays.
+        on_invalid: is given the error of a passage that repeats an id or doesn't fit the fields.
+        on_progress: is told of the stages read, encode, index, check.
+
+    Raises:
+        PassageError: a passage is invalid (by default), or there is none.
+        GenerationError: the index cannot be built, another build is running, the disk is full.
+    """
+    with writing(index):
+        assembly = Assembly(
+            encoder, factory, fields, shard_encoder or EncoderHere(encoder), on_progress
+        )
+        return _publish(assembly, passages, index, nullcontext(), before_publish, on_invalid)
+
+
+def update_index(
+    passages: Iterable[tuple[str, Passage]],
+    index: Path,
+    encoder: Encoder,
+    *,
+    factory: str | None = None,
+    fields: Fields | None = None,
+    shard_encoder: ShardEncoder | None = None,
+    before_publish: BeforePublish = publish_at_once,
+    on_invalid: OnInvalid = refuse,
+    on_progress: OnProgress = ignore_progress,
+) -> BuildReport:
+    """Make the live generation one of these passages; only what is new or changed is encoded.
+
+    The result has the bytes that `build_index` makes of the same passages. Nothing is reused
+    where the same encoder ran with another limit of tokens, in another precision or by another
+    program: then all passages are encoded.
+
+    Args:
+        passages: the whole corpus; what is not among them is dropped.
+        index: the index folder.
+        encoder: the one that embedded the live generation.
+        factory: FAISS's description of the index; by default as it is.
+        fields: as in `build_index`; by default as they are.
+        shard_encoder: where passages are encoded; by default here.
+        before_publish: as in `build_index`.
+        on_invalid: as in `build_index`.
+        on_progress: as in `build_index`.
+
+    Raises:
+        EncoderMismatchError: another encoder embedded the live generation.
+        GenerationError: there is no index, its live generation is damaged, or as `build_index`.
+        PassageError: as `build_index`.
+    """
+    live = generations_directory(index) / current_name(index)
+    with writing(index):
+        manifest = verify_generation(live)
+        if manifest["encoder"]["fingerprint"] != encoder.passage_fingerprint:
+            raise EncoderMismatchError(
+                f"the live generation was embedded by the encoder {manifest['encoder']['name']} "
+                f"(fingerprint {manifest['encoder']['fingerprint'][:16]}), not by {encoder.name} "
+                f"({encoder.passage_fingerprint[:16]}): nothing of it can be reused; update with "
+                "that encoder, or start anew with `clear-service index build`"
+            )
+        assembly = Assembly(
+            encoder,
+            factory or manifest["factory"],
+            manifest.get("fields", NO_FIELDS) if fields is None else fields,
+            shard_encoder or EncoderHere(encoder),
+            on_progress,
+        )
+        lent = reusable(live, manifest, Origin.of(encoder))
+        return _publish(assembly, passages, index, lent, before_publish, on_invalid)
+
+
+def _publish(
+    assembly: Assembly,
+    passages: Iterable[tuple[str, Passage]],
+    index: Path,
+    lent: AbstractContextManager[Reusable | None],
+    before_publish: BeforePublish,
+    on_invalid: OnInvalid,
+) -> BuildReport:
+    unfinished = index / UNFINISHED
+    parent = generations_directory(index)
+    with artifact.temporary_directory(parent, BUILDING) as directory, lent as reusable_ones:
+        counts = assembly.run(directory, unfinished, passages, reusable_ones, on_invalid)
+        before_publish(directory, name_of((directory / MANIFEST).read_bytes()))
+        report = BuildReport(publish(directory, index), counts)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return report

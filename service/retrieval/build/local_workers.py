@@ -1,0 +1,131 @@
+"""Shards encoded in several processes of this machine; with GPUs, one after the other gets them."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import torch
+
+from service.retrieval.encoder.bulk import (
+    EncodedPassages,
+    Origin,
+    encode_passages,
+)
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.errors import EncoderMismatchError, GenerationError
+from service.retrieval.build.shards import (
+    OnTexts,
+    Shard,
+)
+
+# Makes the encoder in a worker, on the device that it is given; must be importable there.
+LoadEncoder = Callable[[str], Encoder]
+AHEAD = 2  # shards that wait for each worker
+
+
+class LocalWorkers:
+    """A pool of processes, each with its own encoder and its share of the cores."""
+
+    def __init__(self, load_encoder: LoadEncoder, origin: Origin, device: str, count: int) -> None:
+        """Decide how; nothing is started yet.
+
+        Args:
+            load_encoder: called in each worker.
+            origin: what the embeddings must be made by.
+            device: `cpu` or `cuda`.
+            count: of workers.
+        """
+        self._load_encoder = load_encoder
+        self._origin = origin
+        self._device = device
+        self._count = count
+
+    def encode(
+        self, shards: Iterable[Shard], on_texts: OnTexts
+    ) -> Iterator[tuple[str, EncodedPassages]]:
+        """Encode shards as workers get free.
+
+        Raises:
+            GenerationError: a worker was killed.
+            EncoderMismatchError: a worker's encoder is another one.
+        """
+        context = multiprocessing.get_context("spawn")  # CUDA and FAISS do not survive a fork
+        numbers = context.Queue()
+        for number in range(self._count):
+            numbers.put(number)
+        start = (self._load_encoder, self._origin, self._device, self._count, numbers)
+        pool = ProcessPoolExecutor(self._count, context, _start_worker, start)
+        running: dict[Future[EncodedPassages], str] = {}
+        try:
+            for shard in shards:
+                running[pool.submit(_encode, shard.texts)] = shard.name
+                if len(running) >= self._count * AHEAD:
+                    yield from _finished(running, on_texts)
+            while running:
+                yield from _finished(running, on_texts)
+        except BrokenProcessPool:
+            raise GenerationError(
+                "a worker died, perhaps of too little memory: run again with fewer --workers; "
+                "what was encoded is kept"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _finished(
+    running: dict[Future[EncodedPassages], str], on_texts: OnTexts
+) -> Iterator[tuple[str, EncodedPassages]]:
+    """Wait for the next ones; yield and forget them."""
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        name, encoded = running.pop(future), future.result()
+        on_texts(len(encoded))
+        yield name, encoded
+
+
+# Of this process, where it is a worker.
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(
+    load_encoder: LoadEncoder, origin: Origin, device: str, count: int, numbers: Any
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when it is over
+    number = numbers.get()
+    if device.startswith("cuda"):
+        device = f"cuda:{number % torch.cuda.device_count()}"
+    else:
+        _take_share_of_cores(number, count)
+    _worker["load"] = lambda: check_origin(load_encoder(device), origin, f"worker {number}")
+
+
+def _encode(texts: list[str]) -> EncodedPassages:
+    # Here and not at the start: an error there would not reach the parent.
+    if "encoder" not in _worker:
+        _worker["encoder"] = _worker["load"]()
+    return encode_passages(_worker["encoder"], texts)
+
+
+def check_origin(encoder: Encoder, origin: Origin, where: str) -> Encoder:
+    """Refuse an encoder whose embeddings would not be those that are wanted.
+
+    Raises:
+        EncoderMismatchError: naming both.
+    """
+    found = Origin.of(encoder)
+    if found != origin:
+        raise EncoderMismatchError(
+            f"{where} has the encoder {found}, and {origin} is wanted: give all machines the "
+            "same checkpoint, CLEAR_CPU_ENGINE, CLEAR_PRECISION and CLEAR_MAX_TOKENS"
+        )
+    return encoder
+
+
+def _take_share_of_cores(number: int, count: int) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    share = cores[number % len(cores) :: count] or cores
+    os.sched_setaffinity(0, share)
+    torch.set_num_threads(len(share))

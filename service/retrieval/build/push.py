@@ -1,0 +1,57 @@
+"""A generation's way into Milvus: before it is published, or when an index outgrows FAISS."""
+
+from pathlib import Path
+
+from service.retrieval.storage import artifact
+from service.retrieval.build.assembly import OnProgress
+from service.retrieval.errors import GenerationError
+from service.retrieval.corpus.fields import NO_FIELDS
+from service.retrieval.generation.generation import (
+    MANIFEST,
+    PASSAGES,
+    VECTORS,
+)
+from service.retrieval.index.open import chosen_backend
+from service.retrieval.index.options import IndexOptions
+from service.retrieval.corpus.table import PassageTable
+
+
+def push_generation(
+    directory: Path, name: str, options: IndexOptions, on_progress: OnProgress
+) -> str:
+    """Load a verified generation into Milvus and set the alias on it.
+
+    Args:
+        directory: the generation's folder, whatever it is called yet.
+        name: the generation's.
+        options: which Milvus.
+        on_progress: is told of the stage push.
+
+    Returns:
+        The collection.
+
+    Raises:
+        GenerationError: the index is not flat, or Milvus refuses it.
+        DeviceError: Milvus cannot be reached.
+    """
+    from service.retrieval.index.milvus.push import push  # an extra of its own
+
+    manifest = artifact.read_json_object(directory / MANIFEST, GenerationError)
+    chosen_backend(str(manifest["factory"]), options)
+    passages = PassageTable(directory / PASSAGES, manifest.get("fields", NO_FIELDS))
+    done = 0
+
+    def on_rows(num_rows: int) -> None:
+        nonlocal done
+        done += num_rows
+        on_progress("push", done, len(passages))
+
+    return push(directory / VECTORS, passages, name, options.milvus, on_rows)
+
+
+def push_where_asked(
+    directory: Path, name: str, options: IndexOptions, on_progress: OnProgress
+) -> None:
+    """Load a finished generation into Milvus where that is the backend; errors as above."""
+    if options.backend == "milvus":
+        push_generation(directory, name, options, on_progress)

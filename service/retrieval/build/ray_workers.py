@@ -1,0 +1,169 @@
+"""Shards encoded on a Ray cluster by Ray Data, which places, streams and retries them.
+
+The cluster's machines need this package in the same version and the checkpoint under the same
+name. Texts go through the object store of this machine, which writes to its disk what it cannot
+hold. Ray asks nobody for a password unless RAY_AUTH_MODE=token is set: whoever reaches a cluster
+runs code on it.
+"""
+
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from service.retrieval.encoder.bulk import (
+    EncodedPassages,
+    Origin,
+    encode_passages,
+)
+from service.retrieval.errors import GenerationError
+from service.retrieval.build.local_workers import (
+    LoadEncoder,
+    check_origin,
+)
+from service.retrieval.build.shards import (
+    OnTexts,
+    Shard,
+)
+
+Row = dict[str, Any]
+CONNECT_SECONDS = 5.0
+
+
+class RayWorkers:
+    """Actors on a cluster, each with its own encoder."""
+
+    def __init__(
+        self,
+        load_encoder: LoadEncoder,
+        origin: Origin,
+        device: str,
+        address: str,
+        count: int | None = None,
+    ) -> None:
+        """Decide how; nothing is started yet.
+
+        Args:
+            load_encoder: called in each worker; must be importable there.
+            origin: what the embeddings must be made by.
+            device: `cpu` or `cuda`.
+            address: of the cluster, `auto` or `host:port`.
+            count: of workers; by default one a GPU, without GPUs one a machine.
+        """
+        self._load_encoder = load_encoder
+        self._origin = origin
+        self._device = "cuda" if device.startswith("cuda") else "cpu"
+        self._address = address
+        self._count = count
+
+    def encode(
+        self, shards: Iterable[Shard], on_texts: OnTexts
+    ) -> Iterator[tuple[str, EncodedPassages]]:
+        """Encode shards as workers get free; a lost machine's are encoded by others.
+
+        Raises:
+            GenerationError: the cluster cannot be reached, has no room, or a worker failed.
+        """
+        ray = _connect(self._address)
+        try:
+            references = [ray.put(_table(shard)) for shard in shards]
+            if not references:
+                return
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            rows = ray.data.from_arrow_refs(references).map(
+                _Encode,
+                fn_constructor_args=(self._load_encoder, self._origin, self._device),
+                **self._resources(ray, len(references)),
+            )
+            for row in rows.iter_rows():
+                encoded = _unpacked(row)
+                on_texts(len(encoded))
+                yield row["name"], encoded
+        except ray.exceptions.RayError as error:
+            raise GenerationError(
+                f"the Ray cluster {self._address} failed: {_reason(error)}; "
+                "run again: what was encoded is kept"
+            ) from None
+        finally:
+            ray.shutdown()
+
+    def _resources(self, ray: Any, num_shards: int) -> dict[str, Any]:
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        kind = "GPU" if self._device == "cuda" else "CPU"
+        offers = [int(machine.get(kind, 0)) for machine in machines if machine.get(kind, 0) >= 1]
+        if not offers:
+            raise GenerationError(
+                f"no machine of the Ray cluster {self._address} offers a {kind}: add one, "
+                "or choose another --device"
+            )
+        count = self._count or (sum(offers) if kind == "GPU" else len(offers))
+        count = min(count, num_shards, sum(offers))
+        if kind == "GPU":
+            return {"concurrency": count, "num_gpus": 1}
+        a_machine = -(-count // len(offers))
+        return {"concurrency": count, "num_cpus": max(1, min(offers) // a_machine)}
+
+
+class _Encode:
+    """An actor: loads the encoder once."""
+
+    def __init__(self, load_encoder: LoadEncoder, origin: Origin, device: str) -> None:
+        where = f"the worker on {_import_ray().util.get_node_ip_address()}"
+        self._encoder = check_origin(load_encoder(device), origin, where)
+
+    def __call__(self, row: Row) -> Row:
+        encoded = encode_passages(self._encoder, list(row["texts"]))
+        return {
+            "name": row["name"],
+            "embeddings": encoded.embeddings.tobytes(),
+            "is_truncated": encoded.is_truncated.tobytes(),
+        }
+
+
+def _connect(address: str) -> Any:
+    try:
+        _knock(address)
+        ray = _import_ray()
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise GenerationError(
+            f"there is no Ray cluster at {address} ({_reason(error)}): start one with "
+            "`ray start --head`, and name its address or `auto`"
+        ) from None
+    return ray
+
+
+def _knock(address: str) -> None:
+    """See whether anybody listens; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise GenerationError("--ray needs its package: pip install 'clear-search[ray]'") from None
+    return ray
+
+
+def _table(shard: Shard) -> pa.Table:
+    return pa.table({"name": [shard.name], "texts": [shard.texts]})
+
+
+def _unpacked(row: Row) -> EncodedPassages:
+    is_truncated = np.frombuffer(row["is_truncated"], np.bool_)
+    embeddings = np.frombuffer(row["embeddings"], np.float32)
+    return EncodedPassages(embeddings.reshape(len(is_truncated), -1), is_truncated)
+
+
+def _reason(error: Exception) -> str:
+    """Find the line of a remote traceback that says what went wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

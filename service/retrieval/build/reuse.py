@@ -1,0 +1,133 @@
+"""Which embeddings of a generation serve again: of passages whose text is still the same.
+
+`texts.arrow` names each row's text by its digest; embeddings are read off a flat index, else off
+`embeddings.f32`, which is there because other indexes do not hold them as they were.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from service.retrieval.encoder.bulk import (
+    EncodedPassages,
+    Origin,
+)
+from service.retrieval.encoder.encoder import Embeddings
+from service.retrieval.errors import GenerationError
+from service.retrieval.generation.generation import (
+    EMBEDDINGS,
+    TEXTS,
+    VECTORS,
+)
+from service.retrieval.index.faiss.index import flat_vectors
+
+SCHEMA = pa.schema([("digest", pa.binary(16)), ("is_truncated", pa.bool_())])
+NOT_FOUND = -1
+
+
+def write_texts(path: Path, digests: NDArray[np.void], is_truncated: NDArray[np.bool_]) -> None:
+    """Write what each row was made of, [N] each."""
+    digest_column = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(16), len(digests), [None, pa.py_buffer(digests.tobytes())]
+    )
+    table = pa.table([digest_column, pa.array(is_truncated)], schema=SCHEMA)
+    with pa.ipc.new_file(str(path), SCHEMA) as writer:
+        writer.write_table(table)
+
+
+class Reusable:
+    """The embeddings of a verified generation by the digest of their text."""
+
+    def __init__(
+        self, embeddings: Embeddings, digests: NDArray[np.void], is_truncated: NDArray[np.bool_]
+    ) -> None:
+        """Sort digests [N] of embeddings [N, D]."""
+        self._embeddings = embeddings
+        self._is_truncated = is_truncated
+        self._halves = digests.view(np.uint64).reshape(-1, 2)
+        self._order = np.argsort(self._halves[:, 0], kind="stable")
+        self._sorted = self._halves[self._order, 0]
+
+    def find(self, digests: NDArray[np.void]) -> NDArray[np.int64]:
+        """Look digests up, [M]; a row each, `NOT_FOUND` where there is none."""
+        if len(self._sorted) == 0:
+            return np.full(len(digests), NOT_FOUND)
+        wanted = digests.view(np.uint64).reshape(-1, 2)
+        places = np.minimum(np.searchsorted(self._sorted, wanted[:, 0]), len(self._sorted) - 1)
+        rows = self._order[places]
+        # Of two texts with one first half, the second is not found and encoded anew: no harm.
+        return np.where((self._halves[rows] == wanted).all(axis=1), rows, NOT_FOUND)
+
+    def read(self, rows: NDArray[np.int64]) -> EncodedPassages:
+        """Read rows that were found, in the order given."""
+        return EncodedPassages(self._embeddings[rows], self._is_truncated[rows])
+
+
+@contextmanager
+def reusable(directory: Path, manifest: dict[str, Any], origin: Origin) -> Iterator[Reusable]:
+    """Lend the embeddings of a verified generation; none where they have another origin.
+
+    Raises:
+        GenerationError: its files are not what its manifest says.
+    """
+    encoder = manifest["encoder"]
+    found = Origin(encoder["fingerprint"], encoder["max_tokens"], encoder["runtime"])
+    dimension = manifest["dimension"]
+    if found != origin:
+        yield Reusable(
+            np.empty((0, dimension), np.float32), np.empty(0, "V16"), np.empty(0, np.bool_)
+        )
+        return
+    try:
+        texts = pa.ipc.open_file(pa.memory_map(str(directory / TEXTS))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise GenerationError(f"{directory / TEXTS} is not an Arrow file: {error}") from None
+    digests = np.frombuffer(b"".join(texts["digest"].to_pylist()), "V16")
+    is_truncated = texts["is_truncated"].to_numpy()
+    if (directory / EMBEDDINGS).is_file():
+        shape = (manifest["count"], dimension)
+        yield Reusable(
+            np.memmap(directory / EMBEDDINGS, np.float32, "r", shape=shape), digests, is_truncated
+        )
+        return
+    with flat_vectors(directory / VECTORS) as vectors:
+        yield Reusable(vectors, digests, is_truncated)
+
+
+def in_order(
+    rows: NDArray[np.int64],
+    former: Reusable | None,
+    fresh: Iterator[EncodedPassages],
+    window_rows: int,
+) -> Iterator[EncodedPassages]:
+    """Yield all embeddings in windows: reused where a row is named, else the next fresh ones.
+
+    Args:
+        rows: of `former`, a passage each, [N]; `NOT_FOUND` where its embedding is fresh.
+        former: what is reused.
+        fresh: the others in order, in pieces of any length.
+        window_rows: how many at a time.
+    """
+    left: EncodedPassages | None = None
+    for start in range(0, len(rows), window_rows):
+        window = rows[start : start + window_rows]
+        is_new = window == NOT_FOUND
+        num_new = int(is_new.sum())
+        while num_new > (len(left) if left else 0):
+            left = left + next(fresh) if left else next(fresh)
+        taken = left[:num_new] if left and num_new else None
+        left = left[num_new:] if left else None
+        if former is None or num_new == len(window):
+            assert taken is not None
+            yield taken
+            continue
+        found = former.read(window)
+        if taken is not None:
+            found.embeddings[is_new] = taken.embeddings
+            found.is_truncated[is_new] = taken.is_truncated
+        yield found

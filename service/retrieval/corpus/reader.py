@@ -1,0 +1,130 @@
+"""Passages and the files that hold them: JSON lines, BEIR's `corpus.jsonl`, Parquet; streamed."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.retrieval.errors import PassageError
+from service.retrieval.storage.json_lines import read_json_lines
+
+OnInvalid = Callable[[PassageError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The retrieval unit."""
+
+    passage_id: str
+    text: str
+    title: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def encoder_text(self) -> str:
+        """Join title and text as BEIR does; this is what the encoder reads."""
+        return f"{self.title} {self.text}".strip()
+
+
+def refuse(error: PassageError) -> NoReturn:
+    """Stop at the first invalid passage: the default of every reader."""
+    raise error
+
+
+def read_passages(path: Path, on_invalid: OnInvalid = refuse) -> Iterator[tuple[str, Passage]]:
+    """Stream a file's passages, each with its origin (`file:line`, in Parquet `file:row`).
+
+    Args:
+        path: `.jsonl` (also `.ndjson`, `.gz`), `.parquet`, or a folder holding `corpus.jsonl`.
+        on_invalid: is given the error of a line that cannot be used; it raises to stop and
+            returns to go on.
+
+    Raises:
+        PassageError: the file is missing, of another kind, or (by default) has a bad line.
+    """
+    if path.is_dir():
+        path = path / "corpus.jsonl"
+    if not path.is_file():
+        raise PassageError(f"{path} does not exist: name a .jsonl or .parquet file of passages")
+    records: Iterable[tuple[str, object]]
+    if path.suffix == ".parquet":
+        records = _parquet_records(path)
+    elif path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        records = read_json_lines(path, PassageError)
+    else:
+        raise PassageError(f"{path} is neither .jsonl (or .jsonl.gz) nor .parquet")
+    for origin, record in records:
+        try:
+            yield origin, _passage(origin, record() if callable(record) else record)
+        except PassageError as error:
+            on_invalid(error)
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, object]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield (
+                        f"{path}:{number}",
+                        {name: value for name, value in row.items() if value is not None},
+                    )
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise PassageError(f"{path} is not readable Parquet: {reason}") from None
+
+
+def _passage(origin: str, record: object) -> Passage:
+    if not isinstance(record, dict):
+        raise PassageError(f"{origin} is not a JSON object with `id` and `text`")
+    rest = dict(record)
+    id_field = "id" if "id" in rest else "_id"
+    passage_id, text, title = (
+        rest.pop(id_field, None),
+        rest.pop("text", None),
+        rest.pop("title", ""),
+    )
+    if isinstance(passage_id, int) and not isinstance(passage_id, bool):
+        passage_id = str(passage_id)
+    if not isinstance(passage_id, str) or not passage_id.strip():
+        raise PassageError(f"{origin} needs a field `id` (or `_id`) with text or a whole number")
+    if not isinstance(text, str):
+        raise PassageError(f"{origin} needs a field `text` with text")
+    if not text.strip():
+        raise PassageError(f"{origin} has an empty `text`: remove the line or fill it")
+    if not isinstance(title, str | None):
+        raise PassageError(f"{origin} has a `title` that is not text")
+    if isinstance(rest.get("metadata"), dict):  # BEIR's nesting
+        rest |= rest.pop("metadata")
+    metadata = {name: _json_value(origin, name, value) for name, value in rest.items()}
+    try:
+        json.dumps([passage_id, text, title, metadata], ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise PassageError(f"{origin} holds half a surrogate pair (\\ud800-\\udfff)") from None
+    return Passage(passage_id, text, title or "", metadata)
+
+
+def _json_value(origin: str, name: str, value: object) -> Any:
+    """Turn a metadata value into what JSON can hold; Parquet has dates and non-finite numbers."""
+    match value:
+        case str() | bool() | int() | None:
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case date() | time():
+            return value.isoformat()
+        case list():
+            return [_json_value(origin, name, item) for item in value]
+        case dict():
+            return {str(key): _json_value(origin, name, item) for key, item in value.items()}
+    raise PassageError(
+        f"{origin} has metadata `{name}` of a kind that JSON cannot hold ({type(value).__name__})"
+    )

@@ -1,0 +1,191 @@
+"""What a filter lets through, row by row, and how often each value of a field is among it."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Lock
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from service.retrieval.corpus.filters import (
+    AnyOf,
+    Bound,
+    Condition,
+    Filter,
+    Not,
+    check_declared,
+    check_filter,
+)
+from service.retrieval.corpus.table import PassageTable
+
+Mask = NDArray[np.bool_]
+T = TypeVar("T")
+MAX_FACET_VALUES = 100
+# Masks of filters that come again: a byte a passage each.
+CACHE_BYTES = 2**28
+MAX_ENTRIES = 512
+COMPARISONS: dict[str, Callable[..., Any]] = {
+    "gt": pc.greater,
+    "gte": pc.greater_equal,
+    "lt": pc.less,
+    "lte": pc.less_equal,
+}
+
+
+class Selection:
+    """The rows that a filter lets through; found when they are first asked for."""
+
+    def __init__(self, filter: Filter, find_mask: Callable[[], Mask]) -> None:
+        """Take over a filter that was checked, and what finds its mask."""
+        self.filter = filter
+        self._find_mask = find_mask
+
+    @cached_property
+    def mask(self) -> Mask:
+        """True where a passage is let through, [N]."""
+        return self._find_mask()
+
+    @cached_property
+    def count(self) -> int:
+        """Count the passages let through."""
+        return int(np.count_nonzero(self.mask))
+
+    def find(self) -> None:
+        """Find the rows now."""
+        _ = self.count
+
+    def part(self, start: int, stop: int) -> "Selection":
+        """Select among a part of the rows alone."""
+        return Selection(self.filter, lambda: self.mask[start:stop])
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """How often a field's values come among passages: the most frequent ones, and how many are."""
+
+    values: tuple[tuple[Any, int], ...]
+    num_values: int
+
+
+class Selections:
+    """Selections and facets of one table; those used last are kept. Several threads may ask."""
+
+    def __init__(self, passages: PassageTable) -> None:
+        """Select among these passages."""
+        self._passages = passages
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._max_entries = min(MAX_ENTRIES, CACHE_BYTES // max(1, len(passages)) + 1)
+        self._lock = Lock()
+
+    def select(self, filter: Filter) -> Selection:
+        """Find what a filter lets through.
+
+        Raises:
+            FilterError: the filter names a field that is not declared, or doesn't fit its kind.
+        """
+        check_filter(filter, self._passages.fields)
+        return self._remember(filter, lambda: Selection(filter, lambda: self._mask(filter)))
+
+    def facet(self, field: str, filter: Filter | None) -> Facet:
+        """Count a field's values among the passages that a filter lets through, exactly.
+
+        Raises:
+            FilterError: the field is not declared, or the filter is wrong.
+        """
+        check_declared(field, self._passages.fields, "facets")
+        selection = self.select(filter) if filter else None
+        return self._remember((field, filter), lambda: self._count(field, selection))
+
+    def _mask(self, filter: Filter) -> Mask:
+        mask = np.ones(len(self._passages), np.bool_)
+        for name, conditions in filter.conditions:
+            mask &= _all_hold(conditions, self._passages.values(name))
+        return mask
+
+    def _count(self, field: str, selection: Selection | None) -> Facet:
+        values = self._passages.values(field)
+        if selection is not None:
+            values = values.filter(pa.array(selection.mask))
+        if pa.types.is_list(values.type):
+            values = _distinct_items(values)
+        counts = pc.value_counts(values.drop_null())
+        table = pa.table({"value": counts.field("values"), "count": counts.field("counts")})
+        best = table.sort_by([("count", "descending"), ("value", "ascending")])
+        return Facet(
+            tuple(
+                (_whole(each["value"]), each["count"])
+                for each in best.slice(0, MAX_FACET_VALUES).to_pylist()
+            ),
+            len(table),
+        )
+
+    def _remember(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                kept: T = self._kept[key]
+                return kept
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > self._max_entries:
+                self._kept.popitem(last=False)
+        return made
+
+
+def _all_hold(conditions: tuple[Condition, ...], values: pa.ChunkedArray) -> Mask:
+    mask = np.ones(len(values), np.bool_)
+    for condition in conditions:
+        mask &= _holds(condition, values)
+    return mask
+
+
+def _holds(condition: Condition, values: pa.ChunkedArray) -> Mask:
+    match condition:
+        case Not(conditions):
+            return ~_all_hold(conditions, values)
+        case Bound(side, value):
+            found = COMPARISONS[side](values, pa.scalar(value, values.type))
+            return _mask(pc.fill_null(found, False))
+        case AnyOf(wanted) if pa.types.is_list(values.type):
+            return _any_item_in(values, pa.array(wanted, values.type.value_type))
+        case AnyOf(wanted):
+            return _mask(pc.is_in(values, pa.array(wanted, values.type)))
+
+
+def _any_item_in(lists: pa.ChunkedArray, wanted: pa.Array) -> Mask:
+    mask = np.zeros(len(lists), np.bool_)
+    start = 0
+    for chunk in lists.chunks:
+        is_wanted = pc.is_in(chunk.flatten(), wanted)
+        rows = pc.list_parent_indices(chunk).filter(is_wanted)
+        mask[start + rows.to_numpy()] = True
+        start += len(chunk)
+    return mask
+
+
+def _distinct_items(lists: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Flatten lists of strings; one that repeats a string counts once for it."""
+    items = [pair for chunk in lists.chunks for pair in _pairs(chunk)]
+    return pa.chunked_array(items, lists.type.value_type)
+
+
+def _pairs(chunk: pa.ListArray) -> list[pa.Array]:
+    table = pa.table({"row": pc.list_parent_indices(chunk), "item": chunk.flatten()})
+    distinct = table.group_by(["row", "item"]).aggregate([])
+    return list(distinct.column("item").chunks)
+
+
+def _whole(value: Any) -> Any:
+    """Write a whole number as a passage's metadata does."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _mask(values: pa.ChunkedArray) -> Mask:
+    mask: Mask = values.to_numpy()
+    return mask

@@ -1,0 +1,129 @@
+"""The passages of an index: an Arrow file, memory-mapped, so that their text is not on the heap.
+
+Declared fields are columns of their own kind beside the metadata, which is JSON.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from service.retrieval.corpus.fields import NO_FIELDS, FieldKind, Fields
+from service.retrieval.corpus.reader import Passage
+from service.retrieval.errors import GenerationError
+
+SCHEMA = pa.schema(
+    [
+        ("passage_id", pa.string()),
+        ("title", pa.string()),
+        ("text", pa.string()),
+        ("metadata", pa.string()),  # JSON
+    ]
+)
+# A field may have the name of another column.
+FIELD_PREFIX = "field."
+
+
+class PassageTableWriter:
+    """Writes passages to an Arrow file, a batch at a time; row i belongs to vector i."""
+
+    def __init__(self, path: Path, fields: Fields = NO_FIELDS) -> None:
+        """Create the file; the metadata of what is written must fit the fields."""
+        self._fields = fields
+        self._schema = _schema(fields)
+        self._writer = pa.ipc.new_file(str(path), self._schema)
+
+    def __enter__(self) -> Self:
+        """Use as a context manager: leaving completes the file."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Complete the file."""
+        self._writer.close()
+
+    def write(self, passages: Sequence[Passage]) -> None:
+        """Append one batch."""
+        columns = [
+            [passage.passage_id for passage in passages],
+            [passage.title for passage in passages],
+            [passage.text for passage in passages],
+            [json.dumps(dict(passage.metadata), ensure_ascii=False) for passage in passages],
+            *([passage.metadata.get(name) for passage in passages] for name in self._fields),
+        ]
+        arrays = [
+            pa.array(column, field.type)
+            for column, field in zip(columns, self._schema, strict=True)
+        ]
+        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+
+
+class PassageTable:
+    """Passages by row."""
+
+    def __init__(self, path: Path, fields: Fields = NO_FIELDS) -> None:
+        """Map the file; its hash must have been checked.
+
+        Raises:
+            GenerationError: it is not an Arrow file of passages with these fields.
+        """
+        schema = _schema(fields)
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        except (pa.ArrowException, OSError) as error:
+            raise GenerationError(f"{path} is not an Arrow file: {error}") from None
+        if table.schema != schema:
+            raise GenerationError(f"{path} has other columns than {', '.join(schema.names)}")
+        self.fields = fields
+        self._columns = table.columns[: len(SCHEMA)]
+        self._field_columns = dict(zip(fields, table.columns[len(SCHEMA) :], strict=True))
+        self._count: int = table.num_rows
+
+    def __len__(self) -> int:
+        """Count the passages."""
+        return self._count
+
+    def read(self, rows: Iterable[int]) -> list[Passage]:
+        """Look up passages by row, in the order given."""
+        passage_ids, titles, texts, metadata = self._columns
+        return [
+            Passage(
+                passage_ids[row].as_py(),
+                texts[row].as_py(),
+                titles[row].as_py(),
+                json.loads(metadata[row].as_py()),
+            )
+            for row in rows
+        ]
+
+    def passage_ids(self, rows: Iterable[int]) -> list[str]:
+        """Look up ids alone."""
+        return [self._columns[0][row].as_py() for row in rows]
+
+    def values(self, field: str) -> pa.ChunkedArray:
+        """Map a declared field's values, one a row, null where a passage lacks the field."""
+        return self._field_columns[field]
+
+
+def _schema(fields: Fields) -> pa.Schema:
+    columns = [pa.field(FIELD_PREFIX + name, _arrow_type(kind)) for name, kind in fields.items()]
+    return pa.schema([*SCHEMA, *columns])
+
+
+def _arrow_type(kind: FieldKind) -> pa.DataType:
+    match kind:
+        case "string":
+            return pa.string()
+        case "number":
+            return pa.float64()
+        case "boolean":
+            return pa.bool_()
+        case "strings":
+            return pa.list_(pa.string())

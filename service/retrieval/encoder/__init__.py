@@ -1,0 +1,1 @@
+"""Texts to embeddings: tokenizer, runtime, pooling."""

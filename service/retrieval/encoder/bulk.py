@@ -1,0 +1,128 @@
+"""Passages embedded in bulk, so that an embedding depends on its text and on nothing beside it.
+
+A matrix product may round differently with the shape of a batch. Here a batch holds texts of one
+length, so that nothing is padded and a passage has the same bits whichever passages are encoded
+with it: an updated index equals one built from scratch. On a GPU, whose kernels are chosen by
+shape, texts are padded to the few lengths of `buckets` and each length has one count of texts.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.retrieval.encoder.encoder import MAX_BATCH_TOKENS, Embeddings, Encoder
+from service.retrieval.encoder.runtime.cuda.buckets import bucket_length, max_rows
+
+GPU_BATCH_TOKENS = 16_384
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What decides an embedding besides the text: two equal ones give the same bits.
+
+    On one kind of machine, that is: another processor may round the last bit otherwise.
+    """
+
+    fingerprint: str
+    max_tokens: int
+    runtime: str
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> "Origin":
+        """Describe an encoder's passage side.
+
+        Raises:
+            EncoderMismatchError: it has none.
+        """
+        passage = encoder.side("passage")
+        return cls(encoder.passage_fingerprint, passage.max_tokens, passage.runtime.name)
+
+    def __str__(self) -> str:
+        """Name it in a message."""
+        return f"{self.fingerprint[:16]} by {self.runtime}, {self.max_tokens} tokens at the most"
+
+
+@dataclass(frozen=True)
+class EncodedPassages:
+    """Unit-norm embeddings [N, D], and which texts were cut [N]."""
+
+    embeddings: Embeddings
+    is_truncated: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Count the passages."""
+        return len(self.is_truncated)
+
+    def __getitem__(self, part: slice) -> "EncodedPassages":
+        """Take a part."""
+        return EncodedPassages(self.embeddings[part], self.is_truncated[part])
+
+    def __add__(self, other: "EncodedPassages") -> "EncodedPassages":
+        """Append others."""
+        return EncodedPassages(
+            np.concatenate([self.embeddings, other.embeddings]),
+            np.concatenate([self.is_truncated, other.is_truncated]),
+        )
+
+
+def digest_of(text: str) -> bytes:
+    """Name a passage's text, as the encoder reads it, in 16 bytes."""
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def encode_passages(
+    encoder: Encoder,
+    texts: Sequence[str],
+    on_batch: Callable[[int], None] = lambda num_texts: None,
+) -> EncodedPassages:
+    """Embed passages; each one's embedding is the same in any company.
+
+    Args:
+        encoder: its passage side is used, from this thread.
+        texts: N passages as the encoder reads them.
+        on_batch: is told how many texts each finished batch held.
+    """
+    tokenized = encoder.tokenize(texts, "passage")
+    embeddings = np.empty((len(texts), encoder.embedding_dim), dtype=np.float32)
+    is_gpu = encoder.device.type == "cuda"
+    lengths = [len(text.token_ids) for text in tokenized]
+    if is_gpu:
+        lengths = [bucket_length(length, encoder.side("passage").max_tokens) for length in lengths]
+    budget = GPU_BATCH_TOKENS if is_gpu else MAX_BATCH_TOKENS
+    for length, batch in equal_length_batches(lengths, budget):
+        # A GPU runs one shape a length, so that a last, smaller batch repeats its last text.
+        filling = batch[-1:] * (max_rows(length, budget) - len(batch)) if is_gpu else []
+        padded = encoder.pad([tokenized[position] for position in batch + filling], length)
+        embeddings[batch] = encoder.embed(padded)[: len(batch)].cpu().numpy()
+        on_batch(len(batch))
+    return EncodedPassages(embeddings, np.array([text.is_truncated for text in tokenized], bool))
+
+
+def equal_length_batches(
+    lengths: Sequence[int], max_batch_tokens: int
+) -> list[tuple[int, list[int]]]:
+    """Group texts of equal length.
+
+    Args:
+        lengths: tokens of each text.
+        max_batch_tokens: of a batch at the most, but for a single text.
+
+    Returns:
+        Length and positions of each batch, the longest texts first; each position once. A batch
+        holds a power of two of texts, but for the last of its length.
+
+    >>> equal_length_batches([16, 32, 16, 16], max_batch_tokens=32)
+    [(32, [1]), (16, [0, 2]), (16, [3])]
+    """
+    positions = defaultdict(list)
+    for position, length in enumerate(lengths):
+        positions[length].append(position)
+    batches = []
+    for length, found in sorted(positions.items(), reverse=True):
+        size = max_rows(length, max_batch_tokens)
+        batches += [(length, found[start : start + size]) for start in range(0, len(found), size)]
+    return batches

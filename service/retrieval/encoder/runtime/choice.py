@@ -1,0 +1,205 @@
+"""From settings and what the machine has to one runtime; the same machine, the same choice."""
+
+import importlib.util
+import logging
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.encoder.runtime.openvino.graph import Graph, open_graph
+from service.retrieval.encoder.runtime.openvino.probe import check_runtime
+from service.retrieval.encoder.runtime.runtime import Runtime
+from service.retrieval.errors import CheckpointError, DeviceError
+
+# What each engine computes in; the first is the exact one.
+CPU_ENGINES = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
+TORCH_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+CPUINFO = Path("/proc/cpuinfo")
+BF16_FLAGS = re.compile(r"^flags\s*:.*\b(?:amx|avx512)_bf16\b", re.MULTILINE)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine and its precision, such as `openvino` and `bf16`."""
+
+    engine: str
+    precision: str
+
+
+def choose_cpu(cpu_engine: str, precision: str, *, has_bf16: bool, has_openvino: bool) -> Choice:
+    """Choose on the CPU: OpenVINO where it is installed, bf16 where the CPU multiplies in it.
+
+    Args:
+        cpu_engine: `auto`, `torch` or `openvino`.
+        precision: `auto`, `fp32`, `bf16` or `int8`.
+        has_bf16: the CPU multiplies in bf16 (amx_bf16 or avx512_bf16).
+        has_openvino: the packages for it are installed.
+
+    Raises:
+        DeviceError: the two contradict each other, or the machine.
+    """
+    engine = cpu_engine
+    if engine == "auto":
+        engine = "openvino" if has_openvino else "torch"
+    if engine not in CPU_ENGINES:
+        raise DeviceError(
+            f"CLEAR_CPU_ENGINE={engine} is unknown: set auto, {' or '.join(CPU_ENGINES)}"
+        )
+    if precision == "auto":
+        precision = "bf16" if has_bf16 else "fp32"
+    if precision not in CPU_ENGINES[engine]:
+        raise DeviceError(
+            f"CLEAR_PRECISION={precision} is nothing that CLEAR_CPU_ENGINE={cpu_engine} computes "
+            f"in: set CLEAR_PRECISION to one of auto, {', '.join(CPU_ENGINES[engine])}"
+        )
+    if engine == "openvino" and not has_openvino:
+        raise DeviceError(
+            "CLEAR_CPU_ENGINE=openvino needs its packages: pip install 'clear-search[cpu]', "
+            "or set CLEAR_CPU_ENGINE=auto"
+        )
+    if precision == "bf16" and not has_bf16:
+        raise DeviceError(
+            "CLEAR_PRECISION=bf16 needs a CPU that multiplies in it (amx_bf16, avx512_bf16), or "
+            "it is slower than fp32: set CLEAR_PRECISION=auto or fp32"
+        )
+    return Choice(engine, precision)
+
+
+def load_runtime(
+    layout: CheckpointLayout,
+    fingerprint: str,
+    device: torch.device,
+    *,
+    cpu_engine: str,
+    precision: str,
+    cache: Path,
+    max_tokens: int,
+    beside: Runtime | None = None,
+    for_queries: bool = True,
+) -> Runtime:
+    """Load a side's transformer into the runtime that settings and machine ask for.
+
+    Args:
+        layout: of the side.
+        fingerprint: of the side.
+        device: where it computes.
+        cpu_engine: `auto`, `torch` or `openvino`.
+        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
+        cache: the folder for graphs.
+        max_tokens: of the longest text.
+        beside: the other side's runtime, with which it shares what is equal.
+        for_queries: whether it embeds queries: the one side that there is, or the query side.
+
+    Raises:
+        CheckpointError: the weights or the graph cannot be used.
+        DeviceError: the settings contradict each other, or the machine.
+    """
+    if device.type == "cuda":
+        return _load_gpu(layout, device, precision, max_tokens, beside)
+    choice = choose_cpu(
+        cpu_engine, precision, has_bf16=multiplies_bf16(), has_openvino=_is_installed("openvino")
+    )
+    if choice.engine == "torch":
+        return _load_torch(layout, device, choice.precision, beside)
+    try:
+        graph = open_graph(layout, fingerprint, cache, partial(_export, layout=layout))
+    except CheckpointError as error:
+        if cpu_engine != "auto":
+            raise
+        logger.warning("torch encodes, as there is no graph for openvino: %s", error)
+        return _load_torch(layout, device, choice.precision, beside)
+    return _load_openvino(graph, layout, choice.precision, beside, for_queries)
+
+
+def multiplies_bf16() -> bool:
+    """Tell whether this CPU multiplies in bf16: it has matrix units or a dot product for it."""
+    try:
+        return BF16_FLAGS.search(CPUINFO.read_text()) is not None
+    except OSError:
+        return False
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+# Each library is imported where it is chosen: transformers alone takes seconds.
+
+
+def _export(directory: Path, layout: CheckpointLayout) -> str:
+    from service.retrieval.encoder.runtime.openvino.export import export_graph
+
+    return export_graph(directory, layout)
+
+
+def _load_openvino(
+    graph: Graph,
+    layout: CheckpointLayout,
+    precision: str,
+    beside: Runtime | None,
+    for_queries: bool,
+) -> Runtime:
+    from service.retrieval.encoder.runtime.openvino.runtime import OpenvinoRuntime
+
+    twin = beside if isinstance(beside, OpenvinoRuntime) else None
+    runtime = OpenvinoRuntime(
+        graph.sharing_table(twin.graph) if twin else graph,
+        layout.pooling,
+        precision,
+        layout.max_tokens,
+        for_queries=for_queries,
+        beside=twin,
+    )
+    check_runtime(runtime, graph.directory, precision)
+    return runtime
+
+
+def _load_torch(
+    layout: CheckpointLayout, device: torch.device, precision: str, beside: Runtime | None
+) -> Runtime:
+    from service.retrieval.encoder.runtime.torch import TorchRuntime
+    from service.retrieval.encoder.runtime.weights import load_model
+
+    model = load_model(layout, TORCH_TYPES[precision])
+    twin = beside if isinstance(beside, TorchRuntime) else None
+    changed = layout.adapter.parameters if layout.adapter else None
+    return TorchRuntime(model, layout.pooling, device, twin, changed)
+
+
+def _load_gpu(
+    layout: CheckpointLayout,
+    device: torch.device,
+    precision: str,
+    max_tokens: int,
+    beside: Runtime | None,
+) -> Runtime:
+    from service.retrieval.encoder.runtime.cuda.runtime import (
+        PRECISION_NAMES,
+        CudaRuntime,
+        precision_on,
+    )
+    from service.retrieval.encoder.runtime.weights import load_model
+
+    if precision == "fp32":
+        return _load_torch(layout, device, precision, beside)
+    best = PRECISION_NAMES[precision_on(device)]
+    if precision not in ("auto", best):
+        raise DeviceError(
+            f"CLEAR_PRECISION={precision} is not what the device {device} is made for: "
+            f"set CLEAR_PRECISION to auto, {best} or fp32"
+        )
+    twin = beside if isinstance(beside, CudaRuntime) else None
+    return CudaRuntime(
+        load_model(layout),
+        layout.pooling,
+        device,
+        max_tokens=max_tokens,
+        beside=twin,
+        changed=layout.adapter.parameters if layout.adapter else None,
+    )

@@ -1,0 +1,1 @@
+"""The encoder on a GPU, in CUDA graphs of fixed shapes."""

@@ -1,0 +1,152 @@
+"""The transformer on an NVIDIA GPU: half precision, few shapes, one CUDA graph a shape.
+
+On the CPU the same code runs in fp32, without graphs and pinned memory, so that its padding is
+tested there. No GPU has run it yet.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from service.retrieval.encoder.pooling import POOLING
+from service.retrieval.encoder.runtime.cuda.buckets import Shape, all_shapes, pieces
+from service.retrieval.encoder.runtime.cuda.graph import Slot
+from service.retrieval.encoder.runtime.weights import round_parameters, share_parameters
+
+MAX_BATCH_TOKENS = 16_384
+PRECISION_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+class CudaRuntime:
+    """A transformers model on a GPU in half precision; pooling and norm in fp32.
+
+    A batch is padded up to one of the shapes in `buckets`; a larger one is cut into pieces. Each
+    shape has its own buffers and graph, made by `warm_up`, else when it is first met.
+    """
+
+    num_slots = 1  # the buffers are one batch's
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pooling: str,
+        device: torch.device,
+        *,
+        max_tokens: int,
+        max_batch_tokens: int = MAX_BATCH_TOKENS,
+        beside: "CudaRuntime | None" = None,
+        changed: Collection[str] | None = None,
+    ) -> None:
+        """Move the model to the device.
+
+        Args:
+            model: taken over; its weights change their precision.
+            pooling: `mean`, `cls` or `lasttoken`.
+            device: a CUDA device; in tests, the CPU.
+            max_tokens: of the longest text, special tokens included.
+            max_batch_tokens: padded tokens that run at once at the most; `warm_up` sets it anew.
+            beside: the other side's runtime, whose equal weights, stream and graphs' memory are
+                used; one thread at a time may use the two.
+            changed: the parameters that differ from those, where that is known.
+        """
+        precision = precision_on(device)
+        round_parameters(model, precision)
+        self._model = model.to(device).eval()  # type: ignore[arg-type]
+        if beside is not None:
+            share_parameters(self._model, beside._model, changed)
+        self._pool = POOLING[pooling]
+        self._pad_id = int(getattr(model.config, "pad_token_id", None) or 0)
+        self._max_tokens = max_tokens
+        self._max_batch_tokens = max_batch_tokens
+        self._slots: dict[Shape, Slot] = {}
+        self._beside = beside
+        self._stream: torch.cuda.Stream | None = beside._stream if beside else None
+        if device.type == "cuda" and self._stream is None:
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.device = device
+        self.embedding_dim = int(model.config.hidden_size)
+        self.name = f"torch-graphs-{PRECISION_NAMES[precision]}"
+
+    @property
+    def shapes(self) -> frozenset[Shape]:
+        """Tell which shapes are ready."""
+        return frozenset(self._slots)
+
+    @torch.inference_mode()
+    def warm_up(self, max_batch_tokens: int) -> None:
+        """Make every shape that a batch can be padded to ready, and run each once.
+
+        The largest comes first: where it fits in memory, the others do, too, as graphs share it.
+
+        Args:
+            max_batch_tokens: padded tokens that run at once at the most, from now on.
+
+        Raises:
+            torch.cuda.OutOfMemoryError: the device's memory is too small for that.
+        """
+        self._max_batch_tokens = max_batch_tokens
+        with self._own_stream():
+            for shape in all_shapes(self._max_tokens, max_batch_tokens):
+                self._slot(shape).run()
+        if self._stream is not None:
+            self._stream.synchronize()  # a fault on the device is raised here, not at a request
+
+    @torch.inference_mode()
+    def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
+        """Embed one padded batch, [B, L] to [B, D]; may return before the device is done.
+
+        Raises:
+            torch.cuda.OutOfMemoryError: a shape is met for the first time, and memory is out.
+            ValueError: L is over the limit of tokens.
+        """
+        num_rows, length = token_ids.shape
+        # The caller's stream owns it: it may be freed while only that one still reads it.
+        embeddings = torch.empty(
+            (num_rows, self.embedding_dim), dtype=torch.float32, device=self.device
+        )
+        with self._own_stream():
+            for rows, shape in pieces(num_rows, length, self._max_tokens, self._max_batch_tokens):
+                slot = self._slot(shape)
+                slot.fill(token_ids[rows], attention_mask[rows])
+                embeddings[rows] = slot.run()[: rows.stop - rows.start]
+        return embeddings
+
+    def _slot(self, shape: Shape) -> Slot:
+        if shape not in self._slots:
+            slots = [*self._slots.values(), *(self._beside._slots.values() if self._beside else ())]
+            neighbor = slots[0] if slots else None
+            self._slots[shape] = Slot(shape, self._forward, self._pad_id, self.device, neighbor)
+        return self._slots[shape]
+
+    def _forward(self, token_ids: Tensor, mask: Tensor) -> Tensor:
+        hidden = self._model(input_ids=token_ids, attention_mask=mask).last_hidden_state
+        return torch.nn.functional.normalize(self._pool(hidden.float(), mask), dim=-1)
+
+    @contextmanager
+    def _own_stream(self) -> Iterator[None]:
+        """Run on the runtime's stream: after what the caller's holds, before what comes to it."""
+        if self._stream is None:
+            yield
+            return
+        callers = torch.cuda.current_stream(self.device)
+        self._stream.wait_stream(callers)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:  # after an error, too: what it leaves behind is freed on the caller's stream
+            callers.wait_stream(self._stream)
+
+
+def precision_on(device: torch.device) -> torch.dtype:
+    """Choose the precision that the device's matrix units are made for."""
+    if device.type != "cuda":
+        return torch.float32
+    major, _ = torch.cuda.get_device_capability(device)
+    if major >= 8:
+        return torch.bfloat16
+    return torch.float16 if major == 7 else torch.float32

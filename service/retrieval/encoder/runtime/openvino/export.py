@@ -1,0 +1,104 @@
+"""Makes the ONNX graph of a checkpoint, and the probe that every start holds it against."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.encoder.runtime.openvino.graph import GRAPH
+from service.retrieval.encoder.runtime.openvino.probe import write_probe
+from service.retrieval.encoder.runtime.torch import TorchRuntime
+from service.retrieval.encoder.runtime.weights import load_model
+from service.retrieval.errors import CheckpointError
+
+OPSET = 20
+
+
+class _AfterTable(torch.nn.Module):
+    """A transformer without its embedding table."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        output = self.model(inputs_embeds=inputs_embeds, attention_mask=attention_mask)
+        hidden: Tensor = output.last_hidden_state  # [B, L, H]
+        return hidden
+
+
+def export_graph(directory: Path, layout: CheckpointLayout) -> str:
+    """Write the graph and the probe of a checkpoint into a folder.
+
+    Returns:
+        The name of the embedding table's tensor in the checkpoint.
+
+    Raises:
+        CheckpointError: the architecture cannot be exported, or a package is missing.
+    """
+    model = load_model(layout)
+    reference = TorchRuntime(model, layout.pooling, torch.device("cpu"))
+    table = torch.as_tensor(model.get_input_embeddings().weight)
+    name = _table_name(table, layout)
+    try:
+        _export(model, directory / GRAPH, table.shape[1], layout.max_tokens)
+    except ImportError as error:
+        raise CheckpointError(
+            f"the package {error.name} is missing, which makes the graph of the encoder: "
+            "pip install 'clear-search[cpu]', or set CLEAR_CPU_ENGINE=torch"
+        ) from None
+    except Exception as error:  # noqa: BLE001  whatever an architecture does to the exporter
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"the encoder in {layout.transformer} cannot be exported as a graph ({reason}): "
+            "set CLEAR_CPU_ENGINE=torch"
+        ) from None
+    tokenizer = Tokenizer.from_file(str(layout.tokenizer))
+    pad_id = int(layout.config.get("pad_token_id") or 0)
+    write_probe(directory, reference, tokenizer, layout.max_tokens, pad_id)
+    return name
+
+
+def _table_name(table: Tensor, layout: CheckpointLayout) -> str:
+    """Find the embedding table among the checkpoint's tensors, by its content."""
+    for path in layout.weights:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  not a dict
+                if file.get_slice(name).get_shape() == list(table.shape) and torch.equal(
+                    file.get_tensor(name).float(), table
+                ):
+                    return str(name)
+    raise CheckpointError(
+        f"the embedding table of {layout.transformer} is none of its tensors: "
+        "set CLEAR_CPU_ENGINE=torch"
+    )
+
+
+def _export(model: PreTrainedModel, path: Path, hidden_size: int, max_tokens: int) -> None:
+    # Two texts of three tokens, one of them padded: nothing in it is 1, which would be fixed.
+    example = (torch.zeros(2, 3, hidden_size), torch.tensor([[1, 1, 1], [1, 1, 0]]))
+    batch = torch.export.Dim("batch", min=1)
+    dynamic = {0: batch, 1: torch.export.Dim("length", min=2, max=max_tokens)}
+    # It tells of each operator of torchvision that is not there.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _AfterTable(model),
+            example,
+            input_names=["inputs_embeds", "attention_mask"],
+            output_names=["hidden"],
+            dynamic_shapes=(dynamic, dynamic),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        if program is None:
+            raise RuntimeError("no program came back")
+        program.save(path, external_data=False)

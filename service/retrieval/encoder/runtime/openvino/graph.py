@@ -1,0 +1,121 @@
+"""A checkpoint's transformer as an ONNX graph: made once, kept in the cache, read by any engine.
+
+The graph starts after the embedding table. The table is four fifths of the bundled encoder's
+bytes and no matrix product: its rows are read from the checkpoint's own file, mapped into
+memory, of which only those that texts use are ever loaded.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from filelock import FileLock
+from torch import Tensor
+
+from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.encoder.runtime.openvino.table import TablePlace, find_table, map_table
+from service.retrieval.errors import CheckpointError
+from service.retrieval.storage import artifact
+
+GRAPH = "graph.onnx"
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+MAKING = ".making-"
+# Makes a graph's files in an empty folder and names the table's tensor in the checkpoint.
+Exporter = Callable[[Path], str]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph on disk, and the embedding table that feeds it, [V, H]."""
+
+    directory: Path
+    table: Tensor
+    table_place: TablePlace
+
+    @property
+    def path(self) -> Path:
+        """Name the ONNX file: `inputs_embeds` [B, L, H] and `attention_mask` [B, L] in,
+        `hidden` [B, L, H] out.
+        """
+        return self.directory / GRAPH
+
+    def sharing_table(self, other: "Graph") -> "Graph":
+        """Take another graph's table where it is equal, so that memory holds one."""
+        is_equal = self.table_place.equals(other.table_place)
+        return replace(self, table=other.table) if is_equal else self
+
+
+def graph_directory(cache: Path, fingerprint: str) -> Path:
+    """Name a checkpoint's folder: other weights or other exporting libraries, another folder."""
+    libraries = "-".join(version(name) for name in ("torch", "transformers"))
+    return cache / f"onnx{FORMAT_VERSION}-{fingerprint[:16]}-{libraries}"
+
+
+def open_graph(layout: CheckpointLayout, fingerprint: str, cache: Path, export: Exporter) -> Graph:
+    """Open a checkpoint's graph, making it where it is missing or damaged.
+
+    Safe when several processes start at once: one makes it, the others wait.
+
+    Args:
+        layout: of the checkpoint.
+        fingerprint: of the checkpoint.
+        cache: the folder for what is made once and kept.
+        export: makes the files.
+
+    Raises:
+        CheckpointError: the graph cannot be made, or the cache cannot be written.
+    """
+    directory = graph_directory(cache, fingerprint)
+    try:
+        with suppress(CheckpointError):
+            return _read(directory, layout, fingerprint)
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f".{directory.name}.lock"):
+            try:  # another process may have made it meanwhile
+                return _read(directory, layout, fingerprint)
+            except CheckpointError as error:
+                if directory.exists():
+                    logger.warning("the cached graph is made again: %s", error)
+            _make(directory, layout, fingerprint, export)
+    except OSError as error:
+        raise CheckpointError(
+            f"the encoder's graph cannot be written to {cache}: {error.strerror or error}; "
+            "free some space or set CLEAR_CACHE to another folder"
+        ) from None
+    return _read(directory, layout, fingerprint)
+
+
+def _make(directory: Path, layout: CheckpointLayout, fingerprint: str, export: Exporter) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    for stale in directory.parent.glob(f"{MAKING}{directory.name}-*"):  # we hold the lock
+        shutil.rmtree(stale, ignore_errors=True)
+    with artifact.temporary_directory(directory.parent, f"{MAKING}{directory.name}-") as made:
+        tensor = export(made)
+        names = sorted(path.name for path in made.iterdir())
+        content = {
+            "format_version": FORMAT_VERSION,
+            "fingerprint": fingerprint,
+            "table": tensor,
+            "files": artifact.record_files(made, names),
+        }
+        (made / MANIFEST).write_bytes(artifact.canonical_json(content))
+        artifact.publish_directory(made, directory)
+
+
+def _read(directory: Path, layout: CheckpointLayout, fingerprint: str) -> Graph:
+    manifest = artifact.read_json_object(directory / MANIFEST, CheckpointError)
+    if manifest.get("fingerprint") != fingerprint:
+        raise CheckpointError(f"{directory} is of another encoder")
+    files = manifest.get("files")
+    if not isinstance(files, dict) or GRAPH not in files:
+        raise CheckpointError(f"{directory / MANIFEST} does not name {GRAPH}")
+    artifact.verify_files(directory, files, CheckpointError)
+    place = find_table(layout.weights, str(manifest.get("table")))
+    return Graph(directory, map_table(place), place)

@@ -1,0 +1,56 @@
+"""PyTorch as it is: the reference that every other runtime is held against."""
+
+from collections.abc import Collection
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from service.retrieval.encoder.pooling import POOLING
+from service.retrieval.encoder.runtime.weights import share_parameters
+
+
+class TorchRuntime:
+    """A transformers model on a device, in the precision of its weights."""
+
+    num_slots = 1  # a batch takes all cores, or the GPU
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pooling: str,
+        device: torch.device,
+        beside: "TorchRuntime | None" = None,
+        changed: Collection[str] | None = None,
+    ) -> None:
+        """Move the model to the device.
+
+        Args:
+            model: taken over.
+            pooling: `mean`, `cls` or `lasttoken`.
+            device: where it computes.
+            beside: the other side's runtime, whose equal weights are used.
+            changed: the parameters that differ from those, where that is known.
+        """
+        self._model = model.to(device).eval()  # type: ignore[arg-type]
+        if beside is not None:
+            share_parameters(self._model, beside._model, changed)
+        self._pool = POOLING[pooling]
+        self.device = device
+        self.embedding_dim = int(model.config.hidden_size)
+        precision = str(model.dtype).removeprefix("torch.")
+        self.name = f"torch-{precision.replace('bfloat', 'bf').replace('float', 'fp')}"
+
+    def warm_up(self, max_batch_tokens: int) -> None:
+        """Do nothing: eager PyTorch prepares nothing by shape."""
+
+    @torch.inference_mode()
+    def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
+        """Embed one padded batch, [B, L] to [B, D]."""
+        mask = torch.from_numpy(attention_mask).to(self.device)
+        hidden = self._model(
+            input_ids=torch.from_numpy(token_ids).to(self.device), attention_mask=mask
+        ).last_hidden_state  # [B, L, D]
+        return torch.nn.functional.normalize(self._pool(hidden.float(), mask), dim=-1)

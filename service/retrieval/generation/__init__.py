@@ -1,0 +1,1 @@
+"""Generations of an index: open, verify, publish, roll back."""

@@ -1,0 +1,1 @@
+"""The FAISS backend; nothing else imports faiss."""

@@ -1,0 +1,1 @@
+"""The Milvus backend; nothing else imports pymilvus."""

@@ -1,0 +1,103 @@
+"""Declared fields as Milvus' columns, and filters as its expressions.
+
+Columns are numbered: a field may have any name. A second column tells whether a passage has the
+field, for Milvus before 2.5 knows no null; an absent list is an empty one.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from service.retrieval.corpus.fields import FieldKind, Fields
+from service.retrieval.corpus.filters import AnyOf, Bound, Condition, Filter, Not, Scalar
+from service.retrieval.corpus.table import PassageTable
+from service.retrieval.errors import GenerationError
+
+ROW = "row"
+MAX_TEXT_BYTES = 65_535
+MAX_ITEMS = 4096
+TYPES: dict[FieldKind, dict[str, Any]] = {
+    "string": {"datatype": "VARCHAR", "max_length": MAX_TEXT_BYTES},
+    "number": {"datatype": "DOUBLE"},
+    "boolean": {"datatype": "BOOL"},
+    "strings": {
+        "datatype": "ARRAY",
+        "element_type": "VARCHAR",
+        "max_capacity": MAX_ITEMS,
+        "max_length": MAX_TEXT_BYTES,
+    },
+}
+ABSENT: dict[FieldKind, Any] = {"string": "", "number": 0.0, "boolean": False, "strings": []}
+OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+
+def columns(fields: Fields) -> Iterator[tuple[str, dict[str, Any]]]:
+    """List the columns of declared fields: name, and Milvus' facts of the type."""
+    for number, kind in enumerate(fields.values()):
+        yield f"f{number}", TYPES[kind]
+        if kind != "strings":
+            yield f"has_f{number}", {"datatype": "BOOL"}
+
+
+def row_values(passages: PassageTable, start: int, stop: int) -> list[dict[str, Any]]:
+    """Read what the columns hold, a mapping a row.
+
+    Raises:
+        GenerationError: a value is longer than Milvus takes.
+    """
+    rows: list[dict[str, Any]] = [{} for _ in range(start, stop)]
+    for number, (name, kind) in enumerate(passages.fields.items()):
+        for row, value in zip(
+            rows, passages.values(name).slice(start, stop - start).to_pylist(), strict=True
+        ):
+            _check_length(name, value)
+            row[f"f{number}"] = ABSENT[kind] if value is None else value
+            if kind != "strings":
+                row[f"has_f{number}"] = value is not None
+    return rows
+
+
+def expression(filter: Filter, fields: Fields) -> str:
+    """Write a filter, checked against the fields, as Milvus' boolean expression.
+
+    >>> from service.retrieval.corpus.filters import parse_filter
+    >>> expression(parse_filter({"year": {"gte": 2000, "not": 2005}}), {"year": "number"})
+    '(has_f0 == true and f0 >= 2000.0) and not (has_f0 == true and f0 in [2005.0])'
+    """
+    numbers = {name: number for number, name in enumerate(fields)}
+    return " and ".join(
+        _condition(condition, f"f{numbers[name]}", fields[name])
+        for name, conditions in filter.conditions
+        for condition in conditions
+    )
+
+
+def _condition(condition: Condition, column: str, kind: FieldKind) -> str:
+    match condition:
+        case Not(conditions):
+            inner = " and ".join(_condition(each, column, kind) for each in conditions)
+            return f"not {inner}" if len(conditions) == 1 else f"not ({inner})"
+        case Bound(side, value):
+            return f"(has_{column} == true and {column} {OPERATORS[side]} {_literal(value)})"
+        case AnyOf(values):
+            listed = ", ".join(map(_literal, values))
+            if kind == "strings":
+                return f"(array_contains_any({column}, [{listed}]))"
+            return f"(has_{column} == true and {column} in [{listed}])"
+
+
+def _literal(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(float(value))
+
+
+def _check_length(name: str, value: object) -> None:
+    texts = value if isinstance(value, list) else [value]
+    if len(texts) > MAX_ITEMS or any(
+        isinstance(text, str) and len(text.encode()) > MAX_TEXT_BYTES for text in texts
+    ):
+        raise GenerationError(
+            f"a passage's `{name}` is longer than Milvus takes ({MAX_TEXT_BYTES} bytes a string, "
+            f"{MAX_ITEMS} strings a list): shorten it, or declare the field no more"
+        )

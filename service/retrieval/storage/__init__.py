@@ -1,0 +1,1 @@
+"""Files of artefacts: hashed, synced to disk, published by renaming."""

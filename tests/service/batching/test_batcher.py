@@ -1,0 +1,527 @@
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from time import monotonic
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.batching.batcher import Batcher
+from service.batching.budget import MIN_BATCH_TOKENS
+from service.batching.faults import Fault
+from service.batching.program import Limits, Program
+from service.batching.queue import Lane
+from service.batching.request import Answer
+from service.errors import (
+    BatchFailedError,
+    DeadlineExceededError,
+    DeviceBrokenError,
+    NotReadyError,
+    OverloadedError,
+)
+
+TEN_SECONDS = 10.0  # long enough never to pass
+Words = Batcher[str, list[str], str]
+
+
+class BadWordError(Exception):
+    """What the program raises at a word that is no good."""
+
+
+class Gate:
+    """Upper-cases batches, and notes each; none is finished before `open`."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self._has_begun = threading.Event()
+        self._is_open = threading.Event()
+
+    def __call__(self, batch: list[str]) -> list[str]:
+        self.batches.append(batch)
+        self._has_begun.set()
+        assert self._is_open.wait(TEN_SECONDS)
+        return [payload.upper() for payload in batch]
+
+    async def begun(self) -> None:
+        assert await asyncio.to_thread(self._has_begun.wait, TEN_SECONDS)
+
+    def open(self) -> None:
+        self._is_open.set()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+def ask(
+    batcher: Words,
+    payloads: str | Sequence[str],
+    num_tokens: int = 1,
+    timeout_seconds: float = TEN_SECONDS,
+    lane: Lane = "query",
+) -> "asyncio.Task[list[Answer[str]]]":
+    """Begin one request of a text a payload, all of one length."""
+    texts = [(payload, num_tokens) for payload in payloads]
+    return asyncio.create_task(batcher.submit(texts, lane, monotonic() + timeout_seconds))
+
+
+def run(
+    scenario: Callable[[Words], Awaitable[None]],
+    run_batch: Callable[[list[str]], list[str]],
+    *,
+    max_batch_tokens: int = 100,
+    max_bulk_batch_tokens: int = 100,
+    max_waiting_tokens: int = 1000,
+    fault: Fault = "text",
+    prepare: Callable[[list[str]], list[str]] = list,
+    num_slots: int = 1,
+) -> Words:
+    """Play a scenario with a batcher of its own."""
+    limits = Limits(max_batch_tokens, max_bulk_batch_tokens, max_waiting_tokens, bulk_share=0.25)
+    program = Program(prepare, run_batch, lambda error: fault, num_slots=num_slots)
+    batcher = Words(program, limits)
+
+    async def play() -> None:
+        await scenario(batcher)
+
+    asyncio.run(play())
+    batcher.close()
+    return batcher
+
+
+def results(answers: Sequence[Answer[str]]) -> list[str]:
+    return [answer.result for answer in answers]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def refuse(word: str) -> Callable[[list[str]], list[str]]:
+    """Make a program that fails any batch with a word in it."""
+
+    def run_batch(batch: list[str]) -> list[str]:
+        if word in batch:
+            raise BadWordError(word)
+        return [payload.upper() for payload in batch]
+
+    return run_batch
+
+
+def test_answers_come_in_the_order_of_the_texts(gate: Gate) -> None:
+    gate.open()
+
+    async def scenario(batcher: Words) -> None:
+        texts = [("c", 9), ("a", 1), ("b", 5)]
+        answers = await batcher.submit(texts, "query", monotonic() + TEN_SECONDS)
+        assert results(answers) == ["C", "A", "B"]
+
+    run(scenario, gate)
+
+
+def test_what_comes_while_a_batch_runs_is_one_batch(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        requests = [ask(batcher, "a")]
+        await gate.begun()
+        requests += [ask(batcher, "b"), ask(batcher, "cd"), ask(batcher, "e")]
+        await asyncio.sleep(0)
+        gate.open()
+
+        answers = [results(await request) for request in requests]
+
+        assert answers == [["A"], ["B"], ["C", "D"], ["E"]]
+
+    run(scenario, gate)
+
+    assert [sorted(batch) for batch in gate.batches] == [["a"], ["b", "c", "d", "e"]]
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
+def test_every_text_runs_once_and_batches_keep_within_their_tokens(lengths: list[int]) -> None:
+    gate = Gate()
+
+    async def scenario(batcher: Words) -> None:
+        first = ask(batcher, ["0"])
+        await gate.begun()
+        requests = [first, *(ask(batcher, [str(length)], length) for length in lengths)]
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(*requests)
+
+    run(scenario, gate, max_batch_tokens=64, max_waiting_tokens=2000)
+
+    batches = [[int(payload) for payload in batch] for batch in gate.batches[1:]]
+    assert sorted(sum(batches, [])) == sorted(lengths)
+    assert all(max(batch) * len(batch) <= 64 for batch in batches)
+
+
+def test_two_slots_share_what_waits_and_run_at_once() -> None:
+    both_run = threading.Barrier(2, timeout=TEN_SECONDS)
+    batches: list[list[str]] = []
+
+    def run_batch(batch: list[str]) -> list[str]:
+        both_run.wait()
+        batches.append(batch)
+        return [payload.upper() for payload in batch]
+
+    async def scenario(batcher: Words) -> None:
+        assert results(await ask(batcher, "abcd", num_tokens=10)) == list("ABCD")
+
+    run(scenario, run_batch, num_slots=2)
+
+    assert sorted(map(len, batches)) == [2, 2]
+
+
+def test_requests_one_by_one_stay_with_one_slot() -> None:
+    owners: set[int] = set()
+
+    def run_batch(batch: list[str]) -> list[str]:
+        owners.add(threading.get_ident())
+        return batch
+
+    async def scenario(batcher: Words) -> None:
+        await asyncio.sleep(0.05)  # both have begun to wait
+        for word in "abcdefgh":
+            await ask(batcher, word)
+            await until(lambda: batcher.running_seconds == 0)
+
+    run(scenario, run_batch, num_slots=2)
+
+    assert len(owners) == 1
+
+
+def test_a_slot_that_fails_leaves_the_other_at_work() -> None:
+    async def scenario(batcher: Words) -> None:
+        answers = await asyncio.gather(
+            *(ask(batcher, word) for word in "abcdefgh"), return_exceptions=True
+        )
+        failed = [isinstance(answer, BatchFailedError) for answer in answers]
+        assert failed == [word == "e" for word in "abcdefgh"]
+
+    run(scenario, refuse("e"), num_slots=3)
+
+
+def test_a_full_batch_is_prepared_while_another_runs(gate: Gate) -> None:
+    prepared: list[list[str]] = []
+
+    def prepare(batch: list[str]) -> list[str]:
+        prepared.append(sorted(batch))
+        return batch
+
+    async def scenario(batcher: Words) -> None:
+        requests = [ask(batcher, "a")]
+        await gate.begun()
+        requests += [ask(batcher, "bc", num_tokens=50), ask(batcher, "d")]
+        await until(lambda: ["b", "c"] in prepared)
+        still_running = gate.batches == [["a"]]
+        gate.open()
+        await asyncio.gather(*requests)
+
+        assert still_running
+
+    run(scenario, gate, prepare=prepare)
+
+    assert [sorted(batch) for batch in gate.batches] == [["a"], ["b", "c"], ["d"]]
+
+
+def test_a_batch_with_room_is_not_closed_ahead_of_its_time(gate: Gate) -> None:
+    prepared: list[list[str]] = []
+
+    def prepare(batch: list[str]) -> list[str]:
+        prepared.append(batch)
+        return batch
+
+    async def scenario(batcher: Words) -> None:
+        requests = [ask(batcher, "a")]
+        await gate.begun()
+        requests.append(ask(batcher, "b", num_tokens=50))
+        await asyncio.sleep(0.02)
+        requests.append(ask(batcher, "c", num_tokens=50))
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(*requests)
+
+    run(scenario, gate, prepare=prepare, max_batch_tokens=101)
+
+    assert [sorted(batch) for batch in prepared] == [["a"], ["b", "c"]]
+
+
+def test_queries_go_before_bulk_even_when_a_bulk_batch_is_prepared(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        requests = [ask(batcher, "a", lane="bulk")]
+        await gate.begun()
+        requests.append(ask(batcher, "12", num_tokens=100, lane="bulk"))
+        await until(lambda: batcher._prepared is not None)
+        requests.append(ask(batcher, "q"))
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(*requests)
+
+    run(scenario, gate)
+
+    assert [batch[0] for batch in gate.batches[:2]] == ["a", "q"]
+
+
+def test_bulk_has_its_share_while_queries_never_end() -> None:
+    lanes: list[str] = []
+
+    def run_batch(batch: list[str]) -> list[str]:
+        lanes.append(batch[0])
+        threading.Event().wait(0.001)
+        return batch
+
+    async def scenario(batcher: Words) -> None:
+        bulk = ask(batcher, "b" * 10, num_tokens=100, lane="bulk")
+        queries = ask(batcher, "q" * 200, num_tokens=100)
+        await asyncio.gather(bulk, queries)
+
+    run(scenario, run_batch, max_waiting_tokens=100_000)
+
+    last_bulk = max(position for position, lane in enumerate(lanes) if lane == "b")
+    assert lanes.count("b") == 10
+    assert last_bulk < 100  # a quarter of the time would be 40 batches
+
+
+@pytest.mark.parametrize("num_waiting_tokens", [1, 100_000])
+def test_a_full_queue_refuses_and_tells_when_to_come_back(
+    gate: Gate, num_waiting_tokens: int
+) -> None:
+    async def scenario(batcher: Words) -> None:
+        requests = [ask(batcher, "a")]
+        await gate.begun()
+        batcher.cost.seconds_per_token, batcher.cost.overhead_seconds = 0.001, 0.0
+        hour = 3600.0
+        requests.append(ask(batcher, "b", num_waiting_tokens, timeout_seconds=hour))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError) as refusal:
+            await ask(batcher, "c", num_tokens=1000, timeout_seconds=hour)
+        gate.open()
+        await asyncio.gather(*requests)
+
+        expected = {1: 1, 100_000: 60}[num_waiting_tokens]
+        assert refusal.value.retry_after_seconds == expected
+
+    run(scenario, gate)
+
+
+def test_a_request_that_could_not_be_in_time_is_refused_at_once(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        requests = [ask(batcher, "a")]
+        await gate.begun()
+        batcher.cost.seconds_per_token = 0.1
+        requests.append(ask(batcher, "b", num_tokens=100, timeout_seconds=100))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError) as refusal:
+            await ask(batcher, "c", timeout_seconds=5)
+        gate.open()
+        await asyncio.gather(*requests)
+
+        assert refusal.value.retry_after_seconds == 11  # 100 tokens and one batch's overhead
+
+    run(scenario, gate)
+
+
+def test_an_empty_queue_takes_a_request_over_its_limit(gate: Gate) -> None:
+    gate.open()
+
+    async def scenario(batcher: Words) -> None:
+        assert results(await ask(batcher, "abc", num_tokens=5000)) == ["A", "B", "C"]
+
+    run(scenario, gate)
+
+
+def test_what_waits_past_its_deadline_is_dropped_before_it_runs(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        first = ask(batcher, "a")
+        await gate.begun()
+        batcher.cost.seconds_per_token = batcher.cost.overhead_seconds = 0.0
+        with pytest.raises(DeadlineExceededError):
+            await ask(batcher, "bc", timeout_seconds=0.01)
+        last = ask(batcher, "d")
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(first, last)
+
+    run(scenario, gate)
+
+    assert gate.batches == [["a"], ["d"]]
+
+
+def test_a_client_that_leaves_costs_no_forward(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        first = ask(batcher, "a")
+        await gate.begun()
+        leaving, staying = ask(batcher, "b"), ask(batcher, "c")
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(first, staying)
+
+    run(scenario, gate)
+
+    assert gate.batches == [["a"], ["c"]]
+
+
+def test_a_client_that_leaves_a_prepared_batch_costs_no_forward(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        first = ask(batcher, "a")
+        await gate.begun()
+        leaving, staying = ask(batcher, "b", num_tokens=50), ask(batcher, "c", num_tokens=50)
+        await until(lambda: batcher._prepared is not None)
+        leaving.cancel()
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(first, staying)
+
+    run(scenario, gate)
+
+    assert gate.batches == [["a"], ["c"]]
+
+
+def test_of_32_texts_the_bad_one_fails_alone() -> None:
+    words = [chr(ord("a") + number) for number in range(26)] + list("012345")
+
+    async def scenario(batcher: Words) -> None:
+        answers = await asyncio.gather(
+            *(ask(batcher, word) for word in words), return_exceptions=True
+        )
+        failed = [
+            word
+            for word, answer in zip(words, answers, strict=True)
+            if isinstance(answer, BatchFailedError)
+        ]
+        assert failed == ["q"]
+        assert results(await ask(batcher, "next")) == list("NEXT")
+
+    run(scenario, refuse("q"))
+
+
+def test_a_failure_names_the_kind_and_never_the_text() -> None:
+    async def scenario(batcher: Words) -> None:
+        with pytest.raises(BatchFailedError) as failure:
+            await ask(batcher, ["secret"])
+        assert str(failure.value) == "a text cannot be encoded: BadWordError"
+        assert batcher.last_batch_failed
+
+    run(scenario, refuse("secret"))
+
+
+def test_out_of_memory_halves_the_budget_and_every_text_is_answered() -> None:
+    def run_batch(batch: list[str]) -> list[str]:
+        if len(batch) > 4:
+            raise MemoryError
+        return [payload.upper() for payload in batch]
+
+    async def scenario(batcher: Words) -> None:
+        answers = await ask(batcher, "abcdefghijklmnop", num_tokens=6)
+        assert results(answers) == list("ABCDEFGHIJKLMNOP")
+        assert batcher.batch_token_budget < 100
+
+    batcher = run(scenario, run_batch, fault="memory")
+
+    assert batcher.batch_token_budget >= MIN_BATCH_TOKENS
+
+
+def test_a_halved_budget_grows_back_after_many_good_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.batching.budget.RECOVERY_BATCHES", 3)
+
+    def run_batch(batch: list[str]) -> list[str]:
+        if "x" in batch:
+            raise MemoryError
+        return batch
+
+    async def scenario(batcher: Words) -> None:
+        with pytest.raises(BatchFailedError, match="not enough memory"):
+            await ask(batcher, "x")
+        halved = batcher.batch_token_budget
+        for word in "abcdef":
+            await ask(batcher, word)
+        assert (halved, batcher.batch_token_budget) == (50, 100)
+
+    run(scenario, run_batch, fault="memory")
+
+
+def test_a_broken_device_answers_all_and_takes_no_more(gate: Gate) -> None:
+    def run_batch(batch: list[str]) -> list[str]:
+        gate(batch)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    async def scenario(batcher: Words) -> None:
+        requests = [ask(batcher, "a")]
+        await gate.begun()
+        requests += [ask(batcher, "b"), ask(batcher, "c", lane="bulk")]
+        await asyncio.sleep(0)
+        gate.open()
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+
+        assert [type(answer) for answer in answers] == [DeviceBrokenError] * 3
+        assert batcher.is_broken
+        with pytest.raises(NotReadyError):
+            await ask(batcher, "d")
+
+    run(scenario, run_batch, fault="device")
+
+
+def test_a_program_that_returns_too_few_results_leaves_nobody_waiting() -> None:
+    async def scenario(batcher: Words) -> None:
+        with pytest.raises(DeviceBrokenError):
+            await ask(batcher, "ab")
+
+    run(scenario, lambda batch: batch[:1])
+
+
+def test_a_failed_preparation_is_a_failed_batch() -> None:
+    def prepare(batch: list[str]) -> list[str]:
+        return refuse("b")(batch)
+
+    async def scenario(batcher: Words) -> None:
+        answers = await asyncio.gather(ask(batcher, "a"), ask(batcher, "b"), return_exceptions=True)
+        assert isinstance(answers[1], BatchFailedError)
+        assert not isinstance(answers[0], BaseException)
+
+    run(scenario, list, prepare=prepare)
+
+
+def test_closing_runs_what_waits_then_refuses(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        requests = [ask(batcher, "a")]
+        await gate.begun()
+        requests += [ask(batcher, "b"), ask(batcher, "c", lane="bulk")]
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        await until(lambda: batcher._is_closed)
+        with pytest.raises(NotReadyError):
+            await ask(batcher, "d")
+        gate.open()
+        answers = await asyncio.gather(*requests)
+        await closing
+
+        assert [results(answer) for answer in answers] == [["A"], ["B"], ["C"]]
+
+    batcher = run(scenario, gate)
+
+    assert not any(thread.is_alive() for thread in batcher._threads)
+
+
+def test_running_seconds_grow_only_while_a_batch_runs(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        before = batcher.running_seconds
+        request = ask(batcher, "a")
+        await gate.begun()
+        during = batcher.running_seconds
+        gate.open()
+        await request
+        await until(lambda: batcher.running_seconds == 0)
+
+        assert before == 0 < during
+
+    run(scenario, gate)

@@ -1,0 +1,65 @@
+import pytest
+
+from service.batching.cost import BatchCost
+
+
+def test_a_line_is_found() -> None:
+    cost = BatchCost()
+
+    for num_tokens in (10, 500, 20, 2000, 100, 1000) * 5:
+        cost.learn(num_tokens, 0.004 + 0.0001 * num_tokens)
+
+    assert cost.seconds_per_token == pytest.approx(0.0001, rel=1e-6)
+    assert cost.overhead_seconds == pytest.approx(0.004, rel=1e-6)
+    assert cost.seconds(1000, num_batches=2) == pytest.approx(0.108, rel=1e-6)
+    assert cost.overhead_tokens == pytest.approx(40, rel=1e-6)
+
+
+def test_batches_all_alike_still_predict_their_own_time() -> None:
+    cost = BatchCost()
+
+    for _ in range(100):
+        cost.learn(200, 0.05)
+
+    assert cost.seconds(200) == pytest.approx(0.05)
+    assert cost.seconds_per_token > 0
+
+
+def test_a_change_of_speed_is_followed() -> None:
+    cost = BatchCost()
+
+    for seconds_per_token in (0.0001, 0.0002):
+        for num_tokens in (100, 1000) * 100:
+            cost.learn(num_tokens, seconds_per_token * num_tokens)
+
+    assert cost.seconds(1000) == pytest.approx(0.2, rel=0.05)
+
+
+def test_no_fit_is_negative() -> None:
+    cost = BatchCost()
+
+    for num_tokens, seconds in ((10, 1.0), (1000, 0.1), (500, 0.2)):
+        cost.learn(num_tokens, seconds)
+
+    assert cost.seconds_per_token > 0
+    assert cost.overhead_seconds >= 0
+
+
+def test_texts_are_taken_to_be_padded_as_before() -> None:
+    cost = BatchCost()
+
+    for num_tokens in (100, 1000) * 10:
+        cost.learn(num_tokens, 0.001 * num_tokens, text_tokens=num_tokens // 2)
+
+    assert cost.seconds_of_texts(100, 0) == pytest.approx(0.2, rel=1e-6)
+
+
+def test_a_backlog_is_judged_by_recent_batches_taken_from_one() -> None:
+    cost = BatchCost()
+    cost.learn(100, 0.5, text_tokens=80, had_backlog=True)
+    assert cost.backlog_seconds(160, num_batches=9) == pytest.approx(1.0)
+
+    for _ in range(100):
+        cost.learn(10, 0.001)
+
+    assert cost.backlog_seconds(160, 9) == cost.seconds_of_texts(160, 9)

@@ -1,0 +1,80 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import doctor
+from service.cli.main import app
+from service.settings.settings import Settings
+from tests.conftest import make_checkpoint
+
+
+def examine(encoder: Path, index: Path | None, cache: Path) -> tuple[int, dict[str, Any]]:
+    """Run the command; its exit code and its findings by subject."""
+    flags = ["--encoder", str(encoder), "--cache", str(cache), "--json"]
+    if index:
+        flags += ["--index", str(index)]
+    result = CliRunner().invoke(app, ["doctor", *flags])
+    return result.exit_code, {found["subject"]: found for found in json.loads(result.stdout)}
+
+
+def test_what_is_whole_needs_no_mending(
+    tiny_checkpoint: Path, tiny_index: Path, tmp_path: Path
+) -> None:
+    exit_code, findings = examine(tiny_checkpoint, tiny_index, tmp_path)
+
+    assert exit_code == 0
+    assert [found["subject"] for found in findings.values() if found["mend"]] == []
+    assert "32 dimensions, 64 tokens" in findings["encoder"]["found"]
+    assert "12 passages, whole" in findings["index"]["found"]
+    assert {"python", "cores", "packages", "cache", "device", "faiss"} < set(findings)
+
+
+def test_no_index_is_not_wrong(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    exit_code, findings = examine(tiny_checkpoint, None, tmp_path / "not" / "made" / "yet")
+
+    assert exit_code == 0
+    assert "CLEAR_INDEX" in findings["index"]["found"]
+
+
+def test_an_index_of_another_encoder_is_to_be_mended(tiny_index: Path, tmp_path: Path) -> None:
+    other = make_checkpoint(tmp_path / "other", seed=1)
+
+    exit_code, findings = examine(other, tiny_index, tmp_path)
+
+    assert exit_code == 1
+    assert "build again" in findings["index"]["mend"]
+    assert findings["encoder"]["mend"] == ""
+
+
+def test_a_missing_encoder_leaves_the_index_to_be_looked_at(
+    tiny_index: Path, tmp_path: Path
+) -> None:
+    exit_code, findings = examine(tmp_path / "missing", tiny_index, tmp_path)
+
+    assert exit_code == 1
+    assert "no folder" in findings["encoder"]["mend"]
+    assert "12 passages, whole" in findings["index"]["found"]
+
+
+def test_two_builds_of_faiss_are_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: "1.0")
+
+    (finding,) = doctor._faiss(Settings())
+
+    assert finding.is_wrong
+    assert "keep one" in finding.mend
+
+
+def test_the_table_shows_commands_as_they_are_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`'clear-search[cpu]'` was printed without its bracket."""
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+
+    doctor.print_findings(list(doctor._faiss(Settings())), as_json=False)
+
+    shown = "".join(capsys.readouterr().out.split())
+    assert "pipinstall'clear-search[cpu]'(or[gpu])" in shown

@@ -1,0 +1,288 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli.main import app
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.encoder import Encoder
+from service.server import bind
+from tests.conftest import PASSAGES, flip_bit, make_checkpoint, run_script, write_passages
+
+HEAVY = {"torch", "transformers", "faiss", "numpy", "pyarrow", "fastapi"}
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("CLEAR_"):
+            monkeypatch.delenv(name)
+    # A graph takes seconds to make and would go to the user's own cache.
+    monkeypatch.setenv("CLEAR_CPU_ENGINE", "torch")
+    monkeypatch.setenv("CLEAR_PRECISION", "fp32")
+
+
+@pytest.fixture
+def tiny(tiny_checkpoint: Path) -> list[str]:
+    """The flags that name the tiny encoder."""
+    return ["--encoder", str(tiny_checkpoint)]
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def assert_one_line_error(result: Any, *words: str) -> None:
+    """Refused in one line that holds all words."""
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 1
+    assert [line.startswith("error: ") for line in lines] == [True], result.stderr
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in lines[0]
+
+
+def ids(output: str) -> set[str]:
+    return {hit["passage_id"] for hit in json.loads(output)}
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    done = run_script("import sys, service.cli.main; sys.stdout.write(' '.join(sys.modules))")
+
+    assert done.returncode == 0
+    assert HEAVY.isdisjoint(done.stdout.split())
+
+
+def test_what_is_built_is_whole_and_is_searched(
+    tmp_path: Path, passages_file: Path, tiny: list[str]
+) -> None:
+    index = tmp_path / "index"
+
+    built = run("index", "build", passages_file, "--index", index, *tiny)
+    verified = run("index", "verify", "--index", index)
+    found = run("search", "tea", "--index", index, "--top-k", 12, "--json", *tiny)
+
+    assert [built.exit_code, verified.exit_code, found.exit_code] == [0, 0, 0]
+    assert "12 passages" in built.stderr
+    assert built.stdout == ""
+    assert "is whole: 12 passages" in verified.stdout
+    assert ids(found.stdout) == {passage["id"] for passage in PASSAGES}
+
+
+def test_build_and_verify_agree_in_json(
+    tmp_path: Path, passages_file: Path, tiny: list[str]
+) -> None:
+    index = tmp_path / "index"
+
+    built = json.loads(
+        run("index", "build", passages_file, "--index", index, "--json", *tiny).stdout
+    )
+    verified = json.loads(run("index", "verify", "--index", index, "--json").stdout)
+
+    assert built == {
+        "generation": verified["generation"],
+        "passages": 12,
+        "truncated": 0,
+        "skipped": 0,
+        "reused": 0,
+        "encoded": 12,
+    }
+    assert verified["passages"] == 12
+    assert verified["factory"] == "Flat"
+
+
+def test_an_invalid_passage_stops_the_build_with_its_line(tmp_path: Path, tiny: list[str]) -> None:
+    passages = write_passages(tmp_path / "p.jsonl", [PASSAGES[0], {"id": "x", "text": " "}])
+
+    result = run("index", "build", passages, "--index", tmp_path / "index", *tiny)
+
+    assert result.exit_code == 1
+    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")] == [
+        f"error: {passages}:2 has an empty `text`: remove the line or fill it"
+    ]
+    assert not (tmp_path / "index" / "CURRENT").exists()
+
+
+def test_skip_invalid_counts_and_names_what_it_skips(tmp_path: Path, tiny: list[str]) -> None:
+    records = [PASSAGES[0], {"id": "x"}, PASSAGES[0], PASSAGES[1]]
+    passages = write_passages(tmp_path / "[p].jsonl", records)
+
+    result = run(
+        "index", "build", passages, "--index", tmp_path / "i", "--skip-invalid", "--json", *tiny
+    )
+
+    facts = json.loads(result.stdout)
+    assert (facts["passages"], facts["skipped"]) == (2, 2)
+    assert f"skipped: {passages}:2" in result.stderr
+    assert f"skipped: {passages}:3 repeats the id of {passages}:1" in result.stderr
+
+
+def test_a_beir_folder_is_built(tmp_path: Path, tiny: list[str]) -> None:
+    folder = tmp_path / "beir"
+    folder.mkdir()
+    records = [{"_id": "1", "title": "Kenya", "text": "Tea.", "metadata": {"url": "u"}}]
+    write_passages(folder / "corpus.jsonl", records)
+
+    built = run("index", "build", folder, "--index", tmp_path / "index", *tiny)
+    found = run("search", "tea", "--index", tmp_path / "index", "--json", *tiny)
+
+    assert built.exit_code == 0
+    assert json.loads(found.stdout)[0]["metadata"] == {"url": "u"}
+
+
+def test_texts_over_the_limit_are_counted(tmp_path: Path, tiny: list[str]) -> None:
+    passages = write_passages(tmp_path / "p.jsonl", [{"id": "1", "text": "long " * 300}])
+
+    result = run("index", "build", passages, "--index", tmp_path / "index", *tiny)
+
+    assert "1 passages were cut at the encoder's limit" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "vectors.faiss", "passages.arrow"])
+def test_verify_finds_a_flipped_bit_and_names_the_file(index_copy: Path, name: str) -> None:
+    flip_bit(next(index_copy.glob(f"generations/*/{name}")))
+
+    assert_one_line_error(run("index", "verify", "--index", index_copy), name, "was altered")
+
+
+def test_a_search_prints_titles_texts_and_scores(tiny_index: Path, tiny: list[str]) -> None:
+    result = run("search", "Where is Nairobi?", "--index", tiny_index, "--top-k", 12, *tiny)
+
+    assert result.exit_code == 0
+    for expected in ("Kenya", "Nairobi is the capital of Kenya.", "science.1"):
+        assert expected in result.stdout
+    assert len(re.findall(r"^ *\d+ +\d\.\d{3} ", result.stdout, re.MULTILINE)) == 12
+
+
+def test_top_k_bounds_the_hits_of_a_search(tiny_index: Path, tiny: list[str]) -> None:
+    result = run("search", "tea", "--index", tiny_index, "--top-k", 2, "--json", *tiny)
+
+    assert [hit["rank"] for hit in json.loads(result.stdout)] == [1, 2]
+
+
+def test_a_query_that_is_no_unicode_is_refused(tiny_index: Path, tiny: list[str]) -> None:
+    result = run("search", os.fsdecode(b"\xff"), "--index", tiny_index, *tiny)
+
+    assert_one_line_error(result, "surrogate")
+
+
+@pytest.mark.parametrize(
+    "command", [["serve", "--port", "0"], ["search", "tea"], ["index", "verify"]]
+)
+def test_a_missing_index_is_one_line_that_names_it(tmp_path: Path, command: list[str]) -> None:
+    """Of `a[b]` only `a` was printed; `[/b]` ended in a traceback."""
+    index = tmp_path / "no[/such]index[b]"
+    encoder = ["--encoder", make_checkpoint(tmp_path / "tiny")] if command[0] != "index" else []
+
+    assert_one_line_error(run(*command, "--index", index, *encoder), f"no index in {index}")
+
+
+@pytest.mark.parametrize(
+    "command", [["serve", "--port", "0"], ["search", "tea"], ["index", "verify"]]
+)
+def test_no_index_named_is_one_line_that_names_the_variable(command: list[str]) -> None:
+    assert_one_line_error(run(*command), "CLEAR_INDEX", "--index")
+
+
+@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["search", "tea"]])
+def test_an_index_of_another_encoder_is_one_line_with_both_fingerprints(
+    tmp_path: Path, tiny_index: Path, tiny_encoder: Encoder, command: list[str]
+) -> None:
+    other = make_checkpoint(tmp_path / "other", seed=1)
+    encoders = [tiny_encoder, load_encoder(str(other), device="cpu")]
+
+    result = run(*command, "--index", tiny_index, "--encoder", other)
+
+    assert_one_line_error(result, *(encoder.fingerprint[:16] for encoder in encoders))
+
+
+def test_a_taken_port_is_one_line_that_names_it(tiny_index: Path, tiny: list[str]) -> None:
+    with bind("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+
+        result = run("serve", "--index", tiny_index, "--port", port, *tiny)
+
+    assert_one_line_error(result, f"127.0.0.1:{port}", "--port")
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"CLEAR_PROT": "1"}, ["CLEAR_PROT", "CLEAR_PORT"]),
+        ({"CLEAR_PORT": "eighty"}, ["CLEAR_PORT"]),
+        ({"CLEAR_TIMEOUT_MS": "70000"}, ["CLEAR_TIMEOUT_MS", "CLEAR_MAX_TIMEOUT_MS"]),
+        ({"CLEAR_ENCODER": "/no/such/folder"}, ["/no/such/folder"]),
+        ({"CLEAR_DEVICE": "tpu"}, ["tpu", "cuda"]),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    tiny_index: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: list[str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert_one_line_error(run("serve", "--index", tiny_index), *words)
+
+
+def test_an_error_of_a_real_process_is_one_line_without_a_traceback(tiny_index: Path) -> None:
+    done = run_script(
+        "from service.cli.main import main; main()",
+        "serve",
+        "--index",
+        tiny_index,
+        "--port",
+        "99999",
+    )
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "error: CLEAR_PORT: Input should be less than or equal to 65535"
+    ]
+
+
+def start(arguments: Sequence[object]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "service", *map(str, arguments)],
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has them ignore it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def test_ctrl_c_during_a_build_writes_no_index_and_leaves_no_folder(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    passages = write_passages(
+        tmp_path / "p.jsonl", [{"id": str(number), "text": "tea " * 30} for number in range(30_000)]
+    )
+    index = tmp_path / "index"
+
+    build = start(["index", "build", passages, "--index", index, *tiny])
+    while not any(path.stat().st_size for path in index.glob("generations/.building-*/*.f32")):
+        assert build.poll() is None
+        time.sleep(0.01)
+    build.send_signal(signal.SIGINT)
+    _, stderr = build.communicate(timeout=60)
+
+    assert build.returncode == 130
+    assert (
+        "error: interrupted: the live generation is unchanged, what was encoded is kept" in stderr
+    )
+    assert "Traceback" not in stderr
+    assert list((index / "generations").iterdir()) == []
+    assert not (index / "CURRENT").exists()

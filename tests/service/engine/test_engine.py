@@ -1,0 +1,264 @@
+import asyncio
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+import pytest
+
+from service.batching.program import Limits
+from service.engine.engine import Embedded, Engine, Found
+from service.errors import BatchFailedError, DeviceBrokenError, NotReadyError, OverloadedError
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.errors import GenerationError
+from service.retrieval.generation.generation import open_current
+from service.retrieval.searcher import Searcher
+from service.telemetry.metrics import STAGES, Metrics
+from tests.support.fake_runtime import FakeRuntime
+
+QUESTIONS = ["capital of Kenya", "Was kocht auf einem Berg?", "chai inakua wapi?"]
+LIMITS = Limits(2048, 512, 65_536, 0.25)
+SMALL_LIMITS = Limits(64, 64, 128, 0.25)
+
+
+def make_engine(
+    encoder: Encoder, index: Path, limits: Limits = LIMITS, query_cache_entries: int = 0
+) -> Engine:
+    searcher = Searcher(encoder, open_current(index))
+    return Engine(searcher, Metrics(), limits, query_cache_entries)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_encoder: Encoder, tiny_index: Path) -> Iterator[Engine]:
+    engine = make_engine(tiny_encoder, tiny_index)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def fake(tiny_encoder: Encoder) -> Encoder:
+    """The tiny encoder's tokenizer before a runtime without weights."""
+    encoder = copy.copy(tiny_encoder)
+    encoder.runtime = FakeRuntime(encoder.embedding_dim)
+    return encoder
+
+
+def runtime(engine: Engine) -> FakeRuntime:
+    fake = engine.searcher.encoder.runtime
+    assert isinstance(fake, FakeRuntime)
+    return fake
+
+
+@pytest.fixture
+def fake_engine(fake: Encoder, tiny_index: Path) -> Iterator[Engine]:
+    engine = make_engine(fake, tiny_index, SMALL_LIMITS, query_cache_entries=10)
+    yield engine
+    runtime(engine).may_end.set()
+    engine.close()
+
+
+async def search(engine: Engine, *queries: str, top_k: int = 3, seconds: float = 10.0) -> Found:
+    return await engine.search(
+        queries, top_k=top_k, min_score=-1.0, language=None, deadline=monotonic() + seconds
+    )
+
+
+async def encode(engine: Engine, *texts: str) -> Embedded:
+    return await engine.encode(texts, "query", monotonic() + 10.0)
+
+
+def test_search_equals_the_searcher(engine: Engine) -> None:
+    found = asyncio.run(search(engine, *QUESTIONS))
+
+    for hits, expected in zip(found.hits, engine.searcher.search(QUESTIONS, 3), strict=True):
+        assert [hit.passage for hit in hits] == [hit.passage for hit in expected]
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected])
+
+
+def test_a_search_is_timed_by_every_stage_in_the_order_of_work(engine: Engine) -> None:
+    found = asyncio.run(search(engine, "tea"))
+
+    assert tuple(found.stage_seconds) == tuple(stage for stage in STAGES if stage != "filter")
+    assert all(seconds >= 0 for seconds in found.stage_seconds.values())
+
+
+def test_encode_equals_the_encoder(engine: Engine) -> None:
+    embedded = asyncio.run(encode(engine, *QUESTIONS))
+
+    expected = engine.searcher.encoder.encode(QUESTIONS, "query")
+    np.testing.assert_allclose(embedded.embeddings, expected.embeddings, atol=1e-6)
+    assert embedded.num_tokens == expected.num_tokens
+
+
+async def waiting(engine: Engine, *works: object) -> list["asyncio.Task[object]"]:
+    """Begin requests behind a batch that does not end before `may_end`."""
+    runtime(engine).may_end.clear()
+    runtime(engine).has_begun.clear()
+    tasks = [asyncio.create_task(encode(engine, "the first"))]
+    await asyncio.to_thread(runtime(engine).has_begun.wait, 10)
+    tasks += [asyncio.create_task(work) for work in works]  # type: ignore[arg-type]
+    await asyncio.sleep(0.01)
+    return tasks  # type: ignore[return-value]
+
+
+def test_requests_of_one_batch_each_get_what_they_asked_for(fake_engine: Engine) -> None:
+    async def scenario() -> list[Found]:
+        works = search(fake_engine, "tea", top_k=1), search(fake_engine, "sun", top_k=5)
+        _, *tasks = await waiting(fake_engine, *works)
+        runtime(fake_engine).may_end.set()
+        return [await task for task in tasks]  # type: ignore[misc]
+
+    few, many = asyncio.run(scenario())
+
+    assert runtime(fake_engine).batch_sizes == [1, 2]
+    assert (len(few.hits[0]), len(many.hits[0])) == (1, 5)
+
+
+def test_a_known_query_is_searched_without_a_forward(fake_engine: Engine) -> None:
+    async def scenario() -> tuple[Found, Found]:
+        return await search(fake_engine, "tea"), await search(fake_engine, "tea", "sun")
+
+    first, second = asyncio.run(scenario())
+
+    assert runtime(fake_engine).batch_sizes == [1, 1]
+    assert first.hits[0] == second.hits[0]
+
+
+def test_equal_queries_in_flight_share_one_forward(fake_engine: Engine) -> None:
+    async def scenario() -> list[Found]:
+        _, *tasks = await waiting(fake_engine, *(search(fake_engine, "tea") for _ in range(5)))
+        runtime(fake_engine).may_end.set()
+        return [await task for task in tasks]  # type: ignore[misc]
+
+    answers = asyncio.run(scenario())
+
+    assert sum(runtime(fake_engine).batch_sizes) == 2  # the first, and one for all five
+    found = [[hit.passage.passage_id for hit in answer.hits[0]] for answer in answers]
+    assert found == [found[0]] * 5
+
+
+def test_a_leader_that_leaves_does_not_take_its_followers_along(fake_engine: Engine) -> None:
+    async def scenario() -> Found:
+        works = [search(fake_engine, "tea"), search(fake_engine, "tea")]
+        _, leader, follower = await waiting(fake_engine, *works)
+        leader.cancel()
+        runtime(fake_engine).may_end.set()
+        return await follower  # type: ignore[return-value]
+
+    assert asyncio.run(scenario()).hits[0]
+
+
+def test_overload_is_refused_with_the_time_to_come_back(fake_engine: Engine) -> None:
+    async def scenario() -> None:
+        tasks = await waiting(fake_engine, *(encode(fake_engine, word * 40) for word in "abcdef"))
+        with pytest.raises(OverloadedError) as refusal:
+            await encode(fake_engine, "z" * 40)
+        runtime(fake_engine).may_end.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+
+        assert refusal.value.retry_after_seconds >= 1
+        assert {type(answer) for answer in answers} <= {Embedded, OverloadedError}
+
+    asyncio.run(scenario())
+
+
+def test_a_bad_text_fails_alone_and_is_never_told(
+    fake_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> list[object]:
+        encoder = fake_engine.searcher.encoder
+        words = ["tea", "sun", "Kenya"]
+        known = {token for text in encoder.tokenize(words, "query") for token in text.token_ids}
+        [bad] = encoder.tokenize(["Berg"], "query")
+        runtime(fake_engine).bad_token = next(iter(set(bad.token_ids) - known))
+        works = [search(fake_engine, word) for word in (*words, "Berg")]
+        _, *tasks = await waiting(fake_engine, *works)
+        runtime(fake_engine).may_end.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    *good, bad = asyncio.run(scenario())
+
+    assert [type(answer) for answer in good] == [Found] * 3
+    assert isinstance(bad, BatchFailedError)
+    assert "Berg" not in f"{bad} {caplog.text}"
+
+
+def test_health_is_that_of_the_last_batch_or_of_a_probe(fake_engine: Engine) -> None:
+    async def scenario() -> list[bool]:
+        fresh = await fake_engine.is_healthy()
+        runtime(fake_engine).error = ValueError("broken weights")
+        with pytest.raises(BatchFailedError):
+            await search(fake_engine, "tea")
+        failing = await fake_engine.is_healthy()
+        runtime(fake_engine).error = None
+        return [fresh, failing, await fake_engine.is_healthy()]
+
+    assert asyncio.run(scenario()) == [True, False, True]
+
+
+def test_a_broken_device_is_told_and_stays_broken(fake_engine: Engine) -> None:
+    async def scenario() -> bool:
+        runtime(fake_engine).error = RuntimeError("CUDA error: unspecified launch failure")
+        with pytest.raises(DeviceBrokenError):
+            await search(fake_engine, "tea")
+        runtime(fake_engine).error = None
+        with pytest.raises(NotReadyError):
+            await search(fake_engine, "tea")
+        return await fake_engine.is_healthy()
+
+    assert not asyncio.run(scenario())
+    assert fake_engine.batcher.is_broken
+
+
+def test_out_of_memory_lowers_the_budget_that_the_metrics_show(fake_engine: Engine) -> None:
+    runtime(fake_engine).error = MemoryError()
+
+    with pytest.raises(BatchFailedError, match="not enough memory"):
+        asyncio.run(search(fake_engine, "tea"))
+
+    assert b"clear_batch_token_budget 32.0" in fake_engine._metrics.expose()[0]
+
+
+def test_a_failing_search_is_a_failed_batch_and_the_next_succeeds(
+    fake_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ValueError("the index fails")
+
+    with monkeypatch.context() as patch, pytest.raises(BatchFailedError):
+        patch.setattr(fake_engine.searcher, "rank", fail)
+        asyncio.run(search(fake_engine, "tea"))
+
+    assert asyncio.run(search(fake_engine, "tea")).hits[0]
+
+
+def test_a_failing_tokenizer_fails_its_request_alone(
+    fake_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ValueError("the tokenizer fails")
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="tokenizer"):
+        patch.setattr(fake_engine.searcher.encoder, "tokenize", fail)
+        asyncio.run(search(fake_engine, "tea"))
+
+    assert asyncio.run(search(fake_engine, "tea")).hits[0]
+
+
+def test_warm_up_runs_the_worst_case(fake_engine: Engine) -> None:
+    with pytest.raises(GenerationError, match="canary"):  # no real embeddings, no real answers
+        fake_engine.warm_up()
+
+    longest = fake_engine.searcher.encoder.max_tokens
+    assert max(runtime(fake_engine).batch_sizes) == max(8, SMALL_LIMITS.max_batch_tokens // longest)
+
+
+def test_warm_up_refuses_an_index_that_answers_its_canaries_otherwise(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = {"query": "tea", "passage_ids": ["no such passage"]}
+    monkeypatch.setitem(engine.searcher.generation.manifest, "canaries", [canary])
+
+    with pytest.raises(GenerationError, match="fails its canary query 1: no such passage expected"):
+        engine.warm_up()

@@ -1,0 +1,44 @@
+import pytest
+
+from service.engine.language import LanguageDetector
+
+
+@pytest.fixture(scope="module")
+def detector() -> LanguageDetector:
+    return LanguageDetector()
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("sw", "Ni lugha zipi zinazozungumzwa nchini Tanzania?"),
+        ("bn", "বাংলাদেশের প্রধান পরিবেশগত সমস্যাগুলো কী কী?"),
+        ("ar", "أين يعيش معظم سكان مصر؟"),
+        ("ja", "インドネシアには島がいくつありますか？"),
+        ("de", "Woher hat Venezuela seinen Namen?"),
+    ],
+)
+def test_a_question_is_detected(detector: LanguageDetector, language: str, text: str) -> None:
+    assert detector.detect(text) == language
+
+
+@pytest.mark.parametrize("text", ["1234 5678", "1234", "?", "🌍", " "])
+def test_a_text_without_letters_is_undetermined(detector: LanguageDetector, text: str) -> None:
+    """`1234` was taken for Afrikaans."""
+    assert detector.detect(text) == "und"
+
+
+def test_only_the_head_of_a_long_text_counts(detector: LanguageDetector) -> None:
+    head = "Woher hat Venezuela seinen Namen? " * 20
+
+    assert detector.detect(head + "বাংলাদেশের প্রধান " * 2000) == detector.detect(head)
+
+
+@pytest.mark.parametrize("language", ["sw", "und"])
+def test_a_known_language_is_its_own_label(detector: LanguageDetector, language: str) -> None:
+    assert detector.label(language) == language
+
+
+@pytest.mark.parametrize("language", ["xx", "qqq", "zxx", ""])
+def test_an_unknown_language_is_labelled_other(detector: LanguageDetector, language: str) -> None:
+    assert detector.label(language) == "other"

@@ -1,0 +1,84 @@
+import asyncio
+
+import torch
+
+from service.engine.query_cache import Key, QueryCache
+
+
+def key(name: str) -> Key:
+    return ("encoder", "query", name.encode())
+
+
+async def fill(cache: QueryCache, *names: str) -> None:
+    for number, name in enumerate(names):
+        cache.find(key(name))
+        assert cache.board(key(name)) is None
+        cache.land(key(name), torch.tensor([float(number)]))
+
+
+def test_the_least_recently_used_embedding_goes_first() -> None:
+    async def scenario() -> None:
+        cache = QueryCache(2)
+        await fill(cache, "a", "b")
+        cache.find(key("a"))
+        await fill(cache, "c")
+
+        found = [cache.find(key(name)) is not None for name in "abc"]
+
+        assert found == [True, False, True]
+
+    asyncio.run(scenario())
+
+
+def test_equal_queries_share_one_flight() -> None:
+    async def scenario() -> None:
+        cache = QueryCache(2)
+        leader, follower = cache.board(key("a")), cache.board(key("a"))
+        cache.land(key("a"), torch.tensor([7.0]))
+
+        assert leader is None
+        assert follower is not None
+        assert (await follower) == torch.tensor([7.0])
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_flight_tells_its_followers_and_keeps_nothing() -> None:
+    async def scenario() -> None:
+        cache = QueryCache(2)
+        cache.board(key("a"))
+        follower = cache.board(key("a"))
+        cache.land(key("a"), None)
+
+        assert follower is not None
+        assert await follower is None
+        assert cache.find(key("a")) is None
+        assert cache.board(key("a")) is None
+
+    asyncio.run(scenario())
+
+
+def test_the_hit_ratio_counts_known_and_shared() -> None:
+    async def scenario() -> None:
+        cache = QueryCache(2)
+        before = cache.hit_ratio
+        await fill(cache, "a")
+        cache.find(key("a"))
+        for _ in range(2):
+            cache.find(key("b"))
+            cache.board(key("b"))
+
+        assert (before, cache.hit_ratio) == (0.0, 0.5)
+
+    asyncio.run(scenario())
+
+
+def test_no_entries_switch_it_off() -> None:
+    async def scenario() -> None:
+        cache = QueryCache(0)
+        await fill(cache, "a", "a")
+
+        assert not cache.is_on
+        assert cache.find(key("a")) is None
+
+    asyncio.run(scenario())

@@ -1,0 +1,73 @@
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.retrieval.errors import PassageError
+from service.retrieval.corpus.reader import Passage
+from service.retrieval.build.staging import StagedPassages
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> Iterator[StagedPassages]:
+    with StagedPassages(tmp_path / "staging.sqlite") as staged:
+        yield staged
+
+
+def test_a_repeated_id_is_refused_naming_both_origins(staged: StagedPassages) -> None:
+    staged.add("a.jsonl:1", Passage("x", "first"))
+
+    with pytest.raises(PassageError, match=r"^b\.jsonl:9 repeats the id of a\.jsonl:1: "):
+        staged.add("b.jsonl:9", Passage("x", "second"))
+
+    assert len(staged) == 1
+    assert next(staged.windows(10)) == [Passage("x", "first")]
+
+
+def test_a_passage_comes_back_as_it_was_added(staged: StagedPassages) -> None:
+    passage = Passage("नमस्ते", "line\none \x00 \U0001f600", "T", {"a": [1, 0.5, None, {"b": "é"}]})
+
+    staged.add("f:1", passage)
+
+    assert list(staged.windows(1)) == [[passage]]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_windows_are_ordered_by_id_whatever_the_order_of_the_input(
+    staged: StagedPassages, seed: int
+) -> None:
+    passage_ids = ["a", "a.10", "a.2", "b", "é", "अ", "\U0001f600"]
+    shuffled = random.Random(seed).sample(passage_ids, len(passage_ids))
+
+    for passage_id in shuffled:
+        staged.add("f:1", Passage(passage_id, "t"))
+
+    windows = [[passage.passage_id for passage in window] for window in staged.windows(3)]
+    assert windows == [["a", "a.10", "a.2"], ["b", "é", "अ"], ["\U0001f600"]]
+
+
+def test_ids_that_differ_only_in_case_or_spaces_are_different(staged: StagedPassages) -> None:
+    for passage_id in ("x", "X", "x ", "1", "01"):
+        staged.add("f:1", Passage(passage_id, "t"))
+
+    assert len(staged) == 5
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [
+        (0, 3, []),
+        (1, 3, ["00"]),
+        (2, 3, ["00", "01"]),
+        (3, 3, ["00", "01", "02"]),
+        (10, 4, ["00", "02", "05", "07"]),
+    ],
+)
+def test_a_sample_is_spread_evenly_and_repeats_nothing(
+    staged: StagedPassages, count: int, size: int, expected: list[str]
+) -> None:
+    for number in range(count):
+        staged.add("f:1", Passage(f"{number:02}", "t"))
+
+    assert [passage.passage_id for passage in staged.sample(size)] == expected

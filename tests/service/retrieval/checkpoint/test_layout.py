@@ -1,0 +1,183 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.retrieval.checkpoint.layout import read_layout
+from service.retrieval.errors import CheckpointError
+
+
+def edit(path: Path, **changes: object) -> None:
+    """Change entries of a JSON file; None removes one."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(
+        json.dumps({name: value for name, value in content.items() if value is not None})
+    )
+
+
+def test_a_layout_says_what_the_json_files_say(tiny_checkpoint: Path) -> None:
+    layout = read_layout(tiny_checkpoint)
+
+    assert layout.transformer == tiny_checkpoint
+    assert layout.weights == (tiny_checkpoint / "model.safetensors",)
+    assert layout.tokenizer == tiny_checkpoint / "tokenizer.json"
+    assert layout.pooling == "mean"
+    assert layout.prompts == {"query": "query: ", "passage": "passage: "}
+    assert layout.max_tokens == 64
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"pooling_mode": "cls"}, "cls"),
+        ({"pooling_mode": ["lasttoken"]}, "lasttoken"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode_lasttoken": True}, "lasttoken"),
+    ],
+)
+def test_pooling_is_read_in_the_new_and_the_old_form(
+    checkpoint_copy: Path, content: dict[str, object], expected: str
+) -> None:
+    (checkpoint_copy / "1_Pooling/config.json").write_text(json.dumps(content))
+
+    assert read_layout(checkpoint_copy).pooling == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"pooling_mode": "max"}, "pooling max is not supported"),
+        ({"pooling_mode": ["mean", "cls"]}, r"pooling mean \+ cls is not supported"),
+        ({"pooling_mode_max_tokens": True}, "pooling pooling_mode_max_tokens is not supported"),
+        (
+            {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+            r"pooling mean \+ cls is not supported",
+        ),
+        ({}, r"pooling \(none\) is not supported"),
+        ({"pooling_mode": None}, "pooling None is not supported"),
+        ({"pooling_mode": 3}, "pooling 3 is not supported"),
+        ({"pooling_mode": "mean", "include_prompt": False}, "include_prompt=false"),
+    ],
+)
+def test_another_pooling_is_refused_by_name(
+    checkpoint_copy: Path, content: dict[str, object], reason: str
+) -> None:
+    (checkpoint_copy / "1_Pooling/config.json").write_text(json.dumps(content))
+
+    with pytest.raises(CheckpointError, match=f"1_Pooling/config.json: {reason}"):
+        read_layout(checkpoint_copy)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        ({"query": "q: ", "document": "d: "}, {"query": "q: ", "passage": "d: "}),
+        ({"query": "q: ", "passage": "p: "}, {"query": "q: ", "passage": "p: "}),
+        ({"document": "", "passage": "p: "}, {"query": "", "passage": "p: "}),
+        ({}, {"query": "", "passage": ""}),
+        (None, {"query": "", "passage": ""}),
+    ],
+)
+def test_prompts_are_found_under_the_names_of_the_field(
+    checkpoint_copy: Path, prompts: dict[str, str] | None, expected: dict[str, str]
+) -> None:
+    edit(checkpoint_copy / "config_sentence_transformers.json", prompts=prompts)
+
+    assert read_layout(checkpoint_copy).prompts == expected
+
+
+def test_a_checkpoint_without_a_prompts_file_has_no_prompts(checkpoint_copy: Path) -> None:
+    (checkpoint_copy / "config_sentence_transformers.json").unlink()
+
+    assert read_layout(checkpoint_copy).prompts == {"query": "", "passage": ""}
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence_bert", "tokenizer", "expected"),
+    [
+        (64, 32, 48, 32),
+        (64, None, 48, 48),
+        (64, None, None, 64),
+        (64, None, int(1e30), 64),
+        (None, 32, None, 32),
+    ],
+)
+def test_the_smallest_limit_of_tokens_holds(
+    checkpoint_copy: Path,
+    config: int | None,
+    sentence_bert: int | None,
+    tokenizer: int | None,
+    expected: int,
+) -> None:
+    edit(checkpoint_copy / "config.json", max_position_embeddings=config)
+    edit(checkpoint_copy / "sentence_bert_config.json", max_seq_length=sentence_bert)
+    edit(checkpoint_copy / "tokenizer_config.json", model_max_length=tokenizer)
+
+    assert read_layout(checkpoint_copy).max_tokens == expected
+
+
+def test_roberta_loses_the_positions_up_to_its_padding(checkpoint_copy: Path) -> None:
+    edit(checkpoint_copy / "config.json", model_type="xlm-roberta", max_position_embeddings=514)
+    (checkpoint_copy / "sentence_bert_config.json").unlink()
+    (checkpoint_copy / "tokenizer_config.json").unlink()
+
+    assert read_layout(checkpoint_copy).max_tokens == 512
+
+
+def no_limit(folder: Path) -> None:
+    edit(folder / "config.json", max_position_embeddings=None)
+    (folder / "sentence_bert_config.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+
+
+def modules(folder: Path, *names: str) -> None:
+    entries: list[dict[str, Any]] = [{"path": "", "type": f"models.{name}"} for name in names]
+    (folder / "modules.json").write_text(json.dumps(entries))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda folder: (folder / "modules.json").unlink(), "modules.json is missing"),
+        (lambda folder: (folder / "modules.json").write_text("[{}]"), "module without `type`"),
+        (lambda folder: (folder / "modules.json").write_text("3"), "module without `type`"),
+        (
+            lambda folder: modules(folder, "Transformer", "Pooling", "Dense"),
+            "a module that is not supported: Dense",
+        ),
+        (lambda folder: modules(folder, "Transformer"), "needs the modules Transformer and"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+        (
+            lambda folder: edit(folder / "config.json", auto_map={"AutoModel": "m.M"}),
+            "asks for remote code",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+            "pickled weights are never read",
+        ),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json is missing"),
+        (lambda folder: (folder / "1_Pooling/config.json").unlink(), "config.json is missing"),
+        (
+            lambda folder: edit(folder / "sentence_bert_config.json", do_lower_case=True),
+            "do_lower_case is not supported",
+        ),
+        (no_limit, "names no limit of tokens"),
+    ],
+)
+def test_what_the_service_does_not_run_is_refused(
+    checkpoint_copy: Path, damage: Callable[[Path], object], reason: str
+) -> None:
+    damage(checkpoint_copy)
+
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        read_layout(checkpoint_copy)
+
+    assert str(checkpoint_copy) in str(caught.value)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(checkpoint_copy: Path) -> None:
+    with pytest.raises(CheckpointError, match="is no folder"):
+        read_layout(checkpoint_copy / "config.json")

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.checkpoint.locator import resolve_checkpoint
+from service.retrieval.errors import CheckpointError
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the Hub's library, which is told that there is no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("no/such/folder", "is no folder: name a Sentence Transformers folder"),
+        ("bundledd", "is no folder: name a Sentence Transformers folder"),
+        ("owner/name", "needs its revision pinned: owner/name@<40 hexadecimal digits"),
+        ("owner/name@main", "needs its revision pinned: owner/name@<40 hexadecimal digits"),
+        (f"owner/name@{REVISION[:39]}", "needs its revision pinned"),
+        (f"owner/name@{REVISION.upper()}", "needs its revision pinned"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_refused_with_the_mend(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        resolve_checkpoint(name, tmp_path)
+
+    assert name in str(caught.value)
+
+
+def test_a_hub_id_with_its_revision_loads_from_the_hubs_cache(
+    hub_cache: Path, tiny_checkpoint: Path
+) -> None:
+    """The Hub's library keeps blobs, and a snapshot of links to them."""
+    repository = hub_cache / "models--owner--name"
+    (repository / "blobs").mkdir(parents=True)
+    for number, path in enumerate(sorted(tiny_checkpoint.rglob("*.*"))):
+        (repository / "blobs" / str(number)).write_bytes(path.read_bytes())
+        link = repository / "snapshots" / REVISION / path.relative_to(tiny_checkpoint)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(repository / "blobs" / str(number))
+
+    encoder = load_encoder(f"owner/name@{REVISION}", device="cpu")
+
+    assert encoder.name == "tiny-mean-0"
+    assert encoder.fingerprint == load_encoder(str(tiny_checkpoint), device="cpu").fingerprint
+
+
+@pytest.mark.parametrize("name", ["owner/name", "owner/na--me", "owner/name.git"])
+def test_a_hub_id_that_cannot_be_fetched_is_refused_by_name(hub_cache: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"{name}@{REVISION} could not be fetched"):
+        load_encoder(f"{name}@{REVISION}", device="cpu")

@@ -1,0 +1,105 @@
+import math
+
+import pytest
+
+from service.retrieval.corpus.fields import parse_fields
+from service.retrieval.corpus.filters import (
+    MAX_VALUES,
+    AnyOf,
+    Bound,
+    Filter,
+    Not,
+    check_filter,
+    parse_filter,
+)
+from service.retrieval.errors import FilterError
+
+FIELDS = parse_fields(["year:number", "country:string", "open:boolean", "tags:strings"])
+
+
+def test_every_form_is_read() -> None:
+    parsed = parse_filter(
+        {
+            "year": {"gte": 2000, "lt": 2010, "not": 2005},
+            "country": ["Kenya", "Peru"],
+            "open": True,
+            "tags": {"not": {"gt": "a"}},
+        }
+    )
+
+    assert parsed == Filter(
+        (
+            ("country", (AnyOf(("Kenya", "Peru")),)),
+            ("open", (AnyOf((True,)),)),
+            ("tags", (Not((Bound("gt", "a"),)),)),
+            ("year", (Bound("gte", 2000), Bound("lt", 2010), Not((AnyOf((2005,)),)))),
+        )
+    )
+
+
+def test_the_order_of_fields_and_bounds_makes_no_other_filter() -> None:
+    left = parse_filter({"a": 1, "b": {"lt": 5, "gt": 1}})
+    right = parse_filter({"b": {"gt": 1, "lt": 5}, "a": 1})
+
+    assert left == right
+    assert hash(left) == hash(right)
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        ("country", "filter"),
+        ({}, "filter"),
+        ([], "filter"),
+        ({"country": None}, "filter.country"),
+        ({"country": []}, "filter.country"),
+        ({"country": ["a", None]}, "filter.country"),
+        ({"country": [["a"]]}, "filter.country"),
+        ({"country": ["a"] * (MAX_VALUES + 1)}, "filter.country"),
+        ({"country": {}}, "filter.country"),
+        ({"country": {"is": "a"}}, "filter.country"),
+        ({"country": {"not": {"not": "a"}}}, "filter.country"),
+        ({"country": {"not": {}}}, "filter.country.not"),
+        ({"year": {"gte": None}}, "filter.year.gte"),
+        ({"year": {"gte": True}}, "filter.year.gte"),
+        ({"year": {"gte": [1]}}, "filter.year.gte"),
+        ({"country": "\ud800"}, "filter.country"),
+        ({"country": {"lt": "\ud800"}}, "filter.country.lt"),
+    ],
+)
+def test_another_form_is_refused_by_its_place(content: object, field: str) -> None:
+    with pytest.raises(FilterError) as caught:
+        parse_filter(content)
+
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        ({"year": "2000"}, "filter.year"),
+        ({"year": True}, "filter.year"),
+        ({"year": [2000, "2001"]}, "filter.year"),
+        ({"year": math.inf}, "filter.year"),
+        ({"year": 2**60}, "filter.year"),
+        ({"year": {"gte": "2000"}}, "filter.year.gte"),
+        ({"year": {"not": {"lt": "2000"}}}, "filter.year.not.lt"),
+        ({"country": 1}, "filter.country"),
+        ({"country": {"lt": 1}}, "filter.country.lt"),
+        ({"open": 1}, "filter.open"),
+        ({"open": {"gt": 1}}, "filter.open"),
+        ({"tags": 1}, "filter.tags"),
+        ({"tags": {"gt": "a"}}, "filter.tags"),
+        ({"place": "a"}, "filter.place"),
+    ],
+)
+def test_what_does_not_fit_the_fields_is_refused_by_its_place(content: object, field: str) -> None:
+    with pytest.raises(FilterError) as caught:
+        check_filter(parse_filter(content), FIELDS)
+
+    assert caught.value.field == field
+
+
+def test_an_undeclared_field_is_refused_with_the_declared_ones() -> None:
+    with pytest.raises(FilterError, match=r"it declares: year \(number\), country \(string\)"):
+        check_filter(parse_filter({"place": "a"}), FIELDS)

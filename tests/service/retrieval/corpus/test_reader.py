@@ -1,0 +1,224 @@
+import gzip
+import json
+import math
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from service.retrieval.corpus.reader import Passage, read_passages
+from service.retrieval.errors import PassageError
+
+
+def passages_of(path: Path) -> list[Passage]:
+    return [passage for _, passage in read_passages(path)]
+
+
+def test_json_lines_become_passages_with_their_origin(tmp_path: Path) -> None:
+    path = tmp_path / "passages.jsonl"
+    path.write_text('{"id": "a", "title": "T", "text": "one"}\n\n{"id": "b", "text": "two"}\n')
+
+    found = list(read_passages(path))
+
+    assert found == [
+        (f"{path}:1", Passage("a", "one", "T")),
+        (f"{path}:3", Passage("b", "two", "")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"_id": "a", "text": "t"}', Passage("a", "t")),
+        ('{"id": 7, "text": "t"}', Passage("7", "t")),
+        ('{"id": "a", "text": "t", "title": null}', Passage("a", "t")),
+        ('{"id": "a", "_id": 5, "text": "t"}', Passage("a", "t", metadata={"_id": 5})),
+        (
+            '{"id": "a", "text": "t", "page": 3, "tags": ["x", null], "at": {"lat": 0.5}}',
+            Passage("a", "t", metadata={"page": 3, "tags": ["x", None], "at": {"lat": 0.5}}),
+        ),
+        (
+            '{"_id": "a", "text": "t", "url": "u", "metadata": {"page": 3}}',
+            Passage("a", "t", metadata={"url": "u", "page": 3}),
+        ),
+        ('\ufeff{"id": "a", "text": "আমি \U0001f600"}', Passage("a", "আমি \U0001f600")),
+    ],
+    ids=["beir_id", "whole_number", "null_title", "both_ids", "metadata", "nested", "bom"],
+)
+def test_a_line_becomes_a_passage(tmp_path: Path, line: str, expected: Passage) -> None:
+    path = tmp_path / "passages.ndjson"
+    path.write_text(line + "\n", encoding="utf-8")
+
+    assert passages_of(path) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"id": "a", "text": ', "is not valid JSON"),
+        (b'{"id": "a", "text": "caf\xe9"}', "is not UTF-8 (byte 25 of the line)"),
+        (b'{"id": "a", "text": "t", "score": NaN}', "is not valid JSON"),
+        (b'{"id": "a", "text": "t", "score": -Infinity}', "is not valid JSON"),
+        (b'{"id": "a", "text": "t", "score": 1e999}', "metadata `score`"),
+        (b"[" * 100_000, "is not valid JSON"),
+        (b'{"text": "t"}', "needs a field `id`"),
+        (b'{"id": "  ", "text": "t"}', "needs a field `id`"),
+        (b'{"id": true, "text": "t"}', "needs a field `id`"),
+        (b'{"id": 1.5, "text": "t"}', "needs a field `id`"),
+        (b'{"id": "a"}', "needs a field `text`"),
+        (b'{"id": "a", "text": 3}', "needs a field `text`"),
+        (b'{"id": "a", "text": " \\n"}', "has an empty `text`"),
+        (b'["a", "t"]', "is not a JSON object"),
+        (b'{"id": "a", "text": "t", "title": 3}', "has a `title` that is not text"),
+        (b'{"id": "a", "text": "\\ud800"}', "holds half a surrogate pair"),
+        (b'{"id": "\\udfff", "text": "t"}', "holds half a surrogate pair"),
+        (b'{"id": "a", "text": "t", "x": {"\\ud800": 1}}', "holds half a surrogate pair"),
+    ],
+)
+def test_a_bad_line_is_named_and_the_others_are_read(
+    tmp_path: Path, line: bytes, reason: str
+) -> None:
+    path = tmp_path / "passages.jsonl"
+    path.write_bytes(b'{"id": "1", "text": "t"}\n' + line + b'\n{"id": "3", "text": "t"}\n')
+    errors: list[PassageError] = []
+
+    found = [passage.passage_id for _, passage in read_passages(path, errors.append)]
+
+    assert found == ["1", "3"]
+    assert len(errors) == 1
+    assert str(errors[0]).startswith(f"{path}:2 ")
+    assert reason in str(errors[0])
+
+
+def test_the_first_bad_line_stops_by_default_after_the_passages_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "passages.jsonl"
+    path.write_text('{"id": "1", "text": "t"}\n{}\n{"id": "3", "text": "t"}\n')
+    stream = read_passages(path)
+
+    assert next(stream)[1].passage_id == "1"
+    with pytest.raises(PassageError, match=r"passages\.jsonl:2 needs"):
+        next(stream)
+
+
+def test_the_text_of_a_passage_is_not_in_the_error(tmp_path: Path) -> None:
+    path = tmp_path / "passages.jsonl"
+    path.write_text('{"id": "1", "text": "secret", "title": 3}\n{"text": "secret"\n')
+    errors: list[PassageError] = []
+
+    list(read_passages(path, errors.append))
+
+    assert len(errors) == 2
+    assert not any("secret" in str(error) for error in errors)
+
+
+def test_a_gzip_file_is_read_as_the_plain_one(tmp_path: Path, passages_file: Path) -> None:
+    path = tmp_path / "passages.jsonl.gz"
+    path.write_bytes(gzip.compress(passages_file.read_bytes()))
+
+    assert passages_of(path) == passages_of(passages_file)
+
+
+def damaged_gzip(how: str) -> bytes:
+    content = bytearray(
+        gzip.compress(b"".join(b'{"id": "%d", "text": "t"}\n' % i for i in range(99)))
+    )
+    if how == "truncated":
+        return bytes(content[:-9])
+    if how == "no gzip":
+        return b'{"id": "1", "text": "t"}\n'
+    content[10 if how == "bad block" else -8] ^= 0xFF
+    return bytes(content)
+
+
+@pytest.mark.parametrize("how", ["truncated", "no gzip", "bad block", "bad checksum"])
+def test_a_damaged_gzip_file_is_refused_by_name(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "passages.jsonl.gz"
+    path.write_bytes(damaged_gzip(how))
+
+    with pytest.raises(PassageError, match=r"passages\.jsonl\.gz cannot be read to its end"):
+        passages_of(path)
+
+
+def test_a_beir_folder_is_its_corpus(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text(
+        '{"_id": "d1", "title": "T", "text": "t", "metadata": {}}\n'
+    )
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "q"}\n')
+
+    assert passages_of(tmp_path) == [Passage("d1", "t", "T")]
+
+
+def test_title_and_text_are_joined_for_the_encoder() -> None:
+    assert Passage("a", "text", "Title").encoder_text == "Title text"
+    assert Passage("a", "text").encoder_text == "text"
+
+
+def test_parquet_rows_become_passages_without_their_nulls(tmp_path: Path) -> None:
+    path = tmp_path / "passages.parquet"
+    rows = [
+        {"id": 1, "title": None, "text": "one", "day": date(2024, 2, 29), "score": None},
+        {"id": 2, "title": "T", "text": "two", "day": None, "score": 0.5},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+    found = list(read_passages(path))
+
+    assert found == [
+        (f"{path}:1", Passage("1", "one", "", {"day": "2024-02-29"})),
+        (f"{path}:2", Passage("2", "two", "T", {"score": 0.5})),
+    ]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, b"bytes"])
+def test_what_json_cannot_hold_is_refused_with_its_field(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "passages.parquet"
+    pq.write_table(pa.Table.from_pylist([{"id": "a", "text": "t", "extra": value}]), path)
+
+    with pytest.raises(PassageError, match=r"passages\.parquet:1 has metadata `extra`"):
+        passages_of(path)
+
+
+def test_a_null_text_in_parquet_is_skipped_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "passages.parquet"
+    pq.write_table(
+        pa.Table.from_pylist([{"id": "a", "text": None}, {"id": "b", "text": "t"}]), path
+    )
+    errors: list[PassageError] = []
+
+    found = [passage.passage_id for _, passage in read_passages(path, errors.append)]
+
+    assert found == ["b"]
+    assert [str(error) for error in errors] == [f"{path}:1 needs a field `text` with text"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("passages.csv", b"id,text\n", "is neither .jsonl"),
+        ("passages.json", b"[]", "is neither .jsonl"),
+        ("passages.gz", b"", "is neither .jsonl"),
+        ("passages.parquet", b"PAR1 not at all", "is not readable Parquet"),
+        ("missing.jsonl", None, "does not exist"),
+        ("folder", None, "does not exist"),
+    ],
+)
+def test_an_unusable_file_is_refused_by_name(
+    tmp_path: Path, name: str, content: bytes | None, reason: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(PassageError) as caught:
+        passages_of(tmp_path / name)
+
+    assert name in str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_metadata_survives_as_json(passages_file: Path) -> None:
+    first = passages_of(passages_file)[0]
+
+    assert json.loads(json.dumps(first.metadata)) == {"page": 1}

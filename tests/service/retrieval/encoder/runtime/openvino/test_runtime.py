@@ -1,0 +1,299 @@
+"""The exported graph and the runtime that computes it, on tiny checkpoints."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.encoder import Encoder, Role
+from service.retrieval.encoder.runtime import choice
+from service.retrieval.encoder.runtime.openvino import probe
+from service.retrieval.encoder.runtime.openvino.table import find_table, map_table
+from service.retrieval.errors import CheckpointError
+from tests.conftest import cut_short, flip_bit, make_checkpoint, run_script
+
+# Not `importorskip`: an import by hand reports to Google, see `import_openvino`.
+if not all(map(find_spec, ("openvino", "onnx", "onnxscript"))):
+    pytest.skip("openvino or what makes its graphs is not installed", allow_module_level=True)
+
+needs_bf16 = pytest.mark.skipif(
+    not choice.multiplies_bf16(), reason="the CPU multiplies in fp32 alone"
+)
+PRECISIONS = ["fp32", "int8", pytest.param("bf16", marks=needs_bf16)]
+ROLES: tuple[Role, Role] = ("query", "passage")
+TEXTS = [text.strip() for text in probe.TEXTS] + ["a very long text " * 40]
+
+
+def load(
+    checkpoint: Path, cache: Path, precision: str = "fp32", engine: str = "openvino"
+) -> Encoder:
+    return load_encoder(
+        str(checkpoint), cache=cache, device="cpu", cpu_engine=engine, precision=precision
+    )
+
+
+@pytest.fixture(scope="session")
+def graph_cache(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the tiny encoder's graph, that no test may alter."""
+    cache = tmp_path_factory.mktemp("graphs")
+    load(tiny_checkpoint, cache)
+    return cache
+
+
+@pytest.fixture
+def cache_copy(graph_cache: Path, tmp_path: Path) -> Path:
+    """A cache that the test may alter."""
+    return Path(shutil.copytree(graph_cache, tmp_path / "cache"))
+
+
+def by_sentence_transformers(checkpoint: Path) -> NDArray[np.float32]:
+    from sentence_transformers import SentenceTransformer
+
+    encoder = SentenceTransformer(str(checkpoint), device="cpu")
+    return np.asarray(encoder.encode(TEXTS, prompt_name="query"))
+
+
+def graph_folder(cache: Path) -> Path:
+    (folder,) = (path for path in cache.iterdir() if path.is_dir())
+    return folder
+
+
+def test_fp32_equals_sentence_transformers(tiny_checkpoint: Path, graph_cache: Path) -> None:
+    encoder = load(tiny_checkpoint, graph_cache)
+
+    assert encoder.runtime.name == "openvino-fp32"
+    np.testing.assert_allclose(
+        encoder.encode(TEXTS, "query").embeddings,
+        by_sentence_transformers(tiny_checkpoint),
+        atol=1e-5,
+    )
+
+
+def test_another_checkpoint_gets_a_graph_of_its_own(tmp_path: Path, cache_copy: Path) -> None:
+    other = make_checkpoint(tmp_path / "other", seed=1, pooling="cls")
+
+    found = load(other, cache_copy).encode(TEXTS, "query").embeddings
+
+    np.testing.assert_allclose(found, by_sentence_transformers(other), atol=1e-5)
+    assert len([path for path in cache_copy.iterdir() if path.is_dir()]) == 2
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_query_alone_equals_the_same_query_in_a_batch(
+    tiny_checkpoint: Path, graph_cache: Path, precision: str
+) -> None:
+    encoder = load(tiny_checkpoint, graph_cache, precision)
+
+    together = encoder.encode(TEXTS, "query").embeddings
+
+    alone = np.concatenate([encoder.encode([text], "query").embeddings for text in TEXTS])
+    # Rounding to 8 bits depends on how a matrix is tiled, and so on the batch.
+    np.testing.assert_allclose(alone, together, atol=1e-5 if precision == "fp32" else 2e-2)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_lossy_precision_is_close_to_fp32(
+    tiny_checkpoint: Path, tiny_encoder: Encoder, graph_cache: Path, precision: str
+) -> None:
+    encoder = load(tiny_checkpoint, graph_cache, precision)
+
+    found = encoder.encode(TEXTS, "query").embeddings
+
+    expected = tiny_encoder.encode(TEXTS, "query").embeddings
+    assert encoder.runtime.name == f"openvino-{precision}"
+    assert (found * expected).sum(axis=1).min() > {"fp32": 0.99999, "bf16": 0.999, "int8": 0.99}[
+        precision
+    ]
+
+
+def test_a_text_at_a_limit_that_is_no_round_number_fits(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "odd", max_tokens=37)
+    expected = by_sentence_transformers(checkpoint)
+
+    for precision in ["fp32", "int8", *(["bf16"] if choice.multiplies_bf16() else [])]:
+        found = load(checkpoint, tmp_path / "cache", precision).encode(TEXTS, "query").embeddings
+
+        assert (found * expected).sum(axis=1).min() > probe.BOUNDS[precision][0]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_same_texts_give_the_same_bytes(
+    tiny_checkpoint: Path, graph_cache: Path, precision: str
+) -> None:
+    first, second = (
+        load(tiny_checkpoint, graph_cache, precision).encode(TEXTS, "query").embeddings
+        for _ in range(2)
+    )
+
+    assert first.tobytes() == second.tobytes()
+
+
+def test_a_later_start_makes_nothing_and_loads_no_model(
+    tiny_checkpoint: Path, graph_cache: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in graph_cache.rglob("*")}
+
+    done = run_script(LOAD, tiny_checkpoint, graph_cache, *NOT_LOADED)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["openvino-fp32", *(f"{name}=False" for name in NOT_LOADED)]
+    assert {path: path.stat().st_mtime_ns for path in graph_cache.rglob("*")} == before
+
+
+LOAD = """
+import sys
+from pathlib import Path
+from service.retrieval.checkpoint.checkpoint import load_encoder
+encoder = load_encoder(
+    sys.argv[1], cache=Path(sys.argv[2]), device="cpu", cpu_engine="openvino", precision="fp32"
+)
+encoder.encode(["tea"], "query")
+sys.stdout.write(encoder.runtime.name + " ")
+sys.stdout.write(" ".join(f"{name}={bool(sys.modules.get(name))}" for name in sys.argv[3:]))
+"""
+# The last reports each import to Google Analytics.
+NOT_LOADED = ["transformers", "onnx", "openvino_telemetry"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        (flip_bit, "graph.onnx"),
+        (cut_short, "graph.onnx"),
+        (Path.unlink, "graph.onnx"),
+        (flip_bit, "probe.safetensors"),
+        (flip_bit, "manifest.json"),
+        (Path.unlink, "manifest.json"),
+    ],
+)
+def test_a_damaged_graph_is_made_again(
+    tiny_checkpoint: Path,
+    cache_copy: Path,
+    damage: object,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    graph_cache: Path,
+) -> None:
+    damage(graph_folder(cache_copy) / name)  # type: ignore[operator]
+    made = []
+
+    def export(directory: Path, layout: object) -> str:
+        made.append(directory)
+        for path in ("graph.onnx", "probe.safetensors"):
+            shutil.copy(graph_folder(graph_cache) / path, directory)
+        return "embeddings.word_embeddings.weight"
+
+    monkeypatch.setattr(choice, "_export", export)
+    encoder = load(tiny_checkpoint, cache_copy)
+
+    assert encoder.encode(["tea"], "query").embeddings.shape == (1, 32)
+    assert len(made) == 1
+    assert [path.name for path in cache_copy.iterdir() if path.is_dir()] == [
+        graph_folder(graph_cache).name
+    ]
+
+
+def test_two_processes_at_once_make_one_graph_and_print_nothing(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run_script, LOAD, tiny_checkpoint, cache) for _ in range(2)]
+        done = [run.result() for run in runs]
+
+    assert [(each.returncode, each.stderr) for each in done] == [(0, ""), (0, "")]
+    folder = graph_folder(cache).name
+    assert sorted(path.name for path in cache.iterdir()) == sorted([folder, f".{folder}.lock"])
+
+
+@pytest.mark.parametrize("fault", [0.05, float("nan")])
+def test_a_runtime_that_is_off_is_refused_at_the_start(
+    tiny_checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch, fault: float
+) -> None:
+    from service.retrieval.encoder.runtime.openvino.runtime import OpenvinoRuntime
+
+    embed = OpenvinoRuntime.embed
+    monkeypatch.setattr(
+        OpenvinoRuntime,
+        "embed",
+        lambda self, ids, mask: torch.nn.functional.normalize(embed(self, ids, mask) + fault),
+    )
+
+    with pytest.raises(CheckpointError, match="openvino-fp32 is wrong on this machine") as caught:
+        load(tiny_checkpoint, graph_cache, engine="auto")
+
+    assert "set CLEAR_CPU_ENGINE=torch and CLEAR_PRECISION=fp32" in str(caught.value)
+
+
+def test_half_precision_and_sharded_weights_feed_the_graph(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    from transformers import BertModel
+
+    checkpoint = make_checkpoint(tmp_path / "half", with_manifest=False)
+    BertModel.from_pretrained(checkpoint).half().save_pretrained(checkpoint, max_shard_size="20KB")
+    (checkpoint / "model.safetensors").unlink(missing_ok=True)
+
+    found = load(checkpoint, tmp_path / "cache").encode(TEXTS, "query").embeddings
+
+    expected = load_encoder(str(checkpoint), device="cpu").encode(TEXTS, "query").embeddings
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_two_sides_have_a_graph_each_and_one_table(
+    tuned_checkpoint: Path, tuned_encoder: Encoder, cache_copy: Path, precision: str
+) -> None:
+    encoder = load(tuned_checkpoint, cache_copy, precision)
+    query, passage = (encoder.side(role).runtime for role in ROLES)
+
+    assert query.graph.directory != passage.graph.directory  # type: ignore[attr-defined]
+    assert query.graph.table.data_ptr() == passage.graph.table.data_ptr()  # type: ignore[attr-defined]
+    for role in ROLES:
+        found = encoder.encode(TEXTS, role).embeddings
+        expected = tuned_encoder.encode(TEXTS, role).embeddings
+        # Random layers that were changed at random round worse than trained ones.
+        least = {"fp32": 0.99999, "bf16": 0.99, "int8": 0.98}[precision]
+        assert (found * expected).sum(axis=1).min() > least
+
+
+@pytest.mark.parametrize("multiple", [8, 16])
+def test_lengths_come_in_few_sizes_that_hold_them_and_waste_a_quarter_at_most(
+    multiple: int,
+) -> None:
+    from service.retrieval.encoder.runtime.openvino.runtime import pad_length
+
+    padded = {length: pad_length(length, multiple, 512) for length in range(1, 513)}
+
+    assert all(length <= size <= 512 for length, size in padded.items())
+    assert all(size <= 1.25 * (length + multiple - 1) for length, size in padded.items())
+    assert len(set(padded.values())) <= 20
+    assert {pad_length(size, multiple, 512) for size in padded.values()} == set(padded.values())
+
+
+def test_a_length_stays_within_what_the_encoder_takes() -> None:
+    from service.retrieval.encoder.runtime.openvino.runtime import pad_length
+
+    assert [pad_length(length, 8, 100) for length in (80, 81, 97, 100)] == [80, 96, 100, 100]
+
+
+def test_tables_of_two_files_are_shared_where_they_are_equal(tmp_path: Path) -> None:
+    tables = {"a": torch.arange(6.0).view(3, 2), "b": torch.arange(6.0).view(3, 2)}
+    tables |= {"c": torch.ones(3, 2), "d": torch.arange(6.0).view(2, 3)}
+    for name, table in tables.items():
+        save_file({"table": table, name: torch.zeros(1)}, tmp_path / name)
+    a, b, c, d = (find_table((tmp_path / name,), "table") for name in tables)
+
+    assert a.equals(a)
+    assert a.equals(b)
+    assert not a.equals(c)
+    assert not a.equals(d)
+    assert map_table(b).tolist() == [[0, 1], [2, 3], [4, 5]]

@@ -1,0 +1,107 @@
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.runtime import choice
+from service.retrieval.encoder.runtime.choice import Choice, choose_cpu
+from service.retrieval.errors import CheckpointError, DeviceError
+
+
+@pytest.mark.parametrize(
+    ("cpu_engine", "precision", "has_bf16", "has_openvino", "expected"),
+    [
+        ("auto", "auto", True, True, Choice("openvino", "bf16")),
+        ("auto", "auto", False, True, Choice("openvino", "fp32")),
+        ("auto", "auto", True, False, Choice("torch", "bf16")),
+        ("auto", "auto", False, False, Choice("torch", "fp32")),
+        ("auto", "fp32", True, True, Choice("openvino", "fp32")),
+        ("torch", "fp32", True, True, Choice("torch", "fp32")),
+        ("torch", "auto", True, True, Choice("torch", "bf16")),
+        ("openvino", "auto", False, True, Choice("openvino", "fp32")),
+        ("openvino", "bf16", True, True, Choice("openvino", "bf16")),
+        ("auto", "int8", True, True, Choice("openvino", "int8")),
+    ],
+)
+def test_settings_and_machine_choose(
+    cpu_engine: str, precision: str, has_bf16: bool, has_openvino: bool, expected: Choice
+) -> None:
+    assert (
+        choose_cpu(cpu_engine, precision, has_bf16=has_bf16, has_openvino=has_openvino) == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("cpu_engine", "precision", "reason"),
+    [
+        ("onnx", "auto", "CLEAR_CPU_ENGINE=onnx is unknown: set auto, torch or openvino"),
+        ("torch", "int8", "CLEAR_PRECISION=int8 .* CLEAR_CPU_ENGINE=torch .* auto, fp32, bf16"),
+        ("auto", "fp16", "CLEAR_PRECISION=fp16 .* CLEAR_CPU_ENGINE=auto .* auto, fp32, bf16"),
+        (
+            "torch",
+            "bf16",
+            r"CLEAR_PRECISION=bf16 needs a CPU .* \(amx_bf16, avx512_bf16\).*=auto or fp32",
+        ),
+        ("openvino", "fp32", r"CLEAR_CPU_ENGINE=openvino needs .* 'clear-search\[cpu\]'"),
+    ],
+)
+def test_a_contradiction_names_the_settings_and_the_mend(
+    cpu_engine: str, precision: str, reason: str
+) -> None:
+    with pytest.raises(DeviceError, match=reason) as caught:
+        choose_cpu(cpu_engine, precision, has_bf16=False, has_openvino=False)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags\t\t: fpu amx_bf16 amx_int8", True),
+        ("flags\t\t: fpu avx512_bf16", True),
+        ("flags\t\t: fpu avx512f avx512_vnni", False),
+        ("", False),
+    ],
+)
+def test_what_the_cpu_multiplies_in_is_read_from_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, expected: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\nbugs\t: amx_bf16\n")
+    monkeypatch.setattr(choice, "CPUINFO", tmp_path / "cpuinfo")
+
+    assert choice.multiplies_bf16() == expected
+
+
+def test_a_machine_without_cpuinfo_multiplies_in_fp32(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(choice, "CPUINFO", tmp_path / "missing")
+
+    assert not choice.multiplies_bf16()
+
+
+def test_the_library_computes_in_fp32_torch_unless_told_otherwise(tiny_checkpoint: Path) -> None:
+    assert load_encoder(str(tiny_checkpoint), device="cpu").runtime.name == "torch-fp32"
+
+
+def test_where_no_graph_can_be_kept_auto_falls_back_to_torch_and_openvino_refuses(
+    tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    (tmp_path / "cache").write_text("a file, no folder")
+
+    def load(cpu_engine: str) -> str:
+        return load_encoder(
+            str(tiny_checkpoint),
+            cache=tmp_path / "cache",
+            device="cpu",
+            cpu_engine=cpu_engine,
+            precision="fp32",
+        ).runtime.name
+
+    assert load("auto") == "torch-fp32"
+    assert "torch encodes, as there is no graph for openvino" in caplog.text
+    with pytest.raises(CheckpointError, match="cannot be written .* set CLEAR_CACHE"):
+        load("openvino")

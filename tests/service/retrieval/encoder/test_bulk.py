@@ -1,0 +1,55 @@
+import random
+
+import numpy as np
+
+from service.retrieval.encoder.bulk import encode_passages, equal_length_batches
+from service.retrieval.encoder.encoder import Encoder
+
+WORDS = ["tea", "Nairobi", "mountain", "1707", "protein", "harp", "sun", "coast"]
+
+
+def texts_of(count: int) -> list[str]:
+    dice = random.Random(0)
+    return [" ".join(dice.choices(WORDS, k=dice.randint(1, 70))) for _ in range(count)]
+
+
+def test_an_embedding_has_the_same_bits_in_any_company(tiny_encoder: Encoder) -> None:
+    texts = texts_of(60)
+    expected = encode_passages(tiny_encoder, texts).embeddings
+    order = list(range(60))
+
+    for seed in range(2):
+        random.Random(seed).shuffle(order)
+        some = order[: 60 // (seed + 1)]
+        found = encode_passages(tiny_encoder, [texts[row] for row in some]).embeddings
+        np.testing.assert_array_equal(found, expected[some])
+
+
+def test_embeddings_are_those_of_the_encoder_to_rounding(tiny_encoder: Encoder) -> None:
+    texts = texts_of(50)
+
+    found = encode_passages(tiny_encoder, texts)
+
+    expected = tiny_encoder.encode(texts, "passage")
+    np.testing.assert_allclose(found.embeddings, expected.embeddings, atol=1e-6)
+    assert int(found.is_truncated.sum()) == expected.num_truncated > 0
+
+
+def test_progress_counts_every_text_once(tiny_encoder: Encoder) -> None:
+    counts: list[int] = []
+
+    encode_passages(tiny_encoder, texts_of(100), counts.append)
+
+    assert sum(counts) == 100
+
+
+def test_a_batch_holds_one_length_within_the_budget() -> None:
+    dice = random.Random(1)
+    lengths = [dice.choice([16, 32, 64, 512]) for _ in range(300)]
+
+    batches = equal_length_batches(lengths, 256)
+
+    assert sorted(position for _, batch in batches for position in batch) == list(range(300))
+    for length, batch in batches:
+        assert {lengths[position] for position in batch} == {length}
+        assert length * len(batch) <= 256 or len(batch) == 1

@@ -1,0 +1,200 @@
+"""CAGRA and copies on a GPU: files on a CPU, calls by a stand-in, the rest with `-m gpu`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.retrieval.corpus.filters import AnyOf, Filter
+from service.retrieval.corpus.selection import Selection
+from service.retrieval.errors import DeviceError, GenerationError
+from service.retrieval.index.faiss.gpu import cagra_degree, has_cuvs, num_gpus
+from service.retrieval.index.faiss.index import build_faiss_index, check_factory, open_faiss_index
+
+Vectors = NDArray[np.float32]
+FAISS: Any = faiss  # without the type hints of the CPU build
+COUNT, DIM = 600, 16
+on_a_gpu = pytest.mark.skipif(not (has_cuvs() and num_gpus()), reason="needs a GPU and cuVS")
+without_cuvs = pytest.mark.skipif(has_cuvs(), reason="this build of faiss holds cuVS")
+
+
+def unit_vectors(count: int, seed: int = 0) -> Vectors:
+    vectors = np.random.default_rng(seed).normal(size=(count, DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def nearest(vectors: Vectors, queries: Vectors, top_k: int, mask: Any = True) -> list[list[int]]:
+    scores = np.where(mask, queries @ vectors.T, -2)
+    return np.argsort(-scores, axis=1)[:, :top_k].tolist()  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def graph_file(tmp_path: Path) -> Path:
+    """A graph in the form that one built by cuVS is written in."""
+    graph = FAISS.IndexHNSWCagra(DIM, 16, faiss.METRIC_INNER_PRODUCT, FAISS.Float16)
+    graph.add(unit_vectors(COUNT))
+    faiss.write_index(graph, str(tmp_path / "index"))
+    return tmp_path / "index"
+
+
+class StandInGraph:
+    """Searches as `GpuIndexCagra` does: half precision, no selections; notes how it was asked."""
+
+    def __init__(self, graph: Any) -> None:
+        self._vectors = graph.storage.reconstruct_n(0, graph.ntotal)
+        self.ntotal, self.d = graph.ntotal, graph.d
+        self.asked: list[tuple[int, int]] = []
+
+    def search(
+        self, queries: Any, top_k: int, params: Any, numeric_type: int
+    ) -> tuple[Vectors, NDArray[np.int64]]:
+        assert queries.dtype == np.float16
+        assert numeric_type == FAISS.Float16
+        assert params.itopk_size >= top_k
+        assert params.itopk_size % 32 == 0
+        self.asked.append((top_k, params.itopk_size))
+        scores = queries.astype(np.float32) @ self._vectors.T
+        rows = np.argsort(-scores, axis=1)[:, :top_k]
+        return np.take_along_axis(scores, rows, axis=1), rows
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """A build of faiss with cuVS and two GPUs, as far as copies go; lists what was copied."""
+    copied: list[Any] = []
+
+    def copy(resources: object, number: int, index: Any, options: Any) -> Any:
+        if isinstance(index, faiss.IndexPQ):
+            raise RuntimeError("This index type is not implemented on GPU.")
+        graph = StandInGraph(index) if isinstance(index, FAISS.IndexHNSWCagra) else index
+        copied.append((number, options, graph))
+        return graph
+
+    for name, value in {
+        "StandardGpuResources": SimpleNamespace,
+        "GpuClonerOptions": SimpleNamespace,
+        "SearchParametersCagra": SimpleNamespace,
+        "get_num_gpus": lambda: 2,
+        "get_compile_options": lambda: "GPU NVIDIA_CUVS ",
+        "index_cpu_to_gpu": copy,
+    }.items():
+        monkeypatch.setattr(faiss, name, value, raising=False)
+    yield copied
+
+
+def test_a_factory_string_names_the_neighbours_of_a_cagra_graph() -> None:
+    assert cagra_degree("CAGRA64") == 64
+    assert cagra_degree("HNSW32") is None
+    for wrong in ("CAGRA0", "CAGRA7", "CAGRA256"):
+        with pytest.raises(GenerationError, match=f"'{wrong}'.* use CAGRA64"):
+            cagra_degree(wrong)
+
+
+@without_cuvs
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_cagra_graph_is_not_begun_where_none_can_be_built(device: str) -> None:
+    with pytest.raises(DeviceError, match=r"'CAGRA64' is built on a GPU by cuVS.* HNSW32"):
+        check_factory("CAGRA64", DIM, has_fields=False, device=device)
+
+
+@without_cuvs
+def test_a_cagra_graph_goes_to_no_gpu_without_cuvs(
+    graph_file: Path, stand_in: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faiss, "get_compile_options", lambda: "GPU ")
+
+    with pytest.raises(DeviceError, match="built without cuVS: install the extra `gpu`"):
+        open_faiss_index(graph_file, "cuda")
+
+
+def test_a_cagra_graph_is_searched_on_a_cpu_too(graph_file: Path) -> None:
+    vectors, queries = unit_vectors(COUNT), unit_vectors(20, seed=1)
+    index = open_faiss_index(graph_file, ef_search=400)
+
+    found = [ranking.rows.tolist() for ranking in index.search(queries, 5)]
+
+    agreed = [
+        row in near
+        for rows, near in zip(found, nearest(vectors, queries, 5), strict=True)
+        for row in rows
+    ]
+    assert np.mean(agreed) > 0.95
+
+
+@pytest.mark.parametrize("num_selected", [0, 1, COUNT // 2, COUNT])
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+def test_filters_of_a_cagra_graph_are_exact(
+    graph_file: Path, stand_in: list[Any], num_selected: int, device: str
+) -> None:
+    vectors, queries = unit_vectors(COUNT), unit_vectors(4, seed=1)
+    mask = np.arange(COUNT) < num_selected
+    index = open_faiss_index(graph_file, device)
+
+    selection = Selection(Filter((("kept", (AnyOf((True,)),)),)), lambda: mask)
+
+    found = [ranking.rows.tolist() for ranking in index.search(queries, 3, [selection] * 4)]
+
+    wanted = nearest(vectors, queries, min(3, num_selected), mask)
+    assert found == wanted
+    index.check_selects()
+
+
+@pytest.mark.parametrize(
+    ("ef_search", "top_k", "kept"), [(None, 10, 128), (None, 200, 224), (64, 10, 64), (50, 40, 64)]
+)
+def test_a_search_on_a_gpu_keeps_as_many_candidates_as_it_returns(
+    graph_file: Path, stand_in: list[Any], ef_search: int | None, top_k: int, kept: int
+) -> None:
+    vectors, queries = unit_vectors(COUNT), unit_vectors(3, seed=1)
+
+    index = open_faiss_index(graph_file, "cuda:1", ef_search=ef_search)
+    found = [ranking.rows.tolist() for ranking in index.search(queries, top_k)]
+
+    [(number, options, graph)] = stand_in
+    assert (number, options.useFloat16, options.use_cuvs) == (1, True, True)
+    assert graph.asked == [(top_k + 16, kept)]
+    assert (index.count, index.embedding_dim) == (COUNT, DIM)
+    expected = nearest(vectors, queries, top_k)
+    assert np.mean([set(a) == set(b) for a, b in zip(found, expected, strict=True)]) > 0.6
+
+
+def test_lists_of_scalar_codes_are_left_to_faiss_own_kernels(
+    tmp_path: Path, stand_in: list[Any]
+) -> None:
+    build_faiss_index(unit_vectors(COUNT), "IVF4,SQ8", tmp_path / "index")
+
+    open_faiss_index(tmp_path / "index", "cuda")
+
+    assert [options.use_cuvs for _, options, _ in stand_in] == [False]
+
+
+def test_what_no_gpu_searches_is_refused_with_what_one_does(
+    tmp_path: Path, stand_in: list[Any]
+) -> None:
+    build_faiss_index(unit_vectors(COUNT), "PQ4x4", tmp_path / "index")
+
+    with pytest.raises(GenerationError, match=r"no IndexPQ on a GPU .* IVF\.\.\.,SQ8"):
+        open_faiss_index(tmp_path / "index", "cuda")
+
+
+@pytest.mark.gpu
+@on_a_gpu
+def test_a_graph_built_and_searched_on_a_gpu_finds_the_nearest(tmp_path: Path) -> None:
+    vectors, queries = unit_vectors(20_000), unit_vectors(100, seed=1)
+    told: list[int] = []
+
+    build_faiss_index(vectors, "CAGRA64", tmp_path / "index", told.append, "cuda")
+    on_gpu = open_faiss_index(tmp_path / "index", "cuda").search(queries, 10)
+    on_cpu = open_faiss_index(tmp_path / "index").search(queries, 10)
+
+    for rankings in (on_gpu, on_cpu):
+        found = [ranking.rows.tolist() for ranking in rankings]
+        pairs = zip(found, nearest(vectors, queries, 10), strict=True)
+        assert np.mean([len(set(rows) & set(near)) / 10 for rows, near in pairs]) > 0.95
+    assert told == [20_000]

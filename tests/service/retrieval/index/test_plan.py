@@ -1,0 +1,60 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli.main import app
+from service.retrieval.index.plan import plan
+
+
+@pytest.mark.parametrize(
+    ("num_passages", "memory", "on_gpu", "backend", "factory"),
+    [
+        (1, 8, False, "torch", "Flat"),
+        (1_000_000, 8, False, "torch", "Flat"),
+        (1_000_000, 1, False, "faiss", "SQ8"),
+        (5_000_000, 16, False, "faiss", "HNSW32"),
+        (5_000_000, 4, False, "faiss", "IVF8192,SQ8"),
+        (5_000_000, 1, False, "faiss", "IVF8192,PQ96"),
+        (1_000_000_000, 64, False, "milvus", "Flat"),
+        (50_000_000, 80, True, "torch", "Flat"),
+        (200_000_000, 80, True, "faiss", "IVF65536,SQ8"),
+    ],
+)
+def test_the_most_exact_that_suits_and_fits_is_advised(
+    num_passages: int, memory: float, on_gpu: bool, backend: str, factory: str
+) -> None:
+    plans = plan(num_passages, 384, memory, on_gpu)
+
+    (advised,) = [each for each in plans if each.is_advised]
+    assert (advised.backend, advised.factory) == (backend, factory)
+    assert advised.backend == "milvus" or advised.gibibytes <= memory
+
+
+def test_bytes_are_those_of_the_vectors() -> None:
+    flat = plan(1_000_000, 384, 8)[0]
+
+    assert flat.gibibytes == pytest.approx(1e6 * 384 * 4 / 2**30, abs=1e-3)
+    assert plan(1_000_000, 384, 8, on_gpu=True)[0].gibibytes == pytest.approx(
+        flat.gibibytes / 2, abs=1e-3
+    )
+
+
+def test_a_graph_on_a_gpu_says_that_nobody_measured_it() -> None:
+    command = ["index", "plan", "--passages", "100000", "--gpu"]
+
+    table = CliRunner().invoke(app, command, env={"COLUMNS": "120"}).stdout
+    (graph,) = [each for each in plan(100_000, 384, 8, on_gpu=True) if each.factory == "CAGRA64"]
+
+    assert graph.recall_at_10 is None
+    assert graph.gibibytes == pytest.approx(100_000 * (384 * 2 + 64 * 4) / 2**30, abs=1e-3)
+    assert next(line for line in table.splitlines() if "CAGRA64" in line).count("not measured") == 2
+
+
+def test_the_command_prints_a_table_or_json() -> None:
+    words = ["index", "plan", "--passages", "100000"]
+
+    table, listed = (CliRunner().invoke(app, [*words, *more]) for more in ([], ["--json"]))
+
+    assert "HNSW32" in table.stdout
+    assert [each["factory"] for each in json.loads(listed.stdout) if each["is_advised"]] == ["Flat"]

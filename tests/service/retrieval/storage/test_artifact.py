@@ -1,0 +1,139 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from service.retrieval.errors import ArtifactError, CheckpointError, GenerationError
+from service.retrieval.storage import artifact
+from tests.conftest import cut_short, flip_bit
+
+
+def test_a_record_holds_size_and_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+
+    records = artifact.record_files(tmp_path, ["a"])
+
+    assert records == {
+        "a": {
+            "size_bytes": 3,
+            "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        }
+    }
+
+
+def test_whole_files_pass(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    records = artifact.record_files(tmp_path, ["a"])
+
+    artifact.verify_files(tmp_path, records, GenerationError)
+
+
+@pytest.mark.parametrize("error", [CheckpointError, GenerationError])
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [(flip_bit, "was altered"), (cut_short, "has 2 bytes"), (Path.unlink, "is missing")],
+)
+def test_a_damaged_file_is_refused_by_name(
+    tmp_path: Path, damage: object, reason: str, error: type[ArtifactError]
+) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "b").write_bytes(b"def")
+    records = artifact.record_files(tmp_path, ["a", "b"])
+    damage(tmp_path / "b")  # type: ignore[operator]
+
+    with pytest.raises(error, match=reason) as caught:
+        artifact.verify_files(tmp_path, records, error)
+
+    assert str(caught.value).startswith(f"{tmp_path / 'b'} ")
+
+
+@pytest.mark.parametrize("name", ["../outside", "sub/../../outside", "/etc/hostname"])
+def test_a_record_of_a_file_outside_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "outside").write_bytes(b"abc")
+    record: artifact.FileRecord = {"size_bytes": 3, "sha256": hashlib.sha256(b"abc").hexdigest()}
+
+    with pytest.raises(GenerationError, match="names a file outside its folder"):
+        artifact.verify_files(folder, {name: record}, GenerationError)
+
+
+def test_a_file_that_is_a_link_counts_as_its_content(tmp_path: Path) -> None:
+    """The Hub's cache is a folder of links: a checkpoint with a manifest was refused there."""
+    (tmp_path / "blob").write_bytes(b"abc")
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "a").symlink_to("../blob")
+
+    records = artifact.record_files(tmp_path / "snapshot", ["a"])
+
+    artifact.verify_files(tmp_path / "snapshot", records, CheckpointError)
+
+
+def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
+    assert artifact.canonical_json({"b": "é", "a": 1}) == b'{\n "a": 1,\n "b": "\xc3\xa9"\n}\n'
+    assert artifact.canonical_json({"a": 1, "b": "é"}) == artifact.canonical_json(
+        {"b": "é", "a": 1}
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "is missing"),
+        (b"{", "is not valid JSON"),
+        (b"\xff\xfe\xfd", "is not valid JSON"),
+        (b"[" * 100_000, "is not valid JSON"),
+        (b"[1]", "is not a JSON object"),
+    ],
+    ids=["missing", "cut", "binary", "deep", "list"],
+)
+def test_a_bad_json_file_is_refused_by_name(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "x.json"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=f"x.json {reason}"):
+        artifact.read_json_object(path, CheckpointError)
+
+
+def test_a_replaced_file_has_the_new_content_and_leaves_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "CURRENT"
+    path.write_bytes(b"old")
+
+    artifact.replace_file(path, b"new")
+
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "CURRENT"
+    path.mkdir()  # a file cannot take a folder's name
+
+    with pytest.raises(OSError, match="CURRENT"):
+        artifact.replace_file(path, b"new")
+
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_temporary_folder_goes_away_when_its_maker_fails(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):  # noqa: SIM117
+        with artifact.temporary_directory(tmp_path, ".writing-") as directory:
+            (directory / "half").write_bytes(b"x")
+            raise KeyboardInterrupt
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_published_folder_has_its_name_and_all_may_read_it(tmp_path: Path) -> None:
+    with artifact.temporary_directory(tmp_path, ".writing-") as directory:
+        (directory / "sub").mkdir()
+        (directory / "sub" / "a").write_bytes(b"abc")
+        artifact.publish_directory(directory, tmp_path / "done")
+
+    assert list(tmp_path.iterdir()) == [tmp_path / "done"]
+    assert (tmp_path / "done" / "sub" / "a").read_bytes() == b"abc"
+    assert (tmp_path / "done").stat().st_mode & 0o777 == 0o755

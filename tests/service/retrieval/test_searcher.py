@@ -1,0 +1,98 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.retrieval.corpus.reader import read_passages
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.errors import GenerationError
+from service.retrieval.generation.generation import VECTORS, open_current
+from service.retrieval.index.faiss.index import build_faiss_index, open_faiss_index
+from service.retrieval.searcher import Searcher
+
+
+@pytest.fixture
+def searcher(tiny_encoder: Encoder, tiny_index: Path) -> Searcher:
+    return Searcher(tiny_encoder, open_current(tiny_index))
+
+
+def test_hits_equal_the_inner_products_with_every_passage(
+    searcher: Searcher, passages_file: Path
+) -> None:
+    passages = [passage for _, passage in read_passages(passages_file)]
+    encoder = searcher.encoder
+    texts = [passage.encoder_text for passage in passages]
+    query = encoder.encode(["protein in beans"], "query").embeddings[0]
+    scores = encoder.encode(texts, "passage").embeddings @ query
+
+    (hits,) = searcher.search(["protein in beans"], top_k=5)
+
+    best = np.argsort(-scores)[:5]
+    assert [hit.passage for hit in hits] == [passages[row] for row in best]
+    assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose([hit.score for hit in hits], scores[best], atol=1e-5)
+
+
+def test_each_query_has_its_own_hits_in_the_order_given(searcher: Searcher) -> None:
+    queries = ["Lima lies on the coast", "কিলিমাঞ্জারো", "", "harp with 21 strings"]
+
+    together = searcher.search(queries, top_k=3)
+
+    alone = [searcher.search([query], top_k=3)[0] for query in queries]
+    found = [[hit.passage.passage_id for hit in hits] for hits in together]
+    assert found == [[hit.passage.passage_id for hit in hits] for hits in alone]
+    assert len({tuple(ids) for ids in found}) > 1
+
+
+def test_min_score_cuts_the_hits_below_it(searcher: Searcher) -> None:
+    (everything,) = searcher.search(["protein"], top_k=12)
+    threshold = everything[4].score
+
+    (cut,) = searcher.search(["protein"], top_k=12, min_score=threshold)
+
+    assert cut == everything[:5]
+    assert searcher.search(["protein"], top_k=12, min_score=1.1) == [[]]
+
+
+@pytest.mark.parametrize(("top_k", "expected"), [(1, 1), (12, 12), (1000, 12)])
+def test_no_more_hits_than_asked_or_there_are(
+    searcher: Searcher, top_k: int, expected: int
+) -> None:
+    (hits,) = searcher.search(["tea"], top_k=top_k)
+
+    assert len(hits) == len({hit.passage.passage_id for hit in hits}) == expected
+
+
+def test_no_queries_give_no_hits(searcher: Searcher) -> None:
+    assert searcher.search([]) == []
+
+
+def test_a_hit_carries_the_passage_with_its_metadata(searcher: Searcher) -> None:
+    (hits,) = searcher.search(["kenya"], top_k=12)
+
+    passages = {hit.passage.passage_id: hit.passage for hit in hits}
+    assert passages["kenya.2"].title == "Kenya"
+    assert passages["kenya.2"].text == "Tea and flowers are grown for export."
+    assert passages["kenya.2"].metadata == {"page": 2}
+
+
+def test_a_whole_generation_passes_its_canaries(searcher: Searcher) -> None:
+    searcher.check_canaries()
+
+    assert len(searcher.generation.manifest["canaries"]) == 8
+
+
+def test_vectors_in_another_order_fail_the_canaries(
+    searcher: Searcher, passages_file: Path, tmp_path: Path
+) -> None:
+    passages = sorted(read_passages(passages_file), key=lambda item: item[1].passage_id)
+    texts = [passage.encoder_text for _, passage in passages]
+    vectors = searcher.encoder.encode(texts, "passage").embeddings
+    build_faiss_index(vectors[::-1], "Flat", tmp_path / VECTORS)
+    shuffled = dataclasses.replace(
+        searcher.generation, vectors=open_faiss_index(tmp_path / VECTORS)
+    )
+
+    with pytest.raises(GenerationError, match=r"fails its canary query \d: .* expected"):
+        Searcher(searcher.encoder, shuffled).check_canaries()

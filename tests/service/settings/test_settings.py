@@ -1,0 +1,188 @@
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.errors import SettingsError
+from service.settings.settings import Settings, load_settings, variable
+
+UNITS = {"bytes", "connections", "entries", "ms", "seconds", "share", "tokens"}
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith("CLEAR_"):
+            monkeypatch.delenv(name)
+
+
+def test_a_variable_sets_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEAR_PORT", "8123")
+
+    assert load_settings().port == 8123
+
+
+def test_what_the_command_line_gives_comes_before_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CLEAR_PORT", "8123")
+
+    assert load_settings(port=9000).port == 9000
+
+
+def test_an_override_of_none_leaves_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEAR_INDEX", "/indexes/one")
+
+    assert load_settings(index=None).index == Path("/indexes/one")
+
+
+@pytest.mark.parametrize(
+    ("name", "close"), [("CLEAR_PROT", "CLEAR_PORT"), ("CLEAR_MAX_TOKEN", "CLEAR_MAX_TOKENS")]
+)
+def test_an_unknown_variable_is_refused_with_the_close_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, close: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+
+    with pytest.raises(SettingsError, match=f"{name} is unknown: did you mean {close}\\?"):
+        load_settings()
+
+
+def test_an_unknown_variable_like_no_other_is_refused_with_all_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CLEAR_QQQQQQQQQQQQQ", "1")
+
+    with pytest.raises(SettingsError) as refusal:
+        load_settings()
+
+    for field in Settings.model_fields:
+        assert variable(field) in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["CLEAR_JSON", "CLEAR_SKIP_INVALID", "CLEAR_TOP_K", "PORT"])
+def test_a_variable_of_a_single_command_or_of_another_program_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+
+    assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CLEAR_PORT", "eighty"),
+        ("CLEAR_PORT", "65536"),
+        ("CLEAR_MAX_BODY_BYTES", "10"),
+        ("CLEAR_MAX_TOKENS", "7"),
+        ("CLEAR_DRAIN_SECONDS", "-1"),
+        ("CLEAR_LOG_LEVEL", "loud"),
+        ("CLEAR_TIMEOUT_MS", "1.5"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger"),
+    [
+        ("CLEAR_TIMEOUT_MS", "CLEAR_MAX_TIMEOUT_MS"),
+        ("CLEAR_MAX_BATCH_TOKENS", "CLEAR_MAX_WAITING_TOKENS"),
+    ],
+)
+def test_a_contradiction_names_both_variables(
+    monkeypatch: pytest.MonkeyPatch, smaller: str, larger: str
+) -> None:
+    monkeypatch.setenv(smaller, "2000")
+    monkeypatch.setenv(larger, "1000")
+
+    with pytest.raises(SettingsError, match=f"^{smaller}=2000 is above {larger}=1000: "):
+        load_settings()
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings()
+
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_every_setting_is_described(field: str) -> None:
+    assert Settings.model_fields[field].description
+
+
+def test_every_number_has_its_unit_in_its_name() -> None:
+    numbers = [
+        name
+        for name, field in Settings.model_fields.items()
+        if field.annotation in (int, float, int | None)
+    ]
+
+    without_unit = {name for name in numbers if name.rpartition("_")[2] not in UNITS}
+
+    assert without_unit == {"port", "operations_port", "nprobe", "ef_search"}  # FAISS's words
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("CLEAR_REQUIRE_KEYS", "true"), ("CLEAR_METRICS", "key"), ("CLEAR_DOCS", "key")],
+)
+def test_what_needs_a_key_is_refused_without_one(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(SettingsError, match=f"^{variable}={value} .*CLEAR_KEYS_FILE"):
+        load_settings()
+
+    for given in ("CLEAR_KEYS_FILE", "CLEAR_KEYS", "CLEAR_API_KEY"):
+        with monkeypatch.context() as patch:
+            patch.setenv(given, "x" * 16)
+            load_settings()
+
+
+def test_one_port_cannot_be_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEAR_OPERATIONS_PORT", "8000")
+
+    with pytest.raises(SettingsError, match="CLEAR_OPERATIONS_PORT and CLEAR_PORT are both 8000"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("origins", "is_taken"),
+    [
+        ("", True),
+        ("*", True),
+        ("https://a.example", True),
+        ("https://a.example,http://localhost:3000", True),
+        ("a.example", False),
+        ("https://a.example, https://b.example", False),
+        ("https://*.example", False),
+        ("https://a.example/", False),
+        ("null", False),
+    ],
+)
+def test_origins_are_origins(origins: str, is_taken: bool) -> None:
+    if is_taken:
+        assert Settings(cors_origins=origins).cors_origins == origins
+    else:
+        with pytest.raises(ValidationError, match="pattern"):
+            Settings(cors_origins=origins)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("127.0.0.1", True), ("127.1.2.3", True), ("localhost", True), ("::1", True)]
+    + [("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("example.org", False)],
+)
+def test_an_address_of_this_machine_alone_is_local(host: str, is_local: bool) -> None:
+    assert Settings(host=host).is_local == is_local

@@ -1,0 +1,236 @@
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import WEB, create_app
+from service.errors import SettingsError
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.errors import EncoderMismatchError, GenerationError
+from service.settings.settings import Settings
+from service.state import State
+from tests.conftest import flip_bit, make_checkpoint
+
+FOREIGN = re.compile(r"(?:https?:)?//(?!localhost\b)[\w.-]+\.\w+")
+
+
+class References(HTMLParser):
+    """Collects what a page loads."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_a_running_service_is_live_and_ready(client: TestClient) -> None:
+    assert client.get("/livez").json() == {"status": "live"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_info_tells_what_runs_without_a_path(
+    client: TestClient, tiny_encoder: Encoder, service_settings: Settings
+) -> None:
+    info = client.get("/info")
+
+    facts = info.json()
+    assert facts["phase"] == "ready"
+    assert facts["encoder"]["fingerprint"] == tiny_encoder.fingerprint
+    assert facts["encoder"]["max_tokens"] == 64
+    assert facts["index"]["passages"] == 12
+    assert facts["limits"]["timeout_ms"] == 10_000
+    assert str(service_settings.index) not in info.text
+    assert service_settings.encoder not in info.text
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_page_loads_nothing_from_another_host(client: TestClient, path: str) -> None:
+    html = client.get(path).text
+
+    references = [reference for reference in References(html).found if reference != "."]
+    assert references
+    assert not FOREIGN.findall(html)
+    for reference in references:
+        if not reference.startswith("#"):
+            assert client.get(f"/{reference.lstrip('/')}").status_code == 200, reference
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in WEB.iterdir()))
+def test_each_file_of_the_page_is_served_with_the_page_s_headers(
+    client: TestClient, name: str
+) -> None:
+    response = client.get(f"/web/{name}")
+
+    assert response.content == (WEB / name).read_bytes()
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["/", "/web/search.js"])
+def test_the_page_may_load_only_from_its_own_host(client: TestClient, path: str) -> None:
+    policy = client.get(path).headers["Content-Security-Policy"]
+
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert not FOREIGN.search(policy)
+
+
+def test_head_of_the_page_has_its_headers_and_no_body(client: TestClient) -> None:
+    response = client.head("/")
+
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("path", ["/nope", "/web/nope.js", "/web/", "/web/../app.py", "/redoc"])
+def test_an_unknown_path_is_a_problem(client: TestClient, path: str) -> None:
+    response = client.get(path)
+
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.json()["detail"] == "there is no such path: see /docs"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", "/search", "POST"), ("DELETE", "/encode", "POST"), ("POST", "/livez", "GET")],
+)
+def test_another_method_is_a_problem_that_tells_the_right_one(
+    client: TestClient, method: str, path: str, allowed: str
+) -> None:
+    response = client.request(method, path)
+
+    assert response.status_code == 405
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["Allow"] == allowed
+
+
+def test_before_it_is_loaded_a_service_is_live_but_not_ready(service_settings: Settings) -> None:
+    client = TestClient(create_app(service_settings))
+
+    search = client.post("/search", json={"query": "a"})
+    ready = client.get("/readyz")
+
+    assert client.get("/livez").status_code == 200
+    assert [ready.status_code, search.status_code] == [503, 503]
+    assert ready.headers["Content-Type"] == "application/problem+json"
+    assert "loading" in ready.json()["detail"]
+    assert client.get("/info").json()["phase"] == "loading"
+
+
+def test_a_stopped_service_drains_and_leaves_no_batcher(service_settings: Settings) -> None:
+    app = create_app(service_settings)
+    before = set(threading.enumerate())
+
+    with TestClient(app):
+        assert "batch-owner" in {thread.name for thread in set(threading.enumerate()) - before}
+
+    client = TestClient(app)
+    assert client.get("/readyz").status_code == 503
+    assert client.post("/search", json={"query": "a"}).status_code == 503
+    assert "batch-owner" not in {thread.name for thread in set(threading.enumerate()) - before}
+
+
+def test_draining_is_final() -> None:
+    state = State(Settings())
+    phases = []
+
+    for phase in ("ready", "draining", "ready", "loading"):
+        state.enter(phase)  # type: ignore[arg-type]
+        phases.append((state.phase, state.is_ready))
+
+    assert phases == [("ready", True)] + [("draining", False)] * 3
+
+
+def test_no_index_is_refused_at_start(tiny_checkpoint: Path) -> None:
+    app = create_app(Settings(encoder=str(tiny_checkpoint), index=None))
+
+    with pytest.raises(SettingsError, match="CLEAR_INDEX"), TestClient(app):
+        pass
+
+
+def test_an_index_of_another_encoder_is_refused_at_start(tmp_path: Path, tiny_index: Path) -> None:
+    other = make_checkpoint(tmp_path / "other", seed=1)
+    app = create_app(Settings(encoder=str(other), index=tiny_index))
+
+    with pytest.raises(EncoderMismatchError), TestClient(app):
+        pass
+
+
+def test_an_altered_index_is_refused_at_start(tiny_checkpoint: Path, index_copy: Path) -> None:
+    flip_bit(next(index_copy.glob("generations/*/vectors.faiss")))
+    app = create_app(Settings(encoder=str(tiny_checkpoint), index=index_copy))
+
+    with pytest.raises(GenerationError, match=r"vectors\.faiss was altered"), TestClient(app):
+        pass
+
+
+class Gate:
+    """Holds the encoder back until `open`; `begun` tells that a batch has reached it."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.begun, self.open = threading.Event(), threading.Event()
+        self._genuine = encoder.embed
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.begun.set()
+        assert self.open.wait(10)
+        return self._genuine(*arguments)
+
+
+@pytest.fixture
+def small_client(service_settings: Settings) -> Iterator[TestClient]:
+    """A service whose queue holds sixteen tokens."""
+    limits = {
+        "max_waiting_tokens": 16,
+        "max_batch_tokens": 16,
+        "max_bulk_batch_tokens": 16,
+        "query_cache_entries": 0,
+    }
+    with TestClient(create_app(service_settings.model_copy(update=limits))) as client:
+        yield client
+
+
+def test_a_full_queue_is_429_a_late_answer_504_and_what_runs_is_answered(
+    small_client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = small_client.app.state.service.engine.searcher.encoder  # type: ignore[attr-defined]
+    gate = Gate(encoder)
+    monkeypatch.setattr(encoder, "embed", gate)
+
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(small_client.post, "/search", json={"query": "runs"})
+        assert gate.begun.wait(10)
+        late = small_client.post("/search", json={"query": "late", "timeout_ms": 50})
+        busy = small_client.post("/search", json={"query": "busy " * 20})
+        gate.open.set()
+
+    assert [late.status_code, busy.status_code, running.result().status_code] == [504, 429, 200]
+    assert int(busy.headers["Retry-After"]) >= 1
+    assert small_client.get("/metrics").text.count("clear_refusals_total{") == 2
+
+
+def test_a_failing_encoder_is_a_500_and_the_next_request_is_answered(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("secret")
+
+    engine = client.app.state.service.engine  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.searcher.encoder, "embed", fail)
+        failed = client.post("/search", json={"query": "that no other test asks"})
+
+    assert failed.status_code == 500
+    assert failed.headers["Content-Type"] == "application/problem+json"
+    assert "secret" not in failed.text
+    assert client.post("/search", json={"query": "a"}).status_code == 200

@@ -1,0 +1,70 @@
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+MEBIBYTE = 2**20
+LARGE_BYTES, SMALL_BYTES = MEBIBYTE, MEBIBYTE // 5
+# Buffers of 20 MiB teach glibc to keep all that are smaller; small ones between the others hold
+# the heap's end.
+SCRIPT = """
+import asyncio
+import sys
+from pathlib import Path
+
+from service import process
+
+LARGE = int(sys.argv[2])
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+if sys.argv[1] != "as it is":
+    process.give_memory_back()
+before = resident_bytes()
+for _ in range(3):
+    bytearray(b"x") * (20 * 2**20)
+large, small = [], []
+for _ in range(200):
+    large.append(bytearray(b"x") * LARGE)
+    small.append(bytearray(b"x") * 10_000)
+del large
+if sys.argv[1] == "trimmed":
+    process.TRIM_EVERY_SECONDS = 0.01
+    try:
+        asyncio.run(asyncio.wait_for(process.trim_regularly(), 1))
+    except TimeoutError:
+        pass
+print(resident_bytes() - before)
+"""
+
+
+def kept_bytes(mode: str, buffer_bytes: int = LARGE_BYTES, **environment: str) -> int:
+    plain = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, mode, str(buffer_bytes)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=plain | environment,
+    )
+    return int(done.stdout)
+
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc")
+
+
+def test_a_serving_process_gives_large_buffers_back() -> None:
+    assert kept_bytes("ours") < 12 * MEBIBYTE
+    assert kept_bytes("as it is") > 120 * MEBIBYTE
+
+
+def test_smaller_buffers_go_back_when_memory_is_trimmed() -> None:
+    assert kept_bytes("ours", SMALL_BYTES) > 30 * MEBIBYTE
+    assert kept_bytes("trimmed", SMALL_BYTES) < 12 * MEBIBYTE
+
+
+def test_an_allocator_set_by_the_environment_stays_as_it_is() -> None:
+    assert kept_bytes("ours", MALLOC_MMAP_THRESHOLD_=str(32 * MEBIBYTE)) > 120 * MEBIBYTE

@@ -1,0 +1,206 @@
+"""The search page in a real browser, asking a real service."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.chromium import active, opened, search, titles
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+BENGALI = "বাংলাদেশের প্রধান পরিবেশগত সমস্যাগুলো কী কী?"
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def page(browser: "Browser", address: str) -> "Iterator[Page]":
+    """The page, open."""
+    with opened(browser, address) as page:
+        yield page
+
+
+def test_a_bengali_question_gets_hits_that_are_the_service_s(page: "Page", address: str) -> None:
+    search(page, BENGALI)
+
+    body = {"query": BENGALI, "top_k": 10}
+    answer = page.request.post(f"{address}/search", data=body).json()
+    hits = answer["results"][0]["hits"]
+    assert titles(page) == [hit["title"] or hit["passage_id"] for hit in hits]
+    assert page.locator(".hit-text").all_inner_texts() == [hit["text"] for hit in hits]
+    assert page.locator(".score-value").all_inner_texts() == [f"{hit['score']:.3f}" for hit in hits]
+
+
+def test_the_status_tells_hits_time_and_language(page: "Page") -> None:
+    search(page, BENGALI)
+
+    status = page.get_by_role("status").inner_text()
+    assert re.fullmatch(r"10 hits in [\d.]+ ms, asked in (Bangla|Bengali) \(bn\)", status)
+
+
+def test_the_language_of_a_word_is_not_told(page: "Page") -> None:
+    """It would be detected as Romanian."""
+    search(page, "tea")
+
+    assert re.fullmatch(r"10 hits in [\d.]+ ms", page.get_by_role("status").inner_text())
+    assert page.locator("#query").get_attribute("lang") == ""
+
+
+def test_the_question_is_marked_with_its_language_and_hits_as_english(page: "Page") -> None:
+    search(page, BENGALI)
+
+    assert page.locator("#query").get_attribute("lang") == "bn"
+    assert page.locator(".hit :is(h2, p):not([lang=en])").count() == 0
+    page.keyboard.type("a")
+    assert page.locator("#query").get_attribute("lang") == ""
+
+
+def test_the_legend_names_every_stage(page: "Page") -> None:
+    search(page, "tea")
+
+    stages = page.locator("#timing .timing-legend dt").all_inner_texts()
+    assert stages == ["Tokenize", "Queue", "Encode", "Search", "Passages"]
+
+
+def test_the_button_and_the_number_of_hits_search_too(page: "Page") -> None:
+    page.locator("#query").fill("tea")
+    page.locator("#search-button").click()
+    page.wait_for_selector("#hits > li.hit:nth-child(10)")
+
+    page.locator("#top-k").select_option("5")
+    page.wait_for_selector("#hits:not(:has(li.hit:nth-child(6))) > li.hit:nth-child(5)")
+
+    assert page.url.endswith("?q=tea&k=5")
+
+
+def test_an_arabic_example_is_right_to_left_and_searches(page: "Page") -> None:
+    chip = page.locator(".example[lang=ar]").first
+    direction = chip.evaluate("chip => getComputedStyle(chip).direction")
+
+    chip.click()
+    page.wait_for_selector("#hits > li.hit")
+
+    assert direction == "rtl"
+    assert page.locator("#query").evaluate("box => getComputedStyle(box).direction") == "rtl"
+    assert page.locator("#query").input_value() in chip.inner_text()
+
+
+def test_every_example_is_shown_once_asked_for(page: "Page") -> None:
+    examples = json.loads((Path(__file__).parents[3] / "service/web/examples.json").read_text())
+    shown = page.locator(".example:visible")
+    before = shown.count()
+
+    page.locator("#all-examples").click()
+
+    assert before < shown.count() == len(examples)
+    assert page.locator("#all-examples").get_attribute("aria-expanded") == "true"
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_needs_no_sideways_scroll(page: "Page", width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 740})
+    page.locator("#all-examples").click()
+    search(page, "supercalifragilistic" * 20)
+
+    overflow = page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+
+    assert page.locator("li.hit").count() == 10
+    assert overflow <= 0
+
+
+def test_slash_goes_to_the_box_and_arrows_walk_through_the_hits(page: "Page") -> None:
+    search(page, "tea")
+    page.locator("#home").focus()
+    visited = []
+
+    for key in ("/", "ArrowDown", "ArrowDown", "ArrowUp", "ArrowUp"):
+        page.keyboard.press(key)
+        visited.append(active(page).split()[0])
+
+    assert visited == ["INPUT#query.", "LI#.hit", "LI#.hit", "LI#.hit", "INPUT#query."]
+    assert page.locator("#query").input_value() == "tea"
+
+
+def test_tab_goes_from_the_box_to_the_button_and_the_number_of_hits(page: "Page") -> None:
+    page.locator("#query").focus()
+    visited = []
+
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        visited.append(active(page).partition(".")[0])
+
+    assert visited == ["BUTTON#search-button", "BUTTON#compare", "SELECT#top-k", "BUTTON#"]
+
+
+def test_a_refusal_is_shown_with_its_field_and_no_retry(page: "Page") -> None:
+    search(page, "a" * 40_000)
+
+    alert = page.get_by_role("alert").inner_text()
+    assert "Invalid request" in alert
+    assert "Field: query" in alert
+    assert page.locator("li.hit").count() == 0
+    assert page.locator("#retry").count() == 0
+
+
+def test_an_address_with_a_question_is_shareable(page: "Page", address: str) -> None:
+    search(page, BENGALI)
+    found = titles(page)
+
+    page.goto("about:blank")
+    page.goto(f"{address}/?q={BENGALI}")
+    page.wait_for_selector("#hits > li.hit")
+
+    assert titles(page) == found
+    assert page.locator("#query").input_value() == BENGALI
+    assert BENGALI in page.title()
+
+
+def test_back_returns_to_the_question_before(page: "Page") -> None:
+    search(page, "tea")
+    search(page, "sun")
+
+    with page.expect_response("**/search") as answer:
+        page.go_back()
+
+    assert answer.value.request.post_data_json["query"] == "tea"
+    assert page.locator("#query").input_value() == "tea"
+    assert page.title().startswith("tea")
+
+
+def test_a_passage_is_shown_as_text_never_as_html(page: "Page", address: str) -> None:
+    hit = {"passage_id": "1", "score": 0.5, "rank": 1, "title": "<b>x</b>", "metadata": {}}
+    answer = {
+        "results": [{"language": "en", "hits": [hit | {"text": "<img src=x onerror=alert(1)>"}]}],
+        "took_ms": {"encode": 1.0},
+    }
+    page.route("**/search", lambda route: route.fulfill(json=answer))
+
+    search(page, "tea")
+
+    assert titles(page) == ["<b>x</b>"]
+    assert page.locator(".hit-text").inner_text() == "<img src=x onerror=alert(1)>"
+
+
+def test_a_busy_service_is_told_and_can_be_asked_again(page: "Page") -> None:
+    problem = {"type": "x", "title": "Busy", "status": 429, "detail": "the queue is full"}
+    answers = iter([True])
+
+    def answer(route: Any) -> None:
+        if next(answers, False):
+            route.fulfill(status=429, headers={"Retry-After": "0"}, json=problem)
+        else:
+            route.continue_()
+
+    page.route("**/search", answer)
+    search(page, "tea")
+    told = page.get_by_role("alert").inner_text()
+    page.locator("#retry").click()
+    page.wait_for_selector("#hits > li.hit")
+
+    assert "the queue is full" in told

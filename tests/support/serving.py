@@ -1,0 +1,34 @@
+"""A service on a real port, in a thread of the tests' process."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from service.app import create_app
+from service.server import bind
+from service.settings.settings import Settings
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[str]:
+    """Serve until the block ends; yields the address, without a slash at its end."""
+    ready = threading.Event()
+
+    class Announcing(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            ready.set()
+
+    with bind("127.0.0.1", 0) as listener:
+        server = Announcing(uvicorn.Config(create_app(settings), log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            assert ready.wait(60)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()

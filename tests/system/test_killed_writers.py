@@ -1,0 +1,142 @@
+"""Writers killed at every step that they take in the file system; no reader may see a part.
+
+A step is an audit event of Python that names a path below the index: a file opened, made,
+renamed or removed. The child kills itself (SIGKILL) right before its n-th step.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.retrieval.build.build import build_index, update_index
+from service.retrieval.corpus.reader import Passage
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.generation.generation import current_name, open_current
+from service.retrieval.generation.history import collect_garbage, list_generations, roll_back
+from service.retrieval.searcher import Searcher
+from tests.conftest import run_script
+
+WRITERS = ("build", "update", "rollback", "gc")
+
+KILLED = """
+import json, os, pathlib, shutil, signal, sys
+
+from service.retrieval.build.build import build_index, update_index
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.corpus.reader import Passage
+from service.retrieval.generation.history import collect_garbage, roll_back
+
+folder, checkpoint, writer = sys.argv[1:]
+encoder = load_encoder(checkpoint, device="cpu")
+first, old, new = (
+    [("f", Passage(str(row), f"{text} {row}")) for row in range(count)]
+    for text, count in (("first", 3), ("old", 5), ("new", 9))
+)
+write = {
+    "build": lambda index: build_index(new, index, encoder),
+    "update": lambda index: update_index([*old[:3], *new[5:]], index, encoder),
+    "rollback": roll_back,
+    "gc": lambda index: collect_garbage(index, 0),
+}[writer]
+template = pathlib.Path(folder, "template")
+build_index(first, template, encoder)
+build_index(old, template, encoder)
+steps_left, root = 0, "\\0"
+EVENTS = {
+    "open", "os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree",
+    "sqlite3.connect", "tempfile.mkdtemp", "tempfile.mkstemp",
+}
+
+def count_step(event, arguments):
+    global steps_left
+    paths = [str(each) for each in arguments if isinstance(each, (str, os.PathLike))]
+    if event in EVENTS and any(path.startswith(root) for path in paths):
+        steps_left -= 1
+        if steps_left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count_step)
+count = 0
+while True:
+    count += 1
+    index = pathlib.Path(folder, f"{count:03}")
+    shutil.copytree(template, index)
+    child = os.fork()
+    if child == 0:
+        steps_left, root = count, str(index)
+        write(index)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+        break
+sys.stdout.write(json.dumps(count - 1))
+"""
+
+
+@pytest.fixture(scope="module", params=WRITERS)
+def killed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path
+) -> tuple[str, list[Path]]:
+    """The writer, and one index for each step that it was killed at."""
+    folder = tmp_path_factory.mktemp(request.param)
+    done = run_script(KILLED, folder, tiny_checkpoint, request.param, timeout_seconds=800)
+    assert done.returncode == 0, done.stderr
+    count = json.loads(done.stdout)
+    return request.param, [folder / f"{number:03}" for number in range(1, count + 1)]
+
+
+def live_texts(index: Path, encoder: Encoder) -> set[str]:
+    """Open the live generation as a service does; the first words of its passages."""
+    generation = open_current(index)
+    Searcher(encoder, generation).check_canaries()
+    passages = generation.passages.read(range(len(generation.passages)))
+    return {f"{passage.text.split()[0]} of {len(passages)}" for passage in passages}
+
+
+def write(writer: str, index: Path, encoder: Encoder) -> None:
+    """Do again what the writer was killed at."""
+    old = [("f", Passage(str(row), f"old {row}")) for row in range(5)]
+    new = [("f", Passage(str(row), f"new {row}")) for row in range(9)]
+    match writer:
+        case "build":
+            build_index(new, index, encoder)
+        case "update":
+            update_index([*old[:3], *new[5:]], index, encoder)
+        case "rollback":
+            if live_texts(index, encoder) == {"old of 5"}:
+                roll_back(index)
+            else:
+                collect_garbage(index, 1)  # done before the kill; the next writer clears up
+        case "gc":
+            collect_garbage(index, 0)
+
+
+AFTER = {
+    "build": {"new of 9"},
+    "update": {"old of 7", "new of 7"},
+    "rollback": {"first of 3"},
+    "gc": {"old of 5"},
+}
+
+
+@pytest.mark.slow
+def test_after_a_kill_at_any_step_readers_see_the_old_or_the_new_and_a_rerun_succeeds(
+    killed: tuple[str, list[Path]], tiny_encoder: Encoder
+) -> None:
+    writer, indexes = killed
+    seen = []
+    for index in indexes:
+        seen.append(live_texts(index, tiny_encoder))
+        assert all(not listed.damage for listed in list_generations(index)), index
+
+        write(writer, index, tiny_encoder)
+
+        assert live_texts(index, tiny_encoder) == AFTER[writer], index
+        hidden = [path.name for path in index.rglob(".*") if path.name != ".lock"]
+        assert hidden == [], index
+        assert current_name(index) in {listed.name for listed in list_generations(index)}
+    assert len(indexes) > 5
+    assert {frozenset(texts) for texts in seen} == {
+        frozenset({"old of 5"}),
+        frozenset(AFTER[writer]),
+    }

@@ -1,0 +1,150 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.ablation.grid import chosen, read_grid
+from trainer.ablation.run import ablate
+from trainer.config import RunConfig
+from trainer.errors import ConfigError
+from trainer.training.run import write_record
+
+CONFIGS = Path(__file__).parents[3] / "trainer" / "configs"
+GRID = """
+base = "base.toml"
+seeds = [0, 1]
+[variants.clear]
+[variants.no-kl.objective]
+kl_weight = 0.0
+"""
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    (tmp_path / "base.toml").write_text('[data]\nrows = ["r"]\n[objective]\ntemperature = 0.02\n')
+    path = tmp_path / "grid.toml"
+    path.write_text(GRID)
+    return path
+
+
+def fake_record(config: RunConfig) -> Mapping[str, Any]:
+    """Score .5 for the base, .6 with the KL and .7 without, a hundredth more a seed."""
+    score = (0.6 if config.objective.kl_weight else 0.7) + config.seed / 100
+    scores = {"news": {"en": 0.9, "sw": score, "ha": score}}
+    base = {"news": {"en": 0.9, "sw": 0.5, "ha": 0.5}}
+    return {"is_finished": True, "scores": scores, "base_scores": base}
+
+
+def test_all_variants_run_with_one_seed_before_the_next(grid: Path) -> None:
+    _, cells = read_grid(grid)
+
+    assert [cell.name for cell in cells] == [
+        "clear.seed0",
+        "no-kl.seed0",
+        "clear.seed1",
+        "no-kl.seed1",
+    ]
+    assert [cell.config.objective.kl_weight for cell in cells] == [0.2, 0, 0.2, 0]
+    assert {cell.config.objective.temperature for cell in cells} == {0.02}
+
+
+def test_a_variant_may_run_with_fewer_seeds(grid: Path) -> None:
+    grid.write_text(GRID.replace("[variants.clear]", "[variants.clear]\nseeds = [1]"))
+
+    _, cells = read_grid(grid)
+
+    assert [cell.name for cell in cells] == ["clear.seed1", "no-kl.seed0", "no-kl.seed1"]
+
+
+def test_a_killed_ablation_goes_on_and_its_table_holds_what_is_done(
+    grid: Path, tmp_path: Path
+) -> None:
+    trained = []
+
+    def train(config: RunConfig, run: Path) -> Mapping[str, Any]:
+        if (run / "run.json").is_file():
+            return {}
+        if len(trained) == 3:
+            trained.append("killed")
+            raise KeyboardInterrupt
+        trained.append(run.name)
+        (run / "encoder").mkdir(parents=True)
+        write_record(run, fake_record(config))
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        ablate(grid, tmp_path / "out", train, lambda *_: None)
+    part = (tmp_path / "out" / "table.md").read_text()
+    written = ablate(grid, tmp_path / "out", train, lambda *_: None)
+
+    assert "| clear | 2 | 0.6050 ± 0.0071 | 0.9000 ± 0.0000 |" in part
+    assert "| no-kl | 1 | 0.7000 | 0.9000 |" in part
+    assert trained == ["clear.seed0", "no-kl.seed0", "clear.seed1", "killed", "no-kl.seed1"]
+    assert written.read_text().splitlines()[0] == "| variant | seeds | news L→en | news en→en |"
+    assert "| base | – | 0.5000 | 0.9000 |" in written.read_text()
+    assert "| no-kl | 2 | 0.7050 ± 0.0071 |" in written.read_text()
+    assert not list((tmp_path / "out").glob("runs/*/encoder"))
+    assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
+
+
+def test_machines_may_share_a_grid_and_the_table_holds_what_all_did(
+    grid: Path, tmp_path: Path
+) -> None:
+    def train(config: RunConfig, run: Path) -> Mapping[str, Any]:
+        run.mkdir(parents=True)
+        write_record(run, fake_record(config))
+        return {}
+
+    told: list[tuple[str, int, int]] = []
+    for variant, seed in [("no-kl", 1), ("clear", 0)]:
+        table = ablate(
+            grid,
+            tmp_path / "out",
+            train,
+            lambda *cell: told.append(cell),
+            variants=[variant],
+            seeds=[seed],
+        )
+
+    assert told == [("no-kl.seed1", 0, 1), ("clear.seed0", 0, 1)]
+    assert "| clear | 1 | 0.6000 |" in table.read_text()
+    assert "| no-kl | 1 | 0.7100 |" in table.read_text()
+
+
+def test_an_unknown_variant_or_seed_is_told_with_those_there_are(grid: Path) -> None:
+    _, cells = read_grid(grid)
+
+    with pytest.raises(ConfigError, match="no variant of the grid: no-lk; it has clear, no-kl$"):
+        chosen(cells, ["clear", "no-lk"])
+    with pytest.raises(ConfigError, match="no seed of the grid: 7; it has 0, 1$"):
+        chosen(cells, seeds=[7])
+
+
+def test_a_variant_without_the_seed_is_told(grid: Path) -> None:
+    grid.write_text(GRID.replace("[variants.clear]", "[variants.clear]\nseeds = [1]"))
+    _, cells = read_grid(grid)
+
+    with pytest.raises(ConfigError, match="no variant that was named has a seed"):
+        chosen(cells, ["clear"], [0])
+
+
+def test_a_faulty_variant_is_told_before_any_runs(grid: Path) -> None:
+    grid.write_text(GRID + "\n[variants.odd.objective]\nalpha = 1\n")
+
+    with pytest.raises(ConfigError, match=r"grid.toml, variant odd: .*objective.alpha: Extra"):
+        read_grid(grid)
+
+
+def test_the_shipped_configurations_are_valid() -> None:
+    from trainer.config import read_config
+
+    read_grid(CONFIGS / "results.toml")
+    grid, cells = read_grid(CONFIGS / "ablation.toml")
+    reference = read_config(CONFIGS / "reference.toml")
+    read_config(CONFIGS / "frozen-bridge.toml")
+
+    assert len(cells) == len(grid.variants) * len(grid.seeds)
+    assert reference.data.hard_negatives == 5
+    assert (reference.objective.reverse_weight, reference.objective.kl_weight) == (0.4, 0.2)
+    assert (reference.optimizer.batch_rows, reference.optimizer.steps) == (64, 50)

@@ -1,0 +1,145 @@
+"""The commands `evaluate` and `report`, from the command line to the files."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from trainer.cli.main import app
+from trainer.evaluation import comparison
+
+COMMAND = ["evaluate", "xquad"]
+
+
+def test_help_names_each_variable() -> None:
+    result = CliRunner().invoke(app, [*COMMAND, "--help"], terminal_width=200)
+
+    assert result.exit_code == 0
+    for name in ("ENCODER", "MAX_TOKENS", "CACHE", "TRAINER_LANGUAGE", "TRAINER_OUTPUT", "JSON"):
+        assert f"CLEAR_{name}" in result.stdout
+
+
+def test_a_missing_measures_package_is_told_without_a_traceback(
+    xquad: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ir_measures", None)
+
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny])
+
+    assert result.exit_code == 1
+    assert "pip install 'clear-search[train]'" in result.stderr
+
+
+def test_json_goes_to_stdout_alone(xquad: Path, tiny: list[str]) -> None:
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, "--json"])
+
+    assert result.exit_code == 0, result.stderr
+    (evaluation,) = json.loads(result.stdout)["evaluations"]
+    directions = evaluation["sets"]["xquad"]
+    assert list(directions) == ["en-en", "L-en", "L-L", "en-L", "mixed"]
+    assert directions["L-en"]["languages"]["de"]["ndcg@10"] == 1.0
+    assert evaluation["encoder"]["max_tokens"] == 64
+
+
+def test_the_table_goes_to_stdout_with_its_conditions(xquad: Path, tiny: list[str]) -> None:
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny])
+
+    assert result.exit_code == 0, result.stderr
+    assert "xquad, L-en" in result.stdout
+    conditions = result.stdout.splitlines()[-1]
+    assert "64 tokens at the most, on cpu by torch-fp32; passages: xquad 1" in conditions
+
+
+def test_only_the_directions_asked_for_are_measured(xquad: Path, tiny: list[str]) -> None:
+    arguments = [*COMMAND, str(xquad), *tiny, "--json", "--direction", "L-en", "--language", "deu"]
+
+    result = CliRunner().invoke(app, arguments)
+
+    (evaluation,) = json.loads(result.stdout)["evaluations"]
+    assert list(evaluation["sets"]["xquad"]) == ["L-en"]
+
+
+def test_a_variable_stands_for_its_flag(xquad: Path, tiny_checkpoint: Path) -> None:
+    variables = {
+        "CLEAR_ENCODER": str(tiny_checkpoint),
+        "CLEAR_MAX_TOKENS": "32",
+        "CLEAR_DEVICE": "cpu",
+        "CLEAR_TRAINER_LANGUAGE": "en de",
+        "CLEAR_TRAINER_OUTPUT": str(xquad / "out"),
+        "CLEAR_JSON": "1",
+    }
+
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad)], env=variables)
+
+    (evaluation,) = json.loads(result.stdout)["evaluations"]
+    assert evaluation["encoder"]["max_tokens"] == 32
+    assert sorted(path.name for path in (xquad / "out" / "runs").rglob("*.run")) == [
+        "xquad.de-de.run",
+        "xquad.de-en+de.run",
+        "xquad.de-en.run",
+        "xquad.en-de.run",
+        "xquad.en-en.run",
+    ]
+    assert json.loads((xquad / "out" / "report.json").read_text()) == json.loads(result.stdout)
+
+
+def test_import_then_evaluate_by_folder(xquad: Path, tiny: list[str], tmp_path: Path) -> None:
+    output = tmp_path / "imported"
+    imported = CliRunner().invoke(app, ["import", "xquad", str(xquad), "--output", str(output)])
+    assert imported.exit_code == 0, imported.stderr
+    assert "| de | 1 |" in imported.stdout
+
+    result = CliRunner().invoke(app, ["evaluate", str(output), *tiny, "--json"])
+
+    assert result.exit_code == 0, result.stderr
+    assert list(json.loads(result.stdout)["evaluations"][0]["sets"]) == ["xquad"]
+
+
+def test_two_encoders_and_the_control_are_compared(
+    xquad: Path, tiny: list[str], tiny_checkpoint: Path
+) -> None:
+    arguments = [*COMMAND, str(xquad), *tiny, "--against", str(tiny_checkpoint), "--json"]
+
+    result = CliRunner().invoke(app, [*arguments, "--control", "mean-centred"])
+
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    assert [each["encoder"]["control"] for each in content["evaluations"]] == [
+        None,
+        None,
+        "mean-centred",
+    ]
+    against_itself, control = content["comparisons"]
+    assert {each["difference"] for each in against_itself["macro_means"]} == {0.0}
+    assert control["encoder"].endswith("(mean-centred)")
+
+
+def test_english_worse_than_the_base_is_exit_code_3(
+    xquad: Path, tiny: list[str], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison.Gate, "passes", False)
+
+    result = CliRunner().invoke(
+        app, [*COMMAND, str(xquad), *tiny, "--against", str(tiny_checkpoint)]
+    )
+
+    assert result.exit_code == 3
+    assert "English gate on xquad: FAILED" in result.stdout
+
+
+def test_the_page_is_written_and_can_be_made_again(
+    xquad: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    done = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, "--output", str(output)])
+    assert done.exit_code == 0, done.stderr
+    page = (output / "report.html").read_text()
+    (output / "report.html").unlink()
+
+    again = CliRunner().invoke(app, ["report", str(output)])
+
+    assert again.exit_code == 0, again.stderr
+    assert (output / "report.html").read_text() == page
+    assert "### xquad, mixed" in (output / "report.md").read_text()

@@ -1,0 +1,69 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from trainer.cli.main import app
+from trainer.report import run as evaluation_run
+
+COMMAND = ["evaluate", "xquad"]
+HEAVY = {"torch", "transformers", "faiss", "ir_measures", "numpy"}
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    code = "import sys, trainer.cli.main; sys.stdout.write(' '.join(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert HEAVY.isdisjoint(done.stdout.split())
+
+
+def test_a_missing_folder_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*COMMAND, str(tmp_path / "missing")])
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_console_script_reports_an_error_without_a_traceback(tmp_path: Path) -> None:
+    code = "from trainer.cli.main import main; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, *COMMAND, str(tmp_path)], capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"error: {tmp_path} holds no xquad.en.json: name the folder of XQuAD"
+    ]
+
+
+def test_an_encoder_that_is_not_there_is_one_line_and_exit_code_1(xquad: Path) -> None:
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad), "--encoder", "nowhere"])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: the encoder nowhere is no folder")
+    assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(xquad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation_run, "load_encoder", stop)
+
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad)])
+
+    assert result.exit_code == 130
+    assert result.stderr.splitlines() == ["error: interrupted"]
+
+
+def test_the_commands_are_in_the_order_of_their_work() -> None:
+    names = [*get_command(app).commands]
+
+    assert names == ["import", "mine", "train", "ablate", "evaluate", "report", "blend", "publish"]

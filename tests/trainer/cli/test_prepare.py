@@ -1,0 +1,40 @@
+"""The commands `import` and `mine`, from the command line to the files."""
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from trainer.cli.main import app
+from trainer.data.rows import Row, read_rows, write_rows
+
+
+def test_an_unknown_kind_is_one_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["import", "msmarco", str(tmp_path), "--output", "x"])
+
+    assert result.exit_code == 1
+    assert "there is no import of 'msmarco'" in result.stderr
+
+
+def test_mine_writes_rows_with_negatives(tmp_path: Path, tiny: list[str]) -> None:
+    rows = [
+        Row(f"Query {n}?", f"Swali {n}?", "sw", f"p{n}", f"Passage {n}.", f"q{n}") for n in range(9)
+    ]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    arguments = ["mine", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "mined.jsonl")]
+    window = ["--num-negatives", "2", "--first-rank", "1", "--last-rank", "5"]
+
+    result = CliRunner().invoke(app, [*arguments, *window, *tiny])
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("9 rows with negatives in ")
+    assert {len(row.hard_negatives) for _, row in read_rows(tmp_path / "mined.jsonl")} == {2}
+
+
+def test_bad_rows_are_told_before_any_encoder_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"query": "a"}\n')
+    arguments = ["mine", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "mined.jsonl")]
+
+    result = CliRunner().invoke(app, [*arguments, "--encoder", "nowhere"])
+
+    assert result.exit_code == 1
+    assert "rows.jsonl:1 lacks the role" in result.stderr

@@ -1,0 +1,112 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from service.retrieval.corpus.reader import Passage
+from trainer.data.evaluation_set import Judged, Query, read_evaluation_set, write_evaluation_set
+from trainer.data.rows import read_rows
+from trainer.datasets.importer import import_data
+from trainer.errors import DataError, OutputError
+
+
+@pytest.fixture
+def afriqa(tmp_path: Path) -> Path:
+    """One row of train, one query of dev."""
+    folder = tmp_path / "afriqa"
+    folder.mkdir()
+    for split, context in (("train", "Tea grows."), ("dev", "Salt is mined.")):
+        record = {"id": "0", "question_lang": "Wapi?", "question_translated": "Where?"}
+        record |= {"context": context, "title": "Plants"}
+        path = folder / f"gold_span_passages.afriqa.swa.en.{split}.json"
+        path.write_text(json.dumps(record) + "\n" + json.dumps(record | {"context": None}) + "\n")
+    return folder
+
+
+def test_rows_evaluation_set_and_card_are_written(afriqa: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+
+    card = import_data("afriqa", str(afriqa), output)
+
+    assert len(list(read_rows(output / "rows.jsonl"))) == 1
+    assert read_evaluation_set(output / "evaluation").name == "afriqa"
+    assert json.loads((output / "card.json").read_text()) == json.loads(json.dumps(card.as_dict()))
+    assert (card.rows, card.queries, card.passages) == ({"sw": 1}, {"en": 1, "sw": 1}, {"en": 2})
+    assert card.skipped == {"no context": 2}
+    assert len(card.sources) == 2
+    assert set(card.outputs) == {
+        "rows.jsonl",
+        "evaluation/corpus.jsonl",
+        "evaluation/queries.jsonl",
+        "evaluation/queries.sw.jsonl",
+        "evaluation/qrels.tsv",
+    }
+    readme = (output / "README.md").read_text()
+    assert "license: cc-by-4.0" in readme
+    assert "| sw | 1 |" in readme
+
+
+def test_an_import_again_gives_the_same_bytes(afriqa: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    first = import_data("afriqa", str(afriqa), output)
+
+    assert import_data("afriqa", str(afriqa), output) == first
+
+
+@pytest.mark.parametrize(
+    ("text", "query_id", "reason"),
+    [
+        ("PLANTS  tea grows.", "q1", "passage in held"),
+        ("Tea grows elsewhere.", "afriqa.sw.train.0", "question id in held"),
+    ],
+)
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_rows_that_an_evaluation_set_asks_for_are_reported_and_taken_out(
+    afriqa: Path, tmp_path: Path, text: str, query_id: str, reason: str, is_kept: bool
+) -> None:
+    held = Judged(
+        {"en": [Passage("p", text), Passage("distractor", "Plants Tea grows.")]},
+        {"en": [Query(query_id, "?")]},
+        {query_id: {"p": 1}},
+    )
+    write_evaluation_set(tmp_path / "held", held)
+
+    card = import_data(
+        "afriqa",
+        str(afriqa),
+        tmp_path / "out",
+        decontaminate_from=[tmp_path / "held"],
+        keep_contaminated=is_kept,
+    )
+
+    assert card.contamination == {reason: 1}
+    assert card.rows == ({"sw": 1} if is_kept else {})
+    assert (tmp_path / "out" / "rows.jsonl").exists() == is_kept
+    assert f"| {reason} | 1 |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_an_option_that_the_kind_lacks_is_refused(afriqa: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="`import afriqa` has no --held-out-share"):
+        import_data("afriqa", str(afriqa), tmp_path / "out", held_out_share=0.5)
+
+
+def test_a_language_that_is_none_is_refused(afriqa: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--language: 'klingon' is no language"):
+        import_data("afriqa", str(afriqa), tmp_path / "out", languages=["klingon"])
+
+
+def test_a_missing_source_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing does not exist"):
+        import_data("xquad", str(tmp_path / "missing"), tmp_path / "out")
+
+
+def test_a_source_that_gives_nothing_is_refused(afriqa: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gives no row and no query"):
+        import_data("afriqa", str(afriqa), tmp_path / "out", train_split="x", evaluation_split="y")
+
+
+def test_an_output_that_cannot_be_made_is_named(afriqa: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(OutputError, match="cannot be made"):
+        import_data("afriqa", str(afriqa), tmp_path / "file")

@@ -1,0 +1,201 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.checkpoint.manifest import verify_manifest
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.generation.generation import open_current
+from service.retrieval.searcher import Searcher
+from tests.conftest import make_checkpoint
+from tests.service.retrieval.encoder.test_encoder import TEXTS
+from trainer.errors import DataError, OutputError
+from trainer.publish.directory import Publication, open_sides, write_publication
+
+PUBLICATION = Publication("tiny-tuned", "mit")
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory, tuned_checkpoint: Path) -> Path:
+    """The tuned encoder, published; no test may alter it."""
+    folder = tmp_path_factory.mktemp("published") / "tiny-tuned"
+    sides = open_sides(str(tuned_checkpoint), "bundled-base", folder.parent)
+    write_publication(*sides, folder, PUBLICATION)
+    return folder
+
+
+def assert_reads_alike(folder: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    ours, theirs = (
+        load_encoder(str(folder), device="cpu"),
+        SentenceTransformer(str(folder), device="cpu"),
+    )
+    for role, expected in (
+        ("query", theirs.encode_query(TEXTS)),
+        ("passage", theirs.encode_document(TEXTS)),
+    ):
+        found = ours.encode(TEXTS, role).embeddings  # type: ignore[arg-type]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_sentence_transformers_reads_both_sides(published: Path) -> None:
+    assert_reads_alike(published)
+
+
+def test_both_sides_embed_as_before(published: Path, tuned_encoder: Encoder) -> None:
+    encoder = load_encoder(str(published), device="cpu")
+
+    for role in ("query", "passage"):
+        found, expected = (each.encode(TEXTS, role).embeddings for each in (encoder, tuned_encoder))  # type: ignore[arg-type]
+        assert found.tobytes() == expected.tobytes()
+    assert encoder.name == "tiny-tuned"
+
+
+def test_an_index_of_the_base_is_served_as_it_is(
+    published: Path, tiny_encoder: Encoder, tiny_index: Path
+) -> None:
+    encoder = load_encoder(str(published), device="cpu")
+
+    assert encoder.passage_fingerprint == tiny_encoder.fingerprint
+    Searcher(encoder, open_current(tiny_index)).check_canaries()
+
+
+def test_the_manifest_holds_every_file(published: Path, tiny_encoder: Encoder) -> None:
+    manifest = verify_manifest(published)
+
+    assert manifest["passage_fingerprint"] == tiny_encoder.fingerprint
+    assert manifest["license"] == "mit"
+    assert manifest["adapter"]["scale"] == 0.0625
+    files = {
+        path.relative_to(published).as_posix() for path in published.rglob("*") if path.is_file()
+    }
+    assert manifest["files"].keys() == files - {"manifest.json"}
+    assert {"README.md", "modules.json", "router_config.json"} <= files
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
+def test_an_encoder_of_one_side_stays_one(tmp_path: Path, pooling: str) -> None:
+    folder = make_checkpoint(tmp_path / "one", pooling=pooling)
+    original = load_encoder(str(folder), device="cpu")
+
+    write_publication(*open_sides(str(folder), "none", tmp_path), tmp_path / "out", PUBLICATION)
+
+    found = load_encoder(str(tmp_path / "out"), device="cpu")
+    assert not found.has_two_sides
+    assert found.fingerprint == original.fingerprint
+    assert_reads_alike(tmp_path / "out")
+
+
+def test_a_query_encoder_alone_is_published_with_the_passages_it_was_trained_for(
+    tmp_path: Path, tiny_checkpoint: Path, tiny_encoder: Encoder
+) -> None:
+    query = make_checkpoint(
+        tmp_path / "query", seed=1, passage_fingerprint=tiny_encoder.fingerprint
+    )
+    sides = open_sides(str(query), str(tiny_checkpoint), tmp_path)
+
+    write_publication(*sides, tmp_path / "out", PUBLICATION)
+
+    encoder = load_encoder(str(tmp_path / "out"), device="cpu")
+    expected = load_encoder(str(query), device="cpu").encode(TEXTS, "query").embeddings
+    assert encoder.encode(TEXTS, "query").embeddings.tobytes() == expected.tobytes()
+    assert encoder.passage_fingerprint == tiny_encoder.fingerprint
+    assert_reads_alike(tmp_path / "out")
+
+
+def test_a_query_encoder_with_other_passages_is_refused(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    query = make_checkpoint(tmp_path / "query", seed=1, passage_fingerprint="f" * 64)
+
+    with pytest.raises(DataError, match="ffffffffffffffff; .* name the right one with --passage-"):
+        open_sides(str(query), str(tiny_checkpoint), tmp_path)
+
+
+def test_a_published_encoder_is_published_again(tmp_path: Path, published: Path) -> None:
+    sides = open_sides(str(published), "none", tmp_path)
+
+    write_publication(*sides, tmp_path / "again", Publication("tiny-tuned"))
+
+    assert verify_manifest(tmp_path / "again")["license"] == "mit"
+    assert load_encoder(str(tmp_path / "again"), device="cpu").fingerprint == (
+        load_encoder(str(published), device="cpu").fingerprint
+    )
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/precious").write_text("x")
+
+    with pytest.raises(OutputError, match="holds something else"):
+        write_publication(
+            *open_sides(str(tiny_checkpoint), "none", tmp_path), tmp_path / "out", PUBLICATION
+        )
+
+    assert (tmp_path / "out/precious").read_text() == "x"
+
+
+def test_an_encoder_without_a_licence_asks_for_one(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    with pytest.raises(DataError, match="names no licence: give one with --license"):
+        write_publication(
+            *open_sides(str(tiny_checkpoint), "none", tmp_path), tmp_path / "out", Publication("x")
+        )
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_are_safetensors_alone(published: Path) -> None:
+    query = load_file(published / "query_0_Transformer/model.safetensors")
+    passage = load_file(published / "document_0_Transformer/model.safetensors")
+
+    table = "embeddings.word_embeddings.weight"
+    assert query[table].equal(passage[table])
+    assert not [path for path in published.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
+
+
+def test_the_card_says_what_it_is_how_it_is_used_and_whose_it_is(
+    tmp_path: Path, tuned_checkpoint: Path, tiny_encoder: Encoder
+) -> None:
+    card = {"name": "AfriQA", "licence": "CC BY-SA 4.0", "url": "https://x/y", "rows": {"sw": 3}}
+    publication = Publication("owner/tuned", "MIT", "| en |\n|---|\n| .97 |", [card])
+    sides = open_sides(str(tuned_checkpoint), "bundled-base", tmp_path)
+
+    write_publication(*sides, tmp_path / "out", publication)
+
+    text = (tmp_path / "out/README.md").read_text()
+    front = text.split("---")[1]
+    assert 'license: "mit"' in front
+    assert 'language: ["en", "sw"]' in front
+    for expected in (
+        "# owner/tuned",
+        "| .97 |",
+        "| AfriQA | CC BY-SA 4.0 | https://x/y | sw |",
+        "encode_query",
+        "without building it again",
+        tiny_encoder.fingerprint,
+    ):
+        assert expected in text
+
+
+def test_the_card_shows_the_records_figures_and_data(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    folder = make_checkpoint(
+        tmp_path / "trained",
+        training={
+            "seed": 7,
+            "data": {"rows.jsonl": "a" * 64},
+            "base_scores": {"dev": {"sw": 0.4}},
+            "scores": {"dev": {"sw": 0.61234}},
+        },
+    )
+
+    write_publication(*open_sides(str(folder), "none", tmp_path), tmp_path / "out", PUBLICATION)
+
+    text = (tmp_path / "out/README.md").read_text()
+    assert "| dev | sw | 0.4000 | 0.6123 |" in text
+    assert f"| rows.jsonl | `{'a' * 64}` |" in text
+    assert '"seed": 7' in text
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["training"]["seed"] == 7

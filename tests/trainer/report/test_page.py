@@ -1,0 +1,127 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from trainer.errors import DataError
+from trainer.evaluation.comparison import compare, comparison_content
+from trainer.evaluation.result import Evaluation, Result
+from trainer.evaluation.tasks import Task
+from trainer.report.page import Training, html_page, read_report, read_training
+from trainer.report.plots import difference_bars, language_dots
+from trainer.report.tables import evaluation_content
+
+LOG = [
+    {"step": 1, "loss": 2.0, "terms": {"forward": 1.5, "kl": 0.5}},
+    {"step": 2, "loss": 1.0, "terms": {"forward": 0.8, "kl": 0.2}},
+]
+
+
+def evaluation(name: str, gain: float) -> Evaluation:
+    results = [
+        Result(
+            Task("tea", direction, language, language, ("en",)),
+            {f"q{number}": f"a{number // 2}" for number in range(8)},
+            {"ndcg@10": {f"q{number}": 0.1 + number / 20 + gain for number in range(8)}},
+        )
+        for direction, language in [("en-en", "en"), ("L-en", "de"), ("L-en", "sw")]
+    ]
+    passages = {"tea": {"en": 4}}
+    return Evaluation(
+        name, "f" * 64, "p" * 64, 64, "cpu", "torch-fp32", None, passages, tuple(results)
+    )
+
+
+@pytest.fixture(scope="module")
+def content() -> dict[str, Any]:
+    """The report of an encoder with a name that HTML must not take for a tag, and its base."""
+    tuned, base = evaluation("<tuned>", 0.2), evaluation("base", 0.0)
+    outcome = {
+        "evaluations": [evaluation_content(each) for each in (tuned, base)],
+        "comparisons": [comparison_content(compare(tuned, base))],
+    }
+    found: dict[str, Any] = json.loads(json.dumps(outcome))
+    return found
+
+
+def test_the_page_is_whole_and_needs_nothing_beside_it(content: dict[str, Any]) -> None:
+    page = html_page(content, Training(LOG))
+
+    assert page.startswith("<!doctype html>")
+    assert not re.search(r"<script|<link|<img|src=|@import|url\((?!#)", page)
+    assert not re.search(r'(?<!xlink:)href="(?!#)', page)
+    for text in ("tea, en-en", "tea, L-en", "English gate on tea: passed", "<td>+0.2000</td>"):
+        assert text in page
+    assert page.count("<svg") == 1 + 2 * 2 + 1  # heat map, dots and bars a direction, loss
+
+
+def test_names_are_escaped(content: dict[str, Any]) -> None:
+    page = html_page(content, Training())
+
+    assert "&lt;tuned&gt;" in page
+    assert "<tuned>" not in page
+
+
+def test_every_plot_is_well_formed(content: dict[str, Any]) -> None:
+    for svg in re.findall(r"<svg.*?</svg>", html_page(content, Training(LOG)), re.DOTALL):
+        ElementTree.fromstring(svg)
+
+
+def test_dots_name_each_language_and_each_encoder(content: dict[str, Any]) -> None:
+    svg = language_dots(content["evaluations"], "tea", "L-en", "base")
+
+    for text in ("de", "sw", "base", "&lt;tuned&gt;", "nDCG@10, 95 % interval over articles"):
+        assert f">{text}</text>" in svg
+
+
+def test_bars_end_with_the_macro_mean(content: dict[str, Any]) -> None:
+    (comparison,) = content["comparisons"]
+
+    assert "macro mean" in difference_bars(comparison, "tea", "L-en")
+    assert "macro mean" not in difference_bars(comparison, "tea", "en-en")
+
+
+def test_the_same_report_gives_the_same_page(content: dict[str, Any]) -> None:
+    assert html_page(content, Training(LOG)) == html_page(content, Training(LOG))
+
+
+def test_loss_terms_and_the_blends_curve_come_from_their_files(
+    tmp_path: Path, content: dict[str, Any]
+) -> None:
+    lines = [*LOG, {"step": 2, "dev": {"ndcg@10": 0.5}}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "curve.svg").write_text('<?xml version="1.0"?>\n<svg id="curve"></svg>\n')
+
+    training = read_training(tmp_path / "log.jsonl", tmp_path / "curve.svg")
+
+    assert training.log == LOG
+    page = html_page(content, training)
+    assert '<svg id="curve"></svg>' in page
+    assert "<?xml" not in page
+    for term in ("forward", "kl"):
+        assert f">{term}</text>" in page
+
+
+@pytest.mark.parametrize("text", ["", "[]\n", '{"step": 1}\n'])
+def test_a_log_without_loss_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "log.jsonl").write_text(text)
+
+    with pytest.raises(DataError, match=r"log\.jsonl"):
+        read_training(tmp_path / "log.jsonl", None)
+
+
+def test_a_curve_that_is_no_svg_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"curve\.svg is no SVG"):
+        read_training(None, tmp_path / "curve.svg")
+
+
+@pytest.mark.parametrize("text", [None, "{", "{}", "[]"])
+def test_a_file_that_is_no_report_is_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "report.json").write_text(text)
+
+    with pytest.raises(DataError, match="clear-trainer evaluate --output"):
+        read_report(tmp_path / "report.json")

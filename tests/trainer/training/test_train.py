@@ -1,0 +1,307 @@
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.corpus.reader import Passage
+from trainer.config import RunConfig, parse_config, read_config
+from trainer.data.evaluation_set import Judged, Query, write_evaluation_set
+from trainer.data.rows import Row, write_rows
+from trainer.errors import ConfigError, DataError
+from trainer.training.progress import StepProgress
+from trainer.training.train import train
+
+FIELDS = ("wheat", "barley", "millet", "maize", "beans", "cassava", "yams", "teff")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rows")
+    rows = [
+        Row(
+            query=f"Where does {name} grow?",
+            translated_query=f"Wo wächst {name[::-1]}?",
+            language="de",
+            passage_id=f"p.{name}",
+            positive=f"In the {k}th valley {name} is sown by hand.",
+            query_id=f"q.{name}",
+        )
+        for k, name in enumerate(FIELDS)
+    ]
+    write_rows(folder / "rows.jsonl", rows)
+    judged = Judged(
+        passages={"en": [Passage(row.passage_id, row.positive) for row in rows]},
+        queries={
+            "en": [Query(row.query_id, row.query) for row in rows],
+            "de": [Query(row.query_id, row.translated_query) for row in rows],
+        },
+        qrels={row.query_id: {row.passage_id: 1} for row in rows},
+    )
+    write_evaluation_set(folder / "fields", judged)
+    return folder
+
+
+def make_config(folder: Path, checkpoint: Path, **sections: Any) -> RunConfig:
+    content: dict[str, Any] = {
+        "seed": 7,
+        "encoder": {"name": str(checkpoint), "max_tokens": 64, **sections.pop("encoder", {})},
+        "data": {"rows": ["rows.jsonl"], **sections.pop("data", {})},
+        "optimizer": {
+            "steps": 6,
+            "batch_rows": 4,
+            "learning_rate": 1e-3,
+            "precision": "fp32",
+            **sections.pop("optimizer", {}),
+        },
+        "checkpoint_steps": 2,
+        **sections,
+    }
+    return parse_config(content, folder / "config.toml")
+
+
+def run(
+    config: RunConfig, directory: Path, *callbacks: TrainerCallback, device: str = "cpu"
+) -> dict[str, Any]:
+    cache = directory.parent / "cache"
+    return train(config, directory, cache=cache, device=device, callbacks=callbacks)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return str(request.param)
+
+
+class Kill(TrainerCallback):
+    """Ends the process's run in the middle, as a lost machine does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+CLEAR: dict[str, Any] = {"encoder": {"dropout": 0.1}}
+BRIDGE: dict[str, Any] = {
+    "encoder": {"lora_rank": 2, "dropout": 0.1},
+    "objective": {"name": "frozen_bridge", "temperature": 0.02},
+    "dev": {"sets": ["fields"], "every_steps": 2},
+}
+
+
+@pytest.mark.slow
+def test_the_reference_setting_runs_as_it_is_shipped(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Thirteen columns of 64 rows; encoder, rows and the number of steps alone are others."""
+    rows = [
+        Row(
+            query=f"Where is hill {k}?",
+            translated_query=f"Wo ist Hügel {k}?",
+            language="de",
+            passage_id=f"p.{k}",
+            positive=f"Hill {k} is {k} miles from the sea.",
+            query_id=f"q.{k}",
+            hard_negatives=tuple(f"Hill {k + n} has {n} paths." for n in range(1, 6)),
+            hard_negative_queries=tuple(f"How many paths has hill {k + n}?" for n in range(1, 6)),
+            hard_negative_ids=tuple(f"n.{k}.{n}" for n in range(1, 6)),
+        )
+        for k in range(130)
+    ]
+    write_rows(tmp_path / "mined.jsonl", rows)
+    shipped = read_config(Path(__file__).parents[3] / "trainer" / "configs" / "reference.toml")
+    encoder = shipped.encoder.model_copy(update={"name": str(tiny_checkpoint), "max_tokens": 64})
+    data = shipped.data.model_copy(update={"rows": [tmp_path / "mined.jsonl"]})
+    optimizer = shipped.optimizer.model_copy(update={"steps": 4})
+    changes = {"encoder": encoder, "data": data, "optimizer": optimizer}
+
+    progress = StepProgress(tmp_path / "run", Console(file=io.StringIO()))
+    record = run(shipped.model_copy(update=changes), tmp_path / "run", progress)
+
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    steps = [entry for entry in map(json.loads, log) if "loss" in entry]
+    assert record["is_finished"]
+    assert len(steps) == 4
+    assert steps[-1]["terms"].keys() == {"english", "reverse", "kl"}
+    assert all(0 < entry["loss"] < 10 for entry in steps)
+    before = load_file(tiny_checkpoint / "model.safetensors")
+    after = load_file(tmp_path / "run" / "encoder" / "model.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"embeddings.word_embeddings.weight", "encoder.layer.0.output.dense.weight"} <= moved
+
+
+@pytest.mark.parametrize(("sections", "output"), [(CLEAR, "encoder"), (BRIDGE, "adapter")])
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    folder: Path,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    sections: dict[str, Any],
+    output: str,
+    device: str,
+) -> None:
+    """Dropout is on: the random state must come back, too."""
+    optimizer = {"is_deterministic": device == "cuda"}
+    config = make_config(folder, tiny_checkpoint, **sections, optimizer=optimizer)
+    run(config, tmp_path / "whole", device=device)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "cut", Kill(step=5), device=device)
+    assert not (tmp_path / "cut" / output).exists()
+    torch.manual_seed(99)  # another process has another state
+
+    record = run(config, tmp_path / "cut", device=device)
+
+    name = "adapter.safetensors" if output == "adapter" else "model.safetensors"
+    whole, cut = (load_file(tmp_path / each / output / name) for each in ("whole", "cut"))
+    assert record["steps"] == 6
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+
+
+def test_what_came_out_serves_and_says_how_it_was_made(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    base = load_encoder(str(tiny_checkpoint), device="cpu")
+
+    shown = Console(file=io.StringIO())
+    progress = StepProgress(tmp_path / "run", shown)
+    record = run(make_config(folder, tiny_checkpoint), tmp_path / "run", progress)
+
+    encoder = load_encoder(str(tmp_path / "run" / "encoder"), device="cpu")
+    manifest = json.loads((tmp_path / "run" / "encoder" / "manifest.json").read_text())
+    assert encoder.fingerprint != base.fingerprint
+    assert encoder.prompts == base.prompts
+    assert encoder.passage_fingerprint == encoder.fingerprint
+    training = manifest["training"]
+    assert training["seed"] == 7
+    assert training["objective"]["name"] == "clear"
+    assert training["base"]["fingerprint"] == base.fingerprint
+    assert [name.rpartition("/")[2] for name in training["data"]] == ["rows.jsonl"]
+    assert record["is_finished"]
+    steps = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [step["step"] for step in steps] == [1, 2, 3, 4, 5, 6]
+    for step in steps:
+        assert step["terms"].keys() == {"english", "reverse", "kl"}
+        assert sum(step["terms"].values()) == pytest.approx(float(step["loss"]), abs=1e-3)
+        assert step["rows_per_second"] > 0
+
+
+def test_queries_trained_for_frozen_passages_keep_their_fingerprint(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    base = load_encoder(str(tiny_checkpoint), device="cpu")
+    bridge = {"objective": {"name": "frozen_bridge"}}
+
+    run(make_config(folder, tiny_checkpoint, **bridge), tmp_path / "run")
+
+    encoder = load_encoder(str(tmp_path / "run" / "encoder"), device="cpu")
+    assert encoder.fingerprint != base.fingerprint
+    assert encoder.passage_fingerprint == base.passage_fingerprint
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        # Alone: the other terms would teach what a random base makes of English.
+        {"objective": {"name": "frozen_bridge", "cross": 1, "kl": 0, "anchor": 0}},
+        {"optimizer": {"steps": 30, "micro_batch_rows": 3, "batch_rows": 8, "learning_rate": 3e-3}},
+    ],
+)
+def test_eight_pairs_are_learnt_to_recall_1(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path, sections: dict[str, Any], device: str
+) -> None:
+    optimizer = {"steps": 40, "batch_rows": 8, "learning_rate": 3e-3}
+    dev = {"sets": ["fields"], "every_steps": 40, "english_margin": 1.0}
+    config = make_config(
+        folder, tiny_checkpoint, **{"optimizer": optimizer, "dev": dev, **sections}
+    )
+
+    record = run(config, tmp_path / "run", device=device)
+
+    assert record["base_scores"]["fields"]["de"] < 0.9
+    assert record["scores"]["fields"]["de"] == pytest.approx(1.0)
+
+
+def test_a_run_directory_of_other_settings_or_data_is_refused(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    run(make_config(folder, tiny_checkpoint, optimizer={"steps": 1}), tmp_path / "run")
+
+    with pytest.raises(ConfigError, match="another configuration or of other data"):
+        run(make_config(folder, tiny_checkpoint, optimizer={"steps": 2}), tmp_path / "run")
+
+
+def test_a_finished_run_is_not_run_again(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    config = make_config(folder, tiny_checkpoint, optimizer={"steps": 1})
+    first = run(config, tmp_path / "run")
+
+    assert run(config, tmp_path / "run", Kill(step=1)) == first
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"languages": ["sw"]}, "in sw: check data.languages"),
+        ({"hard_negatives": 2}, r"rows.jsonl:1 has 0 hard negatives, .* asks for 2"),
+    ],
+)
+def test_rows_that_do_not_fit_are_told_before_anything_is_trained(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path, data: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        run(make_config(folder, tiny_checkpoint, data=data), tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_run(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """torchrun over gloo: rows are gathered, the first process writes, both end well."""
+    (folder / "two.toml").write_text(
+        f"""
+        [encoder]
+        name = "{tiny_checkpoint}"
+        max_tokens = 64
+        [data]
+        rows = ["rows.jsonl"]
+        [optimizer]
+        steps = 3
+        batch_rows = 4
+        precision = "fp32"
+        [dev]
+        sets = ["fields"]
+        every_steps = 3
+        english_margin = 1.0
+        """
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command = ["--no-python", sys.executable, "-c", "from trainer.cli.main import main; main()"]
+    arguments = ["train", folder / "two.toml", "--output", tmp_path / "run", "--device", "cpu"]
+
+    done = subprocess.run(
+        [*launch, *command, *map(str, arguments)],
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CLEAR_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["steps"] == 3
+    assert done.stdout.count("3 steps") == 1
+    load_encoder(str(tmp_path / "run" / "encoder"), device="cpu")

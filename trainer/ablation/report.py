@@ -1,0 +1,102 @@
+"""What an ablation found: one table and one plot, written anew after each run."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from trainer.ablation.grid import Cell
+from trainer.data.languages import ENGLISH
+from trainer.training.run import RECORD
+
+RUNS, TABLE, PLOT = "runs", "table.md", "plot.png"
+Records = Sequence[tuple[Cell, dict[str, Any]]]
+
+
+def finished(directory: Path, cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """List the cells that are done with their records."""
+    for cell in cells:
+        path = directory / RUNS / cell.name / RECORD
+        record = json.loads(path.read_bytes()) if path.is_file() else {}
+        if record.get("is_finished") and "scores" in record:
+            yield cell, record
+
+
+def write_results(directory: Path, cells: Sequence[Cell]) -> None:
+    """Write the table and, where matplotlib is installed, the plot."""
+    records = list(finished(directory, cells))
+    if not records:
+        return
+    (directory / TABLE).write_text(table(records), encoding="utf-8")
+    try:
+        plot(directory / PLOT, records)
+    except ImportError:
+        return  # the table says the same
+
+
+def columns_of(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Sum up each set: L -> en as a macro mean over languages, and en -> en."""
+    columns = {}
+    for name, by_language in scores.items():
+        others = [value for language, value in by_language.items() if language != ENGLISH]
+        if others:
+            columns[f"{name} L→en"] = fmean(others)
+        if ENGLISH in by_language:
+            columns[f"{name} en→en"] = by_language[ENGLISH]
+    return columns
+
+
+def by_variant(records: Records) -> dict[str, list[dict[str, float]]]:
+    """Collect each variant's columns, one entry a seed; the base encoder comes first."""
+    collected = {"base": [columns_of(records[0][1]["base_scores"])]}
+    for cell, record in records:
+        collected.setdefault(cell.variant, []).append(columns_of(record["scores"]))
+    return collected
+
+
+def table(records: Records) -> str:
+    """Lay out nDCG@10 by variant: mean over seeds ± standard deviation."""
+    collected = by_variant(records)
+    names = list(collected["base"][0])
+    lines = [
+        f"| variant | seeds | {' | '.join(names)} |",
+        f"|---|---|{'---|' * len(names)}",
+    ]
+    for variant, entries in collected.items():
+        cells = []
+        for name in names:
+            values = [entry[name] for entry in entries]
+            spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+            cells.append(f"{fmean(values):.4f}{spread}")
+        count = "–" if variant == "base" else str(len(entries))
+        lines.append(f"| {variant} | {count} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(path: Path, records: Records) -> None:
+    """Draw each variant's change from the base: a dot a seed, a panel a column.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    collected = by_variant(records)
+    base = collected.pop("base")[0]
+    variants = list(collected)
+    figure = Figure(
+        figsize=(3.2 * len(base) + 1.5, 0.4 * len(variants) + 1.5), layout="constrained"
+    )
+    axes = figure.subplots(1, len(base), sharey=True, squeeze=False)[0]
+    for axis, name in zip(axes, base, strict=True):
+        for place, variant in enumerate(variants):
+            deltas = [entry[name] - base[name] for entry in collected[variant]]
+            axis.plot(deltas, [place] * len(deltas), "o", color="tab:blue", alpha=0.5)
+            axis.plot(fmean(deltas), place, "|", color="black", markersize=14)
+        axis.axvline(0, color="gray", linewidth=0.8)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("change of nDCG@10")
+    axes[0].set_yticks(range(len(variants)), variants)
+    axes[0].invert_yaxis()
+    figure.savefig(path, dpi=120)

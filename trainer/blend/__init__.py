@@ -1,0 +1,1 @@
+"""Interpolating the weights of a base and a tuned encoder."""

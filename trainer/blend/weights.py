@@ -1,0 +1,182 @@
+"""Weights between a base encoder and what training made of it, by a share from 0 to 1.
+
+An adapter's scale is multiplied by the share; full weights are interpolated, W + share (W' - W).
+Source: Wortsman et al. 2022 (WiSE-FT, arXiv 2109.01903).
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from service.retrieval.checkpoint.adapter import DESCRIPTION, WEIGHTS
+from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
+from service.retrieval.checkpoint.manifest import write_manifest
+from service.retrieval.errors import CheckpointError
+from service.retrieval.storage import artifact
+from trainer.errors import DataError, OutputError
+
+# What `write_manifest` says by itself.
+WRITTEN = {
+    *("digest", "embedding_dim", "files", "format_version", "max_tokens", "pooling", "prompts")
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A base and what was trained from it, which belong together."""
+
+    base: Checkpoint
+    tuned: Checkpoint
+
+    @property
+    def has_adapter(self) -> bool:
+        """Tell whether only an adapter was trained."""
+        return self.tuned.query.adapter is not None
+
+    @property
+    def kind(self) -> str:
+        """Name what a blend of them is, as training names what it writes."""
+        return "adapter" if self.has_adapter else "encoder"
+
+    @property
+    def is_query_side(self) -> bool:
+        """Tell whether passages are embedded by the base still."""
+        own = self.tuned.fingerprint(self.tuned.query)
+        return self.has_adapter or self.tuned.manifest.get("passage_fingerprint", own) != own
+
+
+def open_pair(base_name: str, tuned_name: str, cache: Path) -> Pair:
+    """Open two encoders and see that one can have come from the other.
+
+    Raises:
+        CheckpointError: one of them cannot be used.
+        DataError: they do not belong together.
+    """
+    base, tuned = (open_checkpoint(name, cache) for name in (base_name, tuned_name))
+    if base.query is not base.passage:
+        raise DataError(f"the base {base_name} has two sides: name the encoder without its adapter")
+    pair, own = Pair(base, tuned), base.fingerprint(base.passage)
+    if not pair.has_adapter and tuned.query is not tuned.passage:
+        raise DataError(
+            f"{tuned_name} has two sides: blend the query encoder before it is published"
+        )
+    if pair.is_query_side and tuned.manifest["passage_fingerprint"] != own:
+        raise DataError(
+            f"{tuned_name} was trained for passages of the fingerprint "
+            f"{tuned.manifest['passage_fingerprint'][:16]}, the base {base_name} has {own[:16]}: "
+            "name the base that it was trained on"
+        )
+    if not pair.has_adapter:
+        _check_alike(base, tuned)
+    return pair
+
+
+def _check_alike(base: Checkpoint, tuned: Checkpoint) -> None:
+    for field in ("pooling", "prompts"):
+        theirs = [getattr(each.query, field) for each in (base, tuned)]
+        if theirs[0] != theirs[1]:
+            raise DataError(
+                f"{tuned.directory} has another {field} than the base {base.directory}: weights "
+                "between the two mean nothing"
+            )
+
+
+def write_blend(pair: Pair, share: float, directory: Path, **facts: object) -> None:
+    """Write the encoder that lies a share of the way from the base to the tuned one.
+
+    Args:
+        pair: of base and tuned encoder.
+        share: 0 is the base, 1 the tuned encoder.
+        directory: a new folder; an adapter's holds an adapter, else a checkpoint.
+        facts: more entries of the manifest, or of `adapter.json`.
+
+    Raises:
+        CheckpointError: the weights cannot be read, or are not of one architecture.
+        OutputError: the folder cannot be written.
+    """
+    facts["blend"] = {"share": share, "base_fingerprint": pair.base.fingerprint(pair.base.query)}
+    try:
+        directory.mkdir(parents=True)
+        if pair.has_adapter:
+            _write_adapter(pair, share, directory, facts)
+        else:
+            _write_checkpoint(pair, share, directory, facts)
+    except OSError as error:
+        raise OutputError(
+            f"{directory} cannot be written ({error.strerror}): name a new folder"
+        ) from None
+
+
+def _write_adapter(pair: Pair, share: float, directory: Path, facts: dict[str, Any]) -> None:
+    adapter = pair.tuned.query.adapter
+    assert adapter is not None
+    shutil.copyfile(adapter.directory / WEIGHTS, directory / WEIGHTS)
+    content = adapter.description | {
+        "scale": adapter.scale * share,
+        "weights_sha256": adapter.weights_sha256,
+        **facts,
+    }
+    (directory / DESCRIPTION).write_bytes(artifact.canonical_json(content))
+
+
+def _write_checkpoint(pair: Pair, share: float, directory: Path, facts: dict[str, Any]) -> None:
+    layout = pair.tuned.query
+    for path in sorted(pair.tuned.directory.rglob("*")):
+        is_weights = path in layout.weights or path.name == "model.safetensors.index.json"
+        if path.is_file() and not is_weights and path.name != MANIFEST:
+            copy = directory / path.relative_to(pair.tuned.directory)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    weights = interpolate(_read_weights(pair.base), _read_weights(pair.tuned), share)
+    place = directory / layout.transformer.relative_to(pair.tuned.directory)
+    save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
+    kept = {key: value for key, value in pair.tuned.manifest.items() if key not in WRITTEN}
+    write_manifest(directory, **(kept | facts))
+
+
+def interpolate(
+    base: dict[str, Tensor], tuned: dict[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Take weights a share of the way from the base to the tuned ones; exact at both ends.
+
+    Tensors that are no floating-point numbers are the tuned encoder's.
+
+    Raises:
+        CheckpointError: a tensor is missing on one side, or of another shape.
+
+    >>> interpolate({"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])}, 0.25)["w"].tolist()
+    [1.5]
+    """
+    blended: dict[str, Tensor] = {}
+    for name in sorted(base.keys() | tuned.keys()):
+        if name.startswith("pooler."):  # never read, and not every tool saves it
+            if name in tuned:
+                blended[name] = tuned[name]
+            continue
+        if name not in base or name not in tuned or base[name].shape != tuned[name].shape:
+            raise CheckpointError(
+                f"the weight {name} is missing in one of the encoders, or of another shape: name "
+                "the base that the tuned one came from"
+            )
+        is_float = tuned[name].is_floating_point()
+        start, end = base[name].float(), tuned[name].float()
+        mixed = torch.lerp(start, end, share).to(tuned[name].dtype)
+        blended[name] = mixed if is_float else tuned[name]
+    return blended
+
+
+def _read_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = {}
+    for path in checkpoint.query.weights:
+        try:
+            weights |= load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}): restore it") from None
+    return weights

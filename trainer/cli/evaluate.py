@@ -1,0 +1,173 @@
+"""The commands that measure: `evaluate` writes figures and a page, `report` the page again."""
+
+import enum
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from service.retrieval.defaults import BUNDLED
+from trainer.cli.console import GATE_FAILED, show_progress
+from trainer.cli.options import (
+    BlendCurveOption,
+    CacheOption,
+    CpuEngineOption,
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    LanguagesOption,
+    MaxTokensOption,
+    PrecisionOption,
+    TrainingLogOption,
+)
+
+if TYPE_CHECKING:
+    from trainer.report.run import Outcome
+
+app = typer.Typer()
+
+
+class Direction(enum.StrEnum):
+    """Queries -> passages; L is any language but English."""
+
+    ENGLISH = "en-en"
+    TO_ENGLISH = "L-en"
+    WITHIN = "L-L"
+    FROM_ENGLISH = "en-L"
+    MIXED = "mixed"
+
+
+class Control(enum.StrEnum):
+    """What a trained encoder should beat without training."""
+
+    MEAN_CENTRED = "mean-centred"
+
+
+@app.command("evaluate")
+def evaluate_command(
+    sets_or_kind: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[KIND] SET...",
+            help="Folders of evaluation sets; or a kind of `import` and its data's folder.",
+        ),
+    ],
+    encoder: EncoderOption = BUNDLED,
+    against: Annotated[
+        str | None,
+        typer.Option(envvar="CLEAR_TRAINER_AGAINST", help="An encoder to compare with: the base."),
+    ] = None,
+    control: Annotated[
+        Control | None, typer.Option(help="Measure the base with its training-free rival, too.")
+    ] = None,
+    device: DeviceOption = "auto",
+    max_tokens: MaxTokensOption = 256,
+    cpu_engine: CpuEngineOption = "torch",
+    precision: PrecisionOption = "fp32",
+    cache: CacheOption = None,
+    languages: LanguagesOption = None,
+    directions: Annotated[
+        list[Direction] | None,
+        typer.Option(
+            "--direction", help="Queries to passages; repeat it for more. All by default."
+        ),
+    ] = None,
+    trained_on: Annotated[
+        list[Path] | None,
+        typer.Option(help="Training rows: queries whose passage is not in them count apart, too."),
+    ] = None,
+    english_margin: Annotated[
+        float, typer.Option(min=0, help="English -> English may lose this much nDCG@10.")
+    ] = 0.005,
+    indexes: Annotated[
+        Path | None,
+        typer.Option(envvar="CLEAR_TRAINER_INDEXES", help="Keep embedded corpora here."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CLEAR_TRAINER_OUTPUT",
+            help="A folder for report.html, report.md, report.json and TREC run files.",
+        ),
+    ] = None,
+    training_log: TrainingLogOption = None,
+    blend_curve: BlendCurveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how well an encoder retrieves; exit code 3 where English got worse than the base."""
+    from trainer.data.languages import known_language
+    from trainer.evaluation.sets import open_sets, seen_queries
+    from trainer.report.page import read_training
+    from trainer.report.plots import require_matplotlib
+
+    with ExitStack() as stack:
+        # Read before torch is loaded: a wrong folder is told at once.
+        sets = open_sets(sets_or_kind, stack)
+        chosen = [known_language(code) for code in languages or ()]
+        seen = seen_queries(sets, trained_on) if trained_on else None
+        training = read_training(training_log, blend_curve)
+        if output:
+            require_matplotlib()
+
+        from trainer.report.run import EncoderOptions, Plan, run_evaluation, write_outcome
+
+        options = EncoderOptions(device, max_tokens, cpu_engine, precision, cache)
+        plan = Plan(
+            languages=chosen,
+            directions=directions or tuple(Direction),
+            seen=seen,
+            margin=english_margin,
+            indexes=indexes,
+            output=output,
+        )
+        with show_progress() as on_progress:
+            outcome = run_evaluation(
+                sets,
+                encoder,
+                against=against,
+                with_control=control is not None,
+                options=options,
+                plan=plan,
+                on_progress=on_progress,
+            )
+    if output:
+        write_outcome(output, outcome, training)
+    _print_outcome(outcome, as_json)
+    if not outcome.passes:
+        raise typer.Exit(GATE_FAILED)
+
+
+def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
+    from trainer.report.tables import comparison_table, conditions_line, evaluation_tables
+
+    if as_json:
+        typer.echo(json.dumps(outcome.as_dict(), indent=1))
+        return
+    console = Console()
+    for evaluation in outcome.evaluations:
+        for table in evaluation_tables(evaluation):
+            console.print(table)
+        typer.echo(conditions_line(evaluation))
+    for comparison in outcome.comparisons:
+        console.print(comparison_table(comparison))
+        for gate in comparison.gates:
+            typer.echo(gate.verdict)
+
+
+@app.command("report")
+def report_command(
+    output: Annotated[Path, typer.Argument(help="The folder of `evaluate --output`.")],
+    training_log: TrainingLogOption = None,
+    blend_curve: BlendCurveOption = None,
+) -> None:
+    """Make the page of an evaluation again, with what training has written meanwhile."""
+    from service.retrieval.storage.artifact import replace_file
+    from trainer.report.page import html_page, read_report, read_training
+
+    content = read_report(output / "report.json")
+    page = html_page(content, read_training(training_log, blend_curve))
+    replace_file(output / "report.html", page.encode())
+    typer.echo(str(output / "report.html"))

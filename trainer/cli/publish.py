@@ -1,0 +1,199 @@
+"""The commands after training: `blend` chooses how much of it to keep, `publish` gives it away."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.retrieval.defaults import BUNDLED_BASE, default_cache
+from trainer.cli.options import (
+    CacheOption,
+    CpuEngineOption,
+    DeviceOption,
+    JsonOption,
+    LanguagesOption,
+    MaxTokensOption,
+    PrecisionOption,
+)
+from trainer.errors import DataError
+
+if TYPE_CHECKING:
+    from trainer.blend.curve import Curve
+
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+app = typer.Typer()
+
+
+@app.command("blend")
+def blend(
+    base: Annotated[str, typer.Argument(help="The encoder before training: `bundled-base`, ...")],
+    tuned: Annotated[str, typer.Argument(help="What training wrote: `adapter` or `encoder`.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            envvar="CLEAR_TRAINER_OUTPUT", help="A new folder for the blend, its curve and plot."
+        ),
+    ],
+    sets: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            envvar="CLEAR_TRAINER_SETS",
+            help="A folder of an evaluation set, to choose by; repeat it for more.",
+        ),
+    ],
+    languages: LanguagesOption = None,
+    shares: Annotated[
+        list[float] | None,
+        typer.Option("--share", min=0, max=1, help="A share to try; 0, .1 ... 1 by default."),
+    ] = None,
+    english_margin: Annotated[
+        float, typer.Option(min=0, help="English -> English may lose so much nDCG@10.")
+    ] = 0.005,
+    language_margin: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Each other language may lose so much, and no set's mean; unset, any."
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    max_tokens: MaxTokensOption = 256,
+    cpu_engine: CpuEngineOption = "torch",
+    precision: PrecisionOption = "fp32",
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Interpolate base and tuned weights; keep the best share under the English gate."""
+    from trainer.data.languages import known_language
+    from trainer.evaluation.sets import open_sets
+
+    with ExitStack() as stack:
+        # Read before torch is loaded: a wrong folder is told at once.
+        chosen = [known_language(code) for code in languages or ()]
+        evaluation_sets = open_sets(sets, stack)
+
+        from trainer.blend.curve import Gates
+        from trainer.blend.sweep import measured_by, run_blend
+        from trainer.blend.weights import open_pair
+        from trainer.report.run import EncoderOptions
+
+        kept_in = cache or default_cache()
+        pair = open_pair(base, tuned, kept_in)
+        status = stack.enter_context(Console(stderr=True).status("the base"))
+        curve = run_blend(
+            pair,
+            (base, tuned),
+            shares or SHARES,
+            EncoderOptions(device, max_tokens, cpu_engine, precision, kept_in),
+            stack.enter_context(measured_by(evaluation_sets, chosen)),
+            Gates(english_margin, language_margin),
+            output,
+            on_point=lambda point: status.update(f"share {point.share:g}: {point.mean:.4f}"),
+        )
+    _print_curve(curve, output / pair.kind, as_json)
+
+
+def _print_curve(curve: "Curve", written: Path, as_json: bool) -> None:
+    from trainer.blend.curve import curve_content
+    from trainer.data.languages import ENGLISH
+    from trainer.evaluation.measures import macro
+
+    if as_json:
+        typer.echo(json.dumps(curve_content(curve) | {"written": str(written)}))
+        return
+    table = Table(title="nDCG@10 by share of the tuned weights")
+    for heading in ("share", "mean", *curve.base.scores, "English", "gates"):
+        table.add_column(heading, justify="left" if heading == "gates" else "right")
+    for point in curve.points:
+        macros = [f"{macro(values):.4f}" for values in point.scores.values()]
+        english = [values[ENGLISH] for values in point.scores.values() if ENGLISH in values]
+        table.add_row(
+            f"{point.share:g}",
+            f"{point.mean:.4f}",
+            *macros,
+            ", ".join(f"{value:.4f}" for value in english),
+            "; ".join(curve.broken(point)) or "kept",
+            style="bold" if point is curve.chosen else None,
+        )
+    Console().print(table)
+    typer.echo(f"share {curve.chosen.share:g} is written to {written}")
+    if curve.chosen.share == 0:
+        typer.echo("no share above 0 is better and keeps the gates: this is the base", err=True)
+
+
+@app.command("publish")
+def publish(
+    checkpoint: Annotated[
+        str, typer.Argument(help="An adapter or encoder that training or `blend` wrote.")
+    ],
+    to: Annotated[Path, typer.Option(envvar="CLEAR_TRAINER_TO", help="The folder to write.")],
+    licence: Annotated[
+        str | None, typer.Option("--license", help="Of the weights; by default the base's.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="By default that of the folder.")] = None,
+    passage_encoder: Annotated[
+        str,
+        typer.Option(help="Of a query encoder alone: the encoder that it was trained for."),
+    ] = BUNDLED_BASE,
+    results: Annotated[
+        Path | None, typer.Option(help="Markdown for the card: `report.md` of `evaluate`.")
+    ] = None,
+    data_card: Annotated[
+        list[Path] | None, typer.Option(help="`card.json` of an import; repeat it for more.")
+    ] = None,
+    push_to: Annotated[
+        str | None,
+        typer.Option("--push", metavar="OWNER/NAME", help="Upload to a Hub, by HF_TOKEN."),
+    ] = None,
+    private: Annotated[bool, typer.Option(help="Of a repository that --push makes.")] = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a Sentence Transformers directory with manifest and model card."""
+    from trainer.publish.directory import Publication, open_sides, write_publication
+    from trainer.publish.hub import push, read_token
+
+    if push_to:
+        read_token()
+    query, passage = open_sides(checkpoint, passage_encoder, cache or default_cache())
+    publication = Publication(
+        name or push_to or to.resolve().name,
+        licence,
+        _read_text(results) if results else "",
+        [_read_card(path) for path in data_card or ()],
+    )
+    manifest = write_publication(query, passage, to, publication)
+    commit = (
+        push(to, push_to, is_private=private, message=f"Publish {name or to.name}")
+        if push_to
+        else None
+    )
+    facts = {
+        "directory": str(to),
+        "name": manifest["name"],
+        "passage_fingerprint": manifest["passage_fingerprint"],
+        "commit": commit,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+    else:
+        typer.echo(f"{facts['name']} is written to {to}{f', pushed as {commit}' if commit else ''}")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}): name a Markdown file") from None
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    from service.retrieval.errors import ArtifactError
+    from service.retrieval.storage.artifact import read_json_object
+
+    return read_json_object(path, ArtifactError)

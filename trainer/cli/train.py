@@ -1,0 +1,108 @@
+"""The commands that train: `train` one configuration, `ablate` a grid of them."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.retrieval.defaults import default_cache
+from trainer.cli.console import GATE_FAILED, show_progress
+from trainer.cli.options import CacheOption, DeviceOption, JsonOption
+from trainer.training.run_summary import run_summary
+
+if TYPE_CHECKING:
+    from trainer.ablation.run import Train
+
+app = typer.Typer()
+
+
+@app.command("train")
+def train_command(
+    config: Annotated[Path, typer.Argument(help="A .toml file; trainer/configs holds some.")],
+    run: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            envvar="CLEAR_TRAINER_RUN",
+            help="The run's folder; a run that was stopped goes on from its last checkpoint.",
+        ),
+    ],
+    seed: Annotated[
+        int | None,
+        typer.Option(envvar="CLEAR_TRAINER_SEED", help="In place of the configuration's."),
+    ] = None,
+    device: DeviceOption = "auto",
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train an encoder, or a query-side adapter; exit code 3 where English got worse."""
+    from trainer.config import read_config
+
+    told = read_config(config)  # before torch is loaded: a wrong field is told at once
+    if seed is not None:
+        told = told.model_copy(update={"seed": seed})
+    with _training(cache, device) as train:
+        record = train(told, run)
+    if "output" in record:  # of several processes, the first tells
+        typer.echo(json.dumps(record, indent=1) if as_json else run_summary(run, record))
+    if not record.get("english_gate", True):
+        raise typer.Exit(GATE_FAILED)
+
+
+@app.command("ablate")
+def ablate_command(
+    grid: Annotated[Path, typer.Argument(help="A .toml file; trainer/configs holds some.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            envvar="CLEAR_TRAINER_ABLATION",
+            help="The folder of runs, table.md and plot.png; what is done is not done again.",
+        ),
+    ],
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="CLEAR_TRAINER_VARIANTS",
+            help="Run this variant alone; may be repeated, as when machines share a grid.",
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(envvar="CLEAR_TRAINER_SEEDS", help="Run this seed alone; may be repeated."),
+    ] = None,
+    device: DeviceOption = "auto",
+    cache: CacheOption = None,
+) -> None:
+    """Train every variant of a grid with every seed; one table and one plot."""
+    from trainer.ablation.grid import chosen, read_grid
+    from trainer.ablation.run import ablate
+
+    variants, seeds = variant or (), seed or ()
+    chosen(read_grid(grid)[1], variants, seeds)  # before torch is loaded: told at once
+
+    def on_cell(name: str, number: int, count: int) -> None:
+        typer.echo(f"run {number + 1} of {count}: {name}", err=True)
+
+    with _training(cache, device) as train:
+        table = ablate(grid, output, train, on_cell, variants=variants, seeds=seeds)
+    typer.echo(table.read_text(encoding="utf-8"), nl=False)
+
+
+@contextmanager
+def _training(cache: Path | None, device: str) -> "Iterator[Train]":
+    """Train with progress on the terminal; yields what runs one configuration in one folder."""
+    from trainer.training.progress import StepProgress
+    from trainer.training.train import train
+
+    with show_progress() as on_progress:
+        yield lambda config, run: train(
+            config,
+            run,
+            cache=cache or default_cache(),
+            device=device,
+            on_progress=on_progress,
+            callbacks=[StepProgress(run)],
+        )

@@ -1,0 +1,1 @@
+"""Training rows and evaluation sets: reading, writing, checking."""

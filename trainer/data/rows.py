@@ -1,0 +1,210 @@
+"""Training rows: roles by name, one JSON object a line; what is wrong is told as file:line.
+
+| field | what |
+|---|---|
+| `query_id`, `query` | an English query |
+| `language`, `translated_query` | the same query in another language (BCP 47) |
+| `passage_id`, `positive` | the English passage that answers it |
+| `group_id` | rows of one group are never each other's negatives; `passage_id` where left out |
+| `hard_negatives` | passages that look like an answer and are none |
+| `hard_negative_ids` | their passage ids: as many, or none |
+| `hard_negative_queries` | `[k]` asks for `hard_negatives[k]`, in `language`: as many, or none |
+
+Ids join rows with qrels and mask false negatives; text joins nothing.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from service.retrieval.storage.json_lines import read_json_lines
+from trainer.data.languages import canonical_language
+from trainer.errors import DataError, OutputError
+
+MAX_LINE_BYTES = 2**20
+TEXTS = ("query", "translated_query", "language", "passage_id", "positive", "query_id")
+OPTIONAL_TEXTS = ("group_id",)
+LISTS = ("hard_negatives", "hard_negative_queries", "hard_negative_ids")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One query in two languages, its passage, and what was mined for it."""
+
+    query: str
+    translated_query: str
+    language: str
+    passage_id: str
+    positive: str
+    query_id: str
+    group_id: str = ""
+    hard_negatives: tuple[str, ...] = ()
+    hard_negative_queries: tuple[str, ...] = ()
+    hard_negative_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Make a passage the group of its own where no group is named."""
+        if not self.group_id:
+            object.__setattr__(self, "group_id", self.passage_id)
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Stream a file's rows, each with its origin (`file:line`).
+
+    Args:
+        path: `.jsonl`, also `.jsonl.gz`.
+
+    Raises:
+        DataError: naming file and line: a role is missing or empty, the language is unknown, the
+            numbers of negatives differ, a positive is among its own negatives, one passage id has
+            two texts, a line is over `MAX_LINE_BYTES`, not UTF-8 or not JSON; or there is no row.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: name a .jsonl file of training rows")
+    texts = PassageTexts()
+    origin = ""
+    for origin, parse in read_json_lines(path, DataError, MAX_LINE_BYTES):
+        row = row_of(origin, parse())
+        texts.check(origin, row)
+        yield origin, row
+    if not origin:
+        raise DataError(f"{path} holds no rows: make it with `clear-trainer import`")
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
+    """Write rows as JSON lines; a reader sees the whole file or none.
+
+    Returns:
+        How many they were.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    count = 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(row_line(row))
+                count += 1
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}): name another file"
+        ) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return count
+
+
+def row_line(row: Row) -> str:
+    """Serialise a row; what is empty, or follows from the rest, is left out."""
+    content = {name: value for name, value in asdict(row).items() if value != ()}
+    if row.group_id == row.passage_id:
+        del content["group_id"]
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+class PassageTexts:
+    """Sees to it that a passage id always stands for one text."""
+
+    def __init__(self) -> None:
+        """Start with no passage seen."""
+        self._seen: dict[str, tuple[int, str]] = {}
+
+    def check(self, origin: str, row: Row) -> None:
+        """Compare a row's positive and its named negatives with what came before.
+
+        Raises:
+            DataError: naming both places.
+        """
+        named = zip(row.hard_negative_ids, row.hard_negatives, strict=False)
+        for passage_id, text in ((row.passage_id, row.positive), *named):
+            known, first = self._seen.setdefault(passage_id, (hash(text), origin))
+            if known != hash(text):
+                raise DataError(
+                    f"{origin} gives the passage {passage_id!r} another text than {first}: "
+                    "ids must be unique"
+                )
+
+
+def row_of(origin: str, record: object) -> Row:
+    """Check one record.
+
+    Raises:
+        DataError: naming its origin and the field.
+    """
+    if not isinstance(record, dict):
+        raise DataError(f"{origin} is not a JSON object with the roles {', '.join(TEXTS)}")
+    unknown = sorted(set(record) - {each.name for each in fields(Row)})
+    if unknown:
+        raise DataError(
+            f"{origin} has the unknown field {unknown[0]!r}: a row has "
+            f"{', '.join(TEXTS + OPTIONAL_TEXTS + LISTS)}"
+        )
+    try:
+        language = canonical_language(_text(origin, record, "language"))
+    except ValueError as error:
+        raise DataError(f"{origin} has an unknown language: {error}") from None
+    row = Row(
+        query=_text(origin, record, "query"),
+        translated_query=_text(origin, record, "translated_query"),
+        language=language,
+        passage_id=_text(origin, record, "passage_id"),
+        positive=_text(origin, record, "positive"),
+        query_id=_text(origin, record, "query_id"),
+        group_id=_text(origin, record, "group_id") if record.get("group_id") else "",
+        hard_negatives=_texts(origin, record, "hard_negatives"),
+        hard_negative_queries=_texts(origin, record, "hard_negative_queries"),
+        hard_negative_ids=_texts(origin, record, "hard_negative_ids"),
+    )
+    _check_negatives(origin, row)
+    return row
+
+
+def _text(origin: str, record: Mapping[str, Any], name: str) -> str:
+    value = record.get(name)
+    if value is None:
+        raise DataError(f"{origin} lacks the role `{name}`")
+    return _checked(origin, name, value)
+
+
+def _texts(origin: str, record: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    values = record.get(name) or ()
+    if not isinstance(values, list | tuple):
+        raise DataError(f"{origin} has `{name}` that is no list of texts")
+    return tuple(_checked(origin, f"{name}[{k}]", value) for k, value in enumerate(values))
+
+
+def _checked(origin: str, name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{origin} has `{name}` that is not text")
+    if not value.strip():
+        raise DataError(f"{origin} has an empty `{name}`: fill it or remove the line")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{origin} has half a surrogate pair in `{name}`") from None
+    return value
+
+
+def _check_negatives(origin: str, row: Row) -> None:
+    expected = len(row.hard_negatives)
+    for name in ("hard_negative_queries", "hard_negative_ids"):
+        count = len(getattr(row, name))
+        if count not in (0, expected):
+            raise DataError(
+                f"{origin} has {expected} `hard_negatives` and {count} `{name}`: "
+                "give as many, in the same order, or none"
+            )
+    if row.positive in row.hard_negatives or row.passage_id in row.hard_negative_ids:
+        raise DataError(f"{origin} has its positive among its `hard_negatives`: remove it there")
+    if {row.query, row.translated_query} & set(row.hard_negative_queries):
+        raise DataError(
+            f"{origin} has its own query among its `hard_negative_queries`: remove it there"
+        )

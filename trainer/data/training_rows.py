@@ -1,0 +1,134 @@
+"""From rows to the columns that are embedded and the labels that go with them."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from unicodedata import normalize
+
+from trainer.config import DataConfig
+from trainer.data.languages import ENGLISH
+from trainer.data.rows import Row, read_rows
+from trainer.errors import DataError
+
+# Columns of a batch; sentence-transformers would warn of one called `positive` in third place.
+PASSAGE = "passage"
+HARD_NEGATIVE = "hard_negative_{}"
+HARD_NEGATIVE_QUERY = "hard_negative_query_{}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """The rows of a run, and the group (`source:language`) that each is sampled with."""
+
+    rows: tuple[Row, ...]
+    groups: tuple[str, ...]
+    shares: Mapping[str, float]
+
+
+def read_training_rows(config: DataConfig, seed: int) -> TrainingRows:
+    """Read, choose and prepare all rows of a run.
+
+    Raises:
+        DataError: a file is faulty (file:line), a chosen language has no row, or a row has fewer
+            hard negatives than the run asks for.
+    """
+    generator = random.Random(seed)
+    rows: list[Row] = []
+    groups: list[str] = []
+    shares: dict[str, float] = {}
+    for number, path in enumerate(config.rows):
+        share = config.shares[number] if config.shares else 1.0
+        for origin, row in read_rows(path):
+            if config.languages and row.language not in config.languages:
+                continue
+            _check_negatives(origin, row, config.hard_negatives)
+            rows.append(row)
+            groups.append(f"{number}:{row.language}")
+            shares[groups[-1]] = share
+    _check_languages(rows, config)
+    if config.max_rows:
+        chosen = sorted(generator.sample(range(len(rows)), min(config.max_rows, len(rows))))
+        rows, groups = [rows[each] for each in chosen], [groups[each] for each in chosen]
+    rows = [noisy(row, config, generator) for row in rows]
+    english = [each for each in range(len(rows)) if generator.random() < config.english_share]
+    rows += [
+        replace(rows[each], language=ENGLISH, translated_query=rows[each].query) for each in english
+    ]
+    for each in english:
+        file = groups[each].partition(":")[0]
+        groups.append(f"{file}:{ENGLISH}")
+        shares[groups[-1]] = shares[groups[each]]
+    return TrainingRows(tuple(rows), tuple(groups), shares)
+
+
+def _check_negatives(origin: str, row: Row, wanted: int) -> None:
+    if len(row.hard_negatives) < wanted:
+        raise DataError(
+            f"{origin} has {len(row.hard_negatives)} hard negatives, data.hard_negatives asks for "
+            f"{wanted}: mine them with `clear-trainer mine`, or ask for fewer"
+        )
+
+
+def _check_languages(rows: Sequence[Row], config: DataConfig) -> None:
+    missing = sorted(set(config.languages) - {row.language for row in rows})
+    if missing or not rows:
+        raise DataError(
+            f"no row of {', '.join(map(str, config.rows))} is in {', '.join(missing) or 'them'}: "
+            "check data.languages"
+        )
+
+
+def noisy(row: Row, config: DataConfig, generator: random.Random) -> Row:
+    """Drop and shuffle words of the translated query, as a poor translation would."""
+    if not config.dropped_words and not config.shuffled_words:
+        return row
+    words = row.translated_query.split()
+    kept = [word for word in words if generator.random() >= config.dropped_words] or words[:1]
+    moved = [place for place in range(len(kept)) if generator.random() < config.shuffled_words]
+    order = generator.sample(moved, len(moved))
+    shuffled = list(kept)
+    for place, source in zip(moved, order, strict=True):
+        shuffled[place] = kept[source]
+    return replace(row, translated_query=" ".join(shuffled))
+
+
+def columns_of(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[str]]:
+    """Lay rows out by column: `query`, `translated_query`, `passage`, `hard_negative_1`, ...
+
+    Texts are composed (NFC), as the encoder composes what it is asked.
+    """
+    return {name: [normalize("NFC", _text(row, name)) for row in rows] for name in names}
+
+
+def _text(row: Row, name: str) -> str:
+    role, _, number = name.rpartition("_")
+    if role == "hard_negative":
+        return row.hard_negatives[int(number) - 1]
+    if role == "hard_negative_query":
+        return row.hard_negative_queries[int(number) - 1]
+    return row.positive if name == PASSAGE else str(getattr(row, name))
+
+
+def passage_codes(rows: Sequence[Row], num_negatives: int) -> list[list[int]]:
+    """Number passages so that those of one group, which answer each other's queries, are equal.
+
+    Returns:
+        For each row its positive's number, then its hard negatives'.
+    """
+    group_of = {row.passage_id: row.group_id for row in rows}
+    group_of |= {row.positive: row.group_id for row in rows}  # a negative may come without an id
+    numbers: dict[str, int] = {}
+
+    def number(row: Row, k: int) -> int:
+        text = row.hard_negatives[k]
+        passage_id = row.hard_negative_ids[k] if row.hard_negative_ids else text
+        group = group_of.get(passage_id) or group_of.get(text) or passage_id
+        return numbers.setdefault(group, len(numbers))
+
+    return [
+        [
+            numbers.setdefault(row.group_id, len(numbers)),
+            *(number(row, k) for k in range(num_negatives)),
+        ]
+        for row in rows
+    ]

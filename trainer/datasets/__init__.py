@@ -1,0 +1,1 @@
+"""Importing published data sets."""

@@ -1,0 +1,99 @@
+"""The data card of an import: counts, languages, licence, digests; for people and for programs."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from service.retrieval.storage.artifact import sha256_of
+from trainer.datasets.imported import Imported
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What an import read, left out and wrote."""
+
+    name: str
+    licence: str
+    url: str
+    options: Mapping[str, Any]
+    notes: tuple[str, ...]
+    sources: Mapping[str, str]  # file name -> sha256
+    skipped: Mapping[str, int]
+    contamination: Mapping[str, int]
+    contamination_kept: bool
+    rows: Mapping[str, int]  # language -> rows
+    num_training_passages: int
+    queries: Mapping[str, int]  # language -> queries
+    passages: Mapping[str, int]  # language -> passages
+    outputs: Mapping[str, str]  # file name -> sha256
+
+    def as_dict(self) -> dict[str, Any]:
+        """Lay the card out as `card.json`."""
+        return asdict(self)
+
+    def as_markdown(self) -> str:
+        """Lay the card out as `README.md`, with the header that the Hub reads."""
+        languages = sorted({*self.rows, *self.queries, *self.passages, "en"})
+        lines = ["---", "language:", *(f"- {language}" for language in languages)]
+        lines += [f"license: {_hub_licence(self.licence)}", "---", "", f"# {self.name}", ""]
+        lines += [f"From {self.url} ({self.licence})."]
+        lines += [f"- {note}" for note in self.notes]
+        lines += _table("Training rows", "language", {**self.rows, "all": sum(self.rows.values())})
+        lines += [f"Distinct training passages: {self.num_training_passages}"] if self.rows else []
+        lines += _table("Evaluation queries", "language", self.queries)
+        lines += _table("Evaluation passages", "language", self.passages)
+        lines += _table("Records left out", "reason", self.skipped)
+        what = "kept" if self.contamination_kept else "removed"
+        lines += _table(f"Rows also in evaluation sets ({what})", "reason", self.contamination)
+        lines += _table("Source files", "file", self.sources, "sha256")
+        lines += _table("Files written", "file", self.outputs, "sha256")
+        return "\n".join(lines) + "\n"
+
+
+def make_card(
+    imported: Imported,
+    output: Path,
+    *,
+    options: Mapping[str, Any],
+    contamination: Mapping[str, int],
+    contamination_kept: bool,
+) -> Card:
+    """Describe an import whose files have been written to a folder."""
+    evaluation = imported.evaluation
+    return Card(
+        name=imported.name,
+        licence=imported.licence,
+        url=imported.url,
+        options=dict(options),
+        notes=imported.notes,
+        sources={path.name: sha256_of(path) for path in imported.files},
+        skipped=dict(imported.skipped),
+        contamination=dict(contamination),
+        contamination_kept=contamination_kept,
+        rows=dict(sorted(Counter(row.language for row in imported.rows).items())),
+        num_training_passages=len({row.passage_id for row in imported.rows}),
+        queries=_sizes(evaluation.queries) if evaluation else {},
+        passages=_sizes(evaluation.passages) if evaluation else {},
+        outputs={
+            path.relative_to(output).as_posix(): sha256_of(path)
+            for path in sorted(output.rglob("*"))
+            if path.suffix in (".jsonl", ".tsv")
+        },
+    )
+
+
+def _sizes(by_language: Mapping[str, Any]) -> dict[str, int]:
+    return {language: len(each) for language, each in by_language.items()}
+
+
+def _hub_licence(licence: str) -> str:
+    return licence.lower().replace(" ", "-") if licence.startswith("CC") else "other"
+
+
+def _table(title: str, key: str, entries: Mapping[str, Any], value: str = "count") -> list[str]:
+    if not any(entries.values()):
+        return []
+    rows = [f"| {name} | {entry} |" for name, entry in entries.items()]
+    return ["", f"## {title}", "", f"| {key} | {value} |", "|---|---|", *rows]

@@ -1,0 +1,1 @@
+"""One module a data set format; each has `import_<format>`."""

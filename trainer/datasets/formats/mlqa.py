@@ -1,0 +1,69 @@
+"""MLQA: questions and contexts in seven languages, joined by question id.
+
+Not every question is in every language. Files are
+`<split>-context-<language>-question-<language>.json`, or the Hub's
+`mlqa.<context>.<question>/<split>-*.parquet`. The rows of its translated SQuAD come by
+`import squad`.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.data.languages import ENGLISH, canonical_language
+from trainer.datasets.formats.squad_format import judge, read_squad
+from trainer.datasets.imported import Imported
+from trainer.errors import DataError
+
+FILES = (
+    r"(?:.*/)?(?:{split})-context-(?P<context>\w+)-question-(?P<question>\w+)\.json",
+    r"(?:.*/)?mlqa\.(?P<context>\w+)\.(?P<question>\w+)/(?:{split})-[\w-]+\.parquet",
+)
+SPLITS = {"dev": "dev|validation", "test": "test"}
+
+
+def import_mlqa(
+    directory: Path, *, languages: Sequence[str] = (), evaluation_split: str = "dev"
+) -> Imported:
+    """Make an evaluation set of each language's questions with its contexts and the English ones.
+
+    Args:
+        directory: of the files.
+        languages: to take beside English; all by default.
+        evaluation_split: `dev` or `test`.
+
+    Raises:
+        DataError: English is missing, a file is not SQuAD 1.1, or English lacks a question.
+    """
+    if evaluation_split not in SPLITS:
+        raise DataError(f"MLQA has no split {evaluation_split!r}: name dev or test")
+    files = {
+        language: read_squad(path)
+        for language, path in _files(directory, SPLITS[evaluation_split]).items()
+        if language == ENGLISH or not languages or language in languages
+    }
+    return Imported(
+        name="mlqa",
+        licence="CC BY-SA 3.0",
+        url="https://github.com/facebookresearch/MLQA",
+        files=tuple(file.path for file in files.values()),
+        evaluation=judge(files),
+        notes=(f"queries: split {evaluation_split}",),
+    )
+
+
+def _files(directory: Path, split: str) -> dict[str, Path]:
+    """Find the files whose context and questions are in one language."""
+    patterns = [re.compile(each.format(split=split)) for each in FILES]
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        for pattern in patterns:
+            match = pattern.fullmatch(path.as_posix())
+            if match and match["context"] == match["question"]:
+                found[canonical_language(match["context"])] = path
+    if ENGLISH not in found:
+        raise DataError(
+            f"{directory} holds no {split.partition('|')[0]}-context-en-question-en.json: "
+            "name the folder of MLQA"
+        )
+    return dict(sorted(found.items(), key=lambda item: (item[0] != ENGLISH, item[0])))

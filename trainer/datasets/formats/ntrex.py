@@ -1,0 +1,67 @@
+"""NTREX-128: news in 128 languages, line by line, with each line's document."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.data.languages import ENGLISH, canonical_language
+from trainer.datasets.formats.lines import import_lines, read_lines
+from trainer.datasets.imported import Imported
+from trainer.errors import DataError
+
+FILE = re.compile(r"newstest2019-(src|ref)\.(?P<language>[\w-]+)\.txt")
+DOCUMENT_IDS = "DOCUMENT_IDS.tsv"
+
+
+def import_ntrex(
+    directory: Path,
+    *,
+    languages: Sequence[str] = (),
+    held_out_share: float = 1 / 3,
+    seed: int = 0,
+    own_passages: bool = False,
+) -> Imported:
+    """Make rows of most documents and an evaluation set of the others.
+
+    Args:
+        directory: of `newstest2019-{src,ref}.<language>.txt` and `DOCUMENT_IDS.tsv`.
+        languages: to take beside English; all by default.
+        held_out_share: of the documents, for evaluation.
+        seed: decides which.
+        own_passages: each sentence's passage is its English line.
+
+    Raises:
+        DataError: a file is missing, not UTF-8, or of another length than the list of documents.
+    """
+    files = _files(directory)
+    return import_lines(
+        "ntrex",
+        files,
+        _documents(files[ENGLISH].with_name(DOCUMENT_IDS)),
+        languages=languages,
+        held_out_share=held_out_share,
+        seed=seed,
+        own_passages=own_passages,
+        licence="CC BY-SA 4.0",
+        url="https://github.com/MicrosoftTranslator/NTREX",
+    )
+
+
+def _files(directory: Path) -> dict[str, Path]:
+    found = {}
+    for path in sorted(directory.rglob("newstest2019-*.txt")):
+        if match := FILE.fullmatch(path.name):
+            found[canonical_language(match["language"])] = path
+    if ENGLISH not in found:
+        raise DataError(
+            f"{directory} holds no newstest2019-src.eng.txt: name the folder of NTREX-128"
+        )
+    return found
+
+
+def _documents(path: Path) -> list[str]:
+    documents = read_lines(path)
+    for number, name in enumerate(documents, start=1):
+        if len(name.split()) != 1:
+            raise DataError(f"{path}:{number} is not the name of a document")
+    return documents

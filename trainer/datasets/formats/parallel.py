@@ -1,0 +1,77 @@
+"""Parallel data of one's own: a table of training rows, or line-aligned texts of documents.
+
+A table is `.jsonl`, `.parquet` or `.arrow`, roles by the names of its columns. Texts are
+`<name>.<language>.txt` with one sentence a line, line i the same in each, English among them;
+`documents.tsv` names each line's document (without it, all is one document).
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.data.languages import ENGLISH, canonical_language
+from trainer.datasets.formats.lines import DOCUMENTS, import_lines, read_lines
+from trainer.datasets.formats.table import read_table, table_files
+from trainer.datasets.imported import Imported
+from trainer.errors import DataError
+
+TEXT = re.compile(r"(?P<name>.+)\.(?P<language>[A-Za-z]{2,3}(?:[-_]\w+)*)\.txt")
+
+
+def import_parallel(
+    source: Path,
+    *,
+    languages: Sequence[str] = (),
+    by_position: bool = False,
+    held_out_share: float = 0.0,
+    seed: int = 0,
+) -> Imported:
+    """Make rows of a table or of texts.
+
+    Args:
+        source: a table's file or folder, or a folder of texts.
+        languages: of a table without a column `language`, the one; of texts, those to take.
+        by_position: a table's roles by the order of its columns.
+        held_out_share: of the documents of texts, for evaluation.
+        seed: decides which.
+
+    Raises:
+        DataError: a row is bad (file:line), or there is neither a table nor a text.
+    """
+    tables = table_files(source)
+    if tables:
+        if len(languages) > 1:
+            raise DataError(f"{source} is a table: name one --language, or add a column `language`")
+        language = languages[0] if languages else None
+        return Imported(
+            name=source.name.partition(".")[0],
+            licence="unknown",
+            url=source.name,
+            files=tuple(tables),
+            rows=list(read_table(source, language=language, by_position=by_position)),
+        )
+    texts = {}
+    for path in sorted(source.glob("*.txt")) if source.is_dir() else []:
+        if match := TEXT.fullmatch(path.name):
+            texts[_language(path, match["language"])] = path
+    if ENGLISH not in texts:
+        raise DataError(
+            f"{source} holds neither a table (.jsonl, .parquet, .arrow) nor <name>.en.txt: see "
+            "`clear-trainer import --help`"
+        )
+    documents = source / DOCUMENTS
+    return import_lines(
+        source.resolve().name,
+        texts,
+        read_lines(documents) if documents.is_file() else ["all"] * len(read_lines(texts[ENGLISH])),
+        languages=languages,
+        held_out_share=held_out_share,
+        seed=seed,
+    )
+
+
+def _language(path: Path, code: str) -> str:
+    try:
+        return canonical_language(code)
+    except ValueError as error:
+        raise DataError(f"{path} has an unknown language in its name: {error}") from None

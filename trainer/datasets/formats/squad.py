@@ -1,0 +1,83 @@
+"""SQuAD 1.1 and its translations: rows of English questions, translated ones, English passages.
+
+English is `train-v1.1.json`, `squad.en.json` or the Hub's `train-*.parquet`; a translation is
+`<language>_squad-translate-train-train-v1.1.json` (MLQA's), `squad.<language>.json`, or the Hub's
+`mlqa-translate-train.<language>/train-*.parquet`. The questions' ids join them.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.data.languages import ENGLISH, canonical_language
+from trainer.datasets.formats.squad_format import parallel_rows, read_squad
+from trainer.datasets.imported import Imported
+from trainer.errors import DataError
+
+# The Hub calls SQuAD's dev split validation.
+SPLITS = {"train": "train", "dev": "dev|validation"}
+ENGLISH_FILE = r"(?:.*/)?(?:(?:{split})-v1\.1\.json|(?:{split})-[\w-]+\.parquet|squad\.en\.json)"
+TRANSLATED_FILES = (
+    r"(?:.*/)?(?P<language>\w+?)_squad-translate-train-(?:{split})-v1\.1\.json",
+    r"(?:.*/)?mlqa-translate-train\.(?P<language>[\w-]+)/(?:{split})-[\w-]+\.parquet",
+    r"(?:.*/)?squad\.(?P<language>[\w-]+)\.json",
+)
+
+
+def import_squad(
+    directory: Path, *, languages: Sequence[str] = (), train_split: str = "train"
+) -> Imported:
+    """Make a row of each question and translation; of English alone, English rows.
+
+    Args:
+        directory: of the files.
+        languages: of the translations to take; all by default.
+        train_split: `train` or `dev`.
+
+    Raises:
+        DataError: English is missing, or a file is not SQuAD 1.1.
+    """
+    if train_split not in SPLITS:
+        raise DataError(f"SQuAD has no split {train_split!r}: name train or dev")
+    english = read_squad(_english(directory, SPLITS[train_split]))
+    files = {ENGLISH: english}
+    for language, path in _translations(directory, SPLITS[train_split]).items():
+        if not languages or language in languages:
+            files[language] = read_squad(path)
+    missing = [language for language in languages if language not in files]
+    if missing:
+        raise DataError(f"{directory} holds no translation into {missing[0]}: leave it out")
+    return Imported(
+        name="squad",
+        licence="CC BY-SA 4.0",
+        url="https://rajpurkar.github.io/SQuAD-explorer/",
+        files=tuple(file.path for file in files.values()),
+        rows=[
+            row
+            for language, file in files.items()
+            if language != ENGLISH or len(files) == 1
+            for row in parallel_rows("squad", english, file, language)
+        ],
+        notes=("XQuAD is made of the dev split: import with --decontaminate before you use both",),
+    )
+
+
+def _english(directory: Path, split: str) -> Path:
+    pattern = re.compile(ENGLISH_FILE.format(split=split))
+    for path in sorted(directory.rglob("*")):
+        if pattern.fullmatch(path.as_posix()) and "translate" not in path.parent.name:
+            return path
+    raise DataError(
+        f"{directory} holds no {split.partition('|')[0]}-v1.1.json: name the folder of SQuAD"
+    )
+
+
+def _translations(directory: Path, split: str) -> dict[str, Path]:
+    patterns = [re.compile(each.format(split=split)) for each in TRANSLATED_FILES]
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        for pattern in patterns:
+            if match := pattern.fullmatch(path.as_posix()):
+                found[canonical_language(match["language"])] = path
+    found.pop(ENGLISH, None)
+    return found

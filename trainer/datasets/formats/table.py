@@ -1,0 +1,197 @@
+"""Tables of training rows: one column a role, named as here, as in CLEAR's own data, or by order.
+
+The reference's tables have 3 + 2 N columns, thirteen for five negatives, in this order: English
+query, passage, N negative passages, translated query, N negative queries. A cell is one text.
+
+Source: the public code of CLEAR (arXiv 2604.05821), its example data and its README.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.retrieval.storage.json_lines import read_json_lines
+from trainer.data.rows import MAX_LINE_BYTES, Row, row_of
+from trainer.errors import DataError
+
+# Role -> the names that it goes by.
+QUERY = ("query", "anchor", "en_question")
+POSITIVE = ("positive", "paragraphs", "passage")
+TRANSLATED = ("translated_query", "cross_anchor", "lang_question")
+NEGATIVE = re.compile(r"(?:hard_negative|negative|neg)_(\d+)")
+NEGATIVE_QUERY = re.compile(r"(?:hard_negative_query|negative_query|neg_query)_(\d+)")
+IDS = ("language", "passage_id", "query_id", "group_id")
+ID_CHARACTERS = 16
+SUFFIXES = (".jsonl", ".ndjson", ".gz", ".parquet", ".arrow")
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column plays which role."""
+
+    query: str
+    positive: str
+    translated_query: str
+    negatives: tuple[str, ...]
+    negative_queries: tuple[str, ...]
+
+    def row(self, origin: str, record: Record, language: str | None) -> Row:
+        """Make a row; what has no id is named by the hash of its text.
+
+        Raises:
+            DataError: a cell is empty or no text, or the roles contradict each other.
+        """
+        positive, query = record.get(self.positive), record.get(self.query)
+        negatives = [record.get(name) for name in self.negatives]
+        ids = {name: record[name] for name in IDS if record.get(name) is not None}
+        ids.setdefault("passage_id", _hash(positive))
+        ids.setdefault("query_id", _hash(query))
+        if language:
+            ids.setdefault("language", language)
+        return row_of(
+            origin,
+            {
+                "query": query,
+                "translated_query": record.get(self.translated_query),
+                "positive": positive,
+                "hard_negatives": negatives,
+                "hard_negative_ids": [_hash(text) for text in negatives],
+                "hard_negative_queries": [record.get(name) for name in self.negative_queries],
+                **ids,
+            },
+        )
+
+
+def read_table(
+    path: Path, *, language: str | None = None, by_position: bool = False
+) -> Iterator[Row]:
+    """Stream the rows of a table.
+
+    Args:
+        path: `.jsonl`, `.parquet`, `.arrow`, or a folder of `.arrow` or `.parquet` files.
+        language: of the translated queries, where no column `language` says it.
+        by_position: take the roles by the order of the columns, whatever their names.
+
+    Raises:
+        DataError: naming file and row.
+    """
+    empty = True
+    for file in table_files(path):
+        columns: Columns | None = None
+        for origin, record in _records(file):
+            if columns is None:
+                columns = columns_of(origin, list(record), by_position)
+            yield columns.row(origin, record, language)
+            empty = False
+    if empty:
+        raise DataError(f"{path} holds no rows")
+
+
+def table_files(path: Path) -> list[Path]:
+    """List the files of a table, one or a folder's."""
+    if path.is_file():
+        return [path] if path.suffix in SUFFIXES else []
+    return sorted([*path.rglob("*.arrow"), *path.rglob("*.parquet")])
+
+
+def columns_of(origin: str, names: Sequence[str], by_position: bool) -> Columns:
+    """Tell the roles of columns.
+
+    Raises:
+        DataError: a role has no column, or passages and queries are not as many.
+    """
+    texts = [name for name in names if name not in IDS]
+    if by_position:
+        num_negatives, rest = divmod(len(texts) - 3, 2)
+        if rest or num_negatives < 0:
+            raise DataError(
+                f"{origin} has {len(texts)} columns of text, not 3 + 2 N: query, passage, N "
+                "negatives, translated query, N negative queries"
+            )
+        return Columns(
+            query=texts[0],
+            positive=texts[1],
+            translated_query=texts[num_negatives + 2],
+            negatives=tuple(texts[2 : num_negatives + 2]),
+            negative_queries=tuple(texts[num_negatives + 3 :]),
+        )
+    found = Columns(
+        query=_named(origin, texts, QUERY),
+        positive=_named(origin, texts, POSITIVE),
+        translated_query=_named(origin, texts, TRANSLATED),
+        negatives=_numbered(texts, NEGATIVE),
+        negative_queries=_numbered(texts, NEGATIVE_QUERY),
+    )
+    if len(found.negative_queries) not in (0, len(found.negatives)):
+        raise DataError(
+            f"{origin} has {len(found.negatives)} columns of negative passages and "
+            f"{len(found.negative_queries)} of negative queries: give as many, or no queries"
+        )
+    return found
+
+
+def _named(origin: str, names: Sequence[str], known: Sequence[str]) -> str:
+    for name in known:
+        if name in names:
+            return name
+    raise DataError(
+        f"{origin} has no column {known[0]!r} (or {', '.join(known[1:])}) among "
+        f"{', '.join(names)}: rename it, or give --by-position for the reference's order"
+    )
+
+
+def _numbered(names: Sequence[str], pattern: re.Pattern[str]) -> tuple[str, ...]:
+    found = {int(match[1]): name for name in names if (match := pattern.fullmatch(name))}
+    return tuple(found[number] for number in sorted(found))
+
+
+def _hash(text: object) -> str:
+    return hashlib.sha256(str(text).encode("utf-8", "replace")).hexdigest()[:ID_CHARACTERS]
+
+
+def _records(path: Path) -> Iterator[tuple[str, Record]]:
+    if path.suffix in (".parquet", ".arrow"):
+        yield from _columnar_records(path, _parquet if path.suffix == ".parquet" else _arrow)
+        return
+    for origin, parse in read_json_lines(path, DataError, MAX_LINE_BYTES):
+        record = parse()
+        if not isinstance(record, dict):
+            raise DataError(f"{origin} is not a JSON object")
+        yield origin, record
+
+
+def _columnar_records(
+    path: Path, batches: Callable[[Path], Iterator[Any]]
+) -> Iterator[tuple[str, Record]]:
+    number = 0
+    try:
+        for batch in batches(path):
+            for record in batch.to_pylist():
+                number += 1
+                yield f"{path}:{number}", record
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not readable: {str(error).splitlines()[0]}") from None
+
+
+def _parquet(path: Path) -> Iterator[Any]:
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=1024)
+
+
+def _arrow(path: Path) -> Iterator[Any]:
+    """Read Arrow's stream, which `datasets` writes, or its file format."""
+    with pa.memory_map(str(path)) as source:
+        try:
+            stream = pa.ipc.open_stream(source)
+        except pa.ArrowInvalid:
+            file = pa.ipc.open_file(source)
+            yield from (file.get_batch(number) for number in range(file.num_record_batches))
+            return
+        yield from stream

@@ -1,0 +1,56 @@
+"""XQuAD: `xquad.<language>.json`, or the Hub's folders; for evaluation, never for training."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.data.languages import ENGLISH, canonical_language
+from trainer.datasets.formats.squad_format import judge, read_squad
+from trainer.datasets.imported import Imported
+from trainer.errors import DataError
+
+FILE = re.compile(r"(?:.*/)?xquad\.(?P<language>[\w-]+)(?:\.json|/[\w-]+\.parquet)")
+
+
+def import_xquad(directory: Path, *, languages: Sequence[str] = ()) -> Imported:
+    """Make an evaluation set of all languages, queries and passages.
+
+    Args:
+        directory: of the files.
+        languages: to take beside English; all by default.
+
+    Raises:
+        DataError: English is missing, or a file is not SQuAD 1.1.
+    """
+    files = xquad_files(directory)
+    missing = [language for language in languages if language not in files]
+    if missing:
+        raise DataError(f"{directory} holds no xquad.{missing[0]}.json: leave that language out")
+    chosen = {
+        language: read_squad(path)
+        for language, path in files.items()
+        if language == ENGLISH or not languages or language in languages
+    }
+    return Imported(
+        name="xquad",
+        licence="CC BY-SA 4.0",
+        url="https://github.com/google-deepmind/xquad",
+        files=tuple(file.path for file in chosen.values()),
+        evaluation=judge(chosen),
+        notes=("evaluation only: SQuAD 1.1's development set and its translations",),
+    )
+
+
+def xquad_files(directory: Path) -> dict[str, Path]:
+    """Find a folder's files by language, English first.
+
+    Raises:
+        DataError: English is not among them.
+    """
+    found = {}
+    for path in directory.rglob("*"):
+        if match := FILE.fullmatch(path.as_posix()):
+            found[canonical_language(match["language"])] = path
+    if ENGLISH not in found:
+        raise DataError(f"{directory} holds no xquad.en.json: name the folder of XQuAD")
+    return dict(sorted(found.items(), key=lambda item: (item[0] != ENGLISH, item[0])))

@@ -1,0 +1,166 @@
+"""Measures an encoder on evaluation sets with the code that serves: built and opened indexes."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from service.retrieval.build.assembly import OnProgress
+from service.retrieval.encoder.encoder import Embeddings, Encoder
+from service.retrieval.index.backend import MAX_TOP_K
+from service.retrieval.searcher import Searcher
+from trainer.data.evaluation_set import EvaluationSet, Query
+from trainer.data.trec import Run, make_runs_directory, write_run
+from trainer.errors import DataError
+from trainer.evaluation.corpora import Corpora, centre, merge, rank
+from trainer.evaluation.measures import pool_measures, query_measures, require_ir_measures
+from trainer.evaluation.result import Evaluation, Result
+from trainer.evaluation.tasks import DIRECTIONS, Task, judged_of, qrels_of, tasks_of
+
+TOP_K = 100
+WINDOW_QUERIES = 256
+UNSEEN = "unseen passages"
+
+
+def evaluate(
+    encoder: Encoder,
+    evaluation_sets: Sequence[EvaluationSet],
+    *,
+    languages: Sequence[str] = (),
+    directions: Sequence[str] = DIRECTIONS,
+    is_centred: bool = False,
+    seen: Mapping[str, frozenset[str]] | None = None,
+    indexes: Path | None = None,
+    runs: Path | None = None,
+    on_progress: OnProgress = lambda stage, done, total: None,
+) -> Evaluation:
+    """Search each set in each direction that it has.
+
+    Args:
+        encoder: embeds queries and passages.
+        evaluation_sets: with different names.
+        languages: to measure beside English; all by default.
+        directions: of `DIRECTIONS`.
+        is_centred: subtract each language's mean embedding from queries and passages.
+        seen: set -> ids of its queries whose passage was trained on; the others are measured
+            once more by themselves.
+        indexes: a folder that keeps the indexes for the next time.
+        runs: a folder for one TREC run file a task.
+        on_progress: is told of the stages `encode <set> <language>` and `search <set> <language>`.
+
+    Raises:
+        TrainerError: `ir-measures` is missing, no set has what is asked for, or a run file cannot
+            be written.
+        RetrievalError: the passages cannot be indexed.
+    """
+    require_ir_measures()
+    tasks = {each.name: tasks_of(each, languages, directions) for each in evaluation_sets}
+    if not any(tasks.values()):
+        raise DataError(
+            f"no set has the directions {', '.join(directions)}"
+            f"{' in ' + ', '.join(languages) if languages else ''}: ask for others"
+        )
+    if runs:
+        make_runs_directory(runs)
+    results = []
+    with tempfile.TemporaryDirectory(prefix="clear-evaluate-") as temporary:
+        corpora = Corpora(encoder, indexes or Path(temporary), on_progress, is_centred=is_centred)
+        for each in evaluation_sets:
+            for result, run in _results(each, tasks[each.name], corpora, is_centred, on_progress):
+                if runs:
+                    write_run(runs / f"{result.task.name}.run", run, encoder.name)
+                results.append(result)
+    for set_name, query_ids in (seen or {}).items():
+        results += _unseen([each for each in results if each.task.set_name == set_name], query_ids)
+    return Evaluation(
+        encoder_name=encoder.name,
+        fingerprint=encoder.fingerprint,
+        passage_fingerprint=encoder.passage_fingerprint,
+        max_tokens=encoder.max_tokens,
+        device=str(encoder.device),
+        runtime=encoder.runtime.name,
+        control="mean-centred" if is_centred else None,
+        num_passages={
+            each.name: {language: len(ids) for language, ids in each.passage_ids.items()}
+            for each in evaluation_sets
+        },
+        results=tuple(results),
+    )
+
+
+def _results(
+    evaluation_set: EvaluationSet,
+    tasks: Sequence[Task],
+    corpora: Corpora,
+    is_centred: bool,
+    on_progress: OnProgress,
+) -> Iterator[tuple[Result, Run]]:
+    """Go through a set's tasks; each corpus is opened once, each language encoded once."""
+    searchers: dict[str, Searcher] = {}
+    embeddings: dict[str, Embeddings] = {}
+    for task in tasks:
+        for language in task.corpus_languages:
+            if language not in searchers:
+                searchers[language] = corpora.open(evaluation_set, language)
+        queries = evaluation_set.queries[task.query_language]
+        if task.query_language not in embeddings:
+            stage = f"search {evaluation_set.name} {task.query_language}"
+            found = _encode(corpora.encoder, queries, stage, on_progress)
+            embeddings[task.query_language] = centre(found) if is_centred else found
+        judged = {query.query_id: query for query in judged_of(evaluation_set, task)}
+        rows = [row for row, query in enumerate(queries) if query.query_id in judged]
+        run = _search(task, searchers, list(judged), embeddings[task.query_language][rows])
+        qrels = qrels_of(evaluation_set, task, judged)
+        values = query_measures(qrels, run)
+        if task.direction == "mixed":
+            values |= pool_measures(qrels, run)
+        articles = {query_id: query.article for query_id, query in judged.items()}
+        yield Result(task, articles, values), run
+
+
+def _encode(
+    encoder: Encoder, queries: Sequence[Query], stage: str, on_progress: OnProgress
+) -> Embeddings:
+    tokenized = encoder.tokenize([query.text for query in queries], "query")
+    done = 0
+
+    def on_batch(num_texts: int) -> None:
+        nonlocal done
+        done += num_texts
+        on_progress(stage, done, len(queries))
+
+    return encoder.encode_tokenized(tokenized, on_batch=on_batch)
+
+
+def _search(
+    task: Task,
+    searchers: Mapping[str, Searcher],
+    query_ids: Sequence[str],
+    embeddings: Embeddings,
+) -> Run:
+    top_k = MAX_TOP_K if task.direction == "mixed" else TOP_K
+    run: dict[str, Mapping[str, float]] = {}
+    for start in range(0, len(query_ids), WINDOW_QUERIES):
+        window = slice(start, start + WINDOW_QUERIES)
+        pools = {
+            language: rank(searchers[language], embeddings[window], top_k)
+            for language in task.corpus_languages
+        }
+        ranked = merge(pools, top_k) if len(pools) > 1 else next(iter(pools.values()))
+        run |= dict(zip(query_ids[window], ranked, strict=True))
+    return run
+
+
+def _unseen(results: Sequence[Result], seen: frozenset[str]) -> Iterator[Result]:
+    """Restrict results to queries whose passage is new, where that makes a change."""
+    for result in results:
+        kept = [query_id for query_id in result.articles if query_id not in seen]
+        if 0 < len(kept) < len(result.articles):
+            yield Result(
+                replace(result.task, set_name=f"{result.task.set_name}, {UNSEEN}"),
+                {query_id: result.articles[query_id] for query_id in kept},
+                {
+                    key: {query_id: values[query_id] for query_id in kept}
+                    for key, values in result.values.items()
+                },
+            )

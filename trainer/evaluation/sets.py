@@ -1,0 +1,70 @@
+"""Which evaluation sets are meant, and which of their queries training has seen."""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from trainer.data.evaluation_set import EvaluationSet, read_evaluation_set, write_evaluation_set
+from trainer.data.rows import read_rows
+from trainer.datasets.decontamination import passage_hash, relevant_passages
+from trainer.datasets.importer import EVALUATION, read_source
+from trainer.datasets.registry import KINDS
+from trainer.errors import DataError
+
+
+def open_sets(words: Sequence[str], stack: ExitStack) -> list[EvaluationSet]:
+    """Read evaluation sets; `xquad FOLDER` imports a published data set on the way.
+
+    Args:
+        words: folders of evaluation sets, or a kind of import and its data's folder.
+        stack: removes what is only needed meanwhile.
+
+    Raises:
+        DataError: a set cannot be read, or two have one name.
+    """
+    if len(words) > 1 and words[0] in KINDS:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clear-import-")))
+        folders = [_import(words[0], word, temporary) for word in words[1:]]
+    else:
+        folders = [_folder(Path(word)) for word in words]
+    sets = [read_evaluation_set(folder) for folder in folders]
+    names = [each.name for each in sets]
+    if len(set(names)) < len(names):
+        raise DataError(f"two sets have one name ({', '.join(names)}): evaluate them apart")
+    return sets
+
+
+def seen_queries(sets: Sequence[EvaluationSet], rows: Sequence[Path]) -> dict[str, frozenset[str]]:
+    """Find the queries whose passage training rows hold, by the hash of its text.
+
+    Raises:
+        DataError: a row is bad.
+    """
+    trained = {passage_hash(row.positive) for path in rows for _, row in read_rows(path)}
+    found = {}
+    for each in sets:
+        seen = {
+            passage.passage_id
+            for passage in relevant_passages(each)
+            if {passage_hash(passage.encoder_text), passage_hash(passage.text)} & trained
+        }
+        found[each.name] = frozenset(
+            query_id for query_id, judged in each.qrels.items() if seen & judged.keys()
+        )
+    return found
+
+
+def _import(kind: str, source: str, temporary: Path) -> Path:
+    imported = read_source(kind, source, {})
+    if imported.evaluation is None:
+        raise DataError(f"{source} gives no evaluation set: import it and see the data card")
+    folder = temporary / imported.name
+    write_evaluation_set(folder, imported.evaluation)
+    return folder
+
+
+def _folder(path: Path) -> Path:
+    """Take the folder of an import for the evaluation set in it."""
+    inner = path / EVALUATION
+    return inner if inner.is_dir() else path

@@ -1,0 +1,87 @@
+"""What a set can be asked: its languages in each direction, and the judgements that count there.
+
+L is each language of a set but English. Directions, queries -> passages:
+
+    en-en   English -> English             L-en    language -> English: what the service does
+    L-L     language -> the same           en-L    English -> language
+    mixed   language -> English and the same language in one pool, a relevant passage in each
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trainer.data.evaluation_set import EvaluationSet, Query
+from trainer.data.languages import ENGLISH
+
+DIRECTIONS = ("en-en", "L-en", "L-L", "en-L", "mixed")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One language of one set in one direction."""
+
+    set_name: str
+    direction: str
+    language: str
+    query_language: str
+    corpus_languages: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name the task, query language first: `xquad.de-en`, `xquad.de-en+de`."""
+        return f"{self.set_name}.{self.query_language}-{'+'.join(self.corpus_languages)}"
+
+
+def tasks_of(
+    evaluation_set: EvaluationSet, languages: Sequence[str], directions: Sequence[str]
+) -> list[Task]:
+    """List what a set can be asked, a task a language and direction."""
+    queries, corpora = evaluation_set.queries, evaluation_set.passage_ids
+    found = []
+    for direction in DIRECTIONS:
+        for language in dict.fromkeys([*queries, *corpora]):
+            if (language == ENGLISH) != (direction == "en-en"):
+                continue
+            query_language = ENGLISH if direction.startswith("en-") else language
+            corpus_languages = {
+                "mixed": (ENGLISH, language),
+                "en-en": (ENGLISH,),
+                "L-en": (ENGLISH,),
+            }.get(direction, (language,))
+            is_there = query_language in queries and all(
+                each in corpora for each in corpus_languages
+            )
+            is_asked = direction in directions and (
+                not languages or language in (*languages, ENGLISH)
+            )
+            if is_there and is_asked:
+                name = evaluation_set.name
+                found.append(Task(name, direction, language, query_language, corpus_languages))
+    return [task for task in found if judged_of(evaluation_set, task)]
+
+
+def judged_of(evaluation_set: EvaluationSet, task: Task) -> list[Query]:
+    """List the queries that have a relevant passage in each corpus of a task."""
+    pools = [
+        {query.query_id for query in evaluation_set.judged(task.query_language, language)}
+        for language in task.corpus_languages
+    ]
+    wanted = set.intersection(*pools)
+    queries = evaluation_set.queries[task.query_language]
+    return [query for query in queries if query.query_id in wanted]
+
+
+def qrels_of(
+    evaluation_set: EvaluationSet, task: Task, query_ids: Mapping[str, Query]
+) -> dict[str, dict[str, int]]:
+    """Keep the judgements of passages that a task's corpora have."""
+    is_pool = len(task.corpus_languages) > 1
+    return {
+        query_id: {
+            f"{passage_id}@{language}" if is_pool else passage_id: relevance
+            for language in task.corpus_languages
+            for passage_id, relevance in evaluation_set.qrels[query_id].items()
+            if passage_id in evaluation_set.passage_ids[language]
+        }
+        for query_id in query_ids
+    }

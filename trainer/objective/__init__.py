@@ -1,0 +1,1 @@
+"""Training objectives: the terms, and the loss that joins them."""

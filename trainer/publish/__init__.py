@@ -1,0 +1,1 @@
+"""Publishing a trained checkpoint: directory, model card, Hub."""

@@ -1,0 +1,1 @@
+"""Reports of an evaluation: tables, plots, one HTML page."""

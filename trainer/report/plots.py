@@ -1,0 +1,226 @@
+"""Plots of an evaluation, each an SVG: dots with intervals, differences, loss terms.
+
+All read what `report.json` holds, so that a report can be made again without measuring again.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from trainer.blend.curve import Curve
+from trainer.data.languages import ENGLISH
+from trainer.errors import MissingPackageError
+from trainer.evaluation.measures import macro
+
+# Okabe and Ito's colours, which people who see few colours tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = "os^Dv"
+INCHES_A_ROW = 0.34
+WIDTH_INCHES = 7.2
+Content = Mapping[str, Any]
+
+
+def language_dots(evaluations: Sequence[Content], set_name: str, direction: str, base: str) -> str:
+    """Plot each language's nDCG@10 with its 95 % interval, a colour an encoder.
+
+    Args:
+        evaluations: of the encoders.
+        set_name: of the evaluation set.
+        direction: queries -> passages.
+        base: the label of the encoder that the languages are sorted by, best above.
+    """
+    groups = [each["sets"][set_name][direction]["languages"] for each in evaluations]
+    labels = [label_of(each) for each in evaluations]
+    reference = groups[labels.index(base)]
+    order = sorted(reference, key=lambda language: float(reference[language]["ndcg@10"]))
+    figure, axes = _figure(len(order))
+    for number, (label, languages) in enumerate(zip(labels, groups, strict=True)):
+        shift = (number - (len(groups) - 1) / 2) * 0.22
+        values = [languages[language]["ndcg@10"] for language in order]
+        bounds = [languages[language]["ndcg@10_interval"] for language in order]
+        axes.errorbar(
+            values,
+            [row - shift for row in range(len(order))],
+            xerr=_errors(values, bounds),
+            fmt=MARKERS[number % len(MARKERS)],
+            color=COLOURS[number % len(COLOURS)],
+            markersize=5,
+            capsize=2,
+            elinewidth=1,
+            label=label,
+        )
+    axes.set_yticks(range(len(order)), order)
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.set_xlabel("nDCG@10, 95 % interval over articles")
+    axes.grid(axis="x", color="0.9")
+    if len(groups) > 1:
+        figure.legend(loc="outside upper left", ncols=len(groups), frameon=False)
+    return _svg(figure, f"dots {set_name} {direction}")
+
+
+def difference_bars(comparison: Content, set_name: str, direction: str) -> str:
+    """Plot each language's difference from the base with its 95 % interval, the mean last."""
+    rows = [
+        (each["task"]["language"], each)
+        for each in comparison["languages"]
+        if (each["task"]["set_name"], each["task"]["direction"]) == (set_name, direction)
+    ]
+    if len(rows) > 1:
+        rows += [
+            ("macro mean", each)
+            for each in comparison["macro_means"]
+            if (each["set_name"], each["direction"]) == (set_name, direction)
+        ]
+    figure, axes = _figure(len(rows))
+    values = [each["difference"] for _, each in rows]
+    bounds = [(each["interval"]["low"], each["interval"]["high"]) for _, each in rows]
+    places = range(len(rows), 0, -1)
+    axes.barh(
+        places,
+        values,
+        xerr=_errors(values, bounds),
+        color=[COLOURS[0] if value >= 0 else COLOURS[1] for value in values],
+        error_kw={"elinewidth": 1, "capsize": 2},
+        height=0.6,
+    )
+    axes.axvline(0, color="0.3", linewidth=0.8)
+    axes.set_yticks(places, [name for name, _ in rows])
+    axes.set_xlabel(f"nDCG@10 against {comparison['base']}, 95 % interval over articles")
+    axes.grid(axis="x", color="0.9")
+    return _svg(figure, f"differences {comparison['encoder']} {set_name} {direction}")
+
+
+def heat_map(evaluation: Content, set_name: str) -> str:
+    """Plot nDCG@10 by language and direction."""
+    directions = list(evaluation["sets"][set_name])
+    languages = sorted(
+        {name for each in directions for name in evaluation["sets"][set_name][each]["languages"]}
+    )
+    values = [
+        [
+            evaluation["sets"][set_name][direction]["languages"]
+            .get(language, {})
+            .get("ndcg@10", float("nan"))
+            for direction in directions
+        ]
+        for language in languages
+    ]
+    figure, axes = _figure(len(languages))
+    axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for row, cells in enumerate(values):
+        for column, value in enumerate(cells):
+            if value == value:  # a language has no such direction: not a number
+                colour = "white" if value < 0.55 else "black"
+                axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(directions)), directions)
+    axes.set_yticks(range(len(languages)), languages)
+    return _svg(figure, f"heat {label_of(evaluation)} {set_name}")
+
+
+def loss_terms(log: Sequence[Content]) -> str:
+    """Plot a training's loss and its terms against the step.
+
+    Args:
+        log: lines of a run's `log.jsonl`: `step`, `loss`, `terms` by name.
+    """
+    figure, axes = _figure(8)
+    steps = [entry["step"] for entry in log]
+    axes.plot(steps, [entry["loss"] for entry in log], color="0.2", linewidth=1.6, label="loss")
+    names = list(dict.fromkeys(name for entry in log for name in entry.get("terms", {})))
+    for number, name in enumerate(names):
+        points = [(entry["step"], entry["terms"][name]) for entry in log if name in entry["terms"]]
+        axes.plot(
+            [step for step, _ in points],
+            [value for _, value in points],
+            color=COLOURS[number % len(COLOURS)],
+            linewidth=1.2,
+            label=name,
+        )
+    axes.set_xlabel("step")
+    axes.grid(color="0.9")
+    axes.legend(frameon=False)
+    return _svg(figure, "loss terms")
+
+
+def trade_off(curve: Curve) -> str:
+    """Plot what other languages gain against what English loses, share by share of a blend."""
+    figure, axes = _figure(12)
+    gate, chosen = -curve.gates.english_margin, list(curve.points).index(curve.chosen)
+    axes.axvspan(-1, gate, color="0.92", zorder=0)
+    axes.axvline(gate, color="0.5", linestyle=":")
+    axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    least = gate
+    for number, (name, base) in enumerate(curve.base.scores.items()):
+        if ENGLISH not in base:
+            continue
+        scores = [point.scores[name] for point in curve.points]
+        xs = [each[ENGLISH] - base[ENGLISH] for each in scores]
+        ys = [macro(each) - macro(base) for each in scores]
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(xs, ys, color=colour, marker="o", markersize=4, label=name)
+        axes.plot(xs[chosen], ys[chosen], "o", markersize=12, fillstyle="none", color=colour)
+        for x, y, point in zip(xs, ys, curve.points, strict=True):
+            place = {"textcoords": "offset points", "xytext": (5, 4), "fontsize": 7}
+            axes.annotate(f"{point.share:g}", (x, y), **place)
+        least = min(least, *xs)
+    axes.set_xlim(left=least - 0.001)
+    axes.set_xlabel("English -> English, nDCG@10 against the base (grey: below the gate)")
+    axes.set_ylabel("other languages -> English, macro nDCG@10 against the base")
+    axes.set_title(f"{curve.tuned_name}: share {curve.chosen.share:g} chosen")
+    axes.legend(title="set", frameon=False)
+    return _svg(figure, "trade-off")
+
+
+def label_of(evaluation: Content) -> str:
+    """Name an evaluation's encoder, and the control where it is one."""
+    encoder = evaluation["encoder"]
+    return f"{encoder['name']} ({encoder['control']})" if encoder["control"] else encoder["name"]
+
+
+def require_matplotlib() -> ModuleType:
+    """Import matplotlib; called early, it stops a run before minutes of encoding are lost.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise MissingPackageError(
+            "the report needs the package matplotlib: pip install 'clear-search[train]'"
+        ) from None
+    return matplotlib
+
+
+def _figure(num_rows: int) -> tuple[Any, Any]:
+    """Make a figure without pyplot: no state, no window."""
+    require_matplotlib()
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    height = 0.9 + INCHES_A_ROW * max(num_rows, 3)
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.subplots()
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _errors(values: Sequence[float], bounds: Sequence[Sequence[float]]) -> list[list[float]]:
+    return [
+        [max(0.0, value - low) for value, (low, _) in zip(values, bounds, strict=True)],
+        [max(0.0, high - value) for value, (_, high) in zip(values, bounds, strict=True)],
+    ]
+
+
+def _svg(figure: Any, name: str) -> str:
+    """Write a figure as an SVG element; equal figures give equal text."""
+    matplotlib = require_matplotlib()
+    content = io.StringIO()
+    # Text stays text; the salt keeps the ids of two figures on one page apart.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    text = content.getvalue()
+    return text[text.index("<svg") :]

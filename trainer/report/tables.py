@@ -1,0 +1,147 @@
+"""An evaluation as a table for people and as JSON for programs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from trainer.evaluation.comparison import Comparison, comparison_rows
+from trainer.evaluation.measures import NAMES
+from trainer.evaluation.result import Evaluation
+
+FINGERPRINT_CHARACTERS = 16
+HIDDEN = {"recall@100"}
+POOL = ("complete@10", "max_rank")
+MACRO = "macro mean"
+
+
+def evaluation_tables(evaluation: Evaluation) -> list[Table]:
+    """Lay out one table a set and direction: a line a language, and the mean over them below."""
+    return [
+        _rich_table(title, headings, rows) for title, headings, rows in evaluation_rows(evaluation)
+    ]
+
+
+def evaluation_markdown(evaluation: Evaluation) -> str:
+    """Lay out the same tables in Markdown."""
+    parts = [
+        "\n".join([f"### {title}", "", *markdown_rows(headings, rows)])
+        for title, headings, rows in evaluation_rows(evaluation)
+    ]
+    return "\n\n".join([*parts, conditions_line(evaluation)]) + "\n"
+
+
+def report_markdown(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
+    """Lay out evaluations and comparisons in Markdown."""
+    parts = ["# Evaluation"]
+    for comparison in comparisons:
+        parts.append(f"## {comparison.encoder_name} against {comparison.base_name}")
+        parts += [f"- {gate.verdict}" for gate in comparison.gates]
+        parts.append("\n".join(markdown_rows(*comparison_rows(comparison))))
+    for evaluation in evaluations:
+        parts += [f"## {evaluation.label}", evaluation_markdown(evaluation)]
+    return "\n\n".join(parts)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Lay out a comparison for a terminal."""
+    title = f"{comparison.encoder_name} against {comparison.base_name}, nDCG@10"
+    return _rich_table(title, *comparison_rows(comparison))
+
+
+def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Write each set and direction as a title, headings, and cells."""
+    tables = []
+    for set_name, direction in evaluation.groups():
+        results = evaluation.group(set_name, direction)
+        keys = [key for key in results[0].values if key not in HIDDEN]
+        rows = [
+            [
+                result.task.language,
+                str(len(result.articles)),
+                *(format_measure(key, result.measures[key]) for key in keys),
+            ]
+            for result in results
+        ]
+        if len(results) > 1:
+            means = evaluation.macro(set_name, direction)
+            count = str(sum(len(result.articles) for result in results))
+            rows.append([MACRO, count, *(format_measure(key, means[key]) for key in keys)])
+        headings = ["language", "queries", *(NAMES[key] for key in keys)]
+        tables.append((f"{set_name}, {direction}", headings, rows))
+    return tables
+
+
+def format_measure(key: str, value: float) -> str:
+    """Write a measure with the digits that mean something."""
+    return f"{value:.1f}" if key == "max_rank" else f"{value:.4f}"
+
+
+def markdown_rows(headings: list[str], rows: list[list[str]]) -> list[str]:
+    """Write a table's lines in Markdown, figures to the right."""
+    line = [":--", *["--:"] * (len(headings) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (headings, line, *rows)]
+
+
+def conditions_line(evaluation: Evaluation) -> str:
+    """Say under which conditions the figures hold."""
+    control = f", control {evaluation.control}" if evaluation.control else ""
+    passages = ", ".join(
+        f"{name} {max(by_language.values())}"
+        for name, by_language in evaluation.num_passages.items()
+    )
+    return (
+        f"encoder {evaluation.encoder_name} "
+        f"(fingerprint {evaluation.fingerprint[:FINGERPRINT_CHARACTERS]}){control}, "
+        f"{evaluation.max_tokens} tokens at the most, "
+        f"on {evaluation.device} by {evaluation.runtime}; passages: {passages}"
+    )
+
+
+def evaluation_content(evaluation: Evaluation) -> dict[str, Any]:
+    """Lay out all that was measured for JSON, each measure unrounded.
+
+    Returns:
+        `sets` -> set -> direction -> `languages` -> language -> measure, and `macro_mean`.
+    """
+    sets: dict[str, dict[str, Any]] = {}
+    for set_name, direction in evaluation.groups():
+        intervals = evaluation.intervals(set_name, direction)
+        sets.setdefault(set_name, {})[direction] = {
+            "languages": {
+                result.task.language: {
+                    "num_queries": len(result.articles),
+                    **result.measures,
+                    "ndcg@10_interval": [
+                        intervals[result.task.language].low,
+                        intervals[result.task.language].high,
+                    ],
+                }
+                for result in evaluation.group(set_name, direction)
+            },
+            "macro_mean": evaluation.macro(set_name, direction),
+        }
+    return {
+        "encoder": {
+            "name": evaluation.encoder_name,
+            "fingerprint": evaluation.fingerprint,
+            "passage_fingerprint": evaluation.passage_fingerprint,
+            "max_tokens": evaluation.max_tokens,
+            "device": evaluation.device,
+            "runtime": evaluation.runtime,
+            "control": evaluation.control,
+        },
+        "num_passages": {name: dict(each) for name, each in evaluation.num_passages.items()},
+        "sets": sets,
+    }
+
+
+def _rich_table(title: str, headings: list[str], rows: list[list[str]]) -> Table:
+    table = Table(title=title)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left")
+    for cells in rows:
+        if cells[0] == MACRO:
+            table.add_section()
+        table.add_row(*cells)
+    return table

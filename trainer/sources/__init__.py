@@ -1,1 +1,0 @@
-"""Reads published data sets; one module a format. Each yields an `Imported`."""

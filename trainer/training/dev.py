@@ -1,0 +1,126 @@
+"""What a model is worth while it learns: nDCG@10 of dev queries, and English kept or not.
+
+It encodes through `service.retrieval`, so that what is measured is what serves.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.retrieval.corpus.reader import read_passages
+from service.retrieval.encoder.encoder import Embeddings, Encoder
+from trainer.data.evaluation_set import Query, read_evaluation_set
+from trainer.data.languages import ENGLISH
+from trainer.evaluation.measures import macro, mean
+
+TOP_K = 10
+# A result that breaks the English gate is worse than any that keeps it.
+GATE_PENALTY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DevSet:
+    """An evaluation set's English passages, and queries by language with their passages' places."""
+
+    name: str
+    passages: tuple[str, ...]
+    queries: Mapping[str, tuple[str, ...]]
+    relevant: Mapping[str, tuple[frozenset[int], ...]]
+
+
+# nDCG@10 by set, then by query language.
+Scores = dict[str, dict[str, float]]
+
+
+def read_dev_set(directory: Path, max_queries: int = 0) -> DevSet:
+    """Read an evaluation set's English passages and the queries that they answer.
+
+    Args:
+        directory: of `clear-trainer import`.
+        max_queries: of a language, evenly over the set; 0 for all.
+
+    Raises:
+        DataError: the set is faulty (file:line).
+    """
+    found = read_evaluation_set(directory)
+    passages = [passage for _, passage in read_passages(found.corpus(ENGLISH))]
+    place = {passage.passage_id: number for number, passage in enumerate(passages)}
+    chosen = {
+        language: _evenly(found.judged(language, ENGLISH), max_queries)
+        for language in found.queries
+    }
+    relevant = {
+        language: tuple(
+            frozenset(place[each] for each in found.qrels[query.query_id] if each in place)
+            for query in queries
+        )
+        for language, queries in chosen.items()
+    }
+    texts = {language: tuple(query.text for query in chosen[language]) for language in chosen}
+    return DevSet(found.name, tuple(each.encoder_text for each in passages), texts, relevant)
+
+
+def _evenly(queries: Sequence[Query], count: int) -> Sequence[Query]:
+    step = max(1, -(-len(queries) // count)) if count else 1
+    return queries[::step]
+
+
+def dev_scores(dev_set: DevSet, encoder: Encoder, passages: Embeddings) -> dict[str, float]:
+    """Search a set's passages with its queries; nDCG@10 by language.
+
+    Args:
+        dev_set: queries and their passages.
+        encoder: embeds the queries.
+        passages: of `dev_set.passages`, by whichever model they are searched with, [C, D].
+    """
+    means = {}
+    for language, queries in dev_set.queries.items():
+        scores = encoder.encode(queries, "query").embeddings @ passages.T
+        means[language] = float(ndcg(scores, dev_set.relevant[language]).mean())
+    return means
+
+
+def ndcg(scores: NDArray[np.float32], relevant: Sequence[frozenset[int]]) -> NDArray[np.float64]:
+    """Compute each query's nDCG@10 with gains of 0 and 1; equal scores rank by place.
+
+    Args:
+        scores: of queries with all passages, [B, C].
+        relevant: the places of each query's passages, B.
+
+    Source: trec_eval's ndcg_cut.
+
+    >>> ndcg(np.array([[0.1, 0.9, 0.5]], dtype=np.float32), [frozenset({2})]).round(4).tolist()
+    [0.6309]
+    """
+    ranked = np.argsort(-scores, axis=1, kind="stable")[:, :TOP_K]
+    discounts = 1 / np.log2(np.arange(2, TOP_K + 2))
+    values = [
+        sum(discounts[rank] for rank, place in enumerate(row) if place in wanted)
+        / discounts[: len(wanted)].sum()
+        for row, wanted in zip(ranked.tolist(), relevant, strict=True)
+    ]
+    return np.array(values, dtype=np.float64)
+
+
+def macro_mean(scores: Scores) -> float:
+    """Average over the languages other than English of a set, then over the sets."""
+    return mean([macro(by_language) for by_language in scores.values()])
+
+
+def english_drop(base: Scores, now: Scores) -> float:
+    """Tell the most that English -> English lost in any set; 0 where no set asks in English."""
+    drops = [base[name][ENGLISH] - now[name][ENGLISH] for name in base if ENGLISH in base[name]]
+    return max(drops, default=0.0)
+
+
+def summary(base: Scores, now: Scores, margin: float) -> dict[str, float]:
+    """Sum up an evaluation for the trainer, which keeps the best `gated` one."""
+    mean, drop = macro_mean(now), english_drop(base, now)
+    values = {"ndcg@10": mean, "english_drop": drop}
+    values["gated"] = mean - (GATE_PENALTY if drop > margin else 0.0)
+    for name, by_language in now.items():
+        values |= {f"{name}_{language}": value for language, value in by_language.items()}
+    return values

@@ -1,0 +1,86 @@
+"""What training leaves: a checkpoint that serves, or a query-side adapter of its base."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from service.retrieval.checkpoint.layout import read_layout
+from service.retrieval.checkpoint.manifest import FILE_NAME, write_manifest
+from service.retrieval.storage import artifact
+from trainer.config import RunConfig
+from trainer.training.lora import lora_state, merge_lora
+from trainer.training.model import Trainee
+
+ADAPTER, ADAPTER_WEIGHTS, ADAPTER_FORMAT = "adapter.json", "adapter.safetensors", 1
+
+
+def export(directory: Path, trainee: Trainee, config: RunConfig, facts: Mapping[str, Any]) -> Path:
+    """Write what a run trained; the trainee's adapter, if any, is merged where both sides learned.
+
+    Returns:
+        The folder: `adapter` where low-rank queries were trained for frozen passages, else
+        `encoder`.
+    """
+    is_query_side = config.objective.name == "frozen_bridge"
+    if is_query_side and config.encoder.lora_rank:
+        return _publish(
+            directory / "adapter", lambda at: _write_adapter(at, trainee, config, facts)
+        )
+    if config.encoder.lora_rank:
+        merge_lora(trainee.transformer)
+    # Passages of the base stay valid where queries alone learned.
+    passage = {"passage_fingerprint": trainee.base.passage_fingerprint} if is_query_side else {}
+    return _publish(
+        directory / "encoder", lambda at: _write_encoder(at, trainee, {**passage, **facts})
+    )
+
+
+def _publish(target: Path, write: Any) -> Path:
+    with artifact.temporary_directory(target.parent, ".writing-") as temporary:
+        write(temporary)
+        if target.exists():
+            shutil.rmtree(target)
+        artifact.publish_directory(temporary, target)
+    return target
+
+
+def _write_adapter(
+    directory: Path, trainee: Trainee, config: RunConfig, facts: Mapping[str, Any]
+) -> None:
+    state = lora_state(trainee.transformer)
+    tensors = {name: tensor.to(torch.float16).contiguous() for name, tensor in state.items()}
+    save_file(tensors, directory / ADAPTER_WEIGHTS)
+    content = {
+        "format_version": ADAPTER_FORMAT,
+        "side": "query",
+        "rank": config.encoder.lora_rank,
+        "scale": config.encoder.lora_scale,
+        "base_fingerprint": trainee.base.fingerprint,
+        "passage_fingerprint": trainee.base.passage_fingerprint,
+        "weights_sha256": artifact.sha256_of(directory / ADAPTER_WEIGHTS),
+        **facts,
+    }
+    (directory / ADAPTER).write_bytes(artifact.canonical_json(content))
+
+
+def _write_encoder(directory: Path, trainee: Trainee, facts: Mapping[str, Any]) -> None:
+    """Copy the base's folder with other weights, so that nothing else of it changes."""
+    layout = read_layout(trainee.directory)
+    weights = set(layout.weights)
+    for path in trainee.directory.rglob("*"):
+        name = path.relative_to(trainee.directory)
+        is_other = path in weights or path.name in (FILE_NAME, "model.safetensors.index.json")
+        if path.is_file() and not is_other:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, directory / name)
+    state = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in trainee.transformer.state_dict().items()
+    }
+    place = layout.transformer.relative_to(trainee.directory)
+    save_file(state, directory / place / "model.safetensors", metadata={"format": "pt"})
+    write_manifest(directory, **facts)

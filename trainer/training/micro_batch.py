@@ -1,0 +1,108 @@
+"""How many texts fit into one forward and backward pass."""
+
+import resource
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from trainer.config import RunConfig
+from trainer.data.rows import Row
+from trainer.errors import ConfigError
+from trainer.training.model import Trainee
+
+# Of the memory that is free, so much may be used: the rest is for the optimiser and for chance.
+USABLE_SHARE = 0.6
+MEMINFO = Path("/proc/meminfo")
+
+
+def probe_micro_batch(trainee: Trainee, config: RunConfig, rows: Sequence[Row]) -> int:
+    """Find the largest micro-batch of the run's longest passage that memory has room for.
+
+    On a GPU passes are doubled until one runs out of memory. On a CPU, where that would end the
+    process, the growth from a small pass to one four times as large tells what a text costs.
+
+    Returns:
+        Texts of a micro-batch, a power of two or the whole batch.
+    """
+    longest = max((row.positive for row in rows), key=len)
+    limit = config.optimizer.batch_rows
+    device = trainee.base.device
+
+    def run_pass(count: int) -> None:
+        trainee.model.train()
+        features = trainee.model.preprocess([longest] * count)
+        moved = {
+            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            for name, value in features.items()
+        }
+        is_bf16 = trainee.precision == "bf16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
+            embeddings = trainee.model(moved)["sentence_embedding"]
+        embeddings.sum().backward()
+        trainee.model.zero_grad(set_to_none=True)
+
+    if device.type == "cuda":
+        return largest_that_fits(run_pass, limit)
+    return count_within(_peak_bytes_of(run_pass), _free_bytes(), limit)
+
+
+def largest_that_fits(run_pass: Callable[[int], None], limit: int) -> int:
+    """Double from 1 until a pass runs out of memory; the last that ran is the answer.
+
+    Raises:
+        ConfigError: not even one text fits.
+
+    >>> def run_pass(count: int) -> None:
+    ...     if count > 9:
+    ...         raise torch.OutOfMemoryError
+    >>> largest_that_fits(run_pass, 64)
+    8
+    """
+    fitting, count = 0, 1
+    while fitting < limit:
+        try:
+            run_pass(count)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            break
+        fitting, count = count, min(2 * count, limit)
+    if not fitting:
+        raise ConfigError(
+            "not even one text fits into the device's memory: lower encoder.max_tokens, set "
+            "encoder.lora_rank, or use another device"
+        )
+    return fitting
+
+
+def count_within(peak_bytes: Callable[[int], int], free_bytes: int, limit: int) -> int:
+    """Extrapolate the peak of two small passes to the largest power of two that fits.
+
+    >>> count_within(lambda count: 1000 + 10 * count, free_bytes=2200, limit=64)
+    32
+    """
+    small, large = peak_bytes(2), peak_bytes(8)
+    per_text = max((large - small) / 6, 1.0)
+    room = free_bytes * USABLE_SHARE / per_text
+    count = 1
+    while count * 2 <= min(room, limit):
+        count *= 2
+    return limit if room >= limit else count
+
+
+def _peak_bytes_of(run_pass: Callable[[int], None]) -> Callable[[int], int]:
+    def peak_bytes(count: int) -> int:
+        run_pass(count)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    return peak_bytes
+
+
+def _free_bytes() -> int:
+    """Read what Linux says is available; elsewhere assume 4 GiB."""
+    try:
+        lines = MEMINFO.read_text().splitlines()
+    except OSError:
+        return 4 * 2**30
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields["MemAvailable"].split()[0]) * 1024

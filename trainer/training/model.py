@@ -1,0 +1,150 @@
+"""The encoder that learns: what of it is trained, and its view as a serving encoder."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from transformers.utils import logging
+
+from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.checkpoint.locator import resolve_checkpoint
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.runtime.choice import multiplies_bf16
+from service.retrieval.encoder.runtime.torch import TorchRuntime
+from trainer.config import EncoderConfig
+from trainer.training.lora import add_lora
+
+
+@dataclass(frozen=True, eq=False)
+class Trainee:
+    """A model to train, the untrained encoder that it starts from, and that one's folder."""
+
+    model: SentenceTransformer
+    base: Encoder
+    directory: Path
+    precision: Literal["fp32", "bf16"]
+
+    @property
+    def transformer(self) -> Any:
+        """Give the transformer, without pooling."""
+        return self.model[0].model
+
+    def trained_tensors(self) -> dict[str, nn.Parameter]:
+        """List the parameters that learn."""
+        named = self.transformer.named_parameters()
+        return {name: parameter for name, parameter in named if parameter.requires_grad}
+
+    def serving_encoder(self) -> Encoder:
+        """View the model as it is now through the code that serves; training mode ends."""
+        encoder = copy.copy(self.base)
+        encoder.runtime = AutocastRuntime(
+            self.transformer, self.base.pooling, self.base.device, self.precision
+        )
+        return encoder
+
+
+class AutocastRuntime(TorchRuntime):
+    """The model as training computes it, so that the base and the trained compare like with like.
+
+    Weights and sums stay in fp32; bf16, if asked for, multiplies matrices.
+    """
+
+    def __init__(
+        self, model: Any, pooling: str, device: torch.device, precision: Literal["fp32", "bf16"]
+    ) -> None:
+        """Move the model to the device."""
+        super().__init__(model, pooling, device)
+        self._is_bf16 = precision == "bf16"
+        self.name = f"torch-fp32-autocast-{precision}" if self._is_bf16 else self.name
+
+    def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
+        """Embed one padded batch, [B, L] to [B, D]."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_bf16):
+            return super().embed(token_ids, attention_mask)
+
+
+def load_trainee(
+    config: EncoderConfig, cache: Path, device: str, precision: str, seed: int
+) -> Trainee:
+    """Load an encoder twice: as it is, and ready to train.
+
+    Raises:
+        RetrievalError: it is missing, altered or not supported.
+        ValueError: it has no layer for an adapter.
+    """
+    base = load_encoder(
+        config.name, cache=cache, device=device, max_tokens=config.max_tokens, cpu_engine="torch"
+    )
+    directory = resolve_checkpoint(config.name, cache)
+    with _quiet():
+        model = SentenceTransformer(
+            str(directory),
+            device=str(base.device),
+            local_files_only=True,
+            model_kwargs={"dtype": torch.float32},
+        )
+    model.max_seq_length = config.max_tokens
+    chosen = precision_of(precision, base.device)
+    transformer: Any = model[0].model
+    base.runtime = AutocastRuntime(copy.deepcopy(transformer), base.pooling, base.device, chosen)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = config.dropout
+    _choose_trained(transformer, config, seed)
+    if config.gradient_checkpointing:
+        transformer.gradient_checkpointing_enable({"use_reentrant": False})
+    return Trainee(model, base, directory, chosen)
+
+
+def precision_of(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
+    """Choose bf16 where it is asked for, or `auto` and the device multiplies in it; else fp32."""
+    if name == "auto":
+        if device.type == "cpu":
+            has_bf16 = multiplies_bf16()
+        else:
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if has_bf16 else "fp32"
+    return "bf16" if name == "bf16" else "fp32"
+
+
+def _choose_trained(transformer: Any, config: EncoderConfig, seed: int) -> None:
+    """Let all weights learn, or an adapter; the pooler, which no embedding reads, never does."""
+    transformer.requires_grad_(True)
+    if config.lora_rank:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            add_lora(transformer, config.lora_rank, config.lora_scale)
+    elif not config.trains_word_embeddings:
+        transformer.get_input_embeddings().requires_grad_(False)
+    if getattr(transformer, "pooler", None) is not None:
+        transformer.pooler.requires_grad_(False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's loading bars off the terminal."""
+    had_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+def load_trained(trainee: Trainee, state: dict[str, Tensor]) -> None:
+    """Set the trained parameters, all of them."""
+    trained = trainee.trained_tensors()
+    if missing := sorted(set(trained) ^ set(state)):
+        raise ValueError(f"{missing[0]} and {len(missing) - 1} more are not what this run trains")
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(state[name])

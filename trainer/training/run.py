@@ -1,0 +1,134 @@
+"""What a run directory says of its run: all that it takes to repeat it.
+
+config.json    the configuration, defaults filled in
+run.json       its digest, the data's digests, versions, commit, device, base scores, results
+log.jsonl      one line a logged step: loss terms, rows a second; one an evaluation
+checkpoints/   trained parameters, optimiser and random state, to resume from
+encoder/ or adapter/   what came out
+"""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.storage import artifact
+from trainer.config import RunConfig
+from trainer.errors import ConfigError, OutputError
+from trainer.training.ranks import is_first
+
+RECORD, LOG, CONFIG, CHECKPOINTS = "run.json", "log.jsonl", "config.json", "checkpoints"
+PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
+
+
+def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
+    """Make a run directory, or find the one of the same configuration and data to go on with.
+
+    Returns:
+        Its record.
+
+    Raises:
+        ConfigError: the directory holds a run of another configuration or of other data.
+        OutputError: it cannot be written.
+    """
+    identity = {"config": config_digest(config), "data": data_digests(config)}
+    path = directory / RECORD
+    if path.is_file():
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        if {name: record[name] for name in identity} != identity:
+            raise ConfigError(
+                f"{directory} holds a run of another configuration or of other data: "
+                "name another --run, or delete it"
+            )
+        return record
+    record = {**identity, "seed": config.seed, "is_finished": False, **environment()}
+    try:
+        (directory / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        write_record(directory, record)
+        if is_first():
+            artifact.replace_file(directory / CONFIG, config.model_dump_json(indent=1).encode())
+    except OSError as error:
+        raise OutputError(
+            f"the run directory {directory} cannot be written ({error.strerror}): name another"
+        ) from None
+    return record
+
+
+def write_record(directory: Path, record: Mapping[str, Any]) -> None:
+    """Write `run.json`, by the first process; a reader sees the old one or the new."""
+    if not is_first():
+        return
+    artifact.replace_file(directory / RECORD, artifact.canonical_json(record))
+
+
+def append_log(directory: Path, entry: Mapping[str, Any]) -> None:
+    """Add a line to `log.jsonl`, by the first process."""
+    if not is_first():
+        return
+    with (directory / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def config_digest(config: RunConfig) -> str:
+    """Hash what decides a run's outcome; where its files lie does not."""
+    content = config.model_dump(mode="json", exclude={"tensorboard": True})
+    for section, name in (("data", "rows"), ("dev", "sets")):
+        content[section][name] = len(content[section][name])
+    return hashlib.sha256(artifact.canonical_json(content)).hexdigest()
+
+
+def data_digests(config: RunConfig) -> dict[str, str]:
+    """Hash the files of rows and of dev sets; two folders name each, as sets have like files.
+
+    Raises:
+        ConfigError: one is not there.
+    """
+    digests = {}
+    for path in dict.fromkeys([*config.data.rows, *config.dev.sets]):
+        files = sorted(path.glob("*.[jt]s*")) if path.is_dir() else [path]
+        for file in files:
+            if not file.is_file():
+                raise ConfigError(f"{file} does not exist: make it with `clear-trainer import`")
+            digests["/".join(file.parts[-3:])] = artifact.sha256_of(file)
+    return digests
+
+
+def environment() -> dict[str, Any]:
+    """Describe where a run runs: commit, versions, processor, device."""
+    return {
+        "git_commit": _git_commit(),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
+        },
+    }
+
+
+def _git_commit() -> str:
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def base_facts(base: Encoder) -> dict[str, str]:
+    """Name the encoder that a run starts from."""
+    return {"name": base.name, "fingerprint": base.fingerprint}

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from service.retrieval.checkpoint import adapter
 from service.retrieval.checkpoint.adapter import Adapter
-from service.retrieval.encoder.pooling import POOLING_MODES
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import read_json, read_json_object
 from service.retrieval.storage.shape import Each, misfit
 
-LEGACY_POOLING = {
+PoolingMode = Literal["mean", "cls", "lasttoken"]
+POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
+LEGACY_POOLING: dict[str, PoolingMode] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "lasttoken",

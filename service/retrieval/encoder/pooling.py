@@ -1,13 +1,9 @@
 """Pooling: from token embeddings to one embedding a text; padding may be on either side."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-
-PoolingMode = Literal["mean", "cls", "lasttoken"]
-POOLING_MODES: tuple[str, ...] = get_args(PoolingMode)
 
 # B texts, L tokens, D embedding_dim.
 

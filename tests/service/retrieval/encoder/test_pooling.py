@@ -3,8 +3,9 @@ import doctest
 import pytest
 import torch
 
+from service.retrieval.checkpoint.layout import POOLING_MODES
 from service.retrieval.encoder import pooling
-from service.retrieval.encoder.pooling import POOLING, POOLING_MODES
+from service.retrieval.encoder.pooling import POOLING
 
 # Two texts, of two tokens and of three, padded with 9 on the right and on the left.
 RIGHT = (

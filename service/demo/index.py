@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.demo.factbook import factbook_passages
-from service.retrieval.build.assembly import OnProgress
 from service.retrieval.build.build import build_index
 from service.retrieval.corpus.fields import Fields
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
@@ -17,6 +16,7 @@ from service.retrieval.generation.generation import (
     generations_directory,
     verify_generation,
 )
+from service.retrieval.progress import OnProgress
 
 logger = logging.getLogger(__name__)
 FIELDS: Fields = {"country": "string", "region": "string", "section": "string"}

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from service.retrieval.build.assembly import OnProgress
+    from service.retrieval.progress import OnProgress
 
 GATE_FAILED = 3  # the exit code where English got worse
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from service.retrieval.build.assembly import OnProgress
 from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Embeddings, Encoder
@@ -22,6 +21,7 @@ from service.retrieval.generation.generation import (
 )
 from service.retrieval.index.faiss.index import flat_vectors
 from service.retrieval.index.torch_flat import TorchFlatIndex
+from service.retrieval.progress import OnProgress
 from service.retrieval.searcher import Searcher
 from service.retrieval.storage.artifact import sha256_of
 from trainer.data.evaluation_set import EvaluationSet

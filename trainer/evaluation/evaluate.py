@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from service.retrieval.build.assembly import OnProgress
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.index.backend import MAX_TOP_K
+from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.searcher import Searcher
 from trainer.data.evaluation_set import EvaluationSet, Query
 from trainer.data.trec import Run, make_runs_directory, write_run
@@ -32,7 +32,7 @@ def evaluate(
     seen: Mapping[str, frozenset[str]] | None = None,
     indexes: Path | None = None,
     runs: Path | None = None,
-    on_progress: OnProgress = lambda stage, done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Evaluation:
     """Search each set in each direction that it has.
 

@@ -15,7 +15,6 @@ from typing import BinaryIO
 
 import numpy as np
 
-from service.retrieval.build.assembly import OnProgress
 from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import Passage, read_passages
 from service.retrieval.encoder.encoder import Embeddings, Encoder
@@ -27,6 +26,7 @@ from service.retrieval.generation.generation import (
     open_current,
 )
 from service.retrieval.index.faiss.index import flat_vectors
+from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage.artifact import sha256_of, sync
 from trainer.data.rows import Row, read_rows, row_line
 from trainer.errors import DataError, OutputError
@@ -76,7 +76,7 @@ def mine_rows(
     options: MiningOptions,
     *,
     keep_incomplete: bool = False,
-    on_progress: OnProgress = lambda stage, done, total: None,
+    on_progress: OnProgress = ignore_progress,
 ) -> MiningReport:
     """Mine hard negatives for a file of rows.
 

@@ -1,7 +1,7 @@
 """Embeddings of the base model, made once and kept: a run of another seed finds them ready."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from service.retrieval.encoder.encoder import Embeddings, Encoder, Role
+from service.retrieval.progress import OnProgress
 from service.retrieval.storage import artifact
 from trainer.data.rows import Row
 from trainer.data.training_rows import passage_codes
 from trainer.objective.batch import FrozenPool
 
-OnProgress = Callable[[str, int, int | None], None]
 # Autocast casts the weights anew for each batch: large ones make that cheap.
 BATCH_TOKENS = 8192
 

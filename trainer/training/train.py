@@ -9,11 +9,12 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainingArguments
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
+from service.retrieval.progress import OnProgress, ignore_progress
 from trainer.config import RunConfig
 from trainer.data.training_rows import TrainingRows, columns_of, passage_codes, read_training_rows
 from trainer.objective.batch import Bridge, InBatch
 from trainer.objective.divergences import matched_temperature
-from trainer.objective.frozen import OnProgress, embed_all, embed_once, frozen_pool
+from trainer.objective.frozen import embed_all, embed_once, frozen_pool
 from trainer.objective.loss import BatchObjective, RetrievalLoss
 from trainer.training.dev import DevSet, Scores, dev_scores, read_dev_set, summary
 from trainer.training.export import export
@@ -52,7 +53,7 @@ def train(
     *,
     cache: Path,
     device: str = "auto",
-    on_progress: OnProgress = lambda stage, done, total: None,
+    on_progress: OnProgress = ignore_progress,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Train, or go on with a run that was stopped.

@@ -1,6 +1,6 @@
 """One build in its temporary folder: passages staged, encoded, indexed, checked, described."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,20 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.retrieval.storage import artifact
-from service.retrieval.encoder.bulk import (
-    EncodedPassages,
-    Origin,
-)
-from service.retrieval.encoder.encoder import (
-    Embeddings,
-    Encoder,
-)
+from service.retrieval.build.reuse import NOT_FOUND, Reusable, in_order, write_texts
+from service.retrieval.build.shards import Shard, ShardEncoder, ShardFolder, shard_name
+from service.retrieval.build.staging import StagedPassages
+from service.retrieval.corpus.fields import Fields, checked_values
+from service.retrieval.corpus.reader import OnInvalid, Passage
+from service.retrieval.corpus.table import PassageTableWriter
+from service.retrieval.encoder.bulk import EncodedPassages, Origin
+from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import PassageError
-from service.retrieval.corpus.fields import (
-    Fields,
-    checked_values,
-)
 from service.retrieval.generation.generation import (
     EMBEDDINGS,
     FORMAT_VERSION,
@@ -31,39 +26,16 @@ from service.retrieval.generation.generation import (
     VECTORS,
     assemble,
 )
-from service.retrieval.index.faiss.index import (
-    VERSION,
-    build_faiss_index,
-    check_factory,
-)
-from service.retrieval.corpus.table import PassageTableWriter
-from service.retrieval.corpus.reader import (
-    OnInvalid,
-    Passage,
-)
-from service.retrieval.build.reuse import (
-    NOT_FOUND,
-    Reusable,
-    in_order,
-    write_texts,
-)
+from service.retrieval.index.faiss.index import VERSION, build_faiss_index, check_factory
+from service.retrieval.progress import OnProgress
 from service.retrieval.searcher import CANARY_TOP_K, Searcher
-from service.retrieval.build.shards import (
-    Shard,
-    ShardEncoder,
-    ShardFolder,
-    shard_name,
-)
-from service.retrieval.build.staging import StagedPassages
+from service.retrieval.storage import artifact
 
 WINDOW_PASSAGES = 1024
 # So many that most batches are full, though a batch holds texts of one length.
 SHARD_PASSAGES = 4096
 NUM_CANARIES = 8
 CANARY_CHARACTERS = 200
-
-# Stage, how much is done, of how much (None where that is not known yet).
-OnProgress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)

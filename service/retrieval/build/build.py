@@ -9,19 +9,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.retrieval.storage import artifact
-from service.retrieval.build.assembly import (
-    Assembly,
-    Counts,
-    OnProgress,
-)
+from service.retrieval.build.assembly import Assembly, Counts
+from service.retrieval.build.reuse import Reusable, reusable
+from service.retrieval.build.shards import EncoderHere, ShardEncoder
+from service.retrieval.corpus.fields import NO_FIELDS, Fields
+from service.retrieval.corpus.reader import OnInvalid, Passage, refuse
 from service.retrieval.encoder.bulk import Origin
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError
-from service.retrieval.corpus.fields import (
-    NO_FIELDS,
-    Fields,
-)
 from service.retrieval.generation.generation import (
     MANIFEST,
     current_name,
@@ -29,25 +24,9 @@ from service.retrieval.generation.generation import (
     name_of,
     verify_generation,
 )
-from service.retrieval.corpus.reader import (
-    OnInvalid,
-    Passage,
-    refuse,
-)
-from service.retrieval.generation.history import (
-    BUILDING,
-    UNFINISHED,
-    publish,
-    writing,
-)
-from service.retrieval.build.reuse import (
-    Reusable,
-    reusable,
-)
-from service.retrieval.build.shards import (
-    EncoderHere,
-    ShardEncoder,
-)
+from service.retrieval.generation.history import BUILDING, UNFINISHED, publish, writing
+from service.retrieval.progress import OnProgress, ignore_progress
+from service.retrieval.storage import artifact
 
 # A finished generation's folder and the name that it will have.
 BeforePublish = Callable[[Path, str], None]
@@ -63,10 +42,6 @@ class BuildReport:
 
 def publish_at_once(directory: Path, name: str) -> None:
     """Do nothing more with a finished generation."""
-
-
-def ignore_progress(stage: str, done: int, total: int | None) -> None:
-    """Tell nobody how far a build is."""
 
 
 def build_index(

@@ -10,17 +10,10 @@ from typing import Any
 
 import torch
 
-from service.retrieval.encoder.bulk import (
-    EncodedPassages,
-    Origin,
-    encode_passages,
-)
+from service.retrieval.build.shards import OnTexts, Shard
+from service.retrieval.encoder.bulk import EncodedPassages, Origin, encode_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
-from service.retrieval.build.shards import (
-    OnTexts,
-    Shard,
-)
 
 # Makes the encoder in a worker, on the device that it is given; must be importable there.
 LoadEncoder = Callable[[str], Encoder]

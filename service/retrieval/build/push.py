@@ -2,18 +2,14 @@
 
 from pathlib import Path
 
-from service.retrieval.storage import artifact
-from service.retrieval.build.assembly import OnProgress
-from service.retrieval.errors import GenerationError
 from service.retrieval.corpus.fields import NO_FIELDS
-from service.retrieval.generation.generation import (
-    MANIFEST,
-    PASSAGES,
-    VECTORS,
-)
+from service.retrieval.corpus.table import PassageTable
+from service.retrieval.errors import GenerationError
+from service.retrieval.generation.generation import MANIFEST, PASSAGES, VECTORS
 from service.retrieval.index.open import chosen_backend
 from service.retrieval.index.options import IndexOptions
-from service.retrieval.corpus.table import PassageTable
+from service.retrieval.progress import OnProgress
+from service.retrieval.storage import artifact
 
 
 def push_generation(

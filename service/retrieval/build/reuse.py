@@ -13,17 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.retrieval.encoder.bulk import (
-    EncodedPassages,
-    Origin,
-)
+from service.retrieval.encoder.bulk import EncodedPassages, Origin
 from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.errors import GenerationError
-from service.retrieval.generation.generation import (
-    EMBEDDINGS,
-    TEXTS,
-    VECTORS,
-)
+from service.retrieval.generation.generation import EMBEDDINGS, TEXTS, VECTORS
 from service.retrieval.index.faiss.index import flat_vectors
 
 SCHEMA = pa.schema([("digest", pa.binary(16)), ("is_truncated", pa.bool_())])

@@ -12,11 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from service.retrieval.encoder.bulk import (
-    EncodedPassages,
-    Origin,
-    encode_passages,
-)
+from service.retrieval.encoder.bulk import EncodedPassages, Origin, encode_passages
 from service.retrieval.encoder.encoder import Encoder
 
 DIGEST_BYTES = 32

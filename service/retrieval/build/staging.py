@@ -10,9 +10,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.bulk import digest_of
 from service.retrieval.errors import PassageError
-from service.retrieval.corpus.reader import Passage
 
 SCHEMA = """CREATE TABLE passages (
     passage_id TEXT PRIMARY KEY, title TEXT, text TEXT, metadata TEXT, digest BLOB, origin TEXT

@@ -1,0 +1,1 @@
+"""Building an index: encode a corpus, in shards, by one or many workers."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.victim import SETTINGS, Victim
-from tests.service.test_server import running
+from tests.support.processes import running
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from tests.attacks.victim import MAX_CONNECTIONS, QUERY, READ_SECONDS, Victim, head, request
-from tests.service.test_server import wait_until
+from tests.support.processes import wait_until
 
 TIMED_OUT = f"the request was not there after {READ_SECONDS} s".encode()
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection
 
-from tests.service.test_server import SIXTY_SECONDS, RunningServer, wait_until
+from tests.support.processes import TIMEOUT_SECONDS, RunningServer, wait_until
 
 READ_SECONDS = 0.7
 MAX_HEAD_BYTES = 8192
@@ -57,7 +57,7 @@ class Victim:
     def connect(self, receive_bytes: int | None = None) -> socket.socket:
         """Open a connection; with so small a buffer, it takes little of an answer."""
         client = socket.socket()
-        client.settimeout(SIXTY_SECONDS)
+        client.settimeout(TIMEOUT_SECONDS)
         if receive_bytes:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         client.connect(("127.0.0.1", self.port))
@@ -93,7 +93,7 @@ class Victim:
 
     def ask(self, body: bytes = QUERY, path: str = "/search", **headers: str) -> tuple[int, bytes]:
         """Ask as a decent client does."""
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=SIXTY_SECONDS)) as connection:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)) as connection:
             connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
             response = connection.getresponse()
             return response.status, response.read()

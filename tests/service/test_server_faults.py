@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 
-from tests.service.test_server import SIXTY_SECONDS, half_sent_search, running, wait_until
+from tests.support.processes import TIMEOUT_SECONDS, half_sent_search, running, wait_until
 
 QUERY = json.dumps({"query": "tea"}).encode()
 BULK = json.dumps({"texts": ["a long text of many words " * 30] * 256, "role": "passage"}).encode()
@@ -19,7 +19,7 @@ def request_bytes(path: str, body: bytes) -> bytes:
 
 
 def ask(port: int) -> int:
-    with closing(HTTPConnection("127.0.0.1", port, timeout=SIXTY_SECONDS)) as connection:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)) as connection:
         connection.request("POST", "/search", QUERY, {"Content-Type": "application/json"})
         return connection.getresponse().status
 

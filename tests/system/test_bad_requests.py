@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from tests.support.responses import assert_problem
+
 JSON = {"Content-Type": "application/json"}
 SECRET = "Geheimnis"
 TEN_MEGABYTES = 10_000_000
@@ -16,16 +18,6 @@ def post(client: TestClient, path: str, body: object) -> Any:
     """Post a value, or bytes as they are."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return client.post(path, content=content, headers=JSON)
-
-
-def assert_problem(response: Any, status: int, field: str | None) -> None:
-    assert response.status_code == status, response.text
-    assert response.headers["Content-Type"] == "application/problem+json"
-    problem = response.json()
-    assert problem["status"] == status
-    assert problem["type"].startswith("urn:clear-search:problem:")
-    assert problem["title"] and problem["detail"]
-    assert problem.get("field") == field
 
 
 @pytest.mark.parametrize("path", ["/search", "/encode"])

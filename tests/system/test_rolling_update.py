@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.test_server import RunningServer, running, wait_until
+from tests.support.processes import RunningServer, running, wait_until
 from tests.support.service_proxy import ServiceProxy, running_proxy
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,7 @@ from service.retrieval.generation.generation import CURRENT
 from service.retrieval.storage import artifact
 from tests.bench.swaps import Turn, load, swap, two_editions
 from tests.conftest import PASSAGES
-from tests.service.test_server import running, wait_until
+from tests.support.processes import running, wait_until
 from tests.support.service_proxy import running_proxy
 
 QUERIES = [str(passage["text"]) for passage in PASSAGES]

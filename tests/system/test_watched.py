@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.service.test_server import RunningServer, running, wait_until
+from tests.support.processes import RunningServer, running, wait_until
 from tests.support.prometheus_server import CONFIGURATION, Prometheus, running_prometheus
 
 pytestmark = [

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.retrieval.encoder.encoder import Encoder
 from service.settings.settings import Settings
-from tests.system.test_bad_requests import assert_problem
+from tests.support.responses import assert_problem
 
 NAME = "tiny-mean-0"
 TEXTS = ["Nairobi", "Where does tea grow in Kenya?", "肯尼亚的首都", "سؤال"]

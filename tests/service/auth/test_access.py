@@ -18,7 +18,7 @@ from service.cli import keys as issuing
 from service.cli import main as cli
 from service.cli import options
 from service.settings.settings import Settings
-from tests.service.telemetry.test_metrics import sample
+from tests.support.responses import sample
 
 KEY = "a-key-of-24-characters-!"
 

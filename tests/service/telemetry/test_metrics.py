@@ -3,6 +3,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from service.telemetry.metrics import STAGES
+from tests.support.responses import sample
 
 DOCUMENTED = {
     "clear_request_duration_seconds",
@@ -37,17 +38,6 @@ DOCUMENTED = {
     "clear_reload_duration_seconds",
     "clear_reload_refused",
 }
-
-
-def sample(client: TestClient, name: str, /, **labels: str) -> float:
-    """Read one value; 0 where it is not there yet."""
-    values = [
-        found.value
-        for family in text_string_to_metric_families(client.get("/metrics").text)
-        for found in family.samples
-        if found.name == name and labels.items() <= found.labels.items()
-    ]
-    return sum(values)
 
 
 def labels_of(client: TestClient, name: str, label: str) -> set[str]:

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from service.retrieval.build.build import build_index
+from service.retrieval.corpus.reader import (
+    Passage,
+    read_passages,
+)
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError, PassageError
 from service.retrieval.generation.generation import (
     current_name,
     open_current,
-)
-from service.retrieval.corpus.reader import (
-    Passage,
-    read_passages,
 )
 from service.retrieval.searcher import Searcher
 from tests.conftest import PASSAGES, run_script

@@ -9,13 +9,13 @@ from service.retrieval.build.build import (
     update_index,
 )
 from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError, PassageError
 from service.retrieval.generation.generation import (
     current_name,
     open_current,
 )
-from service.retrieval.corpus.reader import Passage
 from service.retrieval.generation.history import UNFINISHED
 from tests.conftest import flip_bit
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from service.retrieval.build.build import build_index
+from service.retrieval.build.ray_workers import RayWorkers
 from service.retrieval.encoder.bulk import Origin
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
-from service.retrieval.build.ray_workers import RayWorkers
 from tests.conftest import run_script
-from tests.service.retrieval.build.test_local_workers import assert_alike
 from tests.service.retrieval.build.test_build_updating import corpus
+from tests.service.retrieval.build.test_local_workers import assert_alike
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="needs the extra `ray`"

@@ -34,7 +34,7 @@ from trainer.data.training_rows import columns_of, passage_codes
 from trainer.objective.batch import Bridge, InBatch
 from trainer.objective.frozen import frozen_pool
 from trainer.objective.loss import RetrievalLoss, join_columns
-from trainer.training.model import Trainee, load_trainee
+from trainer.training.model import TrainableEncoder, load_trainable_encoder
 
 FORMS = ("clear-plain", "clear-cached", "frozen-bridge")
 MATMUL_SIZE = 8192
@@ -70,41 +70,43 @@ def _in_own_process(measure: Callable[..., Any], *arguments: object) -> Any:
         return pool.apply(measure, arguments)
 
 
-def _load(form: str, options: argparse.Namespace) -> tuple[Trainee, list[Row]]:
+def _load(form: str, options: argparse.Namespace) -> tuple[TrainableEncoder, list[Row]]:
     rank = 16 if form == "frozen-bridge" else 0
     config = EncoderConfig(lora_rank=rank)
-    trainee = load_trainee(config, default_cache(), options.device, options.precision, seed=0)
+    trainable = load_trainable_encoder(
+        config, default_cache(), options.device, options.precision, seed=0
+    )
     rows = [row for _, row in read_rows(options.rows)][: options.batch]
-    trainee.model.train()
-    if trainee.precision == "bf16":  # as accelerate does: the cached form embeds in backward, too
-        autocast = torch.autocast(trainee.base.device.type, torch.bfloat16)
-        trainee.model.forward = autocast(trainee.model.forward)
-    return trainee, rows
+    trainable.model.train()
+    if trainable.precision == "bf16":  # as accelerate does: the cached form embeds in backward, too
+        autocast = torch.autocast(trainable.base.device.type, torch.bfloat16)
+        trainable.model.forward = autocast(trainable.model.forward)
+    return trainable, rows
 
 
 def _loss(
-    form: str, trainee: Trainee, rows: list[Row], micro_batch_rows: int | None
+    form: str, trainable: TrainableEncoder, rows: list[Row], micro_batch_rows: int | None
 ) -> tuple[RetrievalLoss, Tensor]:
     if form == "frozen-bridge":
         config = ObjectiveConfig(name="frozen_bridge", temperature=0.02)
-        pool = frozen_pool(rows, trainee.base, default_cache(), lambda *_: None)
-        labels = torch.arange(len(rows), device=trainee.base.device)[:, None]
-        return RetrievalLoss(trainee.model, Bridge(config, pool, 0.02)), labels
+        pool = frozen_pool(rows, trainable.base, default_cache(), lambda *_: None)
+        labels = torch.arange(len(rows), device=trainable.base.device)[:, None]
+        return RetrievalLoss(trainable.model, Bridge(config, pool, 0.02)), labels
     objective = InBatch(ObjectiveConfig(), 0, 0.02)
-    loss = RetrievalLoss(trainee.model, objective, micro_batch_rows=micro_batch_rows)
-    return loss, torch.tensor(passage_codes(rows, 0), device=trainee.base.device)
+    loss = RetrievalLoss(trainable.model, objective, micro_batch_rows=micro_batch_rows)
+    return loss, torch.tensor(passage_codes(rows, 0), device=trainable.base.device)
 
 
 def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
-    trainee, rows = _load(form, options)
+    trainable, rows = _load(form, options)
     micro = options.micro_batch if form == "clear-cached" else None
-    loss, labels = _loss(form, trainee, rows, micro)
+    loss, labels = _loss(form, trainable, rows, micro)
     texts = columns_of(rows, loss.columns)
-    is_bf16 = trainee.precision == "bf16"
-    device = trainee.base.device
+    is_bf16 = trainable.precision == "bf16"
+    device = trainable.base.device
 
     def features() -> list[dict[str, Any]]:
-        return _features(trainee, texts)
+        return _features(trainable, texts)
 
     ready = features()
     num_queries = len(loss.objective.query_columns)
@@ -127,12 +129,12 @@ def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
             with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
                 if micro:
                     with torch.no_grad():
-                        trainee.transformer(**inputs)
-                hidden = trainee.transformer(**inputs).last_hidden_state
+                        trainable.transformer(**inputs)
+                hidden = trainable.transformer(**inputs).last_hidden_state
             hidden.float().mean().backward()
 
     def seconds_of(run: Callable[[], None]) -> float:
-        trainee.model.zero_grad(set_to_none=True)
+        trainable.model.zero_grad(set_to_none=True)
         return _seconds_of(run, device)
 
     seconds_of(bare), seconds_of(step)  # what is prepared once is prepared here
@@ -144,7 +146,7 @@ def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
         "ratio": round(statistics.median(ratios), 3),
         "all_ratios": [round(ratio, 3) for ratio in ratios],
         "tokens_per_row": round(sum(int(b["attention_mask"].sum()) for b in batches) / len(rows)),
-        "precision": trainee.precision,
+        "precision": trainable.precision,
     }
     if device.type == "cpu":
         return found
@@ -153,12 +155,12 @@ def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
     return found | _use_of_the_card(counter.get_total_flops() / step_seconds, device)
 
 
-def _features(trainee: Trainee, texts: dict[str, list[str]]) -> list[dict[str, Any]]:
+def _features(trainable: TrainableEncoder, texts: dict[str, list[str]]) -> list[dict[str, Any]]:
     """Tokenise each column, as the trainer's collator does, and move it to the device."""
-    tokenized = [trainee.model.preprocess(column) for column in texts.values()]
+    tokenized = [trainable.model.preprocess(column) for column in texts.values()]
     return [
         {
-            name: value.to(trainee.base.device) if isinstance(value, Tensor) else value
+            name: value.to(trainable.base.device) if isinstance(value, Tensor) else value
             for name, value in column.items()
         }
         for column in tokenized
@@ -191,11 +193,11 @@ def _is_2d(value: object) -> bool:
 
 
 def _peak_mb(micro_batch_rows: int, options: argparse.Namespace) -> int:
-    trainee, rows = _load("clear-cached", options)
-    loss, labels = _loss("clear-cached", trainee, rows, micro_batch_rows)
-    terms = loss(_features(trainee, columns_of(rows, loss.columns)), labels)
+    trainable, rows = _load("clear-cached", options)
+    loss, labels = _loss("clear-cached", trainable, rows, micro_batch_rows)
+    terms = loss(_features(trainable, columns_of(rows, loss.columns)), labels)
     torch.stack(list(terms.values())).sum().backward()
-    if trainee.base.device.type == "cuda":
+    if trainable.base.device.type == "cuda":
         return torch.cuda.max_memory_allocated() // 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 

@@ -11,7 +11,6 @@ import typer
 from service.retrieval.defaults import default_cache
 from trainer.cli.console import GATE_FAILED, show_progress
 from trainer.cli.options import CacheOption, DeviceOption, JsonOption
-from trainer.training.run_summary import run_summary
 
 if TYPE_CHECKING:
     from trainer.ablation.run import Train
@@ -46,6 +45,8 @@ def train_command(
         told = told.model_copy(update={"seed": seed})
     with _training(cache, device) as train:
         record = train(told, run)
+    from trainer.training.run import run_summary
+
     if "output" in record:  # of several processes, the first tells
         typer.echo(json.dumps(record, indent=1) if as_json else run_summary(run, record))
     if not record.get("english_gate", True):

@@ -13,13 +13,15 @@ from service.retrieval.checkpoint.manifest import FILE_NAME, write_manifest
 from service.retrieval.storage import artifact
 from trainer.config import RunConfig
 from trainer.training.lora import lora_state, merge_lora
-from trainer.training.model import Trainee
+from trainer.training.model import TrainableEncoder
 
 ADAPTER, ADAPTER_WEIGHTS, ADAPTER_FORMAT = "adapter.json", "adapter.safetensors", 1
 
 
-def export(directory: Path, trainee: Trainee, config: RunConfig, facts: Mapping[str, Any]) -> Path:
-    """Write what a run trained; the trainee's adapter, if any, is merged where both sides learned.
+def export(
+    directory: Path, trainable: TrainableEncoder, config: RunConfig, facts: Mapping[str, Any]
+) -> Path:
+    """Write what a run trained; an adapter that changed both sides is merged into the weights.
 
     Returns:
         The folder: `adapter` where low-rank queries were trained for frozen passages, else
@@ -28,14 +30,14 @@ def export(directory: Path, trainee: Trainee, config: RunConfig, facts: Mapping[
     is_query_side = config.objective.name == "frozen_bridge"
     if is_query_side and config.encoder.lora_rank:
         return _publish(
-            directory / "adapter", lambda at: _write_adapter(at, trainee, config, facts)
+            directory / "adapter", lambda at: _write_adapter(at, trainable, config, facts)
         )
     if config.encoder.lora_rank:
-        merge_lora(trainee.transformer)
+        merge_lora(trainable.transformer)
     # Passages of the base stay valid where queries alone learned.
-    passage = {"passage_fingerprint": trainee.base.passage_fingerprint} if is_query_side else {}
+    passage = {"passage_fingerprint": trainable.base.passage_fingerprint} if is_query_side else {}
     return _publish(
-        directory / "encoder", lambda at: _write_encoder(at, trainee, {**passage, **facts})
+        directory / "encoder", lambda at: _write_encoder(at, trainable, {**passage, **facts})
     )
 
 
@@ -49,9 +51,9 @@ def _publish(target: Path, write: Any) -> Path:
 
 
 def _write_adapter(
-    directory: Path, trainee: Trainee, config: RunConfig, facts: Mapping[str, Any]
+    directory: Path, trainable: TrainableEncoder, config: RunConfig, facts: Mapping[str, Any]
 ) -> None:
-    state = lora_state(trainee.transformer)
+    state = lora_state(trainable.transformer)
     tensors = {name: tensor.to(torch.float16).contiguous() for name, tensor in state.items()}
     save_file(tensors, directory / ADAPTER_WEIGHTS)
     content = {
@@ -59,28 +61,28 @@ def _write_adapter(
         "side": "query",
         "rank": config.encoder.lora_rank,
         "scale": config.encoder.lora_scale,
-        "base_fingerprint": trainee.base.fingerprint,
-        "passage_fingerprint": trainee.base.passage_fingerprint,
+        "base_fingerprint": trainable.base.fingerprint,
+        "passage_fingerprint": trainable.base.passage_fingerprint,
         "weights_sha256": artifact.sha256_of(directory / ADAPTER_WEIGHTS),
         **facts,
     }
     (directory / ADAPTER).write_bytes(artifact.canonical_json(content))
 
 
-def _write_encoder(directory: Path, trainee: Trainee, facts: Mapping[str, Any]) -> None:
+def _write_encoder(directory: Path, trainable: TrainableEncoder, facts: Mapping[str, Any]) -> None:
     """Copy the base's folder with other weights, so that nothing else of it changes."""
-    layout = read_layout(trainee.directory)
+    layout = read_layout(trainable.directory)
     weights = set(layout.weights)
-    for path in trainee.directory.rglob("*"):
-        name = path.relative_to(trainee.directory)
+    for path in trainable.directory.rglob("*"):
+        name = path.relative_to(trainable.directory)
         is_other = path in weights or path.name in (FILE_NAME, "model.safetensors.index.json")
         if path.is_file() and not is_other:
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, directory / name)
     state = {
         name: tensor.detach().cpu().contiguous()
-        for name, tensor in trainee.transformer.state_dict().items()
+        for name, tensor in trainable.transformer.state_dict().items()
     }
-    place = layout.transformer.relative_to(trainee.directory)
+    place = layout.transformer.relative_to(trainable.directory)
     save_file(state, directory / place / "model.safetensors", metadata={"format": "pt"})
     write_manifest(directory, **facts)

@@ -9,14 +9,14 @@ import torch
 from trainer.config import RunConfig
 from trainer.data.rows import Row
 from trainer.errors import ConfigError
-from trainer.training.model import Trainee
+from trainer.training.model import TrainableEncoder
 
 # Of the memory that is free, so much may be used: the rest is for the optimiser and for chance.
 USABLE_SHARE = 0.6
 MEMINFO = Path("/proc/meminfo")
 
 
-def probe_micro_batch(trainee: Trainee, config: RunConfig, rows: Sequence[Row]) -> int:
+def probe_micro_batch(trainable: TrainableEncoder, config: RunConfig, rows: Sequence[Row]) -> int:
     """Find the largest micro-batch of the run's longest passage that memory has room for.
 
     On a GPU passes are doubled until one runs out of memory. On a CPU, where that would end the
@@ -27,20 +27,20 @@ def probe_micro_batch(trainee: Trainee, config: RunConfig, rows: Sequence[Row]) 
     """
     longest = max((row.positive for row in rows), key=len)
     limit = config.optimizer.batch_rows
-    device = trainee.base.device
+    device = trainable.base.device
 
     def run_pass(count: int) -> None:
-        trainee.model.train()
-        features = trainee.model.preprocess([longest] * count)
+        trainable.model.train()
+        features = trainable.model.preprocess([longest] * count)
         moved = {
             name: value.to(device) if isinstance(value, torch.Tensor) else value
             for name, value in features.items()
         }
-        is_bf16 = trainee.precision == "bf16"
+        is_bf16 = trainable.precision == "bf16"
         with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
-            embeddings = trainee.model(moved)["sentence_embedding"]
+            embeddings = trainable.model(moved)["sentence_embedding"]
         embeddings.sum().backward()
-        trainee.model.zero_grad(set_to_none=True)
+        trainable.model.zero_grad(set_to_none=True)
 
     if device.type == "cuda":
         return largest_that_fits(run_pass, limit)

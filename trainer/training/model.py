@@ -24,7 +24,7 @@ from trainer.training.lora import add_lora
 
 
 @dataclass(frozen=True, eq=False)
-class Trainee:
+class TrainableEncoder:
     """A model to train, the untrained encoder that it starts from, and that one's folder."""
 
     model: SentenceTransformer
@@ -71,9 +71,9 @@ class AutocastRuntime(TorchRuntime):
             return super().embed(token_ids, attention_mask)
 
 
-def load_trainee(
+def load_trainable_encoder(
     config: EncoderConfig, cache: Path, device: str, precision: str, seed: int
-) -> Trainee:
+) -> TrainableEncoder:
     """Load an encoder twice: as it is, and ready to train.
 
     Raises:
@@ -101,7 +101,7 @@ def load_trainee(
     _choose_trained(transformer, config, seed)
     if config.gradient_checkpointing:
         transformer.gradient_checkpointing_enable({"use_reentrant": False})
-    return Trainee(model, base, directory, chosen)
+    return TrainableEncoder(model, base, directory, chosen)
 
 
 def precision_of(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
@@ -140,9 +140,9 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_trained(trainee: Trainee, state: dict[str, Tensor]) -> None:
+def load_trained_tensors(trainable: TrainableEncoder, state: dict[str, Tensor]) -> None:
     """Set the trained parameters, all of them."""
-    trained = trainee.trained_tensors()
+    trained = trainable.trained_tensors()
     if missing := sorted(set(trained) ^ set(state)):
         raise ValueError(f"{missing[0]} and {len(missing) - 1} more are not what this run trains")
     with torch.no_grad():

@@ -9,6 +9,7 @@ encoder/ or adapter/   what came out
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -22,7 +23,6 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.storage import artifact
 from trainer.config import RunConfig
 from trainer.errors import ConfigError, OutputError
-from trainer.training.ranks import is_first
 
 RECORD, LOG, CONFIG, CHECKPOINTS = "run.json", "log.jsonl", "config.json", "checkpoints"
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
@@ -52,7 +52,7 @@ def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
     try:
         (directory / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         write_record(directory, record)
-        if is_first():
+        if is_first_process():
             artifact.replace_file(directory / CONFIG, config.model_dump_json(indent=1).encode())
     except OSError as error:
         raise OutputError(
@@ -63,14 +63,14 @@ def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
     """Write `run.json`, by the first process; a reader sees the old one or the new."""
-    if not is_first():
+    if not is_first_process():
         return
     artifact.replace_file(directory / RECORD, artifact.canonical_json(record))
 
 
 def append_log(directory: Path, entry: Mapping[str, Any]) -> None:
     """Add a line to `log.jsonl`, by the first process."""
-    if not is_first():
+    if not is_first_process():
         return
     with (directory / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
@@ -132,3 +132,34 @@ def _git_commit() -> str:
 def base_facts(base: Encoder) -> dict[str, str]:
     """Name the encoder that a run starts from."""
     return {"name": base.name, "fingerprint": base.fingerprint}
+
+
+def is_first_process() -> bool:
+    """Tell whether this process writes what a run leaves."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def local_device(device: str) -> str:
+    """Choose this process's GPU where `auto` or `cuda` stands for several.
+
+    >>> local_device("cpu")
+    'cpu'
+    """
+    local = os.environ.get("LOCAL_RANK")
+    if local is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return device
+    return f"cuda:{local}"
+
+
+def run_summary(directory: Path, record: Mapping[str, Any]) -> str:
+    """Say what came out and what the dev sets say of it."""
+    lines = [f"{directory / record['output']}: {record['steps']} steps"]
+    if record["best_step"]:
+        lines[0] += f", weights of step {record['best_step']}"
+    for name, scores in record.get("scores", {}).items():
+        base = record["base_scores"][name]
+        cells = (f"{key} {value:.4f} ({value - base[key]:+.4f})" for key, value in scores.items())
+        lines.append(f"{name}, nDCG@10 and its change: {', '.join(cells)}")
+    if not record.get("english_gate", True):
+        lines.append("the English gate is broken: take fewer steps, a lower rate, or blend")
+    return "\n".join(lines)

@@ -19,11 +19,18 @@ from trainer.objective.loss import BatchObjective, RetrievalLoss
 from trainer.training.dev import DevSet, Scores, dev_scores, read_dev_set, summary
 from trainer.training.export import export
 from trainer.training.micro_batch import probe_micro_batch
-from trainer.training.model import Trainee, load_trainee
-from trainer.training.ranks import is_first, own_device
-from trainer.training.run import CHECKPOINTS, append_log, base_facts, open_run, write_record
+from trainer.training.model import TrainableEncoder, load_trainable_encoder
+from trainer.training.run import (
+    CHECKPOINTS,
+    append_log,
+    base_facts,
+    is_first_process,
+    local_device,
+    open_run,
+    write_record,
+)
 from trainer.training.sampler import LanguageSampler
-from trainer.training.trainer import DevEvaluator, Steps, best_step, last_checkpoint
+from trainer.training.trainer import DevEvaluator, EncoderTrainer, best_step, last_checkpoint
 
 SAMPLE_ROWS = 512  # to match the temperature with
 
@@ -37,7 +44,7 @@ class Run:
     cache: Path
     rows: TrainingRows
     dev: list[DevSet]
-    trainee: Trainee
+    trainable: TrainableEncoder
     on_progress: OnProgress
     record: dict[str, Any]
 
@@ -78,11 +85,11 @@ def train(
         return record
     rows = read_training_rows(config.data, config.seed)
     dev = [read_dev_set(each, config.dev.max_queries) for each in config.dev.sets]
-    trainee = load_trainee(
-        config.encoder, cache, own_device(device), config.optimizer.precision, config.seed
+    trainable = load_trainable_encoder(
+        config.encoder, cache, local_device(device), config.optimizer.precision, config.seed
     )
-    run = Run(config, directory, cache, rows, dev, trainee, on_progress, record)
-    record["base"] = base_facts(trainee.base)
+    run = Run(config, directory, cache, rows, dev, trainable, on_progress, record)
+    record["base"] = base_facts(trainable.base)
     if dev:
         record.setdefault("base_scores", _scores(run, is_base=True))
     objective, labels = _objective(run)
@@ -96,7 +103,7 @@ def train(
 def _objective(run: Run) -> tuple[BatchObjective, list[list[int]]]:
     """Build the objective and each row's labels, and fix the temperature."""
     config, rows = run.config.objective, run.rows.rows
-    base, cache = run.trainee.base, run.cache
+    base, cache = run.trainable.base, run.cache
     if run.is_bridge:
         pool = frozen_pool(rows, base, cache, run.on_progress)
         sample = slice(0, SAMPLE_ROWS)
@@ -121,23 +128,23 @@ def _trainer(
     objective: BatchObjective,
     labels: list[list[int]],
     callbacks: Sequence[TrainerCallback],
-) -> Steps:
+) -> EncoderTrainer:
     names = (*objective.query_columns, *objective.passage_columns)
     dataset = Dataset.from_dict(columns_of(run.rows.rows, names) | {"label": labels})
     micro_batch_rows = run.config.optimizer.micro_batch_rows
     if micro_batch_rows == "auto":
-        micro_batch_rows = probe_micro_batch(run.trainee, run.config, run.rows.rows)
+        micro_batch_rows = probe_micro_batch(run.trainable, run.config, run.rows.rows)
         run.record["micro_batch_rows"] = micro_batch_rows
     loss = RetrievalLoss(
-        run.trainee.model,
+        run.trainable.model,
         objective,
         micro_batch_rows=micro_batch_rows or None,
         micro_batch_tokens=run.config.optimizer.micro_batch_tokens or None,
         is_gathering=run.config.objective.gathers,
     )
     early = [EarlyStoppingCallback(run.config.dev.patience)] if run.config.dev.patience else []
-    trainer = Steps(
-        run.trainee,
+    trainer = EncoderTrainer(
+        run.trainable,
         args=_arguments(run, objective),
         train_dataset=dataset,
         loss=loss,
@@ -149,7 +156,7 @@ def _trainer(
 
 
 def _arguments(run: Run, objective: BatchObjective) -> SentenceTransformerTrainingArguments:
-    config, base = run.config, run.trainee.base
+    config, base = run.config, run.trainable.base
     prompts = dict.fromkeys(objective.query_columns, base.prompts["query"])
     prompts |= dict.fromkeys(objective.passage_columns, base.prompts["passage"])
     has_dev = bool(run.dev)
@@ -165,7 +172,7 @@ def _arguments(run: Run, objective: BatchObjective) -> SentenceTransformerTraini
         warmup_steps=optimizer.warmup,
         weight_decay=optimizer.weight_decay,
         max_grad_norm=optimizer.max_gradient_norm,
-        bf16=run.trainee.precision == "bf16",
+        bf16=run.trainable.precision == "bf16",
         seed=config.seed,
         full_determinism=optimizer.is_deterministic,
         use_cpu=is_cpu,
@@ -208,8 +215,8 @@ def _measure(run: Run, step: int) -> dict[str, float]:
 
 def _scores(run: Run, *, is_base: bool) -> Scores:
     """Search the dev pool; passages are embedded anew only where their encoder learns."""
-    base, told = run.trainee.base, run.on_progress
-    encoder = base if is_base else run.trainee.serving_encoder()
+    base, told = run.trainable.base, run.on_progress
+    encoder = base if is_base else run.trainable.serving_encoder()
     scores: Scores = {}
     for dev_set in run.dev:
         if is_base or run.is_bridge:
@@ -220,7 +227,7 @@ def _scores(run: Run, *, is_base: bool) -> Scores:
     return scores
 
 
-def _finish(run: Run, trainer: Steps, metrics: dict[str, Any]) -> dict[str, Any]:
+def _finish(run: Run, trainer: EncoderTrainer, metrics: dict[str, Any]) -> dict[str, Any]:
     """Write what was trained, with the record that goes with it."""
     record = run.record
     record["steps"], record["best_step"] = trainer.state.global_step, best_step(trainer)
@@ -232,8 +239,8 @@ def _finish(run: Run, trainer: Steps, metrics: dict[str, Any]) -> dict[str, Any]
         record["english_gate"] = record["summary"]["english_drop"] <= margin
     facts = {"training": {name: value for name, value in record.items() if name != "is_finished"}}
     facts["training"]["objective"] = run.config.objective.model_dump(mode="json")
-    if is_first():
-        record["output"] = export(run.directory, run.trainee, run.config, facts).name
+    if is_first_process():
+        record["output"] = export(run.directory, run.trainable, run.config, facts).name
     record["is_finished"] = True
     write_record(run.directory, record)
     return record

@@ -8,20 +8,20 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.evaluation import BaseEvaluator
 
-from trainer.training.model import Trainee, load_trained
+from trainer.training.model import TrainableEncoder, load_trained_tensors
 
 WEIGHTS = "trained.safetensors"
 STATE = "trainer_state.json"
 PREFIX = "checkpoint-"
 
 
-class Steps(SentenceTransformerTrainer):
+class EncoderTrainer(SentenceTransformerTrainer):
     """Takes the steps of a run; a checkpoint holds the parameters that learn and no others."""
 
-    def __init__(self, trainee: Trainee, **arguments: Any) -> None:
-        """Take a trainee and the library's own arguments."""
-        self._trainee = trainee
-        super().__init__(model=trainee.model, **arguments)
+    def __init__(self, trainable: TrainableEncoder, **arguments: Any) -> None:
+        """Take a trainable and the library's own arguments."""
+        self._trainee = trainable
+        super().__init__(model=trainable.model, **arguments)
 
     def _save(self, output_dir: str | None = None, state_dict: object = None) -> None:
         directory = Path(output_dir or self.args.output_dir or "")
@@ -33,7 +33,7 @@ class Steps(SentenceTransformerTrainer):
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: object = None) -> None:
-        load_trained(self._trainee, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        load_trained_tensors(self._trainee, load_file(Path(resume_from_checkpoint) / WEIGHTS))
 
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint:
@@ -64,7 +64,7 @@ def last_checkpoint(directory: Path) -> Path | None:
     return max(found, key=lambda path: int(path.name.removeprefix(PREFIX)), default=None)
 
 
-def best_step(trainer: Steps) -> int | None:
+def best_step(trainer: EncoderTrainer) -> int | None:
     """Tell the step whose weights the run ended with, where it chose one."""
     best = trainer.state.best_model_checkpoint
     return int(Path(best).name.removeprefix(PREFIX)) if best else None

@@ -1,116 +1,107 @@
-"""The rules between modules, read from their sources; nothing is imported but by the last test."""
+"""The rules of the house, read from the sources: directions, sizes, libraries, mirrored tests."""
 
 import ast
 import graphlib
-import os
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("service", "trainer")
-WEB = {"fastapi", "httptools", "prometheus_client", "starlette", "uvicorn", "uvloop"}
-# What may be called while a module is imported: it makes a value and touches nothing else.
-PURE_CALLS = {
-    *("AfterValidator", "APIRouter", "BeforeValidator", "ConfigDict", "ContextVar", "Field"),
-    *("NewType", "ParamSpec", "Path", "SettingsConfigDict", "TypeVar", "dataclass", "field"),
-    *("field_serializer", "field_validator", "frozenset", "get_args", "lru_cache", "namedtuple"),
-    *("logging.getLogger", "model_validator", "np.dtype", "pa.binary", "pa.bool_", "pa.field"),
-    *("IndexOptions", "MappingProxyType", "Measured", "PlainValidator", "WithJsonSchema"),
-    *("pa.schema", "pa.string", "re.compile", "slice", "struct.Struct", "torch.inference_mode"),
-    *("component.output_types", "range", "torch.no_grad", "tuple"),
-    *(
-        "Each",
-        "Maybe",
-        "describe_problems",
-        "sorted",
-        "typer.Argument",
-        "typer.Option",
-        "typer.Typer",
-    ),
+from tests.support.sources import (
+    PACKAGES,
+    ROOT,
+    children_graph,
+    folders_of,
+    import_graph,
+    imports_of,
+    is_within,
+    read_sources,
+)
+
+MODULES_A_FOLDER, LINES_A_MODULE, LINES_A_FUNCTION, FEWEST_LINES = 14, 250, 60, 40
+# A module that is shorter than 40 lines, and why it stands alone.
+SHORT = {
+    "service.retrieval.defaults": "settings and command line read names without a heavy import",
 }
-# A command or a route is told to its own app or router, by a decorator or a call.
-REGISTERING = {"add_typer", "callback", "command", "delete", "get", "post"}
-PURE_METHODS = {"items", "keys", "model_json_schema", "values"}
+# A heavy library and the one place that may import it.
+LIBRARY_PLACES = {
+    "faiss": ["service.retrieval.index.faiss"],
+    "openvino": ["service.retrieval.encoder.runtime.openvino"],
+    "pymilvus": ["service.retrieval.index.milvus"],
+    "ray": ["service.retrieval.build"],
+    "uvicorn": ["service.http.protocol", "service.server"],
+}
+HTTP = {"fastapi", "httptools", "prometheus_client", "starlette", "uvicorn", "uvloop"}
 
 
-@dataclass(frozen=True)
-class Import:
-    """One imported name."""
-
-    target: str
-    is_relative: bool
-    is_deferred: bool  # in a function or under TYPE_CHECKING: no part of a cycle
-
-
-def read_sources() -> dict[str, str]:
-    """Read every module; a package goes by its own name."""
-    return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): (
-            path.read_text(encoding="utf-8")
-        )
-        for package in PACKAGES
-        for path in sorted((ROOT / package).rglob("*.py"))
-    }
-
-
-def is_type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-
-
-def imports_of(node: ast.AST, is_deferred: bool = False) -> Iterator[Import]:
-    """Walk a tree and yield what it imports, `from a import b` as `a.b`."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            for alias in child.names:
-                yield Import(alias.name, False, is_deferred)
-        elif isinstance(child, ast.ImportFrom):
-            for alias in child.names:
-                target = ".".join(filter(None, (child.module, alias.name)))
-                yield Import(target, child.level > 0, is_deferred)
-        is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        yield from imports_of(child, is_deferred or is_function or is_type_checking(child))
-
-
-def is_within(name: str, package: str) -> bool:
-    return name == package or name.startswith(f"{package}.")
-
-
-def cycle_in(sources: dict[str, str]) -> list[str]:
-    """Find one import cycle, or nothing."""
-    graph: dict[str, set[str]] = {}
-    for module, source in sources.items():
-        targets = [each.target for each in imports_of(ast.parse(source)) if not each.is_deferred]
-        # `a.b` is the module a.b, or the name b of the module a
-        found = {name for target in targets for name in (target, target.rpartition(".")[0])}
-        graph[module] = (found & set(sources)) - {module}
-    try:
-        graphlib.TopologicalSorter(graph).prepare()
-    except graphlib.CycleError as error:
-        return list(error.args[1])
-    return []
+def room_cycles(sources: Mapping[str, str]) -> list[str]:
+    """Describe one import cycle among the children of each folder that has one."""
+    graph = import_graph(sources)
+    found = []
+    for folder in sorted(folders_of(sources) | {""}):
+        try:
+            graphlib.TopologicalSorter(children_graph(graph, folder)).prepare()
+        except graphlib.CycleError as error:
+            found.append(f"{folder}: {' -> '.join(error.args[1])}")
+    return found
 
 
 def is_forbidden(module: str, target: str) -> bool:
-    from_outside = is_within(target, "service") and not is_within(target, "service.retrieval")
+    """Return whether a module of one program must not import a module of another."""
+    library = target.split(".")[0]
+    is_outside = is_within(target, "service") and not is_within(target, "service.retrieval")
     if is_within(module, "service.retrieval"):
-        return from_outside or target.split(".")[0] in {*WEB, "trainer"}
+        return is_outside or library in {*HTTP, "trainer"}
     if is_within(module, "trainer"):
-        return from_outside
-    return is_within(target, "trainer")
+        return is_outside
+    if is_within(module, "service.client"):
+        return library in PACKAGES and not is_within(target, "service.client")
+    if is_within(module, "service.batching"):
+        ours = is_within(target, "service.batching") or is_within(target, "service.errors")
+        return not ours and library not in sys.stdlib_module_names
+    return library == "trainer"
 
 
-def direction_faults(module: str, source: str) -> list[str]:
-    """List the imports that a module must not have."""
+def is_misplaced(module: str, target: str) -> bool:
+    """Return whether a module imports a heavy library outside the library's place."""
+    places = LIBRARY_PLACES.get(target.split(".")[0])
+    return places is not None and not any(is_within(module, place) for place in places)
+
+
+def import_faults(module: str, source: str) -> list[str]:
+    """Return the imports that a module must not have."""
     return [
         f"{module} imports {'.' * each.is_relative}{each.target}"
         for each in imports_of(ast.parse(source))
-        if each.is_relative or is_forbidden(module, each.target)
+        if each.is_relative
+        or is_forbidden(module, each.target)
+        or is_misplaced(module, each.target)
     ]
+
+
+def size_faults(sources: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is larger or smaller than the house allows."""
+    for folder in sorted(folders_of(sources)):
+        directory = ROOT / folder.replace(".", "/")
+        modules = [path for path in directory.glob("*.py") if path.name != "__init__.py"]
+        if len(modules) > MODULES_A_FOLDER:
+            yield f"{folder}: {len(modules)} modules"
+    packages = folders_of(sources)
+    for module, source in sources.items():
+        lines = len(source.splitlines())
+        is_short = lines < FEWEST_LINES and module not in SHORT
+        if lines > LINES_A_MODULE:
+            yield f"{module}: {lines} lines"
+        if is_short and module not in packages and not module.endswith(".__main__"):
+            yield f"{module}: {lines} lines; merge it, or say in SHORT why not"
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > LINES_A_FUNCTION:
+                    yield f"{module}.{node.name}: {length} lines"
 
 
 def is_docstring_only(source: str) -> bool:
@@ -118,121 +109,146 @@ def is_docstring_only(source: str) -> bool:
     return len(tree.body) == 1 and ast.get_docstring(tree) is not None
 
 
-def executed_on_import(body: list[ast.stmt]) -> Iterator[ast.AST]:
-    """Yield the statements and expressions that an import runs: no function's body."""
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from node.decorator_list
-            yield node.args  # defaults and annotations
-        elif isinstance(node, ast.ClassDef):
-            yield from (*node.decorator_list, *node.bases, *node.keywords)
-            yield from executed_on_import(node.body)
-        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"):
-            yield node
+def mirrors_a_module(test: Path, root: Path = ROOT) -> bool:
+    """Return whether a unit test is named after a module or folder, with or without an aspect.
 
-
-def is_pure(call: ast.Call) -> bool:
-    name = ast.unparse(call.func)
-    method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-    is_registering = method in REGISTERING and name.split(".")[0].endswith(("app", "router"))
-    return name in PURE_CALLS or method in PURE_METHODS or is_registering
-
-
-def effects_of(source: str) -> list[str]:
-    """List what importing a module does besides defining names."""
-    effects = []
-    harmless = (ast.Import, ast.ImportFrom, ast.Pass, ast.AnnAssign, ast.Assign, ast.Expr, ast.If)
-    for node in executed_on_import(ast.parse(source).body):
-        if isinstance(node, ast.stmt) and not isinstance(node, harmless):
-            effects.append(type(node).__name__)
-        for inner in walk_without_lambdas(node):
-            if isinstance(inner, ast.Call) and not is_pure(inner):
-                effects.append(f"{ast.unparse(inner.func)}()")
-            is_target = isinstance(getattr(inner, "ctx", None), ast.Store | ast.Del)
-            if is_target and isinstance(inner, ast.Attribute | ast.Subscript):
-                effects.append(f"{ast.unparse(inner)} = ...")
-    return effects
-
-
-def walk_without_lambdas(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.Lambda):
-            yield from walk_without_lambdas(child)
+    Args:
+        test: its path below `tests/`.
+        root: the repository.
+    """
+    folder, claimed = root / test.parent, test.stem.removeprefix("test_")
+    if not folder.is_dir():
+        return False
+    names = {path.stem for path in folder.iterdir()} | {folder.name}
+    return any(claimed == name or claimed.startswith(f"{name}_") for name in names)
 
 
 def test_there_are_modules_to_check() -> None:
     assert {"service", "service.retrieval.encoder.encoder", "trainer"} <= set(read_sources())
 
 
-def test_there_is_no_import_cycle() -> None:
-    assert cycle_in(read_sources()) == []
+def test_no_folder_has_an_import_cycle_among_its_children() -> None:
+    assert room_cycles(read_sources()) == []
 
 
 def test_imports_go_in_the_right_direction_and_are_absolute() -> None:
-    faults = [direction_faults(module, source) for module, source in read_sources().items()]
+    faults = [import_faults(module, source) for module, source in read_sources().items()]
 
     assert sum(faults, []) == []
 
 
-def test_a_package_is_its_docstring() -> None:
+def test_folders_modules_and_functions_keep_their_sizes() -> None:
+    assert list(size_faults(read_sources())) == []
+
+
+def test_every_short_module_with_a_reason_is_still_there_and_short() -> None:
+    sources = read_sources()
+
+    assert [name for name in SHORT if len(sources[name].splitlines()) >= FEWEST_LINES] == []
+
+
+def test_a_package_is_its_docstring_but_the_client_s() -> None:
     packages = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("__init__.py"))
+    client = ROOT / "service/client/__init__.py"
 
-    assert [path for path in packages if not is_docstring_only(path.read_text())] == []
+    assert [path for path in packages if not is_docstring_only(path.read_text())] == [client]
 
 
-def test_importing_a_module_has_no_effect() -> None:
-    effects = {
-        module: effects_of(source)
-        for module, source in read_sources().items()
-        if not module.endswith(".__main__")
-    }
+def test_every_folder_with_modules_is_a_package() -> None:
+    folders = {path.parent for name in PACKAGES for path in (ROOT / name).rglob("*.py")}
 
-    assert {module: found for module, found in effects.items() if found} == {}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_every_unit_test_mirrors_a_module() -> None:
+    tests = [
+        path.relative_to(ROOT / "tests")
+        for name in PACKAGES
+        for path in sorted((ROOT / "tests" / name).rglob("test_*.py"))
+    ]
+
+    assert tests
+    assert [path.as_posix() for path in tests if not mirrors_a_module(path)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "libraries"),
+    [
+        ("service.cli.main", ["torch", "transformers", "numpy", "pyarrow", "fastapi"]),
+        ("service.settings.settings", ["torch", "numpy", "pyarrow"]),
+        ("service.batching.batcher", ["torch", "numpy"]),
+        ("service.retrieval.hardware", ["torch"]),
+        ("service.client", ["torch", "fastapi", "pydantic_settings"]),
+        ("trainer.cli.main", ["torch", "transformers", "pyarrow", "sentence_transformers"]),
+    ],
+)
+def test_a_light_module_loads_no_heavy_library(module: str, libraries: list[str]) -> None:
+    script = f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert sorted(set(json.loads(done.stdout)) & set(libraries)) == []
 
 
 # The checkers find planted faults, and only those.
 
 
 @pytest.mark.parametrize(
-    ("sources", "cycle"),
+    ("sources", "cycles"),
     [
-        ({"a": "import b", "b": "from a import x"}, {"a", "b"}),
-        ({"p.a": "from p import b", "p.b": "from p.c import x", "p.c": "import p.a"}, 3),
-        ({"a": "try:\n import b\nexcept ImportError: pass", "b": "import a"}, {"a", "b"}),
-        ({"a": "import b", "b": "def f():\n import a"}, set()),
-        ({"a": "import b", "b": "if TYPE_CHECKING:\n import a"}, set()),
-        ({"a": "import b\nimport c", "b": "import c", "c": "import os"}, set()),
+        ({"a": "import b", "b": "from a import x"}, 1),
+        ({"p.a": "from p import b", "p.b": "from p.c import x", "p.c": "import p.a"}, 1),
+        ({"p.x.a": "import p.y.a", "p.y.b": "import p.x.b", "p.x.b": "", "p.y.a": ""}, 1),
+        ({"a": "try:\n import b\nexcept ImportError: pass", "b": "import a"}, 1),
+        ({"a": "import b", "b": "def f():\n import a"}, 0),
+        ({"a": "import b", "b": "if TYPE_CHECKING:\n import a"}, 0),
+        ({"a": "import b\nimport c", "b": "import c", "c": "import os"}, 0),
     ],
 )
-def test_a_planted_cycle_is_found(sources: dict[str, str], cycle: set[str] | int) -> None:
-    found = set(cycle_in(sources))
-
-    assert found == cycle or len(found) == cycle
+def test_a_planted_cycle_is_found(sources: dict[str, str], cycles: int) -> None:
+    assert len(room_cycles(sources)) == cycles
 
 
 @pytest.mark.parametrize(
     ("module", "source", "is_fault"),
     [
-        ("service.retrieval.encoder.encoder", "import service.settings.settings", True),
-        ("service.retrieval.encoder.encoder", "from service import settings", True),
-        ("service.retrieval.encoder.encoder", "def f():\n from service.app import x", True),
-        ("service.retrieval.encoder.encoder", "from fastapi import FastAPI", True),
-        ("service.retrieval.index.faiss.index", "if TYPE_CHECKING:\n import starlette", True),
-        ("service.retrieval.encoder.encoder", "from .pooling import mean_pool", True),
+        ("service.retrieval.searcher", "import service.settings", True),
+        ("service.retrieval.searcher", "from service import settings", True),
+        ("service.retrieval.searcher", "def f():\n from service.app import x", True),
+        ("service.retrieval.searcher", "from fastapi import FastAPI", True),
+        ("service.retrieval.searcher", "if TYPE_CHECKING:\n import starlette", True),
+        ("service.retrieval.searcher", "from .errors import RetrievalError", True),
+        ("service.retrieval.searcher", "from trainer import objective", True),
+        ("service.retrieval.searcher", "import faiss", True),
+        ("service.retrieval.searcher", "from service.retrieval import errors", False),
+        ("service.retrieval.searcher", "import pydantic", False),
+        ("service.retrieval.index.faiss.index", "import faiss", False),
+        ("service.retrieval.index.open", "def f():\n from faiss import read_index", True),
         ("service.app", "from . import settings", True),
-        ("service.app", "import trainer.losses", True),
-        ("service.retrieval.encoder.encoder", "from trainer import losses", True),
-        ("trainer.train", "from service.app import create_app", True),
-        ("trainer.train", "from service import settings", True),
-        ("trainer.train", "from service.retrieval.encoder.encoder import Encoder", False),
-        ("trainer.train", "from service.retrieval import artifact", False),
-        ("service.retrieval.encoder.encoder", "from service.retrieval import pooling", False),
-        ("service.app", "from service.retrieval import encoder\nimport fastapi", False),
+        ("service.app", "import trainer.objective", True),
+        ("service.app", "import uvicorn", True),
+        ("service.server", "import uvicorn", False),
+        ("service.app", "from service.retrieval import searcher\nimport fastapi", False),
+        ("service.batching.queue", "import heapq\nfrom service.errors import X", False),
+        ("service.batching.queue", "import torch", True),
+        ("service.batching.queue", "from service.engine import work", True),
+        ("service.client.client", "import httpx2\nimport service.client.messages", False),
+        ("service.client.client", "from service.errors import X", True),
+        ("trainer.training.train", "from service.app import create_app", True),
+        ("trainer.training.train", "from service.retrieval.encoder import encoder", False),
     ],
 )
 def test_a_planted_import_is_found(module: str, source: str, is_fault: bool) -> None:
-    assert bool(direction_faults(module, source)) == is_fault
+    assert bool(import_faults(module, source)) == is_fault
+
+
+def test_planted_sizes_are_found() -> None:
+    long_function = "def f():\n" + " x = 1\n" * 60
+    sources = {"a": "x = 1\n" * 251, "b": "x = 1\n" * 39, "c": long_function}
+
+    assert [fault.split(":")[0] for fault in size_faults(sources)] == ["a", "b", "c.f"]
 
 
 @pytest.mark.parametrize(
@@ -249,75 +265,18 @@ def test_a_planted_package_content_is_found(source: str, expected: bool) -> None
 
 
 @pytest.mark.parametrize(
-    ("source", "expected"),
+    ("test", "expected"),
     [
-        ("torch.set_num_threads(1)", ["torch.set_num_threads()"]),
-        ("os.environ['A'] = 'b'", ["os.environ['A'] = ..."]),
-        ("torch.backends.x = True", ["torch.backends.x = ..."]),
-        ("HOME = Path.home()", ["Path.home()"]),
-        ("TEXT = Path(__file__).read_text()", ["Path(__file__).read_text()"]),
-        ("DEVICE: str = find_device()", ["find_device()"]),
-        ("class A:\n x = open('f')", ["open()"]),
-        ("def f(x=torch.cuda.device_count()): pass", ["torch.cuda.device_count()"]),
-        ("def f(x: Annotated[int, load()]): pass", ["load()"]),
-        ("@register('x')\ndef f(): pass", ["register()"]),
-        ("for x in y: pass", ["For"]),
-        ("with x: pass", ["With"]),
-        ("if fast:\n import_it()", ["import_it()"]),
-        ("count += 1", ["AugAssign"]),
-        ("del os.environ['A']", ["Delete", "os.environ['A'] = ..."]),
-        ("logging.basicConfig()", ["logging.basicConfig()"]),
-        ("REQUESTS = Counter('requests', 'All.')", ["Counter()"]),
-        ("def f():\n torch.set_num_threads(1)", []),
-        ("NAME = re.compile('x')\nWEB = Path(__file__).parent / 'web'", []),
-        ("app = typer.Typer()\n@app.command('x')\ndef f(): pass", []),
-        ("def f(g=lambda: open('f')): pass", []),
-        ("if __name__ == '__main__':\n main()", []),
+        ("room/test_noun.py", True),
+        ("room/test_noun_under_load.py", True),
+        ("room/test_room.py", True),
+        ("room/test_nouns.py", False),
+        ("room/test_other.py", False),
+        ("elsewhere/test_noun.py", False),
     ],
 )
-def test_a_planted_effect_is_found(source: str, expected: list[str]) -> None:
-    assert effects_of(source) == expected
+def test_a_planted_test_name_is_found(tmp_path: Path, test: str, expected: bool) -> None:
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room/noun.py").touch()
 
-
-IMPORT_ALL = """
-import contextlib, logging, os, signal, sys
-with contextlib.suppress(ImportError):
-    import sentence_transformers  # it sets variables of its own
-environment, handlers = dict(os.environ), list(logging.root.handlers)
-sys.path.insert(0, sys.argv[1])
-for module in sys.argv[2:]:
-    __import__(module)
-assert dict(os.environ) == environment, set(os.environ.items()) ^ set(environment.items())
-assert logging.root.handlers == handlers, logging.root.handlers
-assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-for name, logger in logging.root.manager.loggerDict.items():
-    ours = name.partition(".")[0] in ("service", "trainer")
-    assert not ours or not getattr(logger, "handlers", []), name
-if "torch" in sys.modules:
-    assert not sys.modules["torch"].cuda.is_initialized()
-"""
-
-
-def test_importing_all_modules_changes_nothing_that_can_be_seen(tmp_path: Path) -> None:
-    home, folder, scratch = (tmp_path / name for name in ("home", "folder", "scratch"))
-    for directory in (home, folder, scratch):
-        directory.mkdir()
-    # What those of `integrations` import is other people's, and optional.
-    modules = [
-        module
-        for module in read_sources()
-        if not module.endswith(".__main__") and not is_within(module, "service.integrations")
-    ]
-
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", IMPORT_ALL, str(ROOT), *modules],
-        cwd=folder,
-        env={"HOME": str(home), "PATH": os.environ["PATH"], "TMPDIR": str(scratch)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert [*home.rglob("*"), *folder.rglob("*")] == []
+    assert mirrors_a_module(Path(test), tmp_path) == expected

@@ -5,9 +5,9 @@ from functools import partial
 from service.retrieval.build.local_workers import LocalWorkers
 from service.retrieval.build.ray_workers import RayWorkers
 from service.retrieval.build.shards import EncoderHere, ShardEncoder
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.encoder.bulk import Origin
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.index.options import IndexOptions, MilvusOptions
 from service.settings.settings import Settings
 

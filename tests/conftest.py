@@ -18,10 +18,10 @@ from transformers import BertConfig, BertModel
 
 from service.app import create_app
 from service.retrieval.build.build import build_index
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.checkpoint.manifest import write_manifest
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.settings.settings import Settings
 from tests.support.chromium import CHROMIUM, FLAGS
 from tests.support.serving import serving

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError, RetrievalError
 from service.retrieval.generation.generation import generations_directory, name_of, open_current
 from service.retrieval.searcher import Searcher

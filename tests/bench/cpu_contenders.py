@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.pooling import POOLING
 from service.retrieval.encoder.runtime.openvino.core import import_openvino
 from service.retrieval.encoder.runtime.openvino.graph import GRAPH, graph_directory

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from service.retrieval.build.build import build_index
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.corpus.reader import read_passages
+from service.retrieval.encoder.loader import load_encoder
 from tests.conftest import PASSAGES, make_checkpoint, write_passages
 
 

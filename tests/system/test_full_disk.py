@@ -17,7 +17,7 @@ FULL_DISK = """
 import ctypes, json, os, pathlib, sys
 
 from service.retrieval.build.build import build_index, update_index
-from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.corpus.reader import Passage

@@ -23,7 +23,7 @@ KILLED = """
 import json, os, pathlib, shutil, signal, sys
 
 from service.retrieval.build.build import build_index, update_index
-from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.generation.history import collect_garbage, roll_back
 

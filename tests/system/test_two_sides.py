@@ -14,9 +14,9 @@ from service.app import create_app
 from service.batching.program import Limits
 from service.engine.engine import Engine
 from service.retrieval.build.build import build_index
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder, PaddedBatch, Role
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.generation.generation import open_current
 from service.retrieval.searcher import Searcher

@@ -145,7 +145,7 @@ def mine_command(
 
     known = read_known(rows, corpus or (), options)  # a bad row is told before the encoder loads
 
-    from service.retrieval.checkpoint.checkpoint import load_encoder
+    from service.retrieval.encoder.loader import load_encoder
 
     loaded = load_encoder(
         encoder,

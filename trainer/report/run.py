@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.progress import OnProgress
 from service.retrieval.storage import artifact
 from trainer.data.evaluation_set import EvaluationSet

@@ -14,9 +14,9 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.checkpoint.locator import resolve_checkpoint
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime.choice import multiplies_bf16
 from service.retrieval.encoder.runtime.torch import TorchRuntime
 from trainer.config import EncoderConfig

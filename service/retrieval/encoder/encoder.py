@@ -73,7 +73,7 @@ class Encoder:
         pad_id: int,
         passage_side: "Encoder | None" = None,
     ) -> None:
-        """Join a runtime and a tokenizer, both from `service.retrieval.checkpoint.checkpoint`.
+        """Join a runtime and a tokenizer, both made by `load_encoder`.
 
         Args:
             runtime: computes.

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli.main import app
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.server import bind
 from tests.conftest import PASSAGES, flip_bit, make_checkpoint, run_script, write_passages
 

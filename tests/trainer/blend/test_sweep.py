@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from trainer.blend.curve import Gates, Scores
 from trainer.blend.sweep import run_blend
 from trainer.blend.weights import open_pair

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.checkpoint.manifest import verify_manifest
 from service.retrieval.encoder.encoder import Encoder, Role
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError
 from tests.conftest import make_adapter, make_checkpoint
 from trainer.blend.sweep import load_blend

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from trainer.cli.main import app
 
 QUESTIONS = {"en": "Where does tea grow?", "de": "Wo wächst Tee?"}

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from trainer.data.evaluation_set import (
     EvaluationSet,
     Judged,

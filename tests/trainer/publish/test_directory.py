@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.checkpoint.manifest import verify_manifest
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.generation.generation import open_current
 from service.retrieval.searcher import Searcher
 from tests.conftest import make_checkpoint

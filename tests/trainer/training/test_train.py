@@ -12,8 +12,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.corpus.reader import Passage
+from service.retrieval.encoder.loader import load_encoder
 from trainer.config import RunConfig, parse_config, read_config
 from trainer.data.evaluation_set import Judged, Query, write_evaluation_set
 from trainer.data.rows import Row, write_rows

@@ -32,6 +32,25 @@ class Choice:
     precision: str
 
 
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """Settings of both sides' runtimes.
+
+    Attributes:
+        device: computes the embeddings.
+        cpu_engine: `auto`, `torch` or `openvino`.
+        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
+        cache: folder for exported graphs.
+        max_tokens: tokens of the longest text.
+    """
+
+    device: torch.device
+    cpu_engine: str
+    precision: str
+    cache: Path
+    max_tokens: int
+
+
 def choose_cpu(cpu_engine: str, precision: str, *, has_bf16: bool, has_openvino: bool) -> Choice:
     """Choose on the CPU: OpenVINO where it is installed, bf16 where the CPU multiplies in it.
 
@@ -74,47 +93,42 @@ def choose_cpu(cpu_engine: str, precision: str, *, has_bf16: bool, has_openvino:
 def load_runtime(
     layout: CheckpointLayout,
     fingerprint: str,
-    device: torch.device,
+    options: RuntimeOptions,
     *,
-    cpu_engine: str,
-    precision: str,
-    cache: Path,
-    max_tokens: int,
-    beside: Runtime | None = None,
+    shared_with: Runtime | None = None,
     for_queries: bool = True,
 ) -> Runtime:
-    """Load a side's transformer into the runtime that settings and machine ask for.
+    """Load one side's transformer into the runtime that settings and machine select.
 
     Args:
-        layout: of the side.
-        fingerprint: of the side.
-        device: where it computes.
-        cpu_engine: `auto`, `torch` or `openvino`.
-        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`.
-        cache: the folder for graphs.
-        max_tokens: of the longest text.
-        beside: the other side's runtime, with which it shares what is equal.
-        for_queries: whether it embeds queries: the one side that there is, or the query side.
+        layout: the side's files.
+        fingerprint: the side's fingerprint.
+        options: device, engine, precision, cache and limit of tokens.
+        shared_with: the other side's runtime, with which equal weights are shared.
+        for_queries: whether this runtime embeds queries: the query side, or the only side.
 
     Raises:
         CheckpointError: the weights or the graph cannot be used.
         DeviceError: the settings contradict each other, or the machine.
     """
-    if device.type == "cuda":
-        return _load_gpu(layout, device, precision, max_tokens, beside)
+    if options.device.type == "cuda":
+        return _load_gpu(layout, options, shared_with)
     choice = choose_cpu(
-        cpu_engine, precision, has_bf16=multiplies_bf16(), has_openvino=_is_installed("openvino")
+        options.cpu_engine,
+        options.precision,
+        has_bf16=multiplies_bf16(),
+        has_openvino=_is_installed("openvino"),
     )
     if choice.engine == "torch":
-        return _load_torch(layout, device, choice.precision, beside)
+        return _load_torch(layout, options.device, choice.precision, shared_with)
     try:
-        graph = open_graph(layout, fingerprint, cache, partial(_export, layout=layout))
+        graph = open_graph(layout, fingerprint, options.cache, partial(_export, layout=layout))
     except CheckpointError as error:
-        if cpu_engine != "auto":
+        if options.cpu_engine != "auto":
             raise
         logger.warning("torch encodes, as there is no graph for openvino: %s", error)
-        return _load_torch(layout, device, choice.precision, beside)
-    return _load_openvino(graph, layout, choice.precision, beside, for_queries)
+        return _load_torch(layout, options.device, choice.precision, shared_with)
+    return _load_openvino(graph, layout, choice.precision, shared_with, for_queries)
 
 
 def multiplies_bf16() -> bool:
@@ -142,42 +156,38 @@ def _load_openvino(
     graph: Graph,
     layout: CheckpointLayout,
     precision: str,
-    beside: Runtime | None,
+    shared_with: Runtime | None,
     for_queries: bool,
 ) -> Runtime:
     from service.retrieval.encoder.runtime.openvino.runtime import OpenvinoRuntime
 
-    twin = beside if isinstance(beside, OpenvinoRuntime) else None
+    twin = shared_with if isinstance(shared_with, OpenvinoRuntime) else None
     runtime = OpenvinoRuntime(
         graph.sharing_table(twin.graph) if twin else graph,
         layout.pooling,
         precision,
         layout.max_tokens,
         for_queries=for_queries,
-        beside=twin,
+        shared_with=twin,
     )
     check_runtime(runtime, graph.directory, precision)
     return runtime
 
 
 def _load_torch(
-    layout: CheckpointLayout, device: torch.device, precision: str, beside: Runtime | None
+    layout: CheckpointLayout, device: torch.device, precision: str, shared_with: Runtime | None
 ) -> Runtime:
     from service.retrieval.encoder.runtime.torch import TorchRuntime
     from service.retrieval.encoder.runtime.weights import load_model
 
     model = load_model(layout, TORCH_TYPES[precision])
-    twin = beside if isinstance(beside, TorchRuntime) else None
+    twin = shared_with if isinstance(shared_with, TorchRuntime) else None
     changed = layout.adapter.parameters if layout.adapter else None
     return TorchRuntime(model, layout.pooling, device, twin, changed)
 
 
 def _load_gpu(
-    layout: CheckpointLayout,
-    device: torch.device,
-    precision: str,
-    max_tokens: int,
-    beside: Runtime | None,
+    layout: CheckpointLayout, options: RuntimeOptions, shared_with: Runtime | None
 ) -> Runtime:
     from service.retrieval.encoder.runtime.cuda.runtime import (
         PRECISION_NAMES,
@@ -186,20 +196,20 @@ def _load_gpu(
     )
     from service.retrieval.encoder.runtime.weights import load_model
 
-    if precision == "fp32":
-        return _load_torch(layout, device, precision, beside)
+    device = options.device
+    if options.precision == "fp32":
+        return _load_torch(layout, device, options.precision, shared_with)
     best = PRECISION_NAMES[precision_on(device)]
-    if precision not in ("auto", best):
+    if options.precision not in ("auto", best):
         raise DeviceError(
-            f"CLEAR_PRECISION={precision} is not what the device {device} is made for: "
+            f"CLEAR_PRECISION={options.precision} is not what the device {device} is made for: "
             f"set CLEAR_PRECISION to auto, {best} or fp32"
         )
-    twin = beside if isinstance(beside, CudaRuntime) else None
     return CudaRuntime(
         load_model(layout),
         layout.pooling,
         device,
-        max_tokens=max_tokens,
-        beside=twin,
+        max_tokens=options.max_tokens,
+        shared_with=shared_with if isinstance(shared_with, CudaRuntime) else None,
         changed=layout.adapter.parameters if layout.adapter else None,
     )

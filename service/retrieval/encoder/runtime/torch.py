@@ -22,7 +22,7 @@ class TorchRuntime:
         model: PreTrainedModel,
         pooling: str,
         device: torch.device,
-        beside: "TorchRuntime | None" = None,
+        shared_with: "TorchRuntime | None" = None,
         changed: Collection[str] | None = None,
     ) -> None:
         """Move the model to the device.
@@ -31,12 +31,12 @@ class TorchRuntime:
             model: taken over.
             pooling: `mean`, `cls` or `lasttoken`.
             device: where it computes.
-            beside: the other side's runtime, whose equal weights are used.
+            shared_with: the other side's runtime, whose equal weights are used.
             changed: the parameters that differ from those, where that is known.
         """
         self._model = model.to(device).eval()  # type: ignore[arg-type]
-        if beside is not None:
-            share_parameters(self._model, beside._model, changed)
+        if shared_with is not None:
+            share_parameters(self._model, shared_with._model, changed)
         self._pool = POOLING[pooling]
         self.device = device
         self.embedding_dim = int(model.config.hidden_size)

@@ -274,7 +274,7 @@ def test_an_index_folder_that_cannot_be_made_is_named(
 KILLED_BUILDS = """
 import os, pathlib, signal, sys
 from service.retrieval.build.build import build_index
-from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.corpus.reader import Passage
 
 folder, checkpoint, *stages = sys.argv[1:]
@@ -327,7 +327,7 @@ def test_a_killed_build_leaves_the_old_generation_and_a_rerun_cleans_up(
 MEMORY = """
 import pathlib, resource, sys
 from service.retrieval.build.build import build_index
-from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.corpus.reader import Passage
 
 index, checkpoint, count = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

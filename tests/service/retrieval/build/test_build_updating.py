@@ -8,9 +8,9 @@ from service.retrieval.build.build import (
     build_index,
     update_index,
 )
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError, PassageError
 from service.retrieval.generation.generation import (
     current_name,

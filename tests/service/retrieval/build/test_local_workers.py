@@ -8,9 +8,9 @@ import pytest
 
 from service.retrieval.build.build import build_index
 from service.retrieval.build.local_workers import LocalWorkers
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.encoder.bulk import Origin
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.generation.generation import current_name
 from service.retrieval.generation.history import UNFINISHED

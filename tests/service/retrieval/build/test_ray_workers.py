@@ -29,7 +29,7 @@ from ray.cluster_utils import Cluster
 from service.retrieval.build import assembly
 from service.retrieval.build.build import build_index
 from service.retrieval.encoder.bulk import Origin
-from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.build.ray_workers import RayWorkers
 from tests.service.retrieval.build.test_local_workers import die, load

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from service.retrieval.checkpoint import locator as checkpoint_folder
 from service.retrieval.checkpoint.adapter import Adapter, merge_adapter, read_adapter
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError
 from tests.conftest import cut_short, flip_bit, make_adapter, make_checkpoint
 

@@ -11,10 +11,10 @@ import pytest
 from service.retrieval.checkpoint import bundled
 from service.retrieval.checkpoint.bundled import bundled_checkpoint
 from service.retrieval.checkpoint.bundled_files import json_files
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.checkpoint.manifest import verify_manifest
 from service.retrieval.defaults import default_cache
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage import artifact
 from tests.conftest import flip_bit, run_script

@@ -3,8 +3,8 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.checkpoint.locator import resolve_checkpoint
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import BertModel
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.encoder import encoder as encoder_module
 from service.retrieval.encoder.encoder import Encoder, TokenizedText, token_batches
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import RetrievalError
 from tests.conftest import make_checkpoint
 

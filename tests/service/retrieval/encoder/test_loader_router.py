@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.checkpoint.manifest import write_manifest
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError, EncoderMismatchError
 from tests.conftest import make_adapter, make_checkpoint
 from tests.service.retrieval.encoder.test_encoder import TEXTS

@@ -39,7 +39,7 @@ class CudaRuntime:
         *,
         max_tokens: int,
         max_batch_tokens: int = MAX_BATCH_TOKENS,
-        beside: "CudaRuntime | None" = None,
+        shared_with: "CudaRuntime | None" = None,
         changed: Collection[str] | None = None,
     ) -> None:
         """Move the model to the device.
@@ -50,22 +50,22 @@ class CudaRuntime:
             device: a CUDA device; in tests, the CPU.
             max_tokens: of the longest text, special tokens included.
             max_batch_tokens: padded tokens that run at once at the most; `warm_up` sets it anew.
-            beside: the other side's runtime, whose equal weights, stream and graphs' memory are
-                used; one thread at a time may use the two.
-            changed: the parameters that differ from those, where that is known.
+            shared_with: the other side's runtime, with which equal weights, the stream and the
+                graphs' memory are shared; one thread at a time may use the two.
+            changed: parameters that differ from the other side's, if known.
         """
         precision = precision_on(device)
         round_parameters(model, precision)
         self._model = model.to(device).eval()  # type: ignore[arg-type]
-        if beside is not None:
-            share_parameters(self._model, beside._model, changed)
+        if shared_with is not None:
+            share_parameters(self._model, shared_with._model, changed)
         self._pool = POOLING[pooling]
         self._pad_id = int(getattr(model.config, "pad_token_id", None) or 0)
         self._max_tokens = max_tokens
         self._max_batch_tokens = max_batch_tokens
         self._slots: dict[Shape, Slot] = {}
-        self._beside = beside
-        self._stream: torch.cuda.Stream | None = beside._stream if beside else None
+        self._shared_with = shared_with
+        self._stream: torch.cuda.Stream | None = shared_with._stream if shared_with else None
         if device.type == "cuda" and self._stream is None:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.device = device
@@ -118,7 +118,10 @@ class CudaRuntime:
 
     def _slot(self, shape: Shape) -> Slot:
         if shape not in self._slots:
-            slots = [*self._slots.values(), *(self._beside._slots.values() if self._beside else ())]
+            slots = [
+                *self._slots.values(),
+                *(self._shared_with._slots.values() if self._shared_with else ()),
+            ]
             neighbor = slots[0] if slots else None
             self._slots[shape] = Slot(shape, self._forward, self._pad_id, self.device, neighbor)
         return self._slots[shape]

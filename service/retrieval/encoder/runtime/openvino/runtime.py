@@ -48,7 +48,7 @@ class OpenvinoRuntime:
         max_tokens: int,
         *,
         for_queries: bool = True,
-        beside: "OpenvinoRuntime | None" = None,
+        shared_with: "OpenvinoRuntime | None" = None,
     ) -> None:
         """Compile the graph, half a second's work for each way of running it.
 
@@ -59,7 +59,7 @@ class OpenvinoRuntime:
             max_tokens: the encoder's own limit.
             for_queries: texts come alone and short; a passage side of its own needs no graph
                 for that.
-            beside: the other side's runtime, with which it shares the cores.
+            shared_with: the other side's runtime, with which it shares the cores.
         """
         self.graph = graph
         self._table = graph.table
@@ -75,7 +75,7 @@ class OpenvinoRuntime:
             self._lone = lone.create_infer_request()
         self._parts = compile_graph(graph, precision, num_streams=self.num_slots)
         self._idle_parts: list[Any] = []
-        self._running: _Running = beside._running if beside else _Running()
+        self._running: _Running = shared_with._running if shared_with else _Running()
         self._lock = Lock()
         self.device = torch.device("cpu")
         self.embedding_dim = int(graph.table.shape[1])

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime import choice
 from service.retrieval.encoder.runtime.choice import Choice, choose_cpu
 from service.retrieval.errors import CheckpointError, DeviceError

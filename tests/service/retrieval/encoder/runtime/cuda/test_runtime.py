@@ -348,7 +348,7 @@ def test_two_sides_share_equal_weights_and_embed_alone_as_beside_each_other(
         device,
         max_tokens=MAX_TOKENS,
         max_batch_tokens=256,
-        beside=passage,
+        shared_with=passage,
     )
     together = [(passage.embed(*batch), query.embed(*batch)) for _ in range(2)]
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from service.retrieval.checkpoint.checkpoint import load_encoder
 from service.retrieval.encoder.encoder import Encoder, Role
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime import choice
 from service.retrieval.encoder.runtime.openvino import probe
 from service.retrieval.encoder.runtime.openvino.table import find_table, map_table
@@ -150,7 +150,7 @@ def test_a_later_start_makes_nothing_and_loads_no_model(
 LOAD = """
 import sys
 from pathlib import Path
-from service.retrieval.checkpoint.checkpoint import load_encoder
+from service.retrieval.encoder.loader import load_encoder
 encoder = load_encoder(
     sys.argv[1], cache=Path(sys.argv[2]), device="cpu", cpu_engine="openvino", precision="fp32"
 )

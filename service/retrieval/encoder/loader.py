@@ -1,0 +1,108 @@
+"""Loading of encoders: a checkpoint's sides, each in a runtime, with their tokenizers."""
+
+import filecmp
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.defaults import default_cache
+from service.retrieval.device import resolve_device
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.runtime.choice import RuntimeOptions, load_runtime
+from service.retrieval.errors import CheckpointError
+
+
+def load_encoder(
+    name: str,
+    *,
+    cache: Path | None = None,
+    device: str = "auto",
+    max_tokens: int | None = None,
+    cpu_engine: str = "torch",
+    precision: str = "fp32",
+) -> Encoder:
+    """Load an encoder and verify the hashes of its files.
+
+    Args:
+        name: `bundled`, a folder, or `owner/name@commit`.
+        cache: folder for the bundled checkpoint and for exported graphs.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        max_tokens: truncates texts at fewer tokens than the checkpoint's own limit.
+        cpu_engine: the library that computes on a CPU: `auto`, `torch` or `openvino`.
+        precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`; engine and device must support it.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, altered or not supported.
+        DeviceError: the device or the precision is not available, or settings contradict each
+            other.
+    """
+    found_device = resolve_device(device)
+    cache = cache or default_cache()
+    checkpoint = open_checkpoint(name, cache)
+    limit = _max_tokens(checkpoint, name, max_tokens)
+    options = RuntimeOptions(found_device, cpu_engine, precision, cache, limit)
+    passage = _load_side(checkpoint, checkpoint.passage, options)
+    if checkpoint.query is checkpoint.passage:
+        return passage
+    return _load_side(checkpoint, checkpoint.query, options, passage)
+
+
+def _load_side(
+    checkpoint: Checkpoint,
+    layout: CheckpointLayout,
+    options: RuntimeOptions,
+    passage_side: Encoder | None = None,
+) -> Encoder:
+    fingerprint = checkpoint.fingerprint(layout)
+    runtime = load_runtime(
+        layout,
+        fingerprint,
+        options,
+        shared_with=passage_side.runtime if passage_side else None,
+        for_queries=layout is checkpoint.query,
+    )
+    # One tokenizer of 250,000 pieces takes more memory than the layers of a small encoder.
+    if passage_side and _has_same_tokenizer(layout, checkpoint.passage):
+        tokenizer = passage_side.tokenizer
+    else:
+        tokenizer = _load_tokenizer(layout)
+    return Encoder(
+        runtime,
+        tokenizer,
+        name=checkpoint.name,
+        fingerprint=fingerprint,
+        passage_fingerprint=str(checkpoint.manifest.get("passage_fingerprint", fingerprint)),
+        pooling=layout.pooling,
+        prompts=layout.prompts,
+        max_tokens=options.max_tokens,
+        pad_id=int(layout.config.get("pad_token_id") or 0),
+        passage_side=passage_side,
+    )
+
+
+def _max_tokens(checkpoint: Checkpoint, name: str, max_tokens: int | None) -> int:
+    """Return the limit that both sides have, or a lower one that is asked for."""
+    limit = min(checkpoint.query.max_tokens, checkpoint.passage.max_tokens)
+    if max_tokens and max_tokens > limit:
+        raise CheckpointError(
+            f"max_tokens={max_tokens} is over the limit of the encoder {name} "
+            f"({limit}): set CLEAR_MAX_TOKENS lower or leave it out"
+        )
+    return max_tokens or limit
+
+
+def _has_same_tokenizer(layout: CheckpointLayout, other: CheckpointLayout) -> bool:
+    """Return whether two sides have equal tokenizer files."""
+    paths = (layout.tokenizer, other.tokenizer)
+    return paths[0] == paths[1] or filecmp.cmp(*paths, shallow=False)
+
+
+def _load_tokenizer(layout: CheckpointLayout) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(layout.tokenizer))
+    except Exception as error:  # noqa: BLE001  the library raises bare Exception for a bad file
+        raise CheckpointError(
+            f"{layout.tokenizer} is not a tokenizer file ({error}): restore it from a copy"
+        ) from None

@@ -90,7 +90,7 @@ def _faiss(settings: Settings) -> Iterator[Finding]:
         yield Finding("faiss", "none", "pip install 'clear-search[cpu]' (or [gpu])")
         return
     mend = "keep one: uninstall all, then install the extra cpu or gpu" if len(builds) > 1 else ""
-    from service.retrieval.index.faiss.gpu import num_gpus
+    from service.retrieval.index.faiss.library import num_gpus
 
     yield Finding("faiss", f"{', '.join(builds)}, serving {num_gpus()} GPUs", mend)
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from service.retrieval.index.backend import VectorIndex
-from service.retrieval.index.faiss.index import build_faiss_index, open_faiss_index
+from service.retrieval.index.faiss.build import build_faiss_index
+from service.retrieval.index.faiss.index import open_faiss_index
 from service.retrieval.index.torch_flat import open_torch_flat
 from tests.bench.options import parser, say
 from tests.bench.record import write_result

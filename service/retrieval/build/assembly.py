@@ -26,7 +26,8 @@ from service.retrieval.generation.generation import (
     VECTORS,
     assemble,
 )
-from service.retrieval.index.faiss.index import VERSION, build_faiss_index, check_factory
+from service.retrieval.index.faiss.build import build_faiss_index, check_factory
+from service.retrieval.index.faiss.library import VERSION
 from service.retrieval.progress import OnProgress
 from service.retrieval.searcher import CANARY_TOP_K, Searcher
 from service.retrieval.storage import artifact

@@ -8,7 +8,8 @@ from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import VECTORS, open_current
-from service.retrieval.index.faiss.index import build_faiss_index, open_faiss_index
+from service.retrieval.index.faiss.build import build_faiss_index
+from service.retrieval.index.faiss.index import open_faiss_index
 from service.retrieval.searcher import Searcher
 
 

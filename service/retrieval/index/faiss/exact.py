@@ -1,48 +1,46 @@
-"""Exact search through any FAISS index: each vector is looked at, as the index holds it.
+"""Exact search through any FAISS index: every vector is scored, as the index stores it.
 
-A filter is exact only so: an IVF index that probes a part of its lists, or a graph walked past
-hidden vectors, finds too few of a rare kind.
+Filtered search must be exact: an IVF index that probes some of its lists, or a graph search past
+hidden vectors, finds too few vectors of a rare kind.
 """
 
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-# Its type hints are of the C++ below, without what its Python layer adds.
-FAISS: Any = faiss
-Queries = NDArray[np.float32]
+from service.retrieval.index.faiss.library import FAISS, Queries
+
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 DECODED_ROWS = 65_536
 
 
 def can_select(index: Any) -> bool:
-    """Tell from an index's kind, trained or not, whether `search_selected` answers for it."""
-    index = _inner(index)[0]
+    """Return whether `search_selected` supports the type of an index, trained or not."""
+    index = _storage(index)[0]
     return not isinstance(index, FAISS.IndexIVF) or not isinstance(index, FAISS.IndexIVFFastScan)
 
 
 def search_all(index: Any, queries: Queries, top_k: int) -> Found:
-    """Find each query's nearest vectors, [B, D] to twice [B, K]."""
+    """Find each query's nearest vectors among all: [B, D] to scores and rows, both [B, K]."""
     return search_selected(index, queries, top_k, None)
 
 
 def search_selected(
     index: Any, queries: Queries, top_k: int, mask: NDArray[np.bool_] | None
 ) -> Found:
-    """Find each query's nearest vectors among some.
+    """Find each query's nearest vectors among the selected ones.
 
     Args:
         index: any index that `can_select`.
         queries: [B, D].
-        top_k: as many as are selected at the most.
-        mask: True where a vector is selected, [N].
+        top_k: at most the number of selected vectors.
+        mask: True where a vector is selected, [N]; None selects all.
 
     Returns:
         Scores and rows, both [B, K], best first.
     """
-    index, queries = _inner(index, queries)
+    index, queries = _storage(index, queries)
     packed = None if mask is None else np.packbits(mask, bitorder="little")
     selector = None if packed is None else FAISS.IDSelectorBitmap(packed)
     if isinstance(index, FAISS.IndexIVF):
@@ -59,8 +57,8 @@ def search_selected(
     return found
 
 
-def _inner(index: Any, queries: Any = None) -> tuple[Any, Any]:
-    """Go down to the index that holds one code a row, and transform queries on the way."""
+def _storage(index: Any, queries: Any = None) -> tuple[Any, Any]:
+    """Return the innermost index, which stores one code per row, and the queries it takes."""
     while True:
         index = FAISS.downcast_index(index)
         if isinstance(index, FAISS.IndexPreTransform):
@@ -77,7 +75,7 @@ def _inner(index: Any, queries: Any = None) -> tuple[Any, Any]:
 def _search_decoded(
     index: Any, queries: Queries, top_k: int, selected_rows: NDArray[np.int64]
 ) -> Found:
-    """Score the selected vectors as decoded from their codes, for indexes that take no selector."""
+    """Score the selected vectors, decoded from their codes: these indexes take no selector."""
     heap = FAISS.ResultHeap(len(queries), top_k, keep_max=True)
     for start in range(0, len(selected_rows), DECODED_ROWS):
         rows = selected_rows[start : start + DECODED_ROWS]

@@ -1,41 +1,36 @@
-"""FAISS on a GPU: copies of CPU indexes, and CAGRA, a graph that cuVS builds and searches there.
+"""FAISS on a GPU: copies of CPU indexes, and CAGRA, a graph index that cuVS builds and searches.
 
-Written from FAISS's sources; no GPU has run it yet.
+Written from FAISS's sources; not yet run on a GPU.
 """
 
 import re
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from service.retrieval.errors import DeviceError, GenerationError
+from service.retrieval.index.faiss.library import FAISS, VERSION, Queries, gpu_number, has_cuvs
 
-# Its type hints are those of the CPU build.
-FAISS: Any = faiss
-VERSION: str = faiss.__version__
 CAGRA = re.compile(r"CAGRA(\d{1,3})")
 CAGRA_DEGREES = range(16, 129, 16)
-# cuVS prunes a graph of so many times the neighbours.
+# cuVS prunes the graph from this many times as many neighbors.
 INTERMEDIATE_DEGREES = 2
-# Candidates that a search keeps come in such steps, and are never fewer than what it returns.
+# cuVS keeps a multiple of this many candidates, at least as many as it returns.
 CANDIDATE_STEP = 32
-
-Queries = NDArray[np.float32]
 
 
 class CagraIndex:
-    """A CAGRA graph on a GPU, in half precision, searched as FAISS's indexes on a CPU are."""
+    """A CAGRA graph on a GPU, in half precision, with the search method of a CPU index."""
 
     def __init__(self, index: Any, num_candidates: int) -> None:
-        """Take over a `GpuIndexCagra`; searches keep so many candidates, or what they return."""
+        """Wrap a `GpuIndexCagra`; a search keeps `num_candidates`, or `top_k` if larger."""
         self._index = index
         self._num_candidates = num_candidates
         self.ntotal, self.d = index.ntotal, index.d
 
     def search(self, queries: Queries, top_k: int) -> tuple[Queries, NDArray[np.int64]]:
-        """Find each query's nearest vectors, [B, D] to twice [B, K]; -1 fills up."""
+        """Find each query's nearest vectors: [B, D] to scores and rows, both [B, K]; -1 pads."""
         num_candidates = max(top_k, self._num_candidates)
         steps = -(-num_candidates // CANDIDATE_STEP)
         options = FAISS.SearchParametersCagra()
@@ -46,36 +41,11 @@ class CagraIndex:
         return scores, rows
 
 
-def num_gpus() -> int:
-    """Count the GPUs that this build of faiss serves; 0 for the CPU build."""
-    return int(FAISS.get_num_gpus()) if hasattr(FAISS, "StandardGpuResources") else 0
-
-
-def has_cuvs() -> bool:
-    """Tell whether this build of faiss holds cuVS."""
-    return "CUVS" in FAISS.get_compile_options()
-
-
-def gpu_number(device: str) -> int:
-    """Turn `cuda` or `cuda:N` into the number of a GPU that FAISS serves.
-
-    Raises:
-        DeviceError: this build of faiss does not serve it.
-    """
-    number = int(device.partition(":")[2] or 0)
-    if number >= num_gpus():
-        raise DeviceError(
-            f"faiss {VERSION} serves {num_gpus()} GPUs, the index is asked for on GPU {number}: "
-            "install the extra `gpu` (faiss-gpu-cuvs) instead of `cpu`, or set CLEAR_DEVICE=cpu"
-        )
-    return number
-
-
 def to_gpu(index: Any, device: str, ef_search: int) -> tuple[Any, Any]:
     """Copy an index to a GPU.
 
     Args:
-        index: as it was read.
+        index: as read from its file.
         device: a CUDA device (`cuda`, `cuda:N`).
         ef_search: candidates that a search of a CAGRA graph keeps.
 
@@ -83,8 +53,8 @@ def to_gpu(index: Any, device: str, ef_search: int) -> tuple[Any, Any]:
         The copy, and the resources that must outlive it.
 
     Raises:
-        DeviceError: this build of faiss does not serve the GPU, or has no CAGRA.
-        GenerationError: FAISS has no such index on a GPU.
+        DeviceError: the installed faiss cannot use the GPU, or has no CAGRA.
+        GenerationError: FAISS has no such index type on a GPU.
     """
     number = gpu_number(device)
     is_graph = isinstance(index, FAISS.IndexHNSWCagra)
@@ -96,7 +66,7 @@ def to_gpu(index: Any, device: str, ef_search: int) -> tuple[Any, Any]:
     resources = FAISS.StandardGpuResources()
     options = FAISS.GpuClonerOptions()
     options.useFloat16 = True
-    # cuVS has no lists of scalar codes; FAISS's own kernels have.
+    # cuVS does not support IVF with scalar quantization; FAISS's own kernels do.
     options.use_cuvs = has_cuvs() and not isinstance(index, FAISS.IndexIVFScalarQuantizer)
     try:
         copy = FAISS.index_cpu_to_gpu(resources, number, index, options)
@@ -109,10 +79,10 @@ def to_gpu(index: Any, device: str, ef_search: int) -> tuple[Any, Any]:
 
 
 def cagra_degree(factory: str) -> int | None:
-    """Read the neighbours of a vector from `CAGRA64`; None where the factory string is FAISS's own.
+    """Return the number of neighbors that `CAGRA64` names; None for FAISS's own factory strings.
 
     Raises:
-        GenerationError: no such graph can be made.
+        GenerationError: cuVS cannot build a graph of that degree.
     """
     match = CAGRA.fullmatch(factory)
     if match is None:
@@ -120,16 +90,16 @@ def cagra_degree(factory: str) -> int | None:
     degree = int(match[1])
     if degree not in CAGRA_DEGREES:
         raise GenerationError(
-            f"{factory!r}: a CAGRA graph has 16, 32, 48 ... 128 neighbours a vector: use CAGRA64"
+            f"{factory!r}: a CAGRA graph has 16, 32, 48 ... 128 neighbors per vector: use CAGRA64"
         )
     return degree
 
 
 def check_cagra(factory: str, device: str) -> None:
-    """See that a CAGRA graph could be built.
+    """Check that a CAGRA graph can be built on a device.
 
     Raises:
-        DeviceError: there is no GPU for it, or no cuVS.
+        DeviceError: the device is no GPU, or the installed faiss lacks cuVS.
     """
     if not device.startswith("cuda") or not has_cuvs():
         raise DeviceError(
@@ -145,15 +115,15 @@ def build_cagra(vectors: Queries, degree: int, device: str) -> Any:
 
     Args:
         vectors: unit-norm, [N, D].
-        degree: neighbours of a vector.
+        degree: neighbors per vector.
         device: a CUDA device.
 
     Returns:
-        The graph as an index for the CPU, which can be written, searched, and copied to a GPU.
+        The graph as a CPU index, which can be written, searched, and copied to a GPU.
 
     Raises:
-        DeviceError: this build of faiss does not serve the GPU.
-        GenerationError: cuVS cannot build it.
+        DeviceError: the installed faiss cannot use the GPU.
+        GenerationError: cuVS cannot build the graph.
     """
     settings = FAISS.GpuIndexCagraConfig()
     settings.device = gpu_number(device)
@@ -166,6 +136,6 @@ def build_cagra(vectors: Queries, degree: int, device: str) -> Any:
         return FAISS.index_gpu_to_cpu(graph)
     except RuntimeError as error:
         raise GenerationError(
-            f"cuVS cannot build a graph of {degree} neighbours from {len(vectors)} vectors "
+            f"cuVS cannot build a graph of {degree} neighbors from {len(vectors)} vectors "
             f"({error}): use --factory Flat"
         ) from None

@@ -1,12 +1,10 @@
-"""The FAISS backend: indexes of any factory string, built, written, read and searched.
+"""The FAISS backend: an index file of any factory string, read and searched.
 
-What it takes from FAISS for a GPU is in `faiss_gpu`, exact search through any kind of index in
-`faiss_exact`; a row of -1 goes no further than these modules.
+The row -1, with which FAISS pads a result, does not leave this folder.
 """
 
-import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,60 +24,50 @@ from service.retrieval.index.backend import (
     by_selection,
     empty_ranking,
 )
-from service.retrieval.index.faiss.exact import can_select, search_all, search_selected
-from service.retrieval.index.faiss.gpu import (
-    build_cagra,
-    cagra_degree,
-    check_cagra,
-    has_cuvs,
-    to_gpu,
-)
+from service.retrieval.index.faiss.exact import search_all, search_selected
+from service.retrieval.index.faiss.gpu import to_gpu
+from service.retrieval.index.faiss.library import VERSION, Queries, error_reason, has_cuvs
 
-VERSION: str = faiss.__version__
-ADD_ROWS = 16_384
-TRAIN_ROWS = 262_144
-# From so many queries on, an exact search is a matrix product: seven times as fast for 32.
+# From this many queries on, FAISS computes an exact search as a matrix product: seven times as
+# fast for 32 queries.
 BLAS_QUERIES = 2
-# Up to so many, FAISS reads the vectors with one core, torch's product with all of them.
+# Up to this many queries, FAISS reads the vectors on one core; torch's product uses all cores.
 PRODUCT_QUERIES = 16
-# What a search looks at where nothing is set; tests/bench/README.md has the recall.
+# Defaults of the search settings; tests/bench/README.md has their recall.
 NPROBE = 128
 EF_SEARCH = 128
-PLACE_AND_CHECK = re.compile(r"^Error in .* at \S+:\d+: (?:Error: '.*' failed: )?")
-
-Queries = NDArray[np.float32]
 
 
 class FaissIndex:
     """A FAISS index of any factory string behind the protocol `VectorIndex`.
 
-    What is searched among all vectors is as good as the index; what is searched among selected
-    ones is exact over the vectors as the index holds them, at the cost of looking at each.
+    A search among all vectors has the recall of the index. A search among selected vectors scores
+    each of them, as the index stores it: exact, but linear in their number.
     """
 
     def __init__(self, index: Any, exact: Any = None, resources: Any = None) -> None:
-        """Take over an index.
+        """Wrap an index.
 
         Args:
-            index: searched where all vectors are asked for.
-            exact: the same vectors for the searches that look at each; the index by default.
-            resources: of a GPU, which must outlive the index.
+            index: searched among all vectors.
+            exact: holds the same vectors, for exact search; the index itself by default.
+            resources: FAISS's resources of a GPU, which must outlive the index.
         """
         self._index = index
         self._exact = index if exact is None else exact
         self._resources = resources
         self._vectors = _flat_view(index)
-        # A GPU index is not safe for two threads, not even to read.
+        # Two threads must not use a GPU index at the same time, not even to search.
         self._lock = threading.Lock()
 
     @property
     def count(self) -> int:
-        """Count the vectors."""
+        """Number of vectors."""
         return int(self._index.ntotal)
 
     @property
     def embedding_dim(self) -> int:
-        """Tell the length of a vector."""
+        """Length of a vector."""
         return int(self._index.d)
 
     def search(
@@ -93,7 +81,8 @@ class FaissIndex:
         Args:
             queries: unit-norm, [B, D].
             top_k: 1 to `MAX_TOP_K`.
-            selected: one a query, None for all vectors; or None, for all of every query.
+            selected: one selection per query, None for all vectors; or None, to search all
+                vectors for every query.
         """
         rankings = [empty_ranking()] * len(queries)
         if self.count == 0:
@@ -108,15 +97,15 @@ class FaissIndex:
                 else self._search_selected(queries[group], top_k, selection.mask, selection.count)
             )
             for query, scores, rows in zip(group, *found, strict=True):
-                is_hit = rows >= 0  # FAISS fills up with -1
+                is_hit = rows >= 0  # FAISS pads with -1
                 rankings[query] = best_first(scores[is_hit], rows[is_hit], top_k)
         return rankings
 
     def check_selects(self) -> None:
-        """Search for a vector among all others, to see that it is not found.
+        """Check that FAISS applies a selection: an excluded vector must not be found.
 
         Raises:
-            GenerationError: FAISS refuses, or (on a GPU) ignores the selection.
+            GenerationError: FAISS refuses the selection, or (on a GPU) ignores it.
         """
         if self.count < 2:
             return
@@ -138,7 +127,7 @@ class FaissIndex:
             return found.values.numpy(), found.indices.numpy()
         with self._lock:
             scores, rows = self._index.search(queries, num_candidates)
-            # Lists that are looked at, or a graph's reach, may hold too few.
+            # The probed lists, or the reached part of a graph, may hold too few vectors.
             is_short = (rows[:, : min(top_k, self.count)] < 0).any(axis=1)
             if is_short.any():
                 scores[is_short], rows[is_short] = search_all(
@@ -156,98 +145,25 @@ class FaissIndex:
             return search_selected(self._exact, queries, min(top_k + EXTRA_CANDIDATES, count), mask)
 
 
-def check_factory(factory: str, embedding_dim: int, has_fields: bool, device: str = "cpu") -> None:
-    """Refuse a factory string before there is anything to index.
-
-    Raises:
-        GenerationError: it is not FAISS's, or what it describes cannot be filtered.
-        DeviceError: it describes a CAGRA graph, which is not built on that device.
-    """
-    if cagra_degree(factory):
-        return check_cagra(factory, device)
-    try:
-        index = faiss.index_factory(embedding_dim, factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise GenerationError(
-            f"{factory!r} describes no FAISS index for vectors of {embedding_dim}: "
-            f"{_reason(error)}; use --factory Flat for up to a million passages"
-        ) from None
-    if has_fields and not can_select(index):
-        raise GenerationError(
-            f"a FAISS index of {factory!r} cannot be filtered, and fields are declared: declare "
-            "none, or use Flat, SQ8, HNSW32, IVF...,SQ8 or IVF...,PQ..."
-        )
-
-
-def build_faiss_index(
-    vectors: NDArray[np.float32],
-    factory: str,
-    path: Path,
-    on_rows: Callable[[int], None] = lambda num_rows: None,
-    device: str = "cpu",
-) -> None:
-    """Index vectors and write the index to a file.
-
-    Args:
-        vectors: unit-norm, [N, D]; may be memory-mapped.
-        factory: FAISS's description of the index, such as `Flat` or `IVF1024,SQ8`; or `CAGRA64`, a
-            graph of 64 neighbours that cuVS builds.
-        path: the file to write.
-        on_rows: is told how many vectors were added.
-        device: a CUDA device for a CAGRA graph; all else is built on the CPU.
-
-    Raises:
-        GenerationError: the factory string is not FAISS's, or there are too few vectors for it.
-        DeviceError: a CAGRA graph is asked for, and the device is not one that FAISS serves.
-        OSError: the file cannot be written.
-    """
-    if degree := cagra_degree(factory):
-        index = build_cagra(vectors, degree, device)
-        on_rows(len(vectors))
-    else:
-        index = _build(vectors, factory, on_rows)
-    with path.open("wb") as file:  # FAISS's own writer is silent when the disk is full
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
-
-
-def _build(vectors: NDArray[np.float32], factory: str, on_rows: Callable[[int], None]) -> Any:
-    count, embedding_dim = vectors.shape
-    try:
-        index = faiss.index_factory(embedding_dim, factory, faiss.METRIC_INNER_PRODUCT)
-        if not index.is_trained:
-            step = max(1, count // TRAIN_ROWS)
-            index.train(np.ascontiguousarray(vectors[::step]))
-    except RuntimeError as error:
-        raise GenerationError(
-            f"the index cannot be built as {factory!r} from {count} vectors of {embedding_dim}: "
-            f"{_reason(error)}; use --factory Flat for up to a million passages"
-        ) from None
-    for start in range(0, count, ADD_ROWS):
-        rows = np.ascontiguousarray(vectors[start : start + ADD_ROWS])
-        index.add(rows)
-        on_rows(len(rows))
-    return index
-
-
 def open_faiss_index(
     path: Path,
     device: str = "cpu",
     nprobe: int | None = None,
     ef_search: int | None = None,
 ) -> FaissIndex:
-    """Read an index file; its hash must have been checked, for FAISS itself notices little.
+    """Read an index file whose hash was verified: FAISS itself detects little damage.
 
     Args:
         path: the file.
         device: `cpu`, or a CUDA device (`cuda`, `cuda:N`).
-        nprobe: lists of an IVF index that a search looks at; `NPROBE` by default.
-        ef_search: candidates that a search of a graph keeps; `EF_SEARCH` by default.
+        nprobe: lists of an IVF index that a search probes; `NPROBE` by default.
+        ef_search: candidates that a graph search keeps; `EF_SEARCH` by default.
 
     Raises:
-        GenerationError: FAISS cannot read the file, or it has no such search setting.
-        DeviceError: a GPU is asked for that this build of faiss does not serve.
+        GenerationError: FAISS cannot read the file, or the index lacks a search setting.
+        DeviceError: the installed faiss cannot use the GPU.
     """
-    # Of all indexes of the process; FAISS itself would loop over single vectors.
+    # Global to the process; by default FAISS loops over single vectors.
     faiss.cvar.distance_compute_blas_threshold = BLAS_QUERIES
     index = _read_index(path)
     for setting, value, default in (
@@ -258,30 +174,30 @@ def open_faiss_index(
     if not device.startswith("cuda"):
         return FaissIndex(index)
     copy, resources = to_gpu(index, device, ef_search or EF_SEARCH)
-    # Lists, graphs and FAISS's own kernels ignore a selection on a GPU: such searches stay here.
+    # On a GPU, IVF, graphs and FAISS's own kernels ignore a selection: the CPU searches those.
     exact = None if has_cuvs() and isinstance(index, faiss.IndexFlat) else index
     return FaissIndex(copy, exact, resources)
 
 
 @contextmanager
 def flat_vectors(path: Path) -> Iterator[NDArray[np.float32]]:
-    """Lend the vectors of a flat index file, [N, D], for as long as the context lasts.
+    """Yield the vectors of a flat index file, [N, D]; they are valid within the context only.
 
     Raises:
-        GenerationError: FAISS cannot read the file, or it does not hold the vectors as they are.
+        GenerationError: FAISS cannot read the file, or it does not hold uncompressed vectors.
     """
     index = _read_index(path)
     vectors = _flat_view(index)
     if vectors is None:
         raise GenerationError(
-            f"{path} is a {type(index).__name__}, which does not hold the vectors as they are: "
+            f"{path} is a {type(index).__name__}, which does not hold uncompressed vectors: "
             "build the index with --factory Flat, or open it with FAISS"
         )
     yield vectors.numpy()
 
 
 def _flat_view(index: Any) -> Tensor | None:
-    """See a flat index's own memory as a matrix, [N, D]; it must not outlive the index."""
+    """Return a view of a flat index's memory, [N, D]; it must not outlive the index."""
     if not isinstance(index, faiss.IndexFlat) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
         return None
     vectors = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
@@ -292,11 +208,11 @@ def _read_index(path: Path) -> Any:
     try:
         return faiss.read_index(str(path))
     except RuntimeError as error:
-        raise GenerationError(f"{path} is not a FAISS index: {_reason(error)}") from None
+        raise GenerationError(f"{path} is not a FAISS index: {error_reason(error)}") from None
 
 
 def _set(index: Any, setting: str, value: int | None, default: int) -> None:
-    """Set how much a search looks at; only what is asked for must be known to the index."""
+    """Set a search setting; an index that lacks it is an error only if `value` is given."""
     try:
         faiss.ParameterSpace().set_index_parameter(index, setting, value or default)
     except RuntimeError:
@@ -305,8 +221,3 @@ def _set(index: Any, setting: str, value: int | None, default: int) -> None:
                 f"the index is a {type(index).__name__}, which has no {setting}: leave "
                 f"{'CLEAR_NPROBE' if setting == 'nprobe' else 'CLEAR_EF_SEARCH'} out"
             ) from None
-
-
-def _reason(error: RuntimeError) -> str:
-    """Cut FAISS's message down to what went wrong: no C++ function, file and line."""
-    return PLACE_AND_CHECK.sub("", str(error).splitlines()[0])

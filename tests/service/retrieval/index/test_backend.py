@@ -19,7 +19,8 @@ from service.retrieval.corpus.reader import Passage
 from service.retrieval.corpus.selection import Selection
 from service.retrieval.corpus.table import PassageTable, PassageTableWriter
 from service.retrieval.index.backend import Ranking, VectorIndex
-from service.retrieval.index.faiss.index import build_faiss_index, open_faiss_index
+from service.retrieval.index.faiss.build import build_faiss_index
+from service.retrieval.index.faiss.index import open_faiss_index
 from service.retrieval.index.options import MilvusOptions
 from service.retrieval.index.sharded import ShardedIndex
 from service.retrieval.index.torch_flat import TorchFlatIndex

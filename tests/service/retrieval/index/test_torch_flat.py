@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from service.retrieval.errors import DeviceError, GenerationError
 from service.retrieval.index.backend import Ranking
-from service.retrieval.index.faiss.index import build_faiss_index, open_faiss_index
+from service.retrieval.index.faiss.build import build_faiss_index
+from service.retrieval.index.faiss.index import open_faiss_index
 from service.retrieval.index.torch_flat import EXTRA_CANDIDATES, TorchFlatIndex, open_torch_flat
 
 Vectors = NDArray[np.float32]

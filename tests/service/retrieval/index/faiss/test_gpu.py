@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from service.retrieval.corpus.filters import AnyOf, Filter
 from service.retrieval.corpus.selection import Selection
 from service.retrieval.errors import DeviceError, GenerationError
-from service.retrieval.index.faiss.gpu import cagra_degree, has_cuvs, num_gpus
-from service.retrieval.index.faiss.index import build_faiss_index, check_factory, open_faiss_index
+from service.retrieval.index.faiss.build import build_faiss_index, check_factory
+from service.retrieval.index.faiss.gpu import cagra_degree
+from service.retrieval.index.faiss.index import open_faiss_index
+from service.retrieval.index.faiss.library import has_cuvs, num_gpus
 
 Vectors = NDArray[np.float32]
 FAISS: Any = faiss  # without the type hints of the CPU build

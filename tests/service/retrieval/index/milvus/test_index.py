@@ -14,7 +14,7 @@ from service.retrieval.corpus.reader import Passage
 from service.retrieval.corpus.selection import Selections
 from service.retrieval.corpus.table import PassageTable, PassageTableWriter
 from service.retrieval.errors import DeviceError, GenerationError
-from service.retrieval.index.faiss.index import build_faiss_index
+from service.retrieval.index.faiss.build import build_faiss_index
 from service.retrieval.index.milvus import collection as milvus_collection
 from service.retrieval.index.milvus import push as milvus_push
 from service.retrieval.index.milvus.connection import connect

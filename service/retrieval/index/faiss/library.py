@@ -1,0 +1,48 @@
+"""The installed faiss library: its version, its GPUs, and its error messages."""
+
+import re
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from service.retrieval.errors import DeviceError
+
+# Untyped: faiss ships type hints of its CPU build's C++ layer only.
+FAISS: Any = faiss
+VERSION: str = faiss.__version__
+# The C++ function, file, line and failed check that precede FAISS's own words.
+LOCATION = re.compile(r"^Error in .* at \S+:\d+: (?:Error: '.*' failed: )?")
+
+Queries = NDArray[np.float32]
+
+
+def num_gpus() -> int:
+    """Return how many GPUs the installed faiss can use; 0 for the CPU build."""
+    return int(FAISS.get_num_gpus()) if hasattr(FAISS, "StandardGpuResources") else 0
+
+
+def has_cuvs() -> bool:
+    """Return whether the installed faiss was built with cuVS."""
+    return "CUVS" in FAISS.get_compile_options()
+
+
+def gpu_number(device: str) -> int:
+    """Return the number of the GPU that `cuda` or `cuda:N` names.
+
+    Raises:
+        DeviceError: the installed faiss cannot use that GPU.
+    """
+    number = int(device.partition(":")[2] or 0)
+    if number >= num_gpus():
+        raise DeviceError(
+            f"faiss {VERSION} serves {num_gpus()} GPUs, the index is asked for on GPU {number}: "
+            "install the extra `gpu` (faiss-gpu-cuvs) instead of `cpu`, or set CLEAR_DEVICE=cpu"
+        )
+    return number
+
+
+def error_reason(error: RuntimeError) -> str:
+    """Return what went wrong, without the C++ function, file and line of FAISS's message."""
+    return LOCATION.sub("", str(error).splitlines()[0])

@@ -8,12 +8,13 @@ from pathlib import Path
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.storage import artifact
 from trainer.blend.curve import Curve, Gates, Point, Scores, curve_json
+from trainer.blend.plot import trade_off
 from trainer.blend.weights import Pair, write_blend
 from trainer.data.evaluation_set import EvaluationSet
 from trainer.errors import OutputError
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.measures import MAIN
-from trainer.report.plots import require_matplotlib, trade_off
+from trainer.report.plots import require_matplotlib
 from trainer.report.run import EncoderOptions
 
 CURVE, PLOT = "curve.json", "curve.svg"

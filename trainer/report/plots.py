@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from trainer.blend.curve import Curve
-from trainer.data.languages import ENGLISH
 from trainer.errors import MissingPackageError
-from trainer.evaluation.measures import macro
 
-# Okabe and Ito's colours, which people who see few colours tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito's colors, which people who see few colors tell apart.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "os^Dv"
 INCHES_A_ROW = 0.34
 WIDTH_INCHES = 7.2
@@ -22,7 +19,7 @@ Content = Mapping[str, Any]
 
 
 def language_dots(evaluations: Sequence[Content], set_name: str, direction: str, base: str) -> str:
-    """Plot each language's nDCG@10 with its 95 % interval, a colour an encoder.
+    """Plot each language's nDCG@10 with its 95 % interval, a color an encoder.
 
     Args:
         evaluations: of the encoders.
@@ -34,7 +31,7 @@ def language_dots(evaluations: Sequence[Content], set_name: str, direction: str,
     labels = [label_of(each) for each in evaluations]
     reference = groups[labels.index(base)]
     order = sorted(reference, key=lambda language: float(reference[language]["ndcg@10"]))
-    figure, axes = _figure(len(order))
+    figure, axes = make_figure(len(order))
     for number, (label, languages) in enumerate(zip(labels, groups, strict=True)):
         shift = (number - (len(groups) - 1) / 2) * 0.22
         values = [languages[language]["ndcg@10"] for language in order]
@@ -44,7 +41,7 @@ def language_dots(evaluations: Sequence[Content], set_name: str, direction: str,
             [row - shift for row in range(len(order))],
             xerr=_errors(values, bounds),
             fmt=MARKERS[number % len(MARKERS)],
-            color=COLOURS[number % len(COLOURS)],
+            color=COLORS[number % len(COLORS)],
             markersize=5,
             capsize=2,
             elinewidth=1,
@@ -56,7 +53,7 @@ def language_dots(evaluations: Sequence[Content], set_name: str, direction: str,
     axes.grid(axis="x", color="0.9")
     if len(groups) > 1:
         figure.legend(loc="outside upper left", ncols=len(groups), frameon=False)
-    return _svg(figure, f"dots {set_name} {direction}")
+    return svg_of(figure, f"dots {set_name} {direction}")
 
 
 def difference_bars(comparison: Content, set_name: str, direction: str) -> str:
@@ -72,7 +69,7 @@ def difference_bars(comparison: Content, set_name: str, direction: str) -> str:
             for each in comparison["macro_means"]
             if (each["set_name"], each["direction"]) == (set_name, direction)
         ]
-    figure, axes = _figure(len(rows))
+    figure, axes = make_figure(len(rows))
     values = [each["difference"] for _, each in rows]
     bounds = [(each["interval"]["low"], each["interval"]["high"]) for _, each in rows]
     places = range(len(rows), 0, -1)
@@ -80,7 +77,7 @@ def difference_bars(comparison: Content, set_name: str, direction: str) -> str:
         places,
         values,
         xerr=_errors(values, bounds),
-        color=[COLOURS[0] if value >= 0 else COLOURS[1] for value in values],
+        color=[COLORS[0] if value >= 0 else COLORS[1] for value in values],
         error_kw={"elinewidth": 1, "capsize": 2},
         height=0.6,
     )
@@ -88,7 +85,7 @@ def difference_bars(comparison: Content, set_name: str, direction: str) -> str:
     axes.set_yticks(places, [name for name, _ in rows])
     axes.set_xlabel(f"nDCG@10 against {comparison['base']}, 95 % interval over articles")
     axes.grid(axis="x", color="0.9")
-    return _svg(figure, f"differences {comparison['encoder']} {set_name} {direction}")
+    return svg_of(figure, f"differences {comparison['encoder']} {set_name} {direction}")
 
 
 def heat_map(evaluation: Content, set_name: str) -> str:
@@ -106,16 +103,16 @@ def heat_map(evaluation: Content, set_name: str) -> str:
         ]
         for language in languages
     ]
-    figure, axes = _figure(len(languages))
+    figure, axes = make_figure(len(languages))
     axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for row, cells in enumerate(values):
         for column, value in enumerate(cells):
             if value == value:  # a language has no such direction: not a number
-                colour = "white" if value < 0.55 else "black"
-                axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour)
+                color = "white" if value < 0.55 else "black"
+                axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=color)
     axes.set_xticks(range(len(directions)), directions)
     axes.set_yticks(range(len(languages)), languages)
-    return _svg(figure, f"heat {label_of(evaluation)} {set_name}")
+    return svg_of(figure, f"heat {label_of(evaluation)} {set_name}")
 
 
 def loss_terms(log: Sequence[Content]) -> str:
@@ -124,7 +121,7 @@ def loss_terms(log: Sequence[Content]) -> str:
     Args:
         log: lines of a run's `log.jsonl`: `step`, `loss`, `terms` by name.
     """
-    figure, axes = _figure(8)
+    figure, axes = make_figure(8)
     steps = [entry["step"] for entry in log]
     axes.plot(steps, [entry["loss"] for entry in log], color="0.2", linewidth=1.6, label="loss")
     names = list(dict.fromkeys(name for entry in log for name in entry.get("terms", {})))
@@ -133,43 +130,14 @@ def loss_terms(log: Sequence[Content]) -> str:
         axes.plot(
             [step for step, _ in points],
             [value for _, value in points],
-            color=COLOURS[number % len(COLOURS)],
+            color=COLORS[number % len(COLORS)],
             linewidth=1.2,
             label=name,
         )
     axes.set_xlabel("step")
     axes.grid(color="0.9")
     axes.legend(frameon=False)
-    return _svg(figure, "loss terms")
-
-
-def trade_off(curve: Curve) -> str:
-    """Plot what other languages gain against what English loses, share by share of a blend."""
-    figure, axes = _figure(12)
-    gate, chosen = -curve.gates.english_margin, list(curve.points).index(curve.chosen)
-    axes.axvspan(-1, gate, color="0.92", zorder=0)
-    axes.axvline(gate, color="0.5", linestyle=":")
-    axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    least = gate
-    for number, (name, base) in enumerate(curve.base.scores.items()):
-        if ENGLISH not in base:
-            continue
-        scores = [point.scores[name] for point in curve.points]
-        xs = [each[ENGLISH] - base[ENGLISH] for each in scores]
-        ys = [macro(each) - macro(base) for each in scores]
-        colour = COLOURS[number % len(COLOURS)]
-        axes.plot(xs, ys, color=colour, marker="o", markersize=4, label=name)
-        axes.plot(xs[chosen], ys[chosen], "o", markersize=12, fillstyle="none", color=colour)
-        for x, y, point in zip(xs, ys, curve.points, strict=True):
-            place = {"textcoords": "offset points", "xytext": (5, 4), "fontsize": 7}
-            axes.annotate(f"{point.share:g}", (x, y), **place)
-        least = min(least, *xs)
-    axes.set_xlim(left=least - 0.001)
-    axes.set_xlabel("English -> English, nDCG@10 against the base (grey: below the gate)")
-    axes.set_ylabel("other languages -> English, macro nDCG@10 against the base")
-    axes.set_title(f"{curve.tuned_name}: share {curve.chosen.share:g} chosen")
-    axes.legend(title="set", frameon=False)
-    return _svg(figure, "trade-off")
+    return svg_of(figure, "loss terms")
 
 
 def label_of(evaluation: Content) -> str:
@@ -193,7 +161,7 @@ def require_matplotlib() -> ModuleType:
     return matplotlib
 
 
-def _figure(num_rows: int) -> tuple[Any, Any]:
+def make_figure(num_rows: int) -> tuple[Any, Any]:
     """Make a figure without pyplot: no state, no window."""
     require_matplotlib()
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -215,7 +183,7 @@ def _errors(values: Sequence[float], bounds: Sequence[Sequence[float]]) -> list[
     ]
 
 
-def _svg(figure: Any, name: str) -> str:
+def svg_of(figure: Any, name: str) -> str:
     """Write a figure as an SVG element; equal figures give equal text."""
     matplotlib = require_matplotlib()
     content = io.StringIO()

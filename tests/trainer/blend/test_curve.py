@@ -2,7 +2,6 @@ import pytest
 
 from trainer.blend.curve import Curve, Gates, Point, curve_content
 from trainer.evaluation.measures import macro
-from trainer.report.plots import trade_off
 
 
 def point(share: float, en: float, sw: float, yo: float = 0.5) -> Point:
@@ -62,14 +61,3 @@ def test_the_content_tells_what_broke() -> None:
 
     assert content["chosen_share"] == 0
     assert content["points"][1]["broken_gates"] == ["dev en -> en -0.1000"]  # type: ignore[index]
-
-
-def test_the_plot_is_one_svg_and_the_same_each_time() -> None:
-    pytest.importorskip("matplotlib")
-    found = curve(point(0, 0.9, 0.5), point(0.5, 0.896, 0.6), point(1, 0.89, 0.7))
-
-    first, second = trade_off(found), trade_off(found)
-
-    assert first.startswith("<svg")
-    assert "share 0.5 chosen" in first
-    assert first == second

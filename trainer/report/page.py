@@ -1,11 +1,15 @@
-"""The report as one HTML page that needs nothing beside it: tables, plots, conditions."""
+"""The report as one self-contained HTML page: tables, plots, conditions.
+
+The page's text and layout are in `page.html.jinja`; this module computes what it shows.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service.retrieval.errors import ArtifactError
 from service.retrieval.storage.artifact import read_json_object
@@ -14,37 +18,39 @@ from trainer.errors import DataError
 from trainer.evaluation.measures import NAMES
 from trainer.report.plots import difference_bars, heat_map, label_of, language_dots, loss_terms
 
+TEMPLATE = "page.html.jinja"
 Content = Mapping[str, Any]
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem;
-       color: #1a1a1a; background: #fff }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .8rem 0 }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee }
-th:first-child, td:first-child { text-align: left }
-tr.mean td { font-weight: 600; border-top: 1px solid #999 }
-figure { margin: 1rem 0 } figcaption { color: #555; font-size: .9rem }
-svg { max-width: 100%; height: auto }
-.scroll { overflow-x: auto }
-.passed, .failed { padding: .5rem .8rem; border-left: .3rem solid }
-.passed { border-color: #009E73; background: #f0faf6 }
-.failed { border-color: #D55E00; background: #fdf3ec }
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What belongs on the page beside the figures: a run's log, a blend's curve."""
+    """What the page shows of training: the log of a run, the curve of a blend."""
 
     log: Sequence[Content] = ()
     curve_svg: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the page; a row that starts with `macro mean` is set off."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A plot of the page."""
+
+    svg: str
+    caption: str
 
 
 def read_training(log: Path | None, curve_svg: Path | None) -> Training:
     """Read a training run's `log.jsonl` and a blend's `curve.svg`.
 
     Raises:
-        DataError: a file is missing, or not what it should be.
+        DataError: a file is missing, or has other content.
     """
     entries: list[Content] = []
     if log:
@@ -63,7 +69,7 @@ def read_report(path: Path) -> Content:
     """Read the `report.json` of an evaluation.
 
     Raises:
-        DataError: it is missing or something else.
+        DataError: the file is missing, or has other content.
     """
     try:
         content = read_json_object(path, ArtifactError)
@@ -75,54 +81,79 @@ def read_report(path: Path) -> Content:
 
 
 def html_page(content: Content, training: Training) -> str:
-    """Lay out a report.
+    """Render a report as HTML.
 
     Args:
         content: of `report.json`.
-        training: what else to show.
+        training: the log and the blend's curve, if any.
     """
-    evaluations, comparisons = content["evaluations"], content["comparisons"]
-    parts = [f"<h1>How well {escape(label_of(evaluations[0]))} retrieves</h1>"]
-    parts += [_gates(each) for each in comparisons]
-    parts.append(_summary(evaluations))
-    if training.curve_svg:
-        caption = "What a blend of base and tuned weights gains against what English loses."
-        parts += ["<h2>Trade-off of the blend</h2>", _figure(training.curve_svg, caption)]
-    for set_name, directions in evaluations[0]["sets"].items():
-        parts.append(f"<h2>{escape(set_name)}</h2>")
-        if len(directions) > 1:
-            caption = f"nDCG@10 of {label_of(evaluations[0])} by language and direction."
-            parts.append(_figure(heat_map(evaluations[0], set_name), caption))
-        for direction in directions:
-            parts += _direction(content, set_name, direction)
-    if training.log:
-        caption = f"The loss and its terms in training, {len(training.log)} logged steps."
-        parts += ["<h2>Training</h2>", _figure(loss_terms(training.log), caption)]
-    parts += ["<h2>Conditions</h2>", _conditions(evaluations)]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>CLEAR Search: evaluation</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body>\n</html>\n"
+    evaluations = content["evaluations"]
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    return templates.get_template(TEMPLATE).render(
+        encoder=label_of(evaluations[0]),
+        gates=[gate for each in content["comparisons"] for gate in each["english_gates"]],
+        summary=_summary(evaluations),
+        trade_off=_trade_off(training),
+        sets=list(_sets(content)),
+        losses=_losses(training),
+        conditions=_conditions(evaluations),
+        passages=json.dumps(evaluations[0]["num_passages"]),
     )
 
 
-def _direction(content: Content, set_name: str, direction: str) -> list[str]:
-    evaluations = content["evaluations"]
-    parts = [f"<h3>{escape(set_name)}, {escape(direction)}</h3>"]
-    caption = "Each language's mean; articles, not questions, are resampled for the interval."
-    base = content["comparisons"][0]["base"] if content["comparisons"] else label_of(evaluations[0])
-    parts.append(_figure(language_dots(evaluations, set_name, direction, base), caption))
-    for comparison in content["comparisons"]:
-        caption = f"{comparison['encoder']} against {comparison['base']}."
-        parts.append(_figure(difference_bars(comparison, set_name, direction), caption))
-        parts.append(_differences(comparison, set_name, direction))
-    parts += [_measures(each, set_name, direction) for each in evaluations]
-    return parts
+def _sets(content: Content) -> Iterator[Content]:
+    """Compute the section of each evaluation set, with those of its directions."""
+    evaluation = content["evaluations"][0]
+    for name, directions in evaluation["sets"].items():
+        caption = f"nDCG@10 of {label_of(evaluation)} by language and direction."
+        yield {
+            "name": name,
+            "heat_map": Figure(heat_map(evaluation, name), caption)
+            if len(directions) > 1
+            else None,
+            "directions": [_direction(content, name, each) for each in directions],
+        }
 
 
-def _summary(evaluations: Sequence[Content]) -> str:
+def _direction(content: Content, set_name: str, direction: str) -> Content:
+    evaluations, comparisons = content["evaluations"], content["comparisons"]
+    base = comparisons[0]["base"] if comparisons else label_of(evaluations[0])
+    return {
+        "name": direction,
+        "dots": Figure(
+            language_dots(evaluations, set_name, direction, base),
+            "Each language's mean; articles, not questions, are resampled for the interval.",
+        ),
+        "comparisons": [
+            {
+                "bars": Figure(
+                    difference_bars(each, set_name, direction),
+                    f"{each['encoder']} against {each['base']}.",
+                ),
+                "differences": _differences(each, set_name, direction),
+            }
+            for each in comparisons
+        ],
+        "measures": [_measures(each, set_name, direction) for each in evaluations],
+    }
+
+
+def _trade_off(training: Training) -> Figure | None:
+    caption = "What a blend of base and tuned weights gains against what English loses."
+    return Figure(training.curve_svg, caption) if training.curve_svg else None
+
+
+def _losses(training: Training) -> Figure | None:
+    caption = f"The loss and its terms in training, {len(training.log)} logged steps."
+    return Figure(loss_terms(training.log), caption) if training.log else None
+
+
+def _summary(evaluations: Sequence[Content]) -> Table:
     """Write the macro means of nDCG@10, a line a set and direction, a column an encoder."""
     rows = [
         [f"{set_name}, {direction}"]
@@ -131,14 +162,14 @@ def _summary(evaluations: Sequence[Content]) -> str:
         for direction in directions
     ]
     headings = ["nDCG@10, macro mean", *(label_of(each) for each in evaluations)]
-    return _table(headings, rows)
+    return Table(headings, rows)
 
 
 def _macro(evaluation: Content, set_name: str, direction: str) -> float:
     return float(evaluation["sets"][set_name][direction]["macro_mean"]["ndcg@10"])
 
 
-def _measures(evaluation: Content, set_name: str, direction: str) -> str:
+def _measures(evaluation: Content, set_name: str, direction: str) -> Table:
     group = evaluation["sets"][set_name][direction]
     keys = list(group["macro_mean"])
     rows = [
@@ -150,10 +181,10 @@ def _measures(evaluation: Content, set_name: str, direction: str) -> str:
         means = [f"{group['macro_mean'][key]:.4f}" for key in keys]
         rows.append(["macro mean", str(count), *means])
     headings = [label_of(evaluation), "queries", *(NAMES[key] for key in keys)]
-    return _table(headings, rows)
+    return Table(headings, rows)
 
 
-def _differences(comparison: Content, set_name: str, direction: str) -> str:
+def _differences(comparison: Content, set_name: str, direction: str) -> Table:
     rows = [
         [*_difference(each["task"]["language"], each), f"{each['p']:.4f}", f"{each['p_holm']:.4f}"]
         for each in comparison["languages"]
@@ -166,7 +197,7 @@ def _differences(comparison: Content, set_name: str, direction: str) -> str:
             if (each["set_name"], each["direction"]) == (set_name, direction)
         ]
     headings = ["language", comparison["base"], comparison["encoder"], "difference"]
-    return _table([*headings, "95 % interval", "p", "p (Holm)"], rows)
+    return Table([*headings, "95 % interval", "p", "p (Holm)"], rows)
 
 
 def _difference(name: str, each: Content) -> list[str]:
@@ -179,14 +210,7 @@ def _difference(name: str, each: Content) -> list[str]:
     ]
 
 
-def _gates(comparison: Content) -> str:
-    return "\n".join(
-        f'<p class="{"passed" if gate["passes"] else "failed"}">{escape(gate["verdict"])}</p>'
-        for gate in comparison["english_gates"]
-    )
-
-
-def _conditions(evaluations: Sequence[Content]) -> str:
+def _conditions(evaluations: Sequence[Content]) -> Table:
     rows = [
         [
             label_of(each),
@@ -199,28 +223,7 @@ def _conditions(evaluations: Sequence[Content]) -> str:
         for each in evaluations
     ]
     headings = ["encoder", "fingerprint", "of passages", "tokens", "device", "runtime"]
-    passages = json.dumps(evaluations[0]["num_passages"])
-    notes = (
-        "Tests: signs of whole articles flipped, two-sided, adjusted over the languages of a "
-        "direction by Holm. Intervals: 95 %, articles resampled jointly in all languages. "
-        "Macro mean: each language counts the same."
-    )
-    return f"{_table(headings, rows)}<p>{notes}</p><p>Passages: {escape(passages)}</p>"
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(each)}</th>" for each in headings)
-    body = "\n".join(
-        ('<tr class="mean">' if cells[0] == "macro mean" else "<tr>")
-        + "".join(f"<td>{escape(each)}</td>" for each in cells)
-        + "</tr>"
-        for cells in rows
-    )
-    return f'<div class="scroll"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
-
-
-def _figure(svg: str, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+    return Table(headings, rows)
 
 
 def _read_svg(path: Path) -> str:

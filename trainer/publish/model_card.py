@@ -1,16 +1,21 @@
-"""The model card of a published encoder: what it is, how it is used, results, data, licences.
+"""The model card of a published encoder: description, use, results, training data, license.
 
-Markdown with the front matter that a Hub reads. Values come from manifests and from files that
-others wrote: each is quoted where it stands.
+The text is in `model_card.md.jinja`. Values come from manifests and from files that others wrote:
+`huggingface_hub` quotes those of the front matter, `markdown_table` escapes those of a table.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from service.retrieval.checkpoint.checkpoint import Checkpoint
+from huggingface_hub import ModelCard, ModelCardData
 
-# Of a data card (`card.json` of an import): what the licence asks to be told.
+from service.retrieval.checkpoint.checkpoint import Checkpoint
+from trainer.markdown import markdown_table
+
+TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+# Fields of a data card (`card.json` of an import): licenses ask for the name and the source.
 DATA_FIELDS = ("name", "licence", "url")
 RECORD_FIELDS = ("objective", "seed", "git_commit", "summary", "versions", "machine", "blend")
 
@@ -22,136 +27,89 @@ def model_card(
     results: str = "",
     data_cards: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Write the card.
+    """Write the card in Markdown, with the front matter that a Hub reads.
 
     Args:
-        query: whose query side encodes queries.
-        passage: whose passage side encodes passages.
+        query: the checkpoint whose query side encodes queries.
+        passage: the checkpoint whose passage side encodes passages.
         facts: entries of the manifest: `name`, `license`, `base_model`, the training record.
-        results: Markdown; by default the record's figures.
+        results: Markdown; by default the dev scores of the training record.
         data_cards: of the training data.
     """
-    has_two_sides = query.query is not passage.passage
     record = {**facts, **facts.get("training", {})}
-    parts = [
+    kept = {field: record[field] for field in RECORD_FIELDS if field in record}
+    card = ModelCard.from_template(
         _front_matter(facts, data_cards),
-        f"# {facts['name']}\n",
-        _description(query, passage, has_two_sides),
-        _usage(str(facts["name"]), has_two_sides),
-        "## Results\n\n" + (results.strip() or _scores(record) or "Not measured.") + "\n",
-        _training(record),
-        _data(record, data_cards),
-        f"## Licence\n\n{facts['license']}; the training data keeps its own.\n",
-    ]
-    return "\n".join(part for part in parts if part)
+        template_path=str(TEMPLATE),
+        name=facts["name"],
+        name_literal=repr(str(facts["name"])),
+        license=facts["license"],
+        has_two_sides=query.query is not passage.passage,
+        properties=_properties(query, passage),
+        results=results.strip() or _scores(record),
+        training=json.dumps(kept, indent=1, ensure_ascii=False) if kept else "",
+        data_sets=_data_sets(data_cards),
+        data_files=_data_files(record),
+    )
+    return str(card)
 
 
-def _front_matter(facts: Mapping[str, Any], data_cards: Sequence[Mapping[str, Any]]) -> str:
-    languages = sorted({"en", *(code for card in data_cards for code in card.get("rows", ()))})
-    content = {
-        "language": languages,
-        "license": str(facts["license"]).lower(),
-        "library_name": "sentence-transformers",
-        "pipeline_tag": "sentence-similarity",
-        "tags": ["sentence-transformers", "feature-extraction", "dense", "cross-lingual"],
-        **({"base_model": facts["base_model"]} if facts.get("base_model") else {}),
-    }
-    # JSON is YAML, and quotes what a name may hold.
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()]
-    return "\n".join(["---", *lines, "---", ""])
+def _front_matter(
+    facts: Mapping[str, Any], data_cards: Sequence[Mapping[str, Any]]
+) -> ModelCardData:
+    return ModelCardData(
+        language=sorted({"en", *(code for card in data_cards for code in card.get("rows", ()))}),
+        license=str(facts["license"]).lower(),
+        library_name="sentence-transformers",
+        pipeline_tag="sentence-similarity",
+        tags=["sentence-transformers", "feature-extraction", "dense", "cross-lingual"],
+        base_model=facts.get("base_model") or None,
+    )
 
 
-def _description(query: Checkpoint, passage: Checkpoint, has_two_sides: bool) -> str:
+def _properties(query: Checkpoint, passage: Checkpoint) -> str:
     layout = passage.passage
-    sides = (
-        "Queries and passages have a side each (a `Router`): the passage side's embeddings are "
-        "those of the encoder of the fingerprint below, so an index that it embedded stays valid."
-        if has_two_sides
-        else "Queries and passages are embedded by the same weights."
-    )
-    facts = {
+    properties = {
         "dimensions": layout.config.get("hidden_size"),
-        "tokens at the most": min(query.query.max_tokens, layout.max_tokens),
+        "maximum tokens": min(query.query.max_tokens, layout.max_tokens),
         "pooling": layout.pooling,
-        "prompt of queries": f"`{query.query.prompts['query']}`",
-        "prompt of passages": f"`{layout.prompts['passage']}`",
-        "fingerprint of the passage side": f"`{passage.fingerprint(layout)}`",
+        "query prompt": f"`{query.query.prompts['query']}`",
+        "passage prompt": f"`{layout.prompts['passage']}`",
+        "passage fingerprint": f"`{passage.fingerprint(layout)}`",
     }
-    introduction = (
-        "A bi-encoder for cross-lingual retrieval: questions in many languages, English passages. "
-    )
-    return f"{introduction}{sides}\n\n{_table(('', ''), list(facts.items()))}"
-
-
-def _usage(name: str, has_two_sides: bool) -> str:
-    served = "\nIt serves an index of its passage side without building it again:\n"
-    return f"""## Use
-
-```python
-from sentence_transformers import SentenceTransformer
-
-encoder = SentenceTransformer({name!r})
-queries = encoder.encode_query(["Je, mji mkuu wa Kenya ni upi?"])
-passages = encoder.encode_document(["Nairobi is the capital of Kenya."])
-similarities = encoder.similarity(queries, passages)
-```
-{served if has_two_sides else ""}
-```sh
-clear-service serve --index my-index --encoder {name}
-```
-"""
+    return markdown_table(("", ""), list(properties.items()))
 
 
 def _scores(record: Mapping[str, Any]) -> str:
-    """Lay the record's dev scores out, base beside trained: nDCG@10 by set and language."""
+    """Tabulate the record's dev scores, base beside trained: nDCG@10 by set and language."""
     base, trained = record.get("base_scores"), record.get("metrics", record.get("scores"))
     if not isinstance(trained, Mapping):
         return ""
     rows = [
-        (name, language, _figure(base, name, language), f"{value:.4f}")
+        (name, language, _score(base, name, language), f"{value:.4f}")
         for name, by_language in trained.items()
         if isinstance(by_language, Mapping)
         for language, value in by_language.items()
     ]
-    heading = ("dev set", "query language", "base", "this encoder")
-    return "nDCG@10 over English passages, on the dev sets.\n\n" + _table(heading, rows)
+    table = markdown_table(("dev set", "query language", "base", "this encoder"), rows)
+    return f"nDCG@10 over English passages, on the dev sets.\n\n{table}"
 
 
-def _figure(scores: object, name: str, language: str) -> str:
+def _score(scores: object, name: str, language: str) -> str:
     value = scores.get(name, {}).get(language) if isinstance(scores, Mapping) else None
     return f"{value:.4f}" if isinstance(value, int | float) else ""
 
 
-def _training(record: Mapping[str, Any]) -> str:
-    kept = {field: record[field] for field in RECORD_FIELDS if field in record}
-    if not kept:
-        return ""
-    return f"## Training\n\n```json\n{json.dumps(kept, indent=1, ensure_ascii=False)}\n```\n"
+def _data_sets(cards: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (*(card.get(field, "") for field in DATA_FIELDS), ", ".join(card.get("rows", ())))
+        for card in cards
+    ]
+    return markdown_table(("data", "license", "source", "languages"), rows) if rows else ""
 
 
-def _data(record: Mapping[str, Any], cards: Sequence[Mapping[str, Any]]) -> str:
+def _data_files(record: Mapping[str, Any]) -> str:
     digests = record.get("data")
-    digests = digests if isinstance(digests, Mapping) else {}
-    if not digests and not cards:
+    if not isinstance(digests, Mapping) or not digests:
         return ""
-    parts = ["## Data\n"]
-    if cards:
-        rows = [
-            (*(str(card.get(field, "")) for field in DATA_FIELDS), ", ".join(card.get("rows", ())))
-            for card in cards
-        ]
-        parts.append(_table(("data", "licence", "from", "languages"), rows))
-    if digests:
-        parts.append(_table(("file", "sha256"), [(k, f"`{v}`") for k, v in digests.items()]))
-    return "\n".join(parts)
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    def line(cells: Sequence[object]) -> str:
-        return (
-            "| "
-            + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)
-            + " |"
-        )
-
-    return "\n".join([line(heading), line(["---"] * len(heading)), *map(line, rows)]) + "\n"
+    return markdown_table(("file", "sha256"), [(k, f"`{v}`") for k, v in digests.items()])

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainer.ablation.grid import Cell
 from trainer.data.languages import ENGLISH
+from trainer.markdown import markdown_table
 from trainer.training.run import RECORD
 
 RUNS, TABLE, PLOT = "runs", "table.md", "plot.png"
@@ -59,10 +60,7 @@ def table(records: Records) -> str:
     """Lay out nDCG@10 by variant: mean over seeds ± standard deviation."""
     collected = by_variant(records)
     names = list(collected["base"][0])
-    lines = [
-        f"| variant | seeds | {' | '.join(names)} |",
-        f"|---|---|{'---|' * len(names)}",
-    ]
+    rows = []
     for variant, entries in collected.items():
         cells = []
         for name in names:
@@ -70,8 +68,8 @@ def table(records: Records) -> str:
             spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
             cells.append(f"{fmean(values):.4f}{spread}")
         count = "–" if variant == "base" else str(len(entries))
-        lines.append(f"| {variant} | {count} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append([variant, count, *cells])
+    return markdown_table(["variant", "seeds", *names], rows) + "\n"
 
 
 def plot(path: Path, records: Records) -> None:

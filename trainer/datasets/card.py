@@ -8,6 +8,7 @@ from typing import Any
 
 from service.retrieval.storage.artifact import sha256_of
 from trainer.datasets.imported import Imported
+from trainer.markdown import markdown_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +96,4 @@ def _hub_licence(licence: str) -> str:
 def _table(title: str, key: str, entries: Mapping[str, Any], value: str = "count") -> list[str]:
     if not any(entries.values()):
         return []
-    rows = [f"| {name} | {entry} |" for name, entry in entries.items()]
-    return ["", f"## {title}", "", f"| {key} | {value} |", "|---|---|", *rows]
+    return ["", f"## {title}", "", markdown_table((key, value), list(entries.items()))]

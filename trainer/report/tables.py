@@ -8,6 +8,7 @@ from rich.table import Table
 from trainer.evaluation.comparison import Comparison, comparison_rows
 from trainer.evaluation.measures import NAMES
 from trainer.evaluation.result import Evaluation
+from trainer.markdown import markdown_table
 
 FINGERPRINT_CHARACTERS = 16
 HIDDEN = {"recall@100"}
@@ -25,7 +26,7 @@ def evaluation_tables(evaluation: Evaluation) -> list[Table]:
 def evaluation_markdown(evaluation: Evaluation) -> str:
     """Lay out the same tables in Markdown."""
     parts = [
-        "\n".join([f"### {title}", "", *markdown_rows(headings, rows)])
+        f"### {title}\n\n{markdown_table(headings, rows, aligns_right=True)}"
         for title, headings, rows in evaluation_rows(evaluation)
     ]
     return "\n\n".join([*parts, conditions_line(evaluation)]) + "\n"
@@ -37,7 +38,7 @@ def report_markdown(evaluations: Sequence[Evaluation], comparisons: Sequence[Com
     for comparison in comparisons:
         parts.append(f"## {comparison.encoder_name} against {comparison.base_name}")
         parts += [f"- {gate.verdict}" for gate in comparison.gates]
-        parts.append("\n".join(markdown_rows(*comparison_rows(comparison))))
+        parts.append(markdown_table(*comparison_rows(comparison), aligns_right=True))
     for evaluation in evaluations:
         parts += [f"## {evaluation.label}", evaluation_markdown(evaluation)]
     return "\n\n".join(parts)
@@ -75,12 +76,6 @@ def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, list[str], list[l
 def format_measure(key: str, value: float) -> str:
     """Write a measure with the digits that mean something."""
     return f"{value:.1f}" if key == "max_rank" else f"{value:.4f}"
-
-
-def markdown_rows(headings: list[str], rows: list[list[str]]) -> list[str]:
-    """Write a table's lines in Markdown, figures to the right."""
-    line = [":--", *["--:"] * (len(headings) - 1)]
-    return [f"| {' | '.join(cells)} |" for cells in (headings, line, *rows)]
 
 
 def conditions_line(evaluation: Evaluation) -> str:

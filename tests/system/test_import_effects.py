@@ -17,7 +17,14 @@ PURE_CALLS = {
     *("NewType", "ParamSpec", "Path", "SettingsConfigDict", "TypeVar", "dataclass", "field"),
     *("field_serializer", "field_validator", "frozenset", "get_args", "lru_cache", "namedtuple"),
     *("logging.getLogger", "model_validator", "np.dtype", "pa.binary", "pa.bool_", "pa.field"),
-    *("IndexOptions", "MappingProxyType", "Measured", "PlainValidator", "WithJsonSchema"),
+    *(
+        "HubKind",
+        "IndexOptions",
+        "MappingProxyType",
+        "Measured",
+        "PlainValidator",
+        "WithJsonSchema",
+    ),
     *("pa.schema", "pa.string", "re.compile", "slice", "struct.Struct", "torch.inference_mode"),
     *("component.output_types", "range", "torch.no_grad", "tuple"),
     *(

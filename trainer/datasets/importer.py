@@ -13,16 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from service.retrieval.storage import artifact
+from service.retrieval.storage.hub import HubKind, resolve_path_or_hub_name
 from trainer.data.evaluation_set import CARD, read_evaluation_set, write_evaluation_set
 from trainer.data.languages import known_language
 from trainer.data.rows import write_rows
 from trainer.datasets.card import Card, make_card
 from trainer.datasets.decontamination import decontaminate
-from trainer.datasets.hub import find_source
 from trainer.datasets.imported import Imported
 from trainer.errors import DataError, OutputError
 
 ROWS, EVALUATION = "rows.jsonl", "evaluation"
+DATA_SETS = HubKind(
+    noun="the data set",
+    repository_type="dataset",
+    file_patterns=("*.json", "*.jsonl", "*.parquet", "*.tsv", "*.txt", "*.arrow"),
+    other_names="a folder, a file, or a Hub name with its commit (owner/name@commit)",
+    error=DataError,
+)
 
 
 def import_data(
@@ -74,6 +81,15 @@ def import_data(
     )
     _write_card(card, output)
     return card
+
+
+def find_source(source: str) -> Path:
+    """Return the folder or file of a data set, downloaded if it is a Hub name with its commit.
+
+    Raises:
+        DataError: it does not exist.
+    """
+    return resolve_path_or_hub_name(source, DATA_SETS)
 
 
 def read_source(kind: str, source: str, options: Mapping[str, Any]) -> Imported:

@@ -1,6 +1,5 @@
 """From an encoder's name to its folder: that folder, a Hub id with its revision, or `bundled`."""
 
-import re
 from pathlib import Path
 
 from service.retrieval.checkpoint.adapter import DESCRIPTION, is_adapter
@@ -8,11 +7,20 @@ from service.retrieval.checkpoint.bundled import bundled_checkpoint
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import read_json_object
+from service.retrieval.storage.hub import HubKind, resolve_path_or_hub_name
 
 # The committed adapter of the bundled encoder's query side, trained by this project.
 BUNDLED_ADAPTER = Path(__file__).parent / "adapters" / "bundled-query"
-HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
-HUB_FILES = ["*.json", "*.safetensors"]
+ENCODERS = HubKind(
+    noun="the encoder",
+    repository_type="model",
+    file_patterns=("*.json", "*.safetensors"),
+    other_names=(
+        "a Sentence Transformers folder, a Hub name with its revision (owner/name@commit), "
+        "or `bundled`"
+    ),
+    error=CheckpointError,
+)
 
 
 def resolve_checkpoint(name: str, cache: Path) -> Path:
@@ -30,19 +38,7 @@ def resolve_checkpoint(name: str, cache: Path) -> Path:
         return bundled_checkpoint(cache)
     if is_adapter(Path(name)) and not (Path(name) / "modules.json").is_file():
         return resolve_checkpoint(_base_of(Path(name)), cache)
-    if Path(name).exists():
-        return Path(name)
-    if match := HUB_NAME.fullmatch(name):
-        return _hub_checkpoint(match["name"], match["revision"])
-    if re.fullmatch(r"[\w.-]+/[\w.-]+(@.*)?", name):
-        raise CheckpointError(
-            f"the encoder {name} is no folder, and a Hub id needs its revision pinned: "
-            f"{name.partition('@')[0]}@<40 hexadecimal digits of the commit>"
-        )
-    raise CheckpointError(
-        f"the encoder {name} is no folder: name a Sentence Transformers folder, "
-        "a Hub id with its revision (owner/name@commit), or `bundled`"
-    )
+    return resolve_path_or_hub_name(name, ENCODERS)
 
 
 def resolve_adapter(name: str, directory: Path) -> Path | None:
@@ -66,17 +62,3 @@ def _base_of(adapter: Path) -> str:
             "Transformers folder, a Hub id with its revision, or `bundled-base`"
         )
     return base
-
-
-def _hub_checkpoint(name: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f"the encoder {name}@{revision} could not be fetched from the Hub ({reason}): "
-            "check the name, the revision and the network, or name a folder"
-        ) from None

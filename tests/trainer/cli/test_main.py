@@ -47,7 +47,7 @@ def test_an_encoder_that_is_not_there_is_one_line_and_exit_code_1(xquad: Path) -
     result = CliRunner().invoke(app, [*COMMAND, str(xquad), "--encoder", "nowhere"])
 
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: the encoder nowhere is no folder")
+    assert result.stderr.startswith("error: the encoder nowhere does not exist")
     assert result.stderr.count("\n") == 1
 
 

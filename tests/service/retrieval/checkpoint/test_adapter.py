@@ -169,7 +169,7 @@ def put(name: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], None]:
         (described(base_fingerprint="f" * 64), "json: `base_fingerprint` is ffffffffffffffff, the"),
         (described(passage_fingerprint="e" * 64), "json: `passage_fingerprint` is eeeeeeeeeeeeee"),
         (described(weights_sha256="0" * 64), "safetensors was altered"),
-        (described(base="/no/such"), "the encoder /no/such is no folder"),
+        (described(base="/no/such"), "the encoder /no/such does not exist"),
         (described(base=3), "json: `base` is not the name of an encoder"),
         (lambda folder: (folder / "adapter.safetensors").unlink(), "safetensors cannot be read"),
         (lambda folder: cut_short(folder / "adapter.safetensors"), "safetensors cannot be read"),

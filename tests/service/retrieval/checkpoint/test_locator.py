@@ -21,8 +21,8 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("no/such/folder", "is no folder: name a Sentence Transformers folder"),
-        ("bundledd", "is no folder: name a Sentence Transformers folder"),
+        ("no/such/folder", "does not exist: name a Sentence Transformers folder"),
+        ("bundledd", "does not exist: name a Sentence Transformers folder"),
         ("owner/name", "needs its revision pinned: owner/name@<40 hexadecimal digits"),
         ("owner/name@main", "needs its revision pinned: owner/name@<40 hexadecimal digits"),
         (f"owner/name@{REVISION[:39]}", "needs its revision pinned"),

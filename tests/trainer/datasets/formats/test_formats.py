@@ -12,8 +12,7 @@ import pytest
 from trainer.datasets.formats.belebele import import_belebele
 from trainer.datasets.formats.mlqa import import_mlqa
 from trainer.datasets.formats.squad import import_squad
-from trainer.datasets.hub import find_source
-from trainer.datasets.importer import read_source
+from trainer.datasets.importer import find_source, read_source
 from trainer.errors import DataError
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"

@@ -1,0 +1,78 @@
+"""Checks of JSON documents against pydantic models; an error names the file and the field.
+
+A hash proves where a file came from. It does not prove that its content has the right form.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from service.retrieval.errors import ArtifactError
+
+# What pydantic's error types mean, in the words of a JSON file's author.
+REASONS = {
+    "missing": "is missing",
+    "string_type": "is not text",
+    "int_type": "is not a whole number",
+    "float_type": "is not a number",
+    "bool_type": "is not true or false",
+    "list_type": "is not a list",
+    "dict_type": "is not an object",
+    "model_type": "is not an object",
+}
+
+
+def _whole(text: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("holds half a surrogate pair")
+    return text
+
+
+# Text that UTF-8 can encode. JSON's escapes can hold half a surrogate pair, pydantic takes it.
+JsonText = Annotated[str, AfterValidator(_whole)]
+
+
+class Document(BaseModel):
+    """The fields of a JSON document that a reader counts on; further fields are kept as they are.
+
+    Values are not converted: `"12"` is not a number and `true` is not 1.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+
+DocumentType = TypeVar("DocumentType", bound=BaseModel)
+
+
+def parse_document(
+    model: type[DocumentType], content: Any, path: Path, error: type[ArtifactError], fix: str
+) -> DocumentType:
+    """Build a model from the content of a JSON file.
+
+    Args:
+        model: the model of the document.
+        content: what the file holds, as `json.loads` returns it.
+        path: the file, for the message.
+        error: the class of the error raised.
+        fix: what a user can do, for the message.
+
+    Raises:
+        ArtifactError: of the class `error`, naming the file, the first field that is wrong and
+            the fix.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as reason:
+        raise error(f"{path}: {schema_violation(reason)}: {fix}") from None
+
+
+def schema_violation(error: ValidationError) -> str:
+    """Return the first field that is wrong and what is wrong with it, in one line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ""
+    for part in first["loc"]:
+        name = ascii(part)[1:-1] if isinstance(part, str) else f"[{part}]"
+        place += name if isinstance(part, int) or not place else f".{name}"
+    reason = REASONS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    return f"`{place}` {reason}" if place else f"it {reason}"

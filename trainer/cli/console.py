@@ -1,4 +1,4 @@
-"""The terminal: progress on stderr, answers on stdout."""
+"""Terminal output of the commands: progress goes to stderr, results to stdout."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +18,12 @@ from rich.progress import (
 if TYPE_CHECKING:
     from service.retrieval.progress import OnProgress
 
-GATE_FAILED = 3  # the exit code where English got worse
+GATE_FAILED = 3  # exit code: English got worse than the margin allows
 
 
 @contextmanager
 def show_progress() -> "Iterator[OnProgress]":
-    """Show a bar a stage on stderr, where that is a terminal; yields what stages report to."""
+    """Show one progress bar per stage on stderr, if it is a terminal; yield the callback."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

@@ -1,4 +1,4 @@
-"""The commands that measure: `evaluate` writes figures and a page, `report` the page again."""
+"""The commands `evaluate`, which measures encoders, and `report`, which renders the page again."""
 
 import enum
 import json
@@ -17,6 +17,7 @@ from trainer.cli.options import (
     CpuEngineOption,
     DeviceOption,
     EncoderOption,
+    EnglishMarginOption,
     JsonOption,
     LanguagesOption,
     MaxTokensOption,
@@ -31,7 +32,7 @@ app = typer.Typer()
 
 
 class Direction(enum.StrEnum):
-    """Queries -> passages; L is any language but English."""
+    """Language of the queries -> language of the passages; L is any language but English."""
 
     ENGLISH = "en-en"
     TO_ENGLISH = "L-en"
@@ -41,70 +42,78 @@ class Direction(enum.StrEnum):
 
 
 class Control(enum.StrEnum):
-    """What a trained encoder should beat without training."""
+    """A training-free method that a trained encoder should outperform."""
 
-    MEAN_CENTRED = "mean-centred"
+    MEAN_CENTERED = "mean-centred"
+
+
+SetsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[KIND] SET...",
+        help="Folders of evaluation sets; or a kind of `import` and the folder of its data.",
+    ),
+]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(envvar="CLEAR_TRAINER_AGAINST", help="The base encoder to compare with."),
+]
+ControlOption = Annotated[
+    Control | None, typer.Option(help="Also measure the base with a training-free method.")
+]
+DirectionsOption = Annotated[
+    list[Direction] | None,
+    typer.Option(
+        "--direction",
+        help="Languages of queries and passages; repeat for more. Default: all.",
+    ),
+]
+TrainedOnOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Training rows: also measure the queries whose passage is not in them."),
+]
+IndexesOption = Annotated[
+    Path | None,
+    typer.Option(envvar="CLEAR_TRAINER_INDEXES", help="Keep the indexes of the corpora here."),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="CLEAR_TRAINER_OUTPUT",
+        help="Folder for report.html, report.md, report.json and TREC run files.",
+    ),
+]
 
 
 @app.command("evaluate")
 def evaluate_command(
-    sets_or_kind: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[KIND] SET...",
-            help="Folders of evaluation sets; or a kind of `import` and its data's folder.",
-        ),
-    ],
+    sets_or_kind: SetsArgument,
     encoder: EncoderOption = BUNDLED,
-    against: Annotated[
-        str | None,
-        typer.Option(envvar="CLEAR_TRAINER_AGAINST", help="An encoder to compare with: the base."),
-    ] = None,
-    control: Annotated[
-        Control | None, typer.Option(help="Measure the base with its training-free rival, too.")
-    ] = None,
+    against: AgainstOption = None,
+    control: ControlOption = None,
     device: DeviceOption = "auto",
     max_tokens: MaxTokensOption = 256,
     cpu_engine: CpuEngineOption = "torch",
     precision: PrecisionOption = "fp32",
     cache: CacheOption = None,
     languages: LanguagesOption = None,
-    directions: Annotated[
-        list[Direction] | None,
-        typer.Option(
-            "--direction", help="Queries to passages; repeat it for more. All by default."
-        ),
-    ] = None,
-    trained_on: Annotated[
-        list[Path] | None,
-        typer.Option(help="Training rows: queries whose passage is not in them count apart, too."),
-    ] = None,
-    english_margin: Annotated[
-        float, typer.Option(min=0, help="English -> English may lose this much nDCG@10.")
-    ] = 0.005,
-    indexes: Annotated[
-        Path | None,
-        typer.Option(envvar="CLEAR_TRAINER_INDEXES", help="Keep embedded corpora here."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="CLEAR_TRAINER_OUTPUT",
-            help="A folder for report.html, report.md, report.json and TREC run files.",
-        ),
-    ] = None,
+    directions: DirectionsOption = None,
+    trained_on: TrainedOnOption = None,
+    english_margin: EnglishMarginOption = 0.005,
+    indexes: IndexesOption = None,
+    output: OutputOption = None,
     training_log: TrainingLogOption = None,
     blend_curve: BlendCurveOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well an encoder retrieves; exit code 3 where English got worse than the base."""
+    """Measure how well an encoder retrieves; exit code 3 if English is worse than the base."""
     from trainer.data.languages import known_language
     from trainer.evaluation.sets import open_sets, seen_queries
     from trainer.report.page import read_training
     from trainer.report.plots import require_matplotlib
 
     with ExitStack() as stack:
-        # Read before torch is loaded: a wrong folder is told at once.
+        # Read the inputs before torch is loaded, so that a wrong folder fails at once.
         sets = open_sets(sets_or_kind, stack)
         chosen = [known_language(code) for code in languages or ()]
         seen = seen_queries(sets, trained_on) if trained_on else None
@@ -115,14 +124,7 @@ def evaluate_command(
         from trainer.report.run import EncoderOptions, Plan, run_evaluation, write_outcome
 
         options = EncoderOptions(device, max_tokens, cpu_engine, precision, cache)
-        plan = Plan(
-            languages=chosen,
-            directions=directions or tuple(Direction),
-            seen=seen,
-            margin=english_margin,
-            indexes=indexes,
-            output=output,
-        )
+        plan = Plan(chosen, directions or tuple(Direction), seen, english_margin, indexes, output)
         with show_progress() as on_progress:
             outcome = run_evaluation(
                 sets,
@@ -163,7 +165,7 @@ def report_command(
     training_log: TrainingLogOption = None,
     blend_curve: BlendCurveOption = None,
 ) -> None:
-    """Make the page of an evaluation again, with what training has written meanwhile."""
+    """Render the page of an evaluation again, optionally with training's losses and a blend."""
     from service.retrieval.storage.artifact import replace_file
     from trainer.report.page import html_page, read_report, read_training
 

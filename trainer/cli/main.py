@@ -1,6 +1,6 @@
 """The command `clear-trainer`.
 
-torch and transformers are imported by the commands that need them, so that `--help` is quick.
+Each command imports torch and transformers itself, so that `--help` is fast.
 """
 
 from typing import Any
@@ -9,18 +9,15 @@ import typer
 from typer.core import TyperGroup
 
 from service.retrieval.errors import RetrievalError
-from trainer.cli import evaluate as assessing
-from trainer.cli import prepare as preparing
-from trainer.cli import publish as finishing
-from trainer.cli import train as running
+from trainer.cli import evaluate, prepare, publish, train
 from trainer.errors import TrainerError
 
 
 class Commands(TyperGroup):
-    """The commands; what a user can mend, or has stopped, ends in one line and no traceback."""
+    """The group of commands; a known error or an interrupt ends in one line, no traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the command; exit with 1 after a known error, with 130 after an interrupt."""
         try:
             return super().invoke(ctx)
         except (RetrievalError, TrainerError) as error:
@@ -38,10 +35,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train and evaluate encoders for CLEAR Search.",
 )
-app.add_typer(preparing.app)  # in the order of their work, which is that of `--help`
-app.add_typer(running.app)
-app.add_typer(assessing.app)
-app.add_typer(finishing.app)
+# In the order in which they are used; `--help` lists them so.
+app.add_typer(prepare.app)
+app.add_typer(train.app)
+app.add_typer(evaluate.app)
+app.add_typer(publish.app)
 
 
 def main() -> None:

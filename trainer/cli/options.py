@@ -1,4 +1,4 @@
-"""Options that several commands share, each with its variable."""
+"""Options that several commands share, each with its environment variable."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,27 +23,29 @@ MaxTokensOption = Annotated[
     typer.Option(
         envvar="CLEAR_MAX_TOKENS",
         min=16,
-        help="Texts are cut here; the known figures are for 256.",
+        help="Truncate texts to this many tokens; published results use 256.",
     ),
 ]
 CacheOption = Annotated[
-    Path | None,
-    typer.Option(envvar="CLEAR_CACHE", help="The folder that keeps the bundled encoder."),
+    Path | None, typer.Option(envvar="CLEAR_CACHE", help="Cache folder of the bundled encoder.")
 ]
 LanguagesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--language",
         envvar="CLEAR_TRAINER_LANGUAGE",
-        help="A language beside English; repeat it for more. All by default.",
+        help="A language to use besides English; repeat for more. Default: all.",
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON, not a table.")
+    bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON instead of a table.")
 ]
 TrainingLogOption = Annotated[
-    Path | None, typer.Option(help="A run's log.jsonl: its loss terms go on the page.")
+    Path | None, typer.Option(help="log.jsonl of a training run: plot its loss terms in the page.")
 ]
 BlendCurveOption = Annotated[
-    Path | None, typer.Option(help="A blend's curve.svg: its trade-off goes on the page.")
+    Path | None, typer.Option(help="curve.svg of a blend: show its trade-off in the page.")
+]
+EnglishMarginOption = Annotated[
+    float, typer.Option(min=0, help="Maximum loss of English -> English nDCG@10.")
 ]

@@ -1,4 +1,4 @@
-"""The commands before training: `import` reads published data, `mine` finds hard negatives."""
+"""The commands `import`, which converts published data, and `mine`, which finds hard negatives."""
 
 import enum
 import json
@@ -26,10 +26,53 @@ app = typer.Typer()
 
 
 class QuerySide(enum.StrEnum):
-    """The side of a row that searches for its negatives."""
+    """The query of a row that negatives are searched with."""
 
     ENGLISH = "english"
     TRANSLATED = "translated"
+
+
+# Options of `import`.
+HeldOutShareOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=0.9, help="Share of documents held out for evaluation (a third)."),
+]
+OwnPassagesOption = Annotated[
+    bool,
+    typer.Option(
+        "--own-passages", help="For aligned lines: a sentence's passage is its English line."
+    ),
+]
+ByPositionOption = Annotated[
+    bool,
+    typer.Option("--by-position", help="For tables: take the roles from the order of the columns."),
+]
+DecontaminateOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Evaluation set whose passages and questions no training row may contain."),
+]
+
+# Options of `mine`.
+MaxRelativeScoreOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Maximum score of a negative, as a share of the positive's score."
+    ),
+]
+QuerySideOption = Annotated[QuerySide, typer.Option(help="The queries to search with.")]
+KeepIncompleteOption = Annotated[bool, typer.Option(help="Also keep rows with fewer negatives.")]
+UnpairedOption = Annotated[
+    bool, typer.Option("--unpaired", help="Mine any passage, without a query that asks for it.")
+]
+CorpusOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Passages besides those of the rows (.jsonl, .parquet, BEIR); needs --unpaired."
+    ),
+]
+BestOption = Annotated[
+    bool, typer.Option("--best", help="Take the first of the window instead of a random sample.")
+]
 
 
 @app.command("import")
@@ -41,35 +84,22 @@ def import_command(
     output: Annotated[Path, typer.Option(help="The folder to write to.")],
     languages: LanguagesOption = None,
     train_split: Annotated[
-        str | None, typer.Option(help="The split that gives the training rows.")
+        str | None, typer.Option(help="The split to take training rows from.")
     ] = None,
     evaluation_split: Annotated[
-        str | None, typer.Option(help="The split that gives the evaluation set.")
+        str | None, typer.Option(help="The split to take the evaluation set from.")
     ] = None,
-    held_out_share: Annotated[
-        float | None,
-        typer.Option(min=0, max=0.9, help="Of the documents, for evaluation (a third)."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides what is held out (0).")] = None,
-    own_passages: Annotated[
-        bool,
-        typer.Option(
-            "--own-passages", help="Of aligned lines: each sentence's passage is its English line."
-        ),
-    ] = False,
-    by_position: Annotated[
-        bool, typer.Option("--by-position", help="A table's roles by the order of its columns.")
-    ] = False,
-    decontaminate: Annotated[
-        list[Path] | None,
-        typer.Option(help="An evaluation set whose passages and questions no row may have."),
-    ] = None,
+    held_out_share: HeldOutShareOption = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the held-out split (0).")] = None,
+    own_passages: OwnPassagesOption = False,
+    by_position: ByPositionOption = False,
+    decontaminate: DecontaminateOption = None,
     keep_contaminated: Annotated[
-        bool, typer.Option(help="Count such rows in the data card, and keep them.")
+        bool, typer.Option(help="Keep such rows, and count them in the data card.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn a published data set into training rows and an evaluation set, with a data card."""
+    """Convert a published data set to training rows and an evaluation set, with a data card."""
     from trainer.datasets.importer import import_data
 
     if kind not in KINDS:
@@ -95,32 +125,18 @@ def import_command(
 def mine_command(
     rows: Annotated[Path, typer.Argument(help="Training rows (.jsonl).")],
     output: Annotated[Path, typer.Option(help="The file to write: the rows with negatives.")],
-    num_negatives: Annotated[int, typer.Option(min=1, help="Of each row.")] = 5,
+    num_negatives: Annotated[int, typer.Option(min=1, help="Negatives per row.")] = 5,
     first_rank: Annotated[
-        int, typer.Option(min=1, help="Of the window of ranks, known positives not counted.")
+        int, typer.Option(min=1, help="First rank of the window; known positives do not count.")
     ] = 50,
-    last_rank: Annotated[int, typer.Option(min=1, help="Of the window of ranks.")] = 100,
-    max_relative_score: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Only passages scored at most this much of the positive."),
-    ] = None,
-    query_side: Annotated[QuerySide, typer.Option(help="The queries that search.")] = (
-        QuerySide.ENGLISH
-    ),
-    unpaired: Annotated[
-        bool, typer.Option("--unpaired", help="Any passage, without a query that asks for it.")
-    ] = False,
-    corpus: Annotated[
-        list[Path] | None,
-        typer.Option(help="Passages beside the rows' own (.jsonl, .parquet, BEIR); --unpaired."),
-    ] = None,
-    best: Annotated[
-        bool, typer.Option("--best", help="Take the window's first, do not draw at random.")
-    ] = False,
-    keep_incomplete: Annotated[
-        bool, typer.Option(help="Keep rows that got fewer negatives, too.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    last_rank: Annotated[int, typer.Option(min=1, help="Last rank of the window.")] = 100,
+    max_relative_score: MaxRelativeScoreOption = None,
+    query_side: QuerySideOption = QuerySide.ENGLISH,
+    unpaired: UnpairedOption = False,
+    corpus: CorpusOption = None,
+    best: BestOption = False,
+    keep_incomplete: KeepIncompleteOption = False,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
     encoder: EncoderOption = BUNDLED,
     device: DeviceOption = "auto",
     max_tokens: MaxTokensOption = 256,
@@ -128,8 +144,9 @@ def mine_command(
     precision: PrecisionOption = "fp32",
     cache: CacheOption = None,
 ) -> None:
-    """Find hard negative passages for training rows, and queries that ask for those."""
+    """Find hard negative passages for training rows, each with a query that asks for it."""
     from trainer.mining.miner import MiningOptions
+    from trainer.mining.run import mine_rows, read_known
 
     options = MiningOptions(
         num_negatives=num_negatives,
@@ -141,9 +158,7 @@ def mine_command(
         is_random=not best,
         seed=seed,
     )
-    from trainer.mining.run import mine_rows, read_known
-
-    known = read_known(rows, corpus or (), options)  # a bad row is told before the encoder loads
+    known = read_known(rows, corpus or (), options)  # a bad row fails before the encoder loads
 
     from service.retrieval.encoder.loader import load_encoder
 
@@ -157,16 +172,12 @@ def mine_command(
     )
     with show_progress() as on_progress:
         report = mine_rows(
-            rows,
-            known,
-            output,
-            loaded,
-            options,
+            *(rows, known, output, loaded, options),
             keep_incomplete=keep_incomplete,
             on_progress=on_progress,
         )
     typer.echo(
         f"{report.num_rows - report.num_left_out} rows with negatives in {output}; "
-        f"{report.num_left_out} left out for want of candidates; "
+        f"{report.num_left_out} left out for lack of candidates; "
         f"{report.num_resumed} were mined before"
     )

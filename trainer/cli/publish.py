@@ -1,4 +1,7 @@
-"""The commands after training: `blend` chooses how much of it to keep, `publish` gives it away."""
+"""The commands after training: `blend` chooses a share of the weight change, `publish` exports.
+
+A share of 0 is the base encoder, a share of 1 the tuned one.
+"""
 
 import json
 from contextlib import ExitStack
@@ -14,6 +17,7 @@ from trainer.cli.options import (
     CacheOption,
     CpuEngineOption,
     DeviceOption,
+    EnglishMarginOption,
     JsonOption,
     LanguagesOption,
     MaxTokensOption,
@@ -28,39 +32,67 @@ SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 app = typer.Typer()
 
+# Options of `blend`.
+BlendOutputOption = Annotated[
+    Path,
+    typer.Option(
+        envvar="CLEAR_TRAINER_OUTPUT", help="A new folder for the blend, its curve and its plot."
+    ),
+]
+SetsOption = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        envvar="CLEAR_TRAINER_SETS",
+        help="Folder of an evaluation set to choose the share by; repeat for more.",
+    ),
+]
+SharesOption = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--share", min=0, max=1, help="A share to try; repeat for more. Default: 0, .1 ... 1."
+    ),
+]
+LanguageMarginOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Maximum loss of any other language; also, no set's mean may fall. Default: no limit.",
+    ),
+]
+
+# Options of `publish`.
+LicenseOption = Annotated[
+    str | None, typer.Option("--license", help="License of the weights. Default: the base's.")
+]
+PassageEncoderOption = Annotated[
+    str,
+    typer.Option(help="For a query encoder: the passage encoder that it was trained for."),
+]
+ResultsOption = Annotated[
+    Path | None, typer.Option(help="Markdown for the model card: report.md of `evaluate`.")
+]
+DataCardsOption = Annotated[
+    list[Path] | None, typer.Option(help="card.json of an import; repeat for more.")
+]
+PushOption = Annotated[
+    str | None,
+    typer.Option("--push", metavar="OWNER/NAME", help="Upload to a Hub, with HF_TOKEN."),
+]
+
 
 @app.command("blend")
-def blend(
+def blend_command(
     base: Annotated[str, typer.Argument(help="The encoder before training: `bundled-base`, ...")],
-    tuned: Annotated[str, typer.Argument(help="What training wrote: `adapter` or `encoder`.")],
-    output: Annotated[
-        Path,
-        typer.Option(
-            envvar="CLEAR_TRAINER_OUTPUT", help="A new folder for the blend, its curve and plot."
-        ),
+    tuned: Annotated[
+        str, typer.Argument(help="The `adapter` or `encoder` folder that training wrote.")
     ],
-    sets: Annotated[
-        list[str],
-        typer.Option(
-            "--set",
-            envvar="CLEAR_TRAINER_SETS",
-            help="A folder of an evaluation set, to choose by; repeat it for more.",
-        ),
-    ],
+    output: BlendOutputOption,
+    sets: SetsOption,
     languages: LanguagesOption = None,
-    shares: Annotated[
-        list[float] | None,
-        typer.Option("--share", min=0, max=1, help="A share to try; 0, .1 ... 1 by default."),
-    ] = None,
-    english_margin: Annotated[
-        float, typer.Option(min=0, help="English -> English may lose so much nDCG@10.")
-    ] = 0.005,
-    language_margin: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Each other language may lose so much, and no set's mean; unset, any."
-        ),
-    ] = None,
+    shares: SharesOption = None,
+    english_margin: EnglishMarginOption = 0.005,
+    language_margin: LanguageMarginOption = None,
     device: DeviceOption = "auto",
     max_tokens: MaxTokensOption = 256,
     cpu_engine: CpuEngineOption = "torch",
@@ -68,12 +100,12 @@ def blend(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Interpolate base and tuned weights; keep the best share under the English gate."""
+    """Interpolate base and tuned weights; keep the best share that passes the English gate."""
     from trainer.data.languages import known_language
     from trainer.evaluation.sets import open_sets
 
     with ExitStack() as stack:
-        # Read before torch is loaded: a wrong folder is told at once.
+        # Read the inputs before torch is loaded, so that a wrong folder fails at once.
         chosen = [known_language(code) for code in languages or ()]
         evaluation_sets = open_sets(sets, stack)
 
@@ -82,14 +114,14 @@ def blend(
         from trainer.blend.weights import open_pair
         from trainer.report.run import EncoderOptions
 
-        kept_in = cache or default_cache()
-        pair = open_pair(base, tuned, kept_in)
+        cache_folder = cache or default_cache()
+        pair = open_pair(base, tuned, cache_folder)
         status = stack.enter_context(Console(stderr=True).status("the base"))
         curve = run_blend(
             pair,
             (base, tuned),
             shares or SHARES,
-            EncoderOptions(device, max_tokens, cpu_engine, precision, kept_in),
+            EncoderOptions(device, max_tokens, cpu_engine, precision, cache_folder),
             stack.enter_context(measured_by(evaluation_sets, chosen)),
             Gates(english_margin, language_margin),
             output,
@@ -123,38 +155,28 @@ def _print_curve(curve: "Curve", written: Path, as_json: bool) -> None:
     Console().print(table)
     typer.echo(f"share {curve.chosen.share:g} is written to {written}")
     if curve.chosen.share == 0:
-        typer.echo("no share above 0 is better and keeps the gates: this is the base", err=True)
+        typer.echo("no share above 0 is better and passes the gates: the base is kept", err=True)
 
 
 @app.command("publish")
-def publish(
+def publish_command(
     checkpoint: Annotated[
         str, typer.Argument(help="An adapter or encoder that training or `blend` wrote.")
     ],
     to: Annotated[Path, typer.Option(envvar="CLEAR_TRAINER_TO", help="The folder to write.")],
-    licence: Annotated[
-        str | None, typer.Option("--license", help="Of the weights; by default the base's.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="By default that of the folder.")] = None,
-    passage_encoder: Annotated[
-        str,
-        typer.Option(help="Of a query encoder alone: the encoder that it was trained for."),
-    ] = BUNDLED_BASE,
-    results: Annotated[
-        Path | None, typer.Option(help="Markdown for the card: `report.md` of `evaluate`.")
-    ] = None,
-    data_card: Annotated[
-        list[Path] | None, typer.Option(help="`card.json` of an import; repeat it for more.")
-    ] = None,
-    push_to: Annotated[
-        str | None,
-        typer.Option("--push", metavar="OWNER/NAME", help="Upload to a Hub, by HF_TOKEN."),
-    ] = None,
-    private: Annotated[bool, typer.Option(help="Of a repository that --push makes.")] = False,
+    license: LicenseOption = None,
+    name: Annotated[str | None, typer.Option(help="Default: the folder's name.")] = None,
+    passage_encoder: PassageEncoderOption = BUNDLED_BASE,
+    results: ResultsOption = None,
+    data_card: DataCardsOption = None,
+    push_to: PushOption = None,
+    private: Annotated[
+        bool, typer.Option(help="Make the repository private, if --push creates it.")
+    ] = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a Sentence Transformers directory with manifest and model card."""
+    """Export an encoder as a Sentence Transformers directory with manifest and model card."""
     from trainer.publish.directory import Publication, open_sides, write_publication
     from trainer.publish.hub import push, read_token
 
@@ -163,7 +185,7 @@ def publish(
     query, passage = open_sides(checkpoint, passage_encoder, cache or default_cache())
     publication = Publication(
         name or push_to or to.resolve().name,
-        licence,
+        license,
         _read_text(results) if results else "",
         [_read_card(path) for path in data_card or ()],
     )

@@ -1,4 +1,4 @@
-"""The commands that train: `train` one configuration, `ablate` a grid of them."""
+"""The commands `train`, which trains one configuration, and `ablate`, which trains a grid."""
 
 import json
 from collections.abc import Iterator
@@ -20,34 +20,34 @@ app = typer.Typer()
 
 @app.command("train")
 def train_command(
-    config: Annotated[Path, typer.Argument(help="A .toml file; trainer/configs holds some.")],
+    config: Annotated[Path, typer.Argument(help="A .toml file; trainer/configs has examples.")],
     run: Annotated[
         Path,
         typer.Option(
             "--output",
             envvar="CLEAR_TRAINER_RUN",
-            help="The run's folder; a run that was stopped goes on from its last checkpoint.",
+            help="The run's folder; a stopped run resumes from its last checkpoint.",
         ),
     ],
     seed: Annotated[
         int | None,
-        typer.Option(envvar="CLEAR_TRAINER_SEED", help="In place of the configuration's."),
+        typer.Option(envvar="CLEAR_TRAINER_SEED", help="Overrides the configuration's seed."),
     ] = None,
     device: DeviceOption = "auto",
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train an encoder, or a query-side adapter; exit code 3 where English got worse."""
+    """Train an encoder or a query-side adapter; exit code 3 if English got worse."""
     from trainer.config import read_config
 
-    told = read_config(config)  # before torch is loaded: a wrong field is told at once
+    run_config = read_config(config)  # before torch is loaded: a wrong field fails at once
     if seed is not None:
-        told = told.model_copy(update={"seed": seed})
+        run_config = run_config.model_copy(update={"seed": seed})
     with _training(cache, device) as train:
-        record = train(told, run)
+        record = train(run_config, run)
     from trainer.training.run import run_summary
 
-    if "output" in record:  # of several processes, the first tells
+    if "output" in record:  # of several processes, only the first reports
         typer.echo(json.dumps(record, indent=1) if as_json else run_summary(run, record))
     if not record.get("english_gate", True):
         raise typer.Exit(GATE_FAILED)
@@ -55,34 +55,35 @@ def train_command(
 
 @app.command("ablate")
 def ablate_command(
-    grid: Annotated[Path, typer.Argument(help="A .toml file; trainer/configs holds some.")],
+    grid: Annotated[Path, typer.Argument(help="A .toml file; trainer/configs has examples.")],
     output: Annotated[
         Path,
         typer.Option(
             envvar="CLEAR_TRAINER_ABLATION",
-            help="The folder of runs, table.md and plot.png; what is done is not done again.",
+            help="Folder for runs, table.md and plot.png; finished runs are skipped.",
         ),
     ],
     variant: Annotated[
         list[str] | None,
         typer.Option(
             envvar="CLEAR_TRAINER_VARIANTS",
-            help="Run this variant alone; may be repeated, as when machines share a grid.",
+            help="Run only this variant, as when machines share a grid; repeat for more.",
         ),
     ] = None,
     seed: Annotated[
         list[int] | None,
-        typer.Option(envvar="CLEAR_TRAINER_SEEDS", help="Run this seed alone; may be repeated."),
+        typer.Option(envvar="CLEAR_TRAINER_SEEDS", help="Run only this seed; repeat for more."),
     ] = None,
     device: DeviceOption = "auto",
     cache: CacheOption = None,
 ) -> None:
-    """Train every variant of a grid with every seed; one table and one plot."""
+    """Train every variant of a grid with every seed; write one table and one plot."""
     from trainer.ablation.grid import chosen, read_grid
     from trainer.ablation.run import ablate
 
     variants, seeds = variant or (), seed or ()
-    chosen(read_grid(grid)[1], variants, seeds)  # before torch is loaded: told at once
+    # Checked before torch is loaded, so that a wrong name fails at once.
+    chosen(read_grid(grid)[1], variants, seeds)
 
     def on_cell(name: str, number: int, count: int) -> None:
         typer.echo(f"run {number + 1} of {count}: {name}", err=True)
@@ -94,7 +95,7 @@ def ablate_command(
 
 @contextmanager
 def _training(cache: Path | None, device: str) -> "Iterator[Train]":
-    """Train with progress on the terminal; yields what runs one configuration in one folder."""
+    """Yield a function that trains a configuration in a folder, with progress on the terminal."""
     from trainer.training.progress import StepProgress
     from trainer.training.train import train
 

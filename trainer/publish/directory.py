@@ -40,7 +40,7 @@ class Publication:
     """What a publisher adds to what the checkpoint says of itself."""
 
     name: str
-    licence: str | None = None
+    license: str | None = None
     results: str = ""  # Markdown
     data_cards: Sequence[Mapping[str, Any]] = ()
 
@@ -118,12 +118,12 @@ def _facts(query: Checkpoint, passage: Checkpoint, publication: Publication) -> 
     """Gather the manifest's entries: the publisher's, the training record, the fingerprint."""
     adapter = query.query.adapter
     described = adapter.description if adapter else query.manifest
-    licence = publication.licence or described.get("license") or passage.manifest.get("license")
-    if not licence:
+    license = publication.license or described.get("license") or passage.manifest.get("license")
+    if not license:
         raise DataError("the encoder names no licence: give one with --license, such as mit")
     facts = {
         "name": publication.name,
-        "license": licence,
+        "license": license,
         "base_model": described.get("base_model") or passage.manifest.get("base_model"),
         "passage_fingerprint": passage.fingerprint(passage.passage),
         **{field: described[field] for field in RECORD_FIELDS if field in described},

@@ -9,7 +9,11 @@ from trainer.report.plots import COLORS, make_figure, svg_of
 def trade_off(curve: Curve) -> str:
     """Plot each share's change of macro nDCG@10 against its change of English nDCG@10, as SVG.
 
-    Each set that has English queries is a line; the gray area breaks the English gate.
+    Each set that has English queries is a line; the gray area breaks the English gate; a circle
+    marks the chosen share.
+
+    Args:
+        curve: of a blend; its first point is the base.
     """
     figure, axes = make_figure(num_rows=12)
     gate, chosen = -curve.gates.english_margin, list(curve.points).index(curve.chosen)

@@ -39,7 +39,7 @@ class Corpora:
     """
 
     def __init__(
-        self, encoder: Encoder, directory: Path, on_progress: OnProgress, *, is_centred: bool
+        self, encoder: Encoder, directory: Path, on_progress: OnProgress, *, is_centered: bool
     ) -> None:
         """Keep the indexes in a folder.
 
@@ -47,12 +47,12 @@ class Corpora:
             encoder: embeds passages and queries.
             directory: made if missing.
             on_progress: is told of the stages of `build_index`.
-            is_centred: subtract each corpus's mean embedding: the training-free control.
+            is_centered: subtract each corpus's mean embedding: the training-free control.
         """
         self.encoder = encoder
         self._directory = directory
         self._on_progress = on_progress
-        self._is_centred = is_centred
+        self._is_centered = is_centered
 
     def open(self, evaluation_set: EvaluationSet, language: str) -> Searcher:
         """Open the index of a corpus, built where it is not there yet.
@@ -73,8 +73,8 @@ class Corpora:
 
             build_index(read_passages(corpus), index, self.encoder, on_progress=on_progress)
             generation = open_current(index)
-        if self._is_centred:
-            generation = _centred(generation, index)
+        if self._is_centered:
+            generation = _centered(generation, index)
         # On the CPU whatever the encoder's device: there, search is exact in fp32.
         return Searcher(self.encoder, generation)
 
@@ -115,7 +115,7 @@ def merge(pools: Mapping[str, Sequence[Ranked]], top_k: int) -> list[Ranked]:
     return merged
 
 
-def centre(embeddings: Embeddings) -> Embeddings:
+def center(embeddings: Embeddings) -> Embeddings:
     """Subtract the mean embedding, [N, D], and make the rest unit-norm again.
 
     Source: the language component of multilingual embeddings, Yang et al. 2021 (arXiv 2109.04727).
@@ -125,6 +125,6 @@ def centre(embeddings: Embeddings) -> Embeddings:
     return np.asarray(rest / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
 
 
-def _centred(generation: Generation, index: Path) -> Generation:
+def _centered(generation: Generation, index: Path) -> Generation:
     with flat_vectors(generations_directory(index) / current_name(index) / VECTORS) as vectors:
-        return replace(generation, vectors=TorchFlatIndex(centre(vectors), torch.device("cpu")))
+        return replace(generation, vectors=TorchFlatIndex(center(vectors), torch.device("cpu")))

@@ -12,7 +12,7 @@ from service.retrieval.searcher import Searcher
 from trainer.data.evaluation_set import EvaluationSet, Query
 from trainer.data.trec import Run, make_runs_directory, write_run
 from trainer.errors import DataError
-from trainer.evaluation.corpora import Corpora, centre, merge, rank
+from trainer.evaluation.corpora import Corpora, center, merge, rank
 from trainer.evaluation.measures import pool_measures, query_measures, require_ir_measures
 from trainer.evaluation.result import Evaluation, Result
 from trainer.evaluation.tasks import DIRECTIONS, Task, judged_of, qrels_of, tasks_of
@@ -28,7 +28,7 @@ def evaluate(
     *,
     languages: Sequence[str] = (),
     directions: Sequence[str] = DIRECTIONS,
-    is_centred: bool = False,
+    is_centered: bool = False,
     seen: Mapping[str, frozenset[str]] | None = None,
     indexes: Path | None = None,
     runs: Path | None = None,
@@ -41,7 +41,7 @@ def evaluate(
         evaluation_sets: with different names.
         languages: to measure beside English; all by default.
         directions: of `DIRECTIONS`.
-        is_centred: subtract each language's mean embedding from queries and passages.
+        is_centered: subtract each language's mean embedding from queries and passages.
         seen: set -> ids of its queries whose passage was trained on; the others are measured
             once more by themselves.
         indexes: a folder that keeps the indexes for the next time.
@@ -54,19 +54,14 @@ def evaluate(
         RetrievalError: the passages cannot be indexed.
     """
     require_ir_measures()
-    tasks = {each.name: tasks_of(each, languages, directions) for each in evaluation_sets}
-    if not any(tasks.values()):
-        raise DataError(
-            f"no set has the directions {', '.join(directions)}"
-            f"{' in ' + ', '.join(languages) if languages else ''}: ask for others"
-        )
+    tasks = _tasks(evaluation_sets, languages, directions)
     if runs:
         make_runs_directory(runs)
     results = []
     with tempfile.TemporaryDirectory(prefix="clear-evaluate-") as temporary:
-        corpora = Corpora(encoder, indexes or Path(temporary), on_progress, is_centred=is_centred)
+        corpora = Corpora(encoder, indexes or Path(temporary), on_progress, is_centered=is_centered)
         for each in evaluation_sets:
-            for result, run in _results(each, tasks[each.name], corpora, is_centred, on_progress):
+            for result, run in _results(each, tasks[each.name], corpora, is_centered, on_progress):
                 if runs:
                     write_run(runs / f"{result.task.name}.run", run, encoder.name)
                 results.append(result)
@@ -79,7 +74,7 @@ def evaluate(
         max_tokens=encoder.max_tokens,
         device=str(encoder.device),
         runtime=encoder.runtime.name,
-        control="mean-centred" if is_centred else None,
+        control="mean-centred" if is_centered else None,
         num_passages={
             each.name: {language: len(ids) for language, ids in each.passage_ids.items()}
             for each in evaluation_sets
@@ -88,11 +83,24 @@ def evaluate(
     )
 
 
+def _tasks(
+    evaluation_sets: Sequence[EvaluationSet], languages: Sequence[str], directions: Sequence[str]
+) -> dict[str, list[Task]]:
+    """List the tasks of each set; raise DataError if there is none at all."""
+    tasks = {each.name: tasks_of(each, languages, directions) for each in evaluation_sets}
+    if not any(tasks.values()):
+        raise DataError(
+            f"no set has the directions {', '.join(directions)}"
+            f"{' in ' + ', '.join(languages) if languages else ''}: name others"
+        )
+    return tasks
+
+
 def _results(
     evaluation_set: EvaluationSet,
     tasks: Sequence[Task],
     corpora: Corpora,
-    is_centred: bool,
+    is_centered: bool,
     on_progress: OnProgress,
 ) -> Iterator[tuple[Result, Run]]:
     """Go through a set's tasks; each corpus is opened once, each language encoded once."""
@@ -106,7 +114,7 @@ def _results(
         if task.query_language not in embeddings:
             stage = f"search {evaluation_set.name} {task.query_language}"
             found = _encode(corpora.encoder, queries, stage, on_progress)
-            embeddings[task.query_language] = centre(found) if is_centred else found
+            embeddings[task.query_language] = center(found) if is_centered else found
         judged = {query.query_id: query for query in judged_of(evaluation_set, task)}
         rows = [row for row, query in enumerate(queries) if query.query_id in judged]
         run = _search(task, searchers, list(judged), embeddings[task.query_language][rows])

@@ -116,7 +116,7 @@ def run_evaluation(
     comparisons = [compare(evaluations[0], base, margin=plan.margin)] if against else []
     if with_control:
         name = against or encoder_name
-        control = _evaluate(sets, name, options, plan, on_progress, is_centred=True)
+        control = _evaluate(sets, name, options, plan, on_progress, is_centered=True)
         evaluations.append(control)
         comparisons.append(compare(control, base, margin=plan.margin))
     return Outcome(tuple(evaluations), tuple(comparisons))
@@ -155,17 +155,17 @@ def _evaluate(
     plan: Plan,
     on_progress: OnProgress,
     *,
-    is_centred: bool = False,
+    is_centered: bool = False,
 ) -> Evaluation:
     encoder = options.load(name)
-    label = f"{encoder.name}, centred" if is_centred else encoder.name
+    label = f"{encoder.name}, centred" if is_centered else encoder.name
     output = plan.output
     return evaluate(
         encoder,
         sets,
         languages=plan.languages,
         directions=plan.directions,
-        is_centred=is_centred,
+        is_centered=is_centered,
         seen=plan.seen,
         indexes=plan.indexes or (output / INDEXES if output else None),
         runs=output / RUNS / re.sub(r"[^\w.-]+", "-", label) if output else None,

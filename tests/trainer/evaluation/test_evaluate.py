@@ -16,7 +16,7 @@ from trainer.data.evaluation_set import (
 )
 from trainer.datasets.formats.xquad import import_xquad
 from trainer.errors import DataError, OutputError
-from trainer.evaluation.corpora import centre, merge
+from trainer.evaluation.corpora import center, merge
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.measures import query_measures
 from trainer.evaluation.result import Evaluation, Result
@@ -159,26 +159,26 @@ def test_only_what_is_asked_for_is_measured(tiny_encoder: Encoder, tea: Evaluati
         evaluate(tiny_encoder, [tea], directions=["L-en"], languages=["fr"])
 
 
-def test_centred_vectors_have_no_mean_to_tell_a_language_by() -> None:
+def test_centered_vectors_have_no_mean_to_tell_a_language_by() -> None:
     generator = np.random.default_rng(0)
     vectors = generator.normal(size=(50, 8)).astype(np.float32) + 5
 
-    found = centre(vectors)
+    found = center(vectors)
 
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
     rest = vectors - vectors.mean(axis=0)
     np.testing.assert_allclose(found, rest / np.linalg.norm(rest, axis=1)[:, None], atol=1e-6)
 
 
-def test_the_control_searches_centred_vectors(
+def test_the_control_searches_centered_vectors(
     tmp_path: Path, tiny_encoder: Encoder, tea: EvaluationSet
 ) -> None:
-    evaluation = evaluate(tiny_encoder, [tea], is_centred=True, runs=tmp_path / "runs")
+    evaluation = evaluate(tiny_encoder, [tea], is_centered=True, runs=tmp_path / "runs")
 
     vectors = tiny_encoder.encode([query.text for query in tea.queries["de"]], "query").embeddings
     matrix = tiny_encoder.encode(TEXTS, "passage").embeddings
     run = read_run(tmp_path / "runs" / "tea.de-en.run")
-    for scores, expected in zip(run.values(), centre(vectors) @ centre(matrix).T, strict=True):
+    for scores, expected in zip(run.values(), center(vectors) @ center(matrix).T, strict=True):
         np.testing.assert_allclose(list(scores.values()), np.sort(expected)[::-1], atol=1e-5)
     assert evaluation.control == "mean-centred"
 

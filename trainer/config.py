@@ -79,6 +79,11 @@ class ObjectiveConfig(Section):
             raise ValueError("reverse_weight and kl_weight are over 1 together")
         return self
 
+    @property
+    def freezes_passages(self) -> bool:
+        """Return whether passages keep the embeddings of the base model."""
+        return self.name == "frozen_bridge"
+
 
 class OptimizerConfig(Section):
     """How it is minimised."""

@@ -30,9 +30,9 @@ from tests.bench.options import parser, say
 from tests.bench.record import write_result
 from trainer.config import EncoderConfig, ObjectiveConfig
 from trainer.data.rows import Row, read_rows
-from trainer.data.training_rows import columns_of, passage_codes
-from trainer.objective.batch import Bridge, InBatch
-from trainer.objective.frozen import frozen_pool
+from trainer.objective.batch import FrozenBridgeObjective, InBatchObjective
+from trainer.objective.columns import passage_codes, text_columns
+from trainer.objective.frozen import build_frozen_pool
 from trainer.objective.loss import RetrievalLoss, join_columns
 from trainer.training.model import TrainableEncoder, load_trainable_encoder
 
@@ -89,10 +89,10 @@ def _loss(
 ) -> tuple[RetrievalLoss, Tensor]:
     if form == "frozen-bridge":
         config = ObjectiveConfig(name="frozen_bridge", temperature=0.02)
-        pool = frozen_pool(rows, trainable.base, default_cache(), lambda *_: None)
+        pool = build_frozen_pool(rows, trainable.base, default_cache(), lambda *_: None)
         labels = torch.arange(len(rows), device=trainable.base.device)[:, None]
-        return RetrievalLoss(trainable.model, Bridge(config, pool, 0.02)), labels
-    objective = InBatch(ObjectiveConfig(), 0, 0.02)
+        return RetrievalLoss(trainable.model, FrozenBridgeObjective(config, pool, 0.02)), labels
+    objective = InBatchObjective(ObjectiveConfig(), 0, 0.02)
     loss = RetrievalLoss(trainable.model, objective, micro_batch_rows=micro_batch_rows)
     return loss, torch.tensor(passage_codes(rows, 0), device=trainable.base.device)
 
@@ -101,7 +101,7 @@ def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
     trainable, rows = _load(form, options)
     micro = options.micro_batch if form == "clear-cached" else None
     loss, labels = _loss(form, trainable, rows, micro)
-    texts = columns_of(rows, loss.columns)
+    texts = text_columns(rows, loss.columns)
     is_bf16 = trainable.precision == "bf16"
     device = trainable.base.device
 
@@ -195,7 +195,7 @@ def _is_2d(value: object) -> bool:
 def _peak_mb(micro_batch_rows: int, options: argparse.Namespace) -> int:
     trainable, rows = _load("clear-cached", options)
     loss, labels = _loss("clear-cached", trainable, rows, micro_batch_rows)
-    terms = loss(_features(trainable, columns_of(rows, loss.columns)), labels)
+    terms = loss(_features(trainable, text_columns(rows, loss.columns)), labels)
     torch.stack(list(terms.values())).sum().backward()
     if trainable.base.device.type == "cuda":
         return torch.cuda.max_memory_allocated() // 2**20

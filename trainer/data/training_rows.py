@@ -3,17 +3,11 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from unicodedata import normalize
 
 from trainer.config import DataConfig
 from trainer.data.languages import ENGLISH
 from trainer.data.rows import Row, read_rows
 from trainer.errors import DataError
-
-# Columns of a batch; sentence-transformers would warn of one called `positive` in third place.
-PASSAGE = "passage"
-HARD_NEGATIVE = "hard_negative_{}"
-HARD_NEGATIVE_QUERY = "hard_negative_query_{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,45 +84,3 @@ def noisy(row: Row, config: DataConfig, generator: random.Random) -> Row:
     for place, source in zip(moved, order, strict=True):
         shuffled[place] = kept[source]
     return replace(row, translated_query=" ".join(shuffled))
-
-
-def columns_of(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[str]]:
-    """Lay rows out by column: `query`, `translated_query`, `passage`, `hard_negative_1`, ...
-
-    Texts are composed (NFC), as the encoder composes what it is asked.
-    """
-    return {name: [normalize("NFC", _text(row, name)) for row in rows] for name in names}
-
-
-def _text(row: Row, name: str) -> str:
-    role, _, number = name.rpartition("_")
-    if role == "hard_negative":
-        return row.hard_negatives[int(number) - 1]
-    if role == "hard_negative_query":
-        return row.hard_negative_queries[int(number) - 1]
-    return row.positive if name == PASSAGE else str(getattr(row, name))
-
-
-def passage_codes(rows: Sequence[Row], num_negatives: int) -> list[list[int]]:
-    """Number passages so that those of one group, which answer each other's queries, are equal.
-
-    Returns:
-        For each row its positive's number, then its hard negatives'.
-    """
-    group_of = {row.passage_id: row.group_id for row in rows}
-    group_of |= {row.positive: row.group_id for row in rows}  # a negative may come without an id
-    numbers: dict[str, int] = {}
-
-    def number(row: Row, k: int) -> int:
-        text = row.hard_negatives[k]
-        passage_id = row.hard_negative_ids[k] if row.hard_negative_ids else text
-        group = group_of.get(passage_id) or group_of.get(text) or passage_id
-        return numbers.setdefault(group, len(numbers))
-
-    return [
-        [
-            numbers.setdefault(row.group_id, len(numbers)),
-            *(number(row, k) for k in range(num_negatives)),
-        ]
-        for row in rows
-    ]

@@ -1,1 +1,1 @@
-"""Training objectives: the terms, and the loss that joins them."""
+"""Training objectives: columns of texts, loss terms, and the loss that combines them."""

@@ -1,14 +1,19 @@
-"""Objectives as a loss calls them: embeddings by column and labels in, terms out."""
+"""Objectives of a batch: embeddings by column and labels in, weighted terms out.
+
+An objective names the columns that it reads, so that the loss embeds no other. It knows neither
+models nor devices. B rows, C candidates, D embedding_dim.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
 from trainer.config import ObjectiveConfig
-from trainer.data.training_rows import HARD_NEGATIVE, HARD_NEGATIVE_QUERY, PASSAGE
+from trainer.objective.columns import HARD_NEGATIVE, HARD_NEGATIVE_QUERY, PASSAGE
 from trainer.objective.terms import (
-    Columns,
+    BatchEmbeddings,
     Terms,
     Weights,
     clear_weights,
@@ -17,23 +22,34 @@ from trainer.objective.terms import (
 )
 
 
-def weights_of(config: ObjectiveConfig) -> Weights:
-    """Weigh the terms as a configuration says."""
-    if config.name == "clear":
-        return clear_weights(
-            config.reverse_weight, config.kl_weight, is_search_time=config.is_search_time
-        )
-    english = {"english": 1.0, "translated": 0.0, "both": 0.5}[config.info_nce_queries]
-    return Weights(english=english, cross=1 - english)
+class BatchObjective(Protocol):
+    """An objective, as `RetrievalLoss` calls it."""
+
+    @property
+    def query_columns(self) -> tuple[str, ...]:
+        """Return the names of the query columns."""
+
+    @property
+    def passage_columns(self) -> tuple[str, ...]:
+        """Return the names of the passage columns."""
+
+    def __call__(self, embeddings: Mapping[str, Tensor], labels: Tensor, rows: slice) -> Terms:
+        """Compute the mean of each term over some rows.
+
+        Args:
+            embeddings: by column, of all devices' rows, each [B, D].
+            labels: what the objective knows of each row besides its texts, [B, L].
+            rows: this device's rows, or some of them.
+        """
 
 
-class InBatch:
-    """CLEAR or InfoNCE over the passages of the batch."""
+class InBatchObjective:
+    """CLEAR or InfoNCE; the candidates are the passages of the batch."""
 
     def __init__(self, config: ObjectiveConfig, num_negatives: int, temperature: float) -> None:
-        """Find out which columns the weights need; no other is embedded."""
+        """Select the columns that terms of non-zero weight read."""
         self._config = config
-        self._weights = weights = weights_of(config)
+        self._weights = weights = term_weights(config)
         self._temperature = temperature
         is_reverse = bool(weights.reverse or weights.kl)
         numbers = range(1, num_negatives + 1)
@@ -47,10 +63,10 @@ class InBatch:
         self.passage_columns = (PASSAGE, *self._hard_passages)
 
     def __call__(self, embeddings: Mapping[str, Tensor], labels: Tensor, rows: slice) -> Terms:
-        """Compute the terms; the labels are `passage_codes`."""
+        """Compute the terms; the labels are `passage_codes`, [B, 1 + N]."""
         positive = embeddings[PASSAGE]
-        columns = Columns(
-            query=embeddings.get("query", positive),  # of weight 0 where it is missing
+        batch = BatchEmbeddings(
+            query=embeddings.get("query", positive),  # a missing column has weight 0
             translated_query=embeddings.get("translated_query", positive),
             positive=positive,
             hard_negatives=[embeddings[name] for name in self._hard_passages],
@@ -58,7 +74,7 @@ class InBatch:
             passage_codes=labels if self._config.masks_false_negatives else None,
         )
         return weighted_terms(
-            columns,
+            batch,
             rows,
             weights=self._weights,
             temperature=self._temperature,
@@ -67,30 +83,40 @@ class InBatch:
         )
 
 
+def term_weights(config: ObjectiveConfig) -> Weights:
+    """Return the weights of the terms of CLEAR or InfoNCE."""
+    if config.name == "clear":
+        return clear_weights(
+            config.reverse_weight, config.kl_weight, is_search_time=config.is_search_time
+        )
+    english = {"english": 1.0, "translated": 0.0, "both": 0.5}[config.info_nce_queries]
+    return Weights(english=english, cross=1 - english)
+
+
 @dataclass(frozen=True)
 class FrozenPool:
-    """What the base model made of all passages and English queries, once; N rows, C passages."""
+    """Embeddings by the untrained base model of all passages and of N rows' English queries."""
 
     passages: Tensor  # [C, D]
     passage_codes: Tensor  # equal for passages of one group, [C]
     queries: Tensor  # each row's English query, [N, D]
-    targets: Tensor  # each row's passage, [N]
+    targets: Tensor  # each row's passage, as a place in `passages`, [N]
 
 
-class Bridge:
-    """The frozen bridge over a pool; labels are row numbers, [B, 1]."""
+class FrozenBridgeObjective:
+    """The frozen bridge; the candidates are the passages of a frozen pool."""
 
     query_columns = ("translated_query",)
     passage_columns: tuple[str, ...] = ()
 
     def __init__(self, config: ObjectiveConfig, pool: FrozenPool, temperature: float) -> None:
-        """Take the pool as it is: nothing of it learns."""
+        """Use a pool, which gets no gradient."""
         self._config = config
         self._pool = pool
         self._temperature = temperature
 
     def __call__(self, embeddings: Mapping[str, Tensor], labels: Tensor, rows: slice) -> Terms:
-        """Compute the terms of some rows."""
+        """Compute the terms; the labels are row numbers in the pool, [B, 1]."""
         translated = embeddings["translated_query"][rows]
         numbers = labels[rows, 0]
         targets = self._pool.targets[numbers]

@@ -1,6 +1,6 @@
-"""Similarities as distributions: logits, cross-entropy and divergences.
+"""Logits of similarities, their cross-entropy, and divergences between their distributions.
 
-B rows, C candidates, D embedding_dim; all is computed in fp32 whatever the autocast.
+All functions compute in fp32 under any autocast. B rows, C candidates, D embedding_dim.
 """
 
 import math
@@ -12,12 +12,12 @@ from torch.nn import functional
 
 Direction = Literal["published", "opposite", "jsd"]
 Detach = Literal["none", "english", "translated"]
-# The logit of a candidate that is left out: its probability is 0, its logarithm still a number.
+# Logit of an excluded candidate: its probability is 0 and its log-probability is finite.
 EXCLUDED = -1e4
 
 
 def logits(left: Tensor, right: Tensor, temperature: float) -> Tensor:
-    """Compare by cosine similarity over temperature, [B, D] x [C, D] to [B, C], in fp32.
+    """Return cosine similarities divided by the temperature, [B, D] x [C, D] to [B, C], in fp32.
 
     >>> logits(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 1.0]]), 0.5).tolist()
     [[2.0, 0.0]]
@@ -28,15 +28,15 @@ def logits(left: Tensor, right: Tensor, temperature: float) -> Tensor:
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:
-    """Widen half precision; leave doubles."""
+    """Convert half precision to fp32; leave fp32 and fp64 as they are."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def info_nce(scores: Tensor, targets: Tensor) -> Tensor:
-    """Sum each row's cross-entropy of finding its target: -log softmax(scores)[target].
+    """Sum the cross-entropy of each row's target, -log softmax(scores)[target], over the rows.
 
     Args:
-        scores: logits, `EXCLUDED` where a candidate is left out, [b, C].
+        scores: logits, [b, C]; `EXCLUDED` for an excluded candidate.
         targets: the column of each row's target, [b].
 
     Source: van den Oord et al. 2018, equation 4.
@@ -48,7 +48,7 @@ def kl_divergence(left: Tensor, right: Tensor) -> Tensor:
     """Sum KL(softmax(left) || softmax(right)) over the rows, sum_j l_j (log l_j - log r_j).
 
     Args:
-        left: logits of the reference, `EXCLUDED` where both leave a candidate out, [b, C].
+        left: logits of the reference, [b, C]; both sides exclude the same candidates.
         right: logits of the approximation, [b, C].
 
     >>> certain, even = torch.tensor([[50.0, 0.0]]), torch.tensor([[0.0, 0.0]])
@@ -63,10 +63,12 @@ def _kl(left: Tensor, right: Tensor) -> Tensor:
 
 
 def jensen_shannon(left: Tensor, right: Tensor) -> Tensor:
-    """Sum the rows' mean KL divergence of two distributions from their mixture.
+    """Sum the Jensen-Shannon divergence of two distributions over the rows.
+
+    It is the mean KL divergence of both from their mixture.
 
     Args:
-        left: logits, `EXCLUDED` where both leave a candidate out, [b, C].
+        left: logits, [b, C]; both sides exclude the same candidates.
         right: logits, [b, C].
 
     Source: Lin 1991, equation 4.1 with equal weights.
@@ -77,14 +79,14 @@ def jensen_shannon(left: Tensor, right: Tensor) -> Tensor:
 
 
 def divergence(english: Tensor, translated: Tensor, direction: Direction, detach: Detach) -> Tensor:
-    """Sum over the rows how far the two distributions are apart.
+    """Sum the divergence of English and translated distributions over the rows.
 
     Args:
         english: logits of English queries over passages, [b, C].
         translated: logits of passages over translated queries, [b, C].
-        direction: `published` is KL(translated || english), what the paper's code computes (its
-            text is read as the opposite); `opposite` is KL(english || translated).
-        detach: the side that only teaches and gets no gradient.
+        direction: `published` is KL(translated || english), as the paper's code computes it (its
+            text reads as the opposite); `opposite` is KL(english || translated).
+        detach: the side that gets no gradient and only teaches.
     """
     english = english.detach() if detach == "english" else english
     translated = translated.detach() if detach == "translated" else translated
@@ -96,10 +98,10 @@ def divergence(english: Tensor, translated: Tensor, direction: Direction, detach
 
 
 def matched_temperature(query: Tensor, passages: Tensor, targets: Tensor) -> float:
-    """Find the temperature at which a model's own similarities predict the targets best.
+    """Return the temperature at which a model's similarities predict the targets best.
 
-    The one of 60 between .005 and .2, evenly apart in the logarithm, of the least cross-entropy:
-    temperature scaling of the untrained model, which keeps its space as it is.
+    That is the temperature of least cross-entropy among 60 between .005 and .2, spaced evenly in
+    the logarithm: temperature scaling, which leaves the embeddings unchanged.
 
     Args:
         query: [B, D].

@@ -1,7 +1,12 @@
-"""Embeddings of the base model, made once and kept: a run of another seed finds them ready."""
+"""Embeddings of the untrained base model, computed once and cached across runs.
+
+CACHE/embeddings/<digest of encoder and role>.safetensors
+    keys         sha256 of each text, cut to 16 bytes
+    embeddings   one row a key
+"""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +17,20 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from service.retrieval.encoder.encoder import Embeddings, Encoder, Role
-from service.retrieval.progress import OnProgress
 from service.retrieval.storage import artifact
 from trainer.data.rows import Row
-from trainer.data.training_rows import passage_codes
 from trainer.objective.batch import FrozenPool
+from trainer.objective.columns import passage_codes
 
-# Autocast casts the weights anew for each batch: large ones make that cheap.
+OnProgress = Callable[[str, int, int | None], None]
+# Autocast converts the weights in every batch: large batches make that cheap.
 BATCH_TOKENS = 8192
 
 
-def frozen_pool(
+def build_frozen_pool(
     rows: Sequence[Row], encoder: Encoder, cache: Path, on_progress: OnProgress
 ) -> FrozenPool:
-    """Embed all rows' passages and English queries with the base model, for its device."""
+    """Embed the passages and English queries of all rows; the pool is on the encoder's device."""
     passages = list(dict.fromkeys(row.positive for row in rows))
     place = {text: number for number, text in enumerate(passages)}
     queries = list(dict.fromkeys(row.query for row in rows))
@@ -33,18 +38,18 @@ def frozen_pool(
     codes = np.zeros(len(passages), dtype=np.int64)
     for row, (code,) in zip(rows, passage_codes(rows, 0), strict=True):
         codes[place[row.positive]] = code
-    query_embeddings = embed_once(queries, "query", encoder, cache, on_progress)
-    passage_embeddings = embed_once(passages, "passage", encoder, cache, on_progress)
+    query_embeddings = embed_cached(queries, "query", encoder, cache, on_progress)
+    passage_embeddings = embed_cached(passages, "passage", encoder, cache, on_progress)
     row_queries = query_embeddings[[query_place[row.query] for row in rows]]
     targets = np.array([place[row.positive] for row in rows])
     arrays = (passage_embeddings, codes, row_queries, targets)
     return FrozenPool(*(torch.from_numpy(array).to(encoder.device) for array in arrays))
 
 
-def embed_once(
+def embed_cached(
     texts: Sequence[str], role: Role, encoder: Encoder, cache: Path, on_progress: OnProgress
 ) -> Embeddings:
-    """Embed the texts that no earlier run has embedded with the same encoder, and keep them.
+    """Embed texts; those that an earlier run embedded with the same encoder come from the cache.
 
     Returns:
         [B, D], in the order given.
@@ -55,11 +60,11 @@ def embed_once(
     known = _read(path)
     new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
     if new:
-        embeddings = embed_all(list(new.values()), role, encoder, on_progress)
+        embeddings = embed_texts(list(new.values()), role, encoder, on_progress)
         made = dict(zip(new, embeddings, strict=True))
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            known = _read(path) | made  # another run may have written meanwhile
+            known = _read(path) | made  # another run may have written in the meantime
             _write(path, known)
     return np.stack([known[key] for key in keys])
 
@@ -69,7 +74,7 @@ def _digest(*parts: str) -> str:
 
 
 def _read(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read embeddings by digest; a damaged file is made anew."""
+    """Read embeddings by digest; a missing or damaged file counts as empty."""
     try:
         tensors = load_file(path)
         keys = [bytes(key).hex() for key in tensors["keys"]]
@@ -84,10 +89,10 @@ def _write(path: Path, known: Mapping[str, NDArray[np.float32]]) -> None:
     artifact.replace_file(path, content)
 
 
-def embed_all(
+def embed_texts(
     texts: Sequence[str], role: Role, encoder: Encoder, on_progress: OnProgress
 ) -> Embeddings:
-    """Embed texts and tell how many are done."""
+    """Embed texts and report progress, [B, D]."""
     done = 0
 
     def on_batch(count: int) -> None:

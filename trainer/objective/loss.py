@@ -1,11 +1,14 @@
-"""Joins an objective with a model: which columns are embedded, how, and on which devices.
+"""The training loss: embeds the columns of a batch and passes them to an objective.
 
-Plain: one graph of the whole batch. Cached: two forward passes in micro-batches and no graph larger
-than one of them, with equal gradients (GradCache, Gao et al. 2021). B rows, D embedding_dim.
+Plain form: one graph of the whole batch. Cached form: two forward passes in micro-batches, so that
+no graph is larger than one micro-batch; its gradients are equal to those of the plain form.
+B rows, D embedding_dim.
+
+Source: GradCache, Gao et al. 2021.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -18,36 +21,16 @@ from sentence_transformers.util.distributed import (
 )
 from torch import Tensor, nn
 
+from trainer.objective.batch import BatchObjective
 from trainer.objective.terms import Terms
 
-# Rows of logits that are alive at once in the cached form.
+# Rows whose logits are in memory at once in the cached form.
 LOSS_ROWS = 1024
 Features = dict[str, Any]
 
 
-class BatchObjective(Protocol):
-    """An objective that names the columns it reads."""
-
-    @property
-    def query_columns(self) -> tuple[str, ...]:
-        """Name the columns of queries."""
-
-    @property
-    def passage_columns(self) -> tuple[str, ...]:
-        """Name the columns of passages."""
-
-    def __call__(self, embeddings: Mapping[str, Tensor], labels: Tensor, rows: slice) -> Terms:
-        """Compute the terms' means over some rows.
-
-        Args:
-            embeddings: by column, of all devices' rows, each [B, D].
-            labels: what the objective knows of each row besides its texts, [B, L].
-            rows: this device's rows, or some of them.
-        """
-
-
 class RetrievalLoss(CachedLossMixin, nn.Module):
-    """The loss that sentence-transformers' trainer calls; it answers the terms by name."""
+    """The loss that sentence-transformers' trainer calls; returns the weighted terms by name."""
 
     def __init__(
         self,
@@ -58,15 +41,14 @@ class RetrievalLoss(CachedLossMixin, nn.Module):
         micro_batch_tokens: int | None = None,
         is_gathering: bool = True,
     ) -> None:
-        """Choose the form.
+        """Select the plain form, or the cached form if a micro-batch size is given.
 
         Args:
-            model: embeds every column; the trainer replaces it by its wrapped form.
-            objective: what is minimised.
-            micro_batch_rows: texts of a forward pass of the cached form.
-            micro_batch_tokens: tokens of one instead, a longer text alone. None of both: the plain
-                form.
-            is_gathering: let all devices' rows be candidates of each other.
+            model: embeds every column; the trainer replaces it with its wrapped form.
+            objective: computes the terms.
+            micro_batch_rows: texts of one forward pass of the cached form.
+            micro_batch_tokens: tokens of one forward pass instead; a longer text has its own pass.
+            is_gathering: whether the rows of all devices are candidates of each other.
         """
         super().__init__()
         self.model = model
@@ -78,21 +60,31 @@ class RetrievalLoss(CachedLossMixin, nn.Module):
         self._terms: Terms = {}
 
     def forward(self, features: Sequence[Features], labels: Tensor) -> Terms:
-        """Compute the terms; their sum carries the gradient."""
+        """Compute the terms; the gradient of their sum is that of the loss.
+
+        Args:
+            features: tokenized texts of each of `columns`.
+            labels: as the objective reads them, [B, L].
+        """
         features = list(features)
         if len(features) != len(self.columns):
-            raise ValueError(f"{len(features)} columns came for {', '.join(self.columns)}")
+            raise ValueError(
+                f"{len(features)} columns were given for {', '.join(self.columns)}: give each once"
+            )
         if not (self.mini_batch_size or self.mini_batch_num_tokens):
             embeddings = self._embed(features)
             world, rows = self._gather(embeddings, labels)
             return self.objective(*world, rows)
         total = self.forward_cached(features, labels)
-        first, *others = self._terms  # the first carries the gradient of all
+        first, *others = self._terms  # the first term carries the gradient of all
         carrier = total - total.detach()
         return {first: self._terms[first] + carrier, **{name: self._terms[name] for name in others}}
 
     def _embed(self, features: Sequence[Features]) -> dict[str, Tensor]:
-        """Embed the queries in one forward pass and the passages, ten times as long, in another."""
+        """Embed all query columns in one pass and all passage columns in another.
+
+        Passages are about ten times as long: in a common pass, queries would be mostly padding.
+        """
         num_queries = len(self.objective.query_columns)
         groups = [features[:num_queries], features[num_queries:]]
         embedded: list[Tensor] = []
@@ -104,13 +96,19 @@ class RetrievalLoss(CachedLossMixin, nn.Module):
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
     ) -> Tensor:
-        """Compute the loss of embeddings that came in micro-batches, and their gradients."""
-        assert labels is not None  # the trainer has a label for every row
+        """Compute the loss of embeddings that were computed in micro-batches.
+
+        Args:
+            reps: embeddings of each column, by micro-batch.
+            labels: as the objective reads them, [B, L].
+            with_backward: compute the gradients of `reps`, too.
+        """
+        assert labels is not None  # the trainer passes a label for every row
         embeddings = {
             name: torch.cat(parts) for name, parts in zip(self.columns, reps, strict=True)
         }
         (world, labels), rows = self._gather(embeddings, labels)
-        # Chunks of rows add up their gradients in leaves; what lies below runs backward once.
+        # Gradients of chunks of rows add up in leaves; the graph below runs backward once.
         leaves = {name: column.detach().requires_grad_() for name, column in world.items()}
         num_rows = rows.stop - rows.start
         totals: Terms = {}
@@ -133,18 +131,18 @@ class RetrievalLoss(CachedLossMixin, nn.Module):
     def _gather(
         self, embeddings: Mapping[str, Tensor], labels: Tensor
     ) -> tuple[tuple[dict[str, Tensor], Tensor], slice]:
-        """Collect each column from all devices, and say which rows are this device's."""
+        """Gather columns and labels from all devices; return them and the rows of this device."""
         num_rows = len(labels)
         if not self.is_gathering or get_world_size() == 1:
             return (dict(embeddings), labels), slice(0, num_rows)
         start = get_rank() * num_rows
-        # Column by column: gathered as one block, a row's positive would not be at its place.
+        # Gathered column by column: in one block, a row's positive would not be at its place.
         world = {name: all_gather_with_grad(column) for name, column in embeddings.items()}
         return (world, all_gather(labels)), slice(start, start + num_rows)
 
 
 def join_columns(columns: Sequence[Features]) -> Features:
-    """Lay several columns of one width below each other, padded on the right to the longest."""
+    """Concatenate columns along the batch, padded on the right to the longest."""
     if len(columns) == 1:
         return dict(columns[0])
     width = max(column["input_ids"].shape[1] for column in columns)

@@ -1,11 +1,11 @@
-"""What training minimises: pure functions of embeddings.
+"""Loss terms of CLEAR, InfoNCE and the frozen bridge, as pure functions of embeddings.
 
-B rows, N hard negatives a row, C = B (N + 1) candidates, D embedding_dim. A row
-is a query in English, the same query in another language, its passage and hard negatives. Nothing
-here knows of models or files; all is computed in fp32 whatever the autocast.
+They know neither models nor files, and compute in fp32 under any autocast. B rows, N hard negatives
+a row, C = B (N + 1) candidates, D embedding_dim. A row is a query in English, the same query in
+another language, its passage, and hard negatives.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,45 +23,42 @@ from trainer.objective.divergences import (
     logits,
 )
 
-# The loss's weighted terms by name; their sum is the loss.
+# Weighted loss terms by name; their sum is the loss.
 Terms = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Columns:
-    """One batch's embeddings, of any norm, each [B, D], and whose passage is whose."""
+class BatchEmbeddings:
+    """Embeddings of one batch, of any norm, each [B, D], and the codes of its passages."""
 
     query: Tensor
     translated_query: Tensor
     positive: Tensor
     hard_negatives: Sequence[Tensor] = ()
     hard_negative_queries: Sequence[Tensor] = ()
-    # Codes, equal for equal passages: the positive's, then the hard negatives', [B, 1 + N].
+    # Equal for equal passages: the positive's, then the hard negatives', [B, 1 + N].
     passage_codes: Tensor | None = None
 
     @property
     def passages(self) -> Tensor:
-        """Line up all rows' positives, then all rows' first hard negatives, and so on, [C, D]."""
+        """Return all rows' positives, then all rows' first hard negatives, and so on, [C, D]."""
         return torch.cat([self.positive, *self.hard_negatives])
 
     @property
     def translated_queries(self) -> Tensor:
-        """Line up the translated queries as `passages` lines up what they ask for, [C, D]."""
+        """Return the translated queries in the order of the `passages` they belong to, [C, D]."""
         return torch.cat([self.translated_query, *self.hard_negative_queries])
 
 
-Objective = Callable[[Columns, slice], Terms]
-
-
 def false_negatives(passage_codes: Tensor, rows: slice) -> Tensor:
-    """Find candidates that hold a row's own passage but are not its target.
+    """Find the candidates that hold a row's own passage but are not its target.
 
-    For passages: the positive of another row, or a hard negative of any, is this row's passage.
-    For queries the same, as each hard negative query belongs to the hard negative beside it.
+    Such a passage is the positive of another row or a hard negative of any row. The same mask holds
+    for queries, as each hard negative query belongs to the hard negative at its place.
 
     Args:
-        passage_codes: equal for equal passages, [B, 1 + N], the positive's first.
-        rows: which rows to judge, b of B.
+        passage_codes: equal for equal passages, the positive's first, [B, 1 + N].
+        rows: the b of B rows to return.
 
     Returns:
         [b, C], true where a candidate must not count as a negative.
@@ -75,10 +72,10 @@ def false_negatives(passage_codes: Tensor, rows: slice) -> Tensor:
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each term of `weighted_terms` counts; a term of weight 0 is not computed."""
+    """Weights of the terms of `weighted_terms`; a term of weight 0 is not computed."""
 
     english: float = 0.0  # English query -> passage
-    cross: float = 0.0  # translated query -> passage, what a search does
+    cross: float = 0.0  # translated query -> passage, the direction of a search
     reverse: float = 0.0  # passage -> translated query
     kl: float = 0.0
 
@@ -86,13 +83,13 @@ class Weights:
 def clear_weights(
     reverse: float = 0.4, kl: float = 0.2, *, is_search_time: bool = False
 ) -> Weights:
-    """Weigh the terms of CLEAR.
+    """Return the weights of CLEAR's terms.
 
     Args:
         reverse: the paper's alpha.
         kl: the paper's beta.
         is_search_time: give half of the forward term to the translated query, which CLEAR as
-            published never compares with passages other than its own.
+            published compares only with its own passage.
 
     >>> clear_weights()
     Weights(english=0.4, cross=0.0, reverse=0.4, kl=0.2)
@@ -103,7 +100,7 @@ def clear_weights(
 
 
 def weighted_terms(
-    columns: Columns,
+    embeddings: BatchEmbeddings,
     rows: slice = slice(None),
     *,
     weights: Weights,
@@ -111,7 +108,7 @@ def weighted_terms(
     kl_direction: Direction = "published",
     kl_detach: Detach = "none",
 ) -> Terms:
-    """Compute CLEAR, InfoNCE and what lies between; each term is the mean over the rows.
+    """Compute the terms of CLEAR, InfoNCE and mixtures of both; each is the mean over the rows.
 
     With A = cos(q, P)/t, X = cos(t, P)/t, C = cos(p, T)/t, where P are all passages and T all
     translated queries of the batch, row i's target is column i, and
@@ -119,8 +116,8 @@ def weighted_terms(
     CLEAR is w = (1 - alpha - beta, 0, alpha, beta).
 
     Args:
-        columns: the whole batch, of all devices.
-        rows: which rows to take the mean over; all of the batch are candidates.
+        embeddings: of the whole batch, of all devices.
+        rows: the rows to average over; all rows of the batch are candidates.
         weights: of the terms.
         temperature: divides similarities.
         kl_direction: see `divergence`.
@@ -128,10 +125,10 @@ def weighted_terms(
 
     Source: CLEAR (arXiv 2604.05821), as its published code computes it.
     """
-    targets = torch.arange(len(columns.query), device=columns.query.device)[rows]
+    targets = torch.arange(len(embeddings.query), device=embeddings.query.device)[rows]
     excluded = None
-    if columns.passage_codes is not None:
-        excluded = false_negatives(columns.passage_codes, rows)
+    if embeddings.passage_codes is not None:
+        excluded = false_negatives(embeddings.passage_codes, rows)
 
     def scores(left: Tensor, right: Tensor) -> Tensor:
         found = logits(left[rows], right, temperature)
@@ -142,13 +139,13 @@ def weighted_terms(
     terms: Terms = {}
     english = translated = None
     if weights.english or weights.kl:
-        english = scores(columns.query, columns.passages)
+        english = scores(embeddings.query, embeddings.passages)
     if weights.reverse or weights.kl:
-        translated = scores(columns.positive, columns.translated_queries)
+        translated = scores(embeddings.positive, embeddings.translated_queries)
     if weights.english and english is not None:
         terms["english"] = weights.english * info_nce(english, targets)
     if weights.cross:
-        cross = scores(columns.translated_query, columns.passages)
+        cross = scores(embeddings.translated_query, embeddings.passages)
         terms["cross"] = weights.cross * info_nce(cross, targets)
     if weights.reverse and translated is not None:
         terms["reverse"] = weights.reverse * info_nce(translated, targets)
@@ -171,11 +168,11 @@ def frozen_bridge(
     anchor: float = 5.0,
     excluded: Tensor | None = None,
 ) -> Terms:
-    """Draw translated queries to where the frozen base model has their English ones.
+    """Compute the terms that draw translated queries to the base model's English ones.
 
     L = cross CE(T, target) + kl KL(softmax(E) || softmax(T)) + anchor (1 - cos(t, e)), with
     T = cos(t, P)/temperature and E = cos(e, P)/temperature; each term is the mean over the rows.
-    Only t carries a gradient: the base model embedded passages and English queries once.
+    Only t carries a gradient: the frozen base model embedded passages and English queries.
 
     Args:
         translated_query: t, [B, D].
@@ -183,9 +180,9 @@ def frozen_bridge(
         passages: P, the base model's embeddings of the whole pool, [C, D].
         targets: each row's passage in the pool, [B].
         temperature: divides similarities.
-        cross: weight of finding the passage.
-        kl: weight of ranking the pool as the English query does.
-        anchor: weight of lying where the English query lies.
+        cross: weight of the cross-entropy of the target passage.
+        kl: weight of the divergence from the English query's distribution over the pool.
+        anchor: weight of the distance to the English query's embedding.
         excluded: true for passages that answer the query but are not its target, [B, C].
     """
     scores = logits(translated_query, passages, temperature)

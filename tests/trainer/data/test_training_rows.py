@@ -4,7 +4,7 @@ from pathlib import Path
 
 from trainer.config import DataConfig
 from trainer.data.rows import Row, write_rows
-from trainer.data.training_rows import columns_of, read_training_rows
+from trainer.data.training_rows import read_training_rows
 
 ROW = Row(
     query="Which colours?",
@@ -16,23 +16,6 @@ ROW = Row(
     hard_negatives=("A lake.", "A hill."),
     hard_negative_queries=("Which lake?", "Which hill?"),
 )
-
-
-def test_columns_are_those_of_their_names() -> None:
-    names = ["query", "passage", "hard_negative_2", "hard_negative_query_1"]
-
-    assert columns_of([ROW], names) == {
-        "query": ["Which colours?"],
-        "passage": ["Red and white."],
-        "hard_negative_2": ["A hill."],
-        "hard_negative_query_1": ["Which lake?"],
-    }
-
-
-def test_texts_are_trained_as_they_are_served_composed() -> None:
-    [text] = columns_of([ROW], ["translated_query"])["translated_query"]
-
-    assert text == "Kí ni ìtúm\u1ecd\u0300 àw\u1ecd\u0300?"
 
 
 def test_english_queries_come_at_the_share_of_their_file(tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,9 @@ from torch import Tensor
 
 from trainer.config import ObjectiveConfig
 from trainer.data.rows import Row
-from trainer.data.training_rows import columns_of, passage_codes
 from trainer.objective import loss as loss_module
-from trainer.objective.batch import InBatch
+from trainer.objective.batch import InBatchObjective
+from trainer.objective.columns import passage_codes, text_columns
 from trainer.objective.loss import RetrievalLoss, join_columns
 from trainer.objective.terms import Terms
 
@@ -46,10 +45,10 @@ def make_rows(count: int = NUM_ROWS) -> list[Row]:
 
 
 def features_of(
-    model: SentenceTransformer, objective: InBatch, rows: list[Row]
+    model: SentenceTransformer, objective: InBatchObjective, rows: list[Row]
 ) -> list[dict[str, Any]]:
     names = (*objective.query_columns, *objective.passage_columns)
-    return [tokenized(model, texts) for texts in columns_of(rows, names).values()]
+    return [tokenized(model, texts) for texts in text_columns(rows, names).values()]
 
 
 def tokenized(model: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def tokenized(model: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
 
 
 def step(
-    model: SentenceTransformer, objective: InBatch, micro_batch: dict[str, int]
+    model: SentenceTransformer, objective: InBatchObjective, micro_batch: dict[str, int]
 ) -> tuple[Terms, dict[str, Tensor]]:
     """Compute terms and every parameter's gradient."""
     rows = make_rows()
@@ -99,7 +98,7 @@ def test_cached_and_plain_gradients_are_equal_uneven_last_chunk_included(
 ) -> None:
     monkeypatch.setattr(loss_module, "LOSS_ROWS", 2)
     assert isinstance(config.temperature, float)
-    objective = InBatch(config, 2, config.temperature)
+    objective = InBatchObjective(config, 2, config.temperature)
 
     plain, plain_gradients = step(model, objective, {})
     cached, cached_gradients = step(model, objective, micro_batch)
@@ -115,24 +114,39 @@ def test_cached_and_plain_gradients_are_equal_uneven_last_chunk_included(
         )
 
 
+class Unchanged(torch.nn.Module):
+    """A model whose embeddings are its input."""
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"sentence_embedding": features["input_ids"]}
+
+
 @pytest.fixture
-def two_ranks(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """Let `RetrievalLoss` believe in two devices; the test sets the rank and what it gathers."""
-    state: dict[str, Any] = {"rank": 0, "gathered": iter(())}
+def two_ranks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Make `RetrievalLoss` see two devices; the test sets the rank and all rows of each column."""
+    state: dict[str, Any] = {"rank": 0, "columns": iter(()), "labels": None}
+
+    def gather(local: Tensor) -> Tensor:
+        before, own, after = next(state["columns"]).split_with_sizes(
+            [state["rank"] * len(local), len(local), (1 - state["rank"]) * len(local)]
+        )
+        assert torch.equal(own, local)
+        return torch.cat([before, local, after])
+
     monkeypatch.setattr(loss_module, "get_world_size", lambda: 2)
     monkeypatch.setattr(loss_module, "get_rank", lambda: state["rank"])
-    monkeypatch.setattr(loss_module, "all_gather_with_grad", lambda _: next(state["gathered"]))
+    monkeypatch.setattr(loss_module, "all_gather_with_grad", gather)
     monkeypatch.setattr(loss_module, "all_gather", lambda _: state["labels"])
-    yield state
+    return state
 
 
 @pytest.mark.parametrize("micro_batch_rows", [None, 2])
 def test_two_simulated_ranks_equal_one_big_batch(
-    model: SentenceTransformer, two_ranks: dict[str, Any], micro_batch_rows: int | None
+    two_ranks: dict[str, Any], micro_batch_rows: int | None
 ) -> None:
     rows = make_rows(6)
-    objective = InBatch(ObjectiveConfig(), 2, 0.05)
-    loss = RetrievalLoss(model, objective, micro_batch_rows=micro_batch_rows)
+    objective = InBatchObjective(ObjectiveConfig(), 2, 0.05)
+    loss = RetrievalLoss(Unchanged(), objective, micro_batch_rows=micro_batch_rows)  # type: ignore[arg-type]
     labels = torch.tensor(passage_codes(rows, 2))
     torch.manual_seed(0)
     embeddings = {name: torch.randn(6, 8, requires_grad=True) for name in loss.columns}
@@ -142,23 +156,16 @@ def test_two_simulated_ranks_equal_one_big_batch(
 
     totals = dict.fromkeys(expected, 0.0)
     for rank, (start, stop) in enumerate([(0, 3), (3, 6)]):
-        two_ranks |= {"rank": rank, "gathered": iter(leaves), "labels": labels}
-        local = {name: column[start:stop] for name, column in embeddings.items()}
-        if micro_batch_rows is None:
-            world, own = loss._gather(local, labels[start:stop])
-            terms = objective(*world, own)
-            (torch.stack(list(terms.values())).sum() / 2).backward()  # type: ignore[no-untyped-call]
-        else:
-            parts = [[column[:2], column[2:]] for column in local.values()]
-            loss.calculate_loss(parts, labels[start:stop], with_backward=True)
-            terms = loss._terms
+        two_ranks |= {"rank": rank, "columns": iter(leaves), "labels": labels}
+        terms = loss([{"input_ids": leaf[start:stop]} for leaf in leaves], labels[start:stop])
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         totals = {name: totals[name] + float(term.detach()) / 2 for name, term in terms.items()}
 
     assert totals == pytest.approx({name: term.item() for name, term in expected.items()}, abs=1e-6)
-    scale = 1 if micro_batch_rows is None else 2  # DDP takes the mean over the ranks
     for leaf, gradient in zip(leaves, expected_gradients, strict=True):
         assert leaf.grad is not None
-        torch.testing.assert_close(leaf.grad / scale, gradient, atol=1e-6, rtol=1e-5)
+        # DDP takes the mean over the ranks.
+        torch.testing.assert_close(leaf.grad / 2, gradient, atol=1e-6, rtol=1e-5)
 
 
 def test_columns_are_joined_without_a_trace_of_padding(model: SentenceTransformer) -> None:
@@ -170,8 +177,8 @@ def test_columns_are_joined_without_a_trace_of_padding(model: SentenceTransforme
     torch.testing.assert_close(joined, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
-def test_a_missing_column_is_told(model: SentenceTransformer) -> None:
-    loss = RetrievalLoss(model, InBatch(ObjectiveConfig(), 0, 0.05))
+def test_a_missing_column_is_an_error(model: SentenceTransformer) -> None:
+    loss = RetrievalLoss(model, InBatchObjective(ObjectiveConfig(), 0, 0.05))
 
-    with pytest.raises(ValueError, match=r"2 columns came for query, translated_query, passage"):
+    with pytest.raises(ValueError, match=r"2 columns were given for query, translated_query, passage"):
         loss([{}, {}], torch.zeros(1, 1))

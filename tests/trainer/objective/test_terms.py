@@ -14,7 +14,7 @@ from trainer.objective.divergences import (
     matched_temperature,
 )
 from trainer.objective.terms import (
-    Columns,
+    BatchEmbeddings,
     Weights,
     clear_weights,
     false_negatives,
@@ -25,14 +25,14 @@ from trainer.objective.terms import (
 NUM_ROWS, NUM_NEGATIVES, DIM = 5, 2, 7
 
 
-def make_columns(seed: int = 0, num_negatives: int = NUM_NEGATIVES) -> Columns:
+def make_columns(seed: int = 0, num_negatives: int = NUM_NEGATIVES) -> BatchEmbeddings:
     generator = torch.Generator().manual_seed(seed)
 
     def column() -> Tensor:
         column = torch.randn(NUM_ROWS, DIM, generator=generator, dtype=torch.float64)
         return column.requires_grad_()
 
-    return Columns(
+    return BatchEmbeddings(
         query=column(),
         translated_query=column(),
         positive=column(),
@@ -41,7 +41,7 @@ def make_columns(seed: int = 0, num_negatives: int = NUM_NEGATIVES) -> Columns:
     )
 
 
-def leaves_of(columns: Columns) -> list[Tensor]:
+def leaves_of(columns: BatchEmbeddings) -> list[Tensor]:
     named = [columns.query, columns.translated_query, columns.positive]
     return [*named, *columns.hard_negatives, *columns.hard_negative_queries]
 
@@ -58,7 +58,7 @@ def cosine(left: Tensor, right: Tensor) -> Tensor:
     return (left * right).sum() / (left.pow(2).sum().sqrt() * right.pow(2).sum().sqrt())
 
 
-def literal_clear(columns: Columns, alpha: float, beta: float, scale: float) -> Tensor:
+def literal_clear(columns: BatchEmbeddings, alpha: float, beta: float, scale: float) -> Tensor:
     """CLEAR row by row and candidate by candidate, as the paper's code defines it."""
     passages = [*columns.positive, *(row for column in columns.hard_negatives for row in column)]
     questions = [
@@ -107,7 +107,7 @@ def test_published_kl_takes_the_translated_side_as_reference(
 ) -> None:
     """Row 0: cosines 1 and 0 at temperature 1 / ln 3 are 3/4 and 1/4; equal ones are 1/2 each."""
     first, second = torch.eye(2)
-    columns = Columns(
+    columns = BatchEmbeddings(
         query=torch.stack([first, second]),
         translated_query=torch.stack([first, first]),
         positive=torch.stack([first, second]),
@@ -200,7 +200,7 @@ def test_a_masked_candidate_has_no_influence(direction: str) -> None:
 
 def test_similarities_are_computed_in_fp32_whatever_the_autocast() -> None:
     columns = make_columns()
-    columns = Columns(*(column.float() for column in leaves_of(columns)[:3]))
+    columns = BatchEmbeddings(*(column.float() for column in leaves_of(columns)[:3]))
     weights = Weights(english=1.0)
 
     plain = weighted_terms(columns, weights=weights)["english"]
@@ -260,7 +260,7 @@ def test_matched_temperature_is_that_of_a_model_whose_scores_are_calibrated() ->
 def test_learning_clear_ranks_each_passage_first_for_its_translated_query() -> None:
     """Eight pairs, free embeddings: recall@1 is 1 for the direction a search takes, too."""
     torch.manual_seed(0)
-    columns = Columns(*torch.randn(3, 8, 16).unbind())
+    columns = BatchEmbeddings(*torch.randn(3, 8, 16).unbind())
     leaves = [column.requires_grad_() for column in leaves_of(columns)]
     optimizer = torch.optim.Adam(leaves, lr=0.05)
     losses = []

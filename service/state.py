@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Literal
 
-from service.batching.queue import Lane
+from service.batching.request import Lane
 from service.engine.engine import Engine
 from service.engine.reloader import Reloader
 from service.settings.settings import Settings

@@ -20,7 +20,8 @@ from service.api.search import (
     milliseconds_of,
     written,
 )
-from service.engine.engine import Embedded, Engine
+from service.engine.engine import Engine
+from service.engine.outcome import EncodeOutcome
 from service.errors import UnknownModelError
 from service.http.disconnect import unless_gone
 from service.retrieval.encoder.encoder import Role
@@ -90,7 +91,7 @@ def _models(engine: Engine) -> list[Model]:
     return [Model(id=name, created=created) for name in roles_of(engine)]
 
 
-async def _encode(engine: Engine, texts: list[str], role: Role, request: Request) -> Embedded:
+async def _encode(engine: Engine, texts: list[str], role: Role, request: Request) -> EncodeOutcome:
     """Embed part after part, each as `/encode` would: OpenAI's limit is eight times ours."""
     parts = []
     seconds: defaultdict[Stage, float] = defaultdict(float)
@@ -99,7 +100,7 @@ async def _encode(engine: Engine, texts: list[str], role: Role, request: Request
         parts.append(await engine.encode(part, role, deadline_of(request)))
         for stage, stage_seconds in parts[-1].stage_seconds.items():
             seconds[stage] += stage_seconds
-    return Embedded(
+    return EncodeOutcome(
         np.concatenate([part.embeddings for part in parts]),
         sum(part.num_tokens for part in parts),
         sum(part.num_truncated for part in parts),

@@ -1,16 +1,19 @@
-"""How long a batch takes: a running fit of seconds against padded tokens, and the padding."""
+"""What a batch costs: a forecast of its seconds, and how many padded tokens memory allows."""
 
-# How fast old batches fade: the last fifty or so decide.
+# Weight of the past with each new batch: the last fifty or so decide.
 DECAY = 0.98
-# Under a backlog batches are large and few, and the forecast must be right within seconds.
+# Under a backlog, batches are large and few, and the forecast must be right within seconds.
 BACKLOG_DECAY = 0.8
+MIN_BATCH_TOKENS = 16
+# A halved budget is doubled again after this many batches without a failure.
+RECOVERY_BATCHES = 500
 
 
 class BatchCost:
-    """Fits `seconds = per_token * tokens + overhead`; recent batches weigh more."""
+    """Least-squares fit of `seconds = per_token * tokens + overhead`; recent batches weigh more."""
 
     def __init__(self, seconds_per_token: float = 2e-4, overhead_seconds: float = 5e-3) -> None:
-        """Start from a guess, which the first batches outweigh."""
+        """Start from a guess that the first batches replace."""
         self.seconds_per_token = seconds_per_token
         self.overhead_seconds = overhead_seconds
         self._weight = self._tokens = self._seconds = self._tokens_squared = self._product = 0.0
@@ -24,13 +27,13 @@ class BatchCost:
         text_tokens: int | None = None,
         had_backlog: bool = False,
     ) -> None:
-        """Take in one batch.
+        """Add one batch to the fit.
 
         Args:
-            num_tokens: padding included.
-            seconds: what it took.
-            text_tokens: padding apart; by default there was none.
-            had_backlog: others waited that might have been in it.
+            num_tokens: tokens with padding.
+            seconds: duration on the device.
+            text_tokens: tokens without padding; by default there was no padding.
+            had_backlog: more texts waited than the batch could take.
         """
         self._backlog_tokens *= BACKLOG_DECAY
         self._backlog_seconds *= BACKLOG_DECAY
@@ -46,19 +49,19 @@ class BatchCost:
         self._fit()
 
     def seconds(self, num_tokens: int, num_batches: int = 1) -> float:
-        """Predict how long tokens take in so many batches."""
+        """Predict the seconds of `num_tokens` padded tokens in `num_batches` batches."""
         return num_tokens * self.seconds_per_token + num_batches * self.overhead_seconds
 
     def seconds_of_texts(self, text_tokens: int, num_batches: int = 1) -> float:
-        """Predict how long texts take that will be padded as the last ones were."""
+        """Predict the seconds of texts, with padding in the proportion of recent batches."""
         padding = self._tokens / self._text_tokens if self._text_tokens else 1.0
         return self.seconds(round(text_tokens * padding), num_batches)
 
     def backlog_seconds(self, text_tokens: int, num_batches: int = 1) -> float:
-        """Predict how long texts take one batch after the other.
+        """Predict the seconds of waiting texts, batch after batch.
 
-        Batches hold fewer tokens than they may where lengths differ; so what recent batches took
-        that were taken from among many says more than the fit, which is the guess without them.
+        Where lengths differ, batches hold fewer tokens than they may. So the mean of recent batches
+        under a backlog is a better forecast than the fit, which is used where there were none.
         """
         if self._backlog_tokens < 1:
             return self.seconds_of_texts(text_tokens, num_batches)
@@ -66,7 +69,7 @@ class BatchCost:
 
     @property
     def overhead_tokens(self) -> float:
-        """Tell how much padding costs as much as a further batch."""
+        """Return how many padding tokens take as long as another batch."""
         return self.overhead_seconds / self.seconds_per_token
 
     def _fit(self) -> None:
@@ -75,7 +78,35 @@ class BatchCost:
         if variance > (0.05 * mean_tokens) ** 2:
             covariance = self._product / self._weight - mean_tokens * mean_seconds
             self.seconds_per_token = covariance / variance
-        # Where all batches are alike (or noise turns the slope), keep the line through their mean.
+        # If all batches are alike, or noise makes the slope negative, keep a line through the mean.
         most = mean_seconds / mean_tokens
         self.seconds_per_token = min(max(self.seconds_per_token, most / 10), most)
         self.overhead_seconds = mean_seconds - self.seconds_per_token * mean_tokens
+
+
+class BatchBudget:
+    """Padded tokens that a batch may have: halved when memory runs out, doubled again later.
+
+    Not thread-safe: callers hold the batcher's lock.
+    """
+
+    def __init__(self, max_tokens: int) -> None:
+        """Start with the maximum."""
+        self.num_tokens = self._max_tokens = max_tokens
+        self._good_batches = 0
+
+    def halve(self) -> None:
+        """Halve the budget after a batch that ran out of memory."""
+        self._set(self.num_tokens // 2)
+
+    def grow(self) -> bool:
+        """Count a batch that succeeded; return whether the budget was raised."""
+        self._good_batches += 1
+        if self._good_batches < RECOVERY_BATCHES:
+            return False
+        self._set(self.num_tokens * 2)
+        return True
+
+    def _set(self, num_tokens: int) -> None:
+        self.num_tokens = min(max(num_tokens, MIN_BATCH_TOKENS), self._max_tokens)
+        self._good_batches = 0

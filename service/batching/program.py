@@ -1,19 +1,19 @@
-"""What batches are put through, and within which bounds."""
+"""The program that a batch runs through, the batch, and the device's slots that run it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
-from service.batching.faults import Fault
-from service.batching.queue import Lane
-from service.batching.request import PayloadT, ResultT, Text
+from service.batching.packing import TextT
+from service.batching.request import Lane, PayloadT, ResultT
 
 PreparedT = TypeVar("PreparedT")
+# What a failed batch points to: too little memory, a broken device, or a bad text.
+Fault = Literal["memory", "device", "text"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a batcher, in tokens."""
+    """Limits of a batcher, in tokens; `bulk_share` is a fraction of the device's time."""
 
     max_batch_tokens: int
     max_bulk_batch_tokens: int
@@ -21,34 +21,86 @@ class Limits:
     bulk_share: float
 
 
-@dataclass(frozen=True)
-class Program(Generic[PayloadT, PreparedT, ResultT]):
-    """What a batch is put through.
+class Program(Protocol[PayloadT, PreparedT, ResultT]):
+    """What the batcher runs on each batch.
 
-    `prepare` may run in another thread than `run` and ahead of it; so many threads as there are
-    slots may call `run` at once; `classify` tells what an exception of either means; `observe` is
-    told lane, texts, tokens, padded tokens and seconds; texts of different `kind` never share a
-    batch.
+    `prepare` may run in another thread than `run`, before it. At most `num_slots` threads call
+    `run` at once.
     """
 
-    prepare: Callable[[list[PayloadT]], PreparedT]
-    run: Callable[[PreparedT], list[ResultT]]
-    classify: Callable[[Exception], Fault]
-    observe: Callable[[Lane, int, int, int, float], None] = lambda *figures: None
-    num_slots: int = 1
-    kind: Callable[[PayloadT], object] = lambda payload: None
+    @property
+    def num_slots(self) -> int:
+        """Return how many batches the device runs at once."""
+
+    def kind(self, payload: PayloadT) -> object:
+        """Return the kind of a text; a batch holds texts of one kind."""
+
+    def prepare(self, payloads: list[PayloadT]) -> PreparedT:
+        """Build the device's input from the texts of a batch."""
+
+    def run(self, prepared: PreparedT) -> list[ResultT]:
+        """Run a batch and return one result for each text, in order."""
+
+    def classify(self, error: Exception) -> Fault:
+        """Return what an exception of `prepare` or `run` means."""
+
+    def observe(
+        self, lane: Lane, num_texts: int, num_tokens: int, padded_tokens: int, seconds: float
+    ) -> None:
+        """Record a batch that succeeded."""
 
 
 @dataclass(slots=True)
-class Batch(Generic[PayloadT, PreparedT, ResultT]):
-    """Texts that go through a program together."""
+class Batch(Generic[TextT, PreparedT]):
+    """Texts of one lane that run through a program together."""
 
     lane: Lane
-    texts: list[Text[PayloadT, ResultT]]
-    leaves_more: bool = False  # others still waited when it was taken
+    texts: list[TextT]
+    leaves_more: bool = False  # other texts still waited when it was taken
     prepared: PreparedT | None = None
 
     @property
     def num_tokens(self) -> int:
-        """Sum up its texts."""
+        """Return the tokens of its texts, without padding."""
         return sum(text.num_tokens for text in self.texts)
+
+
+class Slots:
+    """Records when each slot's batch began and when it is expected to end.
+
+    Changes need the batcher's lock; reads need none.
+    """
+
+    def __init__(self, count: int) -> None:
+        """Start with every slot idle."""
+        self.count = count
+        self._spans: dict[int, tuple[float, float]] = {}  # (begin, expected end) by slot
+
+    @property
+    def idle(self) -> list[int]:
+        """Return the slots that run no batch."""
+        return [slot for slot in range(self.count) if slot not in self._spans]
+
+    @property
+    def num_idle(self) -> int:
+        """Return the number of slots that run no batch."""
+        return self.count - len(self._spans)
+
+    def begin(self, slot: int, now: float, seconds: float) -> None:
+        """Record that a slot starts a batch, and the seconds that it is expected to take."""
+        self._spans[slot] = (now, now + seconds)
+
+    def end(self, slot: int) -> None:
+        """Record that a slot's batch is done."""
+        del self._spans[slot]
+
+    def running_seconds(self, now: float) -> float:
+        """Return how long the oldest batch has been running; 0 if none is."""
+        return max((now - since for since, _ in tuple(self._spans.values())), default=0.0)
+
+    def wait_seconds(self, now: float) -> float:
+        """Return the expected time until a slot is free, a mean over the waiting batches."""
+        if self.num_idle:
+            return 0.0
+        spans = tuple(self._spans.values())
+        return sum(max(0.0, until - now) for _, until in spans) / self.count

@@ -1,219 +1,179 @@
-"""Who is next: two lanes of waiting texts, and which of them make a batch with little padding."""
+"""The queue of waiting texts: two lanes, which lane is next, and how long a new text waits."""
 
 import math
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic
 
-Lane = Literal["query", "bulk"]
-LANES: tuple[Lane, Lane] = ("query", "bulk")
-# Among how many of the first in a lane a batch is looked for: enough to find like lengths, and few
-# enough that those of rare length wait no longer than others, which was one in six too long at 512.
+from service.batching.cost import BatchBudget, BatchCost
+from service.batching.packing import MAX_PADDING_SHARE, TextT, pick, trim
+from service.batching.program import Batch, Limits, PreparedT
+from service.batching.request import LANES, Lane
+
+# How many of the first texts of a lane may form a batch. Fewer find no texts of like length. More
+# make texts of rare length wait: with 512, one in six waited too long.
 WINDOW_TEXTS = 128
-MAX_PADDING_SHARE = 0.1
-# How fast the time that the lanes had fades, batch by batch.
+# By how much the device time of the lanes fades with each batch.
 SHARE_DECAY = 0.9
 
 
-class Text(Protocol):
-    """What waits in a lane."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Tell its length."""
-
-    @property
-    def kind(self) -> object:
-        """Tell what it can share a batch with: texts of its own kind."""
-
-    def is_gone(self, moment: float) -> bool:
-        """Tell whether nobody will wait for it at a moment of the monotonic clock."""
-
-
-TextT = TypeVar("TextT", bound=Text)
-
-
 @dataclass(slots=True)
-class _Queue(Generic[TextT]):
+class _LaneState(Generic[TextT]):
     texts: list[TextT]
     max_batch_tokens: int
     device_seconds: float = 0.0
     num_tokens: int = 0
 
 
-class Lanes(Generic[TextT]):
-    """Queries go before bulk, which has its share of the device's time all the same.
+class BatchQueue(Generic[TextT, PreparedT]):
+    """Texts in two lanes, and the batch prepared ahead, which waits until a slot claims it.
 
-    Not thread-safe: the batcher holds its lock.
+    Queries go before bulk, but bulk has its share of the device's time. Not thread-safe: callers
+    hold the batcher's lock.
     """
 
-    def __init__(self, max_tokens: dict[Lane, int], bulk_share: float) -> None:
-        """Start empty.
-
-        Args:
-            max_tokens: padded tokens of a batch at the most, a lane.
-            bulk_share: of the time of the device while both lanes wait, from 0 to 1.
-        """
-        self._queues = {lane: _Queue[TextT]([], max_tokens[lane]) for lane in LANES}
-        self._max_tokens = max_tokens
-        self._bulk_share = bulk_share
+    def __init__(self, limits: Limits) -> None:
+        """Start empty."""
+        self._max_tokens: dict[Lane, int] = {
+            "query": limits.max_batch_tokens,
+            "bulk": limits.max_bulk_batch_tokens,
+        }
+        self._lanes = {lane: _LaneState[TextT]([], self._max_tokens[lane]) for lane in LANES}
+        self._bulk_share = limits.bulk_share
+        self.cost = BatchCost()
+        self.budget = BatchBudget(limits.max_batch_tokens)
+        self.prepared: Batch[TextT, PreparedT] | None = None
 
     @property
     def num_tokens(self) -> int:
-        """Count the waiting tokens of both lanes."""
-        return sum(queue.num_tokens for queue in self._queues.values())
+        """Return the number of waiting tokens; needs no lock."""
+        prepared = self.prepared
+        waiting = sum(lane.num_tokens for lane in self._lanes.values())
+        return waiting + (prepared.num_tokens if prepared else 0)
 
-    def num_tokens_in(self, lane: Lane) -> int:
-        """Count a lane's waiting tokens."""
-        return self._queues[lane].num_tokens
+    def backlog_seconds(self, lane: Lane) -> float:
+        """Predict the device time of the batches that run before a new text of a lane."""
+        return self.cost.backlog_seconds(
+            self.num_tokens_before(lane), self.num_batches_before(lane)
+        )
 
     def num_tokens_before(self, lane: Lane) -> int:
-        """Count the waiting tokens that a newcomer to a lane waits for."""
-        return self._queues["query"].num_tokens if lane == "query" else self.num_tokens
+        """Return the number of tokens that run before a new text of a lane."""
+        if lane == "bulk":
+            return self.num_tokens
+        prepared = self.prepared
+        num_prepared = prepared.num_tokens if prepared and prepared.lane == "query" else 0
+        return self._lanes["query"].num_tokens + num_prepared
 
     def num_batches_before(self, lane: Lane) -> int:
-        """Count the full batches that a newcomer to a lane waits for."""
-        lanes = LANES if lane == "bulk" else LANES[:1]
-        queues = (self._queues[name] for name in lanes)
-        return sum(-(-queue.num_tokens // queue.max_batch_tokens) for queue in queues)
+        """Return the number of full batches that run before a new text of a lane."""
+        names = LANES if lane == "bulk" else LANES[:1]
+        states = (self._lanes[name] for name in names)
+        waiting = sum(-(-state.num_tokens // state.max_batch_tokens) for state in states)
+        return waiting + any(map(self._is_prepared, names))
 
     def add(self, lane: Lane, texts: list[TextT]) -> None:
-        """Put texts at a lane's end."""
-        self._queues[lane].texts += texts
-        self._queues[lane].num_tokens += sum(text.num_tokens for text in texts)
+        """Append texts to a lane."""
+        self._lanes[lane].texts += texts
+        self._lanes[lane].num_tokens += sum(text.num_tokens for text in texts)
 
-    def next_lane(self, prepared: Lane | None = None) -> Lane | None:
-        """Tell which lane is next; None where nothing waits.
-
-        Args:
-            prepared: the lane of a batch that has been taken, but not run.
-        """
-        waiting = [lane for lane in LANES if self._queues[lane].texts or lane == prepared]
+    def next_lane(self) -> Lane | None:
+        """Return the lane of the next batch; None if nothing waits."""
+        waiting = [lane for lane in LANES if self._lanes[lane].texts or self._is_prepared(lane)]
         if len(waiting) < len(LANES):
             return waiting[0] if waiting else None
-        query, bulk = (self._queues[lane].device_seconds for lane in LANES)
+        query, bulk = (self._lanes[lane].device_seconds for lane in LANES)
         return "bulk" if bulk < self._bulk_share * (bulk + query) else "query"
 
-    def charge(self, lane: Lane, seconds: float, prepared: Lane | None = None) -> None:
-        """Account for a batch; only time for which the other lane waited counts."""
+    def lane_to_prepare(self) -> Lane | None:
+        """Return the lane whose next batch can be prepared: one that could not grow any more."""
+        lane = self.next_lane()
+        if self.prepared or lane is None:
+            return None
+        state = self._lanes[lane]
+        return lane if state.num_tokens >= state.max_batch_tokens else None
+
+    def learn(self, batch: Batch[TextT, PreparedT], padded_tokens: int, seconds: float) -> None:
+        """Update forecast, shares and budget after a batch that succeeded."""
+        self.cost.learn(padded_tokens, seconds, batch.num_tokens, batch.leaves_more)
+        self.charge(batch.lane, seconds)
+        if self.budget.grow():
+            self._limit()
+
+    def charge(self, lane: Lane, seconds: float) -> None:
+        """Add a batch's device time to its lane, if the other lane waited meanwhile."""
         [other] = [name for name in LANES if name != lane]
-        if self._queues[other].texts or prepared == other:
-            for queue in self._queues.values():
-                queue.device_seconds *= SHARE_DECAY
-            self._queues[lane].device_seconds += seconds
+        if self._lanes[other].texts or self._is_prepared(other):
+            for state in self._lanes.values():
+                state.device_seconds *= SHARE_DECAY
+            self._lanes[lane].device_seconds += seconds
 
-    def is_full(self, lane: Lane) -> bool:
-        """Tell whether a lane holds a batch that could not grow."""
-        queue = self._queues[lane]
-        return queue.num_tokens >= queue.max_batch_tokens
-
-    def limit(self, max_batch_tokens: int) -> None:
-        """Keep every lane's batches to so many tokens, or to its own limit if that is lower."""
-        for lane, queue in self._queues.items():
-            queue.max_batch_tokens = min(self._max_tokens[lane], max_batch_tokens)
+    def halve_budget(self) -> None:
+        """Halve the padded tokens of a batch after one that ran out of memory."""
+        self.budget.halve()
+        self._limit()
 
     def clear(self) -> list[TextT]:
-        """Take all texts out."""
-        texts = [text for queue in self._queues.values() for text in queue.texts]
-        for queue in self._queues.values():
-            queue.texts, queue.num_tokens = [], 0
+        """Remove and return all texts."""
+        texts = [text for state in self._lanes.values() for text in state.texts]
+        for state in self._lanes.values():
+            state.texts, state.num_tokens = [], 0
+        if self.prepared:
+            texts += self.prepared.texts
+            self.prepared = None
         return texts
 
-    def max_tokens_of_next(self, lane: Lane, parts: int = 1) -> int:
-        """Bound the padded tokens of a lane's next batch.
+    def claim(self, now: float, parts: int) -> Batch[TextT, PreparedT] | None:
+        """Remove and return the next batch; None if nothing waits. See `take` for `parts`."""
+        lane = self.next_lane()
+        if self.prepared and self.prepared.lane == lane:
+            batch, self.prepared = self.prepared, None
+            return batch
+        return self.form(lane, now, parts) if lane else None
 
-        Args:
-            lane: which.
-            parts: into how many batches, for as many slots, what waits is to go.
-        """
-        queue = self._queues[lane]
-        if parts == 1:
-            return queue.max_batch_tokens
-        share = math.ceil(queue.num_tokens / parts / (1 - MAX_PADDING_SHARE))
-        return min(share, queue.max_batch_tokens)
+    def form(self, lane: Lane, now: float, parts: int = 1) -> Batch[TextT, PreparedT] | None:
+        """Form a lane's next batch of the texts that can be answered in time."""
+        num_tokens = min(self._max_tokens_of_next(lane, parts), self._lanes[lane].num_tokens)
+        done_at = now + self.cost.seconds_of_texts(num_tokens)
+        texts = self.take(lane, self.cost.overhead_tokens, now, done_at, parts)
+        leaves_more = any(state.texts for state in self._lanes.values())
+        return Batch(lane, texts, leaves_more) if texts else None
 
     def take(
         self, lane: Lane, overhead_tokens: float, now: float, done_at: float, parts: int = 1
     ) -> list[TextT]:
-        """Take a batch from a lane: the oldest text and those of its kind and of like length.
+        """Remove and return the oldest text of a lane and others of its kind and of like length.
 
         Args:
-            lane: which.
-            overhead_tokens: padding that costs as much as a further batch.
-            now: on the monotonic clock.
-            done_at: when the batch is thought to be done; what nobody waits for until then is
-                dropped. Where that is everything, the thought is put to the test instead.
-            parts: see `max_tokens_of_next`.
+            lane: the lane to take from.
+            overhead_tokens: padding tokens that take as long as another batch.
+            now: time on the monotonic clock.
+            done_at: expected end of the batch; texts whose deadline is earlier are dropped. If no
+                text would be left, all are kept: only running a batch can correct the forecast.
+            parts: into how many batches, one for each slot, the waiting tokens are divided.
         """
-        queue = self._queues[lane]
-        max_tokens = self.max_tokens_of_next(lane, parts)
-        awaited = [text for text in queue.texts if not text.is_gone(now)]
+        state = self._lanes[lane]
+        max_tokens = self._max_tokens_of_next(lane, parts)
+        awaited = [text for text in state.texts if not text.is_gone(now)]
         alive = [text for text in awaited if not text.is_gone(done_at)] or awaited
         alike = [text for text in alive if text.kind == alive[0].kind]
         batch = pick(alike[:WINDOW_TEXTS], max_tokens, overhead_tokens)
         if len(batch) < len(alike):
             batch = trim(batch, alive[0])
         chosen = set(map(id, batch))
-        queue.texts = [text for text in alive if id(text) not in chosen]
-        queue.num_tokens = sum(text.num_tokens for text in queue.texts)
+        state.texts = [text for text in alive if id(text) not in chosen]
+        state.num_tokens = sum(text.num_tokens for text in state.texts)
         return batch
 
+    def _max_tokens_of_next(self, lane: Lane, parts: int) -> int:
+        state = self._lanes[lane]
+        if parts == 1:
+            return state.max_batch_tokens
+        share = math.ceil(state.num_tokens / parts / (1 - MAX_PADDING_SHARE))
+        return min(share, state.max_batch_tokens)
 
-def pick(texts: list[TextT], max_batch_tokens: int, overhead_tokens: float) -> list[TextT]:
-    """Choose the first text and neighbours in length, as long as padding is worth it.
+    def _limit(self) -> None:
+        for lane, state in self._lanes.items():
+            state.max_batch_tokens = min(self._max_tokens[lane], self.budget.num_tokens)
 
-    It is worth it while all of the batch's padding costs less than a further batch would, or is a
-    small share.
-
-    Args:
-        texts: in the order of arrival.
-        max_batch_tokens: the padded cost at the most; the first text is taken whatever its length.
-        overhead_tokens: padding that costs as much as a further batch.
-
-    Returns:
-        The batch, by length.
-    """
-    if not texts:
-        return []
-    ordered = sorted(texts, key=lambda text: text.num_tokens)
-    lengths = [text.num_tokens for text in ordered]
-    start = next(index for index, text in enumerate(ordered) if text is texts[0])
-    end, total = start + 1, lengths[start]  # the batch is ordered[start:end]
-    while True:
-        longest = lengths[end - 1]
-        below = longest - lengths[start - 1] if start > 0 else None
-        above = (lengths[end] - longest) * (end - start) if end < len(ordered) else None
-        takes_below = below is not None and (above is None or below <= above)
-        added = below if takes_below else above
-        if added is None:
-            return ordered[start:end]
-        new_longest = longest if takes_below else lengths[end]
-        new_total = total + (lengths[start - 1] if takes_below else lengths[end])
-        padded = new_longest * (end - start + 1)
-        padding = padded - new_total
-        is_costly = padding > overhead_tokens and padding > MAX_PADDING_SHARE * padded
-        if padded > max_batch_tokens or is_costly:
-            return ordered[start:end]
-        start, end = (start - 1, end) if takes_below else (start, end + 1)
-        total = new_total
-
-
-def trim(batch: list[TextT], oldest: TextT) -> list[TextT]:
-    """Leave some for the next batch, so that the count is one of four in each octave.
-
-    Devices have a graph or a kernel for each shape, or pad to one that they have; where enough
-    texts wait, they need not.
-    """
-    count = round_down(len(batch))
-    position = next(index for index, text in enumerate(batch) if text is oldest)
-    start = min(position, len(batch) - count)
-    return batch[start : start + count]
-
-
-def round_down(count: int) -> int:
-    """Round a number down to one of four in each octave.
-
-    >>> [round_down(count) for count in (1, 7, 9, 19, 39, 64)]
-    [1, 7, 8, 16, 32, 64]
-    """
-    step: int = max(1, 2 ** (count.bit_length() - 3))
-    return count // step * step
+    def _is_prepared(self, lane: Lane) -> bool:
+        return self.prepared is not None and self.prepared.lane == lane

@@ -1,28 +1,30 @@
-"""A request on its way through the batcher: its texts, and the answers as they come."""
+"""A request in the batcher: its texts, and its answers as they arrive."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 PayloadT = TypeVar("PayloadT")
 ResultT = TypeVar("ResultT")
+Lane = Literal["query", "bulk"]
+LANES: tuple[Lane, Lane] = ("query", "bulk")
 
 
 @dataclass(slots=True)
 class Answer(Generic[ResultT]):
-    """What a batch made of a text, and how long the text waited for it."""
+    """The result of one text, and the seconds that the text waited in the queue."""
 
     result: ResultT
     queue_seconds: float
 
 
 class Request(Generic[ResultT]):
-    """What waits for the answers of its texts, in the event loop where it was made."""
+    """The future of a request's answers, in the event loop that created it."""
 
     def __init__(self, num_texts: int) -> None:
-        """Expect so many answers."""
+        """Expect `num_texts` answers."""
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[list[Answer[ResultT]]] = self.loop.create_future()
         self.is_gone = False
@@ -30,7 +32,7 @@ class Request(Generic[ResultT]):
         self._missing = num_texts
 
     def settle(self, position: int, outcome: Answer[ResultT] | Exception) -> None:
-        """Take in one answer; the last one, or any error, settles the request."""
+        """Store one answer; the last answer, or the first error, completes the future."""
         if self.future.done():
             return
         if isinstance(outcome, Exception):
@@ -43,7 +45,7 @@ class Request(Generic[ResultT]):
 
 
 @dataclass(slots=True)
-class Text(Generic[PayloadT, ResultT]):
+class RequestText(Generic[PayloadT, ResultT]):
     """One text of a request; the deadline is on the monotonic clock."""
 
     payload: PayloadT
@@ -55,14 +57,15 @@ class Text(Generic[PayloadT, ResultT]):
     since: float = field(default_factory=time.monotonic)
 
     def is_gone(self, moment: float) -> bool:
-        """Tell whether nobody will wait for it at a moment of the monotonic clock."""
+        """Return whether no client will be waiting at a moment of the monotonic clock."""
         return self.request.is_gone or moment > self.deadline
 
 
 def deliver(
-    texts: Sequence[Text[PayloadT, ResultT]], outcomes: Sequence[Answer[ResultT] | Exception]
+    texts: Sequence[RequestText[PayloadT, ResultT]],
+    outcomes: Sequence[Answer[ResultT] | Exception],
 ) -> None:
-    """Hand outcomes to the requests from another thread, one wake-up of each event loop."""
+    """Settle requests from another thread; wake each event loop once."""
 
     def settle_all(loop: asyncio.AbstractEventLoop) -> None:
         for text, outcome in zip(texts, outcomes, strict=True):

@@ -1,10 +1,12 @@
-"""Which language a query is in: a hint for labels and metrics, never a gate."""
+"""The language of a query: a hint for answers and metrics; no query is refused for it."""
+
+from collections.abc import Sequence
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 UNDETERMINED = "und"
 OTHER = "other"
-# Varieties that a short question is easily taken for, and what it is in all likelihood.
+# Varieties that a short query is easily mistaken for, and its most likely language.
 STANDARD = {
     "ary": "ar",
     "arz": "ar",
@@ -19,7 +21,7 @@ STANDARD = {
     "wuu": "zh",
     "zxx": UNDETERMINED,
 }
-# Enough to tell a language; a long text costs more and says no more.
+# Enough to detect a language; more text takes longer and adds nothing.
 MAX_CHARACTERS = 500
 
 
@@ -32,12 +34,20 @@ class LanguageDetector:
         self._labels = {STANDARD.get(name, name) for name in map(str, self._identifier.nb_classes)}
 
     def detect(self, text: str) -> str:
-        """Name a text's language (BCP 47), `und` where it has none."""
+        """Return a text's language (BCP 47); `und` if it has no letters."""
         if not any(character.isalpha() for character in text[:MAX_CHARACTERS]):
             return UNDETERMINED
         language = str(self._identifier.classify(text[:MAX_CHARACTERS])[0])
         return STANDARD.get(language, language)
 
     def label(self, language: str) -> str:
-        """Bound a language to a label of a metric: a known language, else `other`."""
+        """Return the metric label of a language: a known language, else `other`."""
         return language if language in self._labels else OTHER
+
+    def languages_of(
+        self, queries: Sequence[str], declared: str | None
+    ) -> tuple[list[str], list[str]]:
+        """Return each query's language, declared or detected, and its metric label."""
+        languages = [declared or self.detect(query) for query in queries]
+        labels = [self.label(language.partition("-")[0].lower()) for language in languages]
+        return languages, labels

@@ -1,23 +1,30 @@
-"""What the device does with a batch: pad, encode, search; the embeddings stay where they are."""
+"""The program of a batch: pad, encode, search; embeddings stay on the device."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from service.batching.program import Fault, Limits, Program
+from service.batching.request import Lane
 from service.retrieval.corpus.filters import Filter
 from service.retrieval.encoder.encoder import Encoder, PaddedBatch, Role, TokenizedText
 from service.retrieval.index.backend import Ranking
 from service.retrieval.searcher import Searcher
+from service.telemetry.metrics import Metrics
+
+PROBE_TEXT = "probe"
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc", "alloc_failed")
+DEVICE_WORDS = ("cuda error", "cublas", "cudnn error", "device-side assert", "nvml")
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One text for a batch: without a searcher it is embedded only; a known embedding is searched.
+class BatchItem:
+    """One text of a batch: without a searcher it is only encoded; a known embedding is searched.
 
-    A request's texts share the searcher that was live when it came, whatever batches they are in.
+    All texts of a request use the searcher that was live when the request came.
     """
 
     text: TokenizedText
@@ -28,18 +35,13 @@ class Work:
 
     @property
     def num_tokens(self) -> int:
-        """Tell what it costs to encode, 1 where nothing is left to encode."""
+        """Return the number of tokens to encode; 1 if the embedding is known."""
         return len(self.text.token_ids) if self.embedding is None else 1
-
-    @property
-    def side(self) -> Role:
-        """Tell which side of the encoder embeds it: a batch is of one side."""
-        return self.text.side
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a batch made of one text, and how long the whole batch took."""
+class BatchResult:
+    """The embedding and ranking of one text, and the stage times of its whole batch."""
 
     embedding: Tensor  # [D], on the device
     ranking: Ranking | None
@@ -48,57 +50,111 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A batch laid out for the device."""
+class PreparedBatch:
+    """A batch whose texts are padded for the device."""
 
-    works: list[Work]
+    items: list[BatchItem]
     padded: PaddedBatch | None
 
 
-def prepare(encoder: Encoder, works: list[Work]) -> Prepared:
-    """Pad the texts that are to be encoded."""
-    texts = [work.text for work in works if work.embedding is None]
-    return Prepared(works, encoder.pad(texts) if texts else None)
+class SearchProgram(Program[BatchItem, PreparedBatch, BatchResult]):
+    """Encodes the texts of a batch and searches each one in its request's index generation."""
+
+    def __init__(self, encoder: Encoder, metrics: Metrics) -> None:
+        """Use one encoder for all batches, and count them in `metrics`."""
+        self._encoder = encoder
+        self._metrics = metrics
+
+    @property
+    def num_slots(self) -> int:
+        """Return how many batches the encoder's device runs at once."""
+        return self._encoder.num_slots
+
+    def kind(self, payload: BatchItem) -> Role:
+        """Return the side of the encoder that encodes a text; a batch uses one side."""
+        return payload.text.side
+
+    def prepare(self, payloads: list[BatchItem]) -> PreparedBatch:
+        """Pad the texts whose embedding is not known."""
+        texts = [item.text for item in payloads if item.embedding is None]
+        return PreparedBatch(payloads, self._encoder.pad(texts) if texts else None)
+
+    def run(self, prepared: PreparedBatch) -> list[BatchResult]:
+        """Encode and search one batch."""
+        started = time.monotonic()
+        embeddings = self._embed(prepared)
+        if embeddings.is_cuda:  # else the wait for the encoder would count as search
+            torch.cuda.current_stream(embeddings.device).synchronize()
+        encoded = time.monotonic()
+        rankings = rank(prepared.items, embeddings)
+        searched = time.monotonic()
+        return [
+            BatchResult(embedding, ranking, encoded - started, searched - encoded)
+            for embedding, ranking in zip(embeddings, rankings, strict=True)
+        ]
+
+    def warm_up(self, searcher: Searcher, limits: Limits) -> Iterator[tuple[int, float]]:
+        """Run the smallest and the largest batch; yield tokens and seconds of each batch."""
+        encoder = self._encoder
+        encoder.warm_up(limits.max_batch_tokens)
+        bulk: Role = "passage" if encoder.encodes_passages else "query"
+        longest = encoder.tokenize(["warm up " * encoder.max_tokens], bulk)
+        count = max(1, limits.max_batch_tokens // len(longest[0].token_ids))
+        short = encoder.tokenize([PROBE_TEXT], "query")
+        for texts in (longest * count, short, short * 8, longest):
+            batch = self.prepare([BatchItem(text, searcher, 10) for text in texts])
+            self.run(batch)
+            started = time.monotonic()
+            self.run(batch)
+            yield len(texts) * len(texts[0].token_ids), time.monotonic() - started
+
+    @staticmethod
+    def classify(error: Exception) -> Fault:
+        """Return what an exception of a batch means.
+
+        A CUDA context is unusable after any error except a refused allocation.
+        """
+        words = str(error).lower()
+        if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+            return "memory"
+        if any(word in words for word in MEMORY_WORDS):
+            return "memory"
+        if isinstance(error, torch.AcceleratorError) or any(word in words for word in DEVICE_WORDS):
+            return "device"
+        return "text"
+
+    def observe(
+        self, lane: Lane, num_texts: int, num_tokens: int, padded_tokens: int, seconds: float
+    ) -> None:
+        """Count a batch that succeeded in the metrics."""
+        self._metrics.observe_batch(lane, num_texts, num_tokens, padded_tokens, seconds)
+
+    def _embed(self, batch: PreparedBatch) -> Tensor:
+        fresh = None if batch.padded is None else self._encoder.embed(batch.padded)
+        if fresh is not None and len(fresh) == len(batch.items):
+            return fresh
+        rows = iter(() if fresh is None else fresh)
+        return torch.stack(
+            [next(rows) if item.embedding is None else item.embedding for item in batch.items]
+        )
 
 
-def run(encoder: Encoder, batch: Prepared) -> list[Result]:
-    """Encode and search one batch."""
-    started = time.monotonic()
-    embeddings = _embeddings(encoder, batch)
-    if embeddings.is_cuda:  # else the wait for the encoder would count as search
-        torch.cuda.current_stream(embeddings.device).synchronize()
-    encoded = time.monotonic()
-    rankings = _rankings(batch.works, embeddings)
-    searched = time.monotonic()
-    return [
-        Result(embedding, ranking, encoded - started, searched - encoded)
-        for embedding, ranking in zip(embeddings, rankings, strict=True)
-    ]
+def rank(items: Sequence[BatchItem], embeddings: Tensor) -> list[Ranking | None]:
+    """Search each text in the generation of its request.
 
-
-def _embeddings(encoder: Encoder, batch: Prepared) -> Tensor:
-    fresh = None if batch.padded is None else encoder.embed(batch.padded)
-    if fresh is not None and len(fresh) == len(batch.works):
-        return fresh
-    rows = iter(() if fresh is None else fresh)
-    return torch.stack(
-        [next(rows) if work.embedding is None else work.embedding for work in batch.works]
-    )
-
-
-def _rankings(works: Sequence[Work], embeddings: Tensor) -> list[Ranking | None]:
-    """Search each text in its own generation: two of them only where one has just been swapped."""
-    rankings: list[Ranking | None] = [None] * len(works)
-    for searcher in {id(work.searcher): work.searcher for work in works}.values():
+    A batch has texts of two generations only where one has just replaced the other.
+    """
+    rankings: list[Ranking | None] = [None] * len(items)
+    for searcher in {id(item.searcher): item.searcher for item in items}.values():
         if searcher is None:
             continue
-        rows = [row for row, work in enumerate(works) if work.searcher is searcher]
-        queries = embeddings if len(rows) == len(works) else embeddings[rows]
+        rows = [row for row, item in enumerate(items) if item.searcher is searcher]
+        queries = embeddings if len(rows) == len(items) else embeddings[rows]
         found = searcher.rank(
             queries,
-            max(works[row].top_k for row in rows),
-            [works[row].filter for row in rows],
+            max(items[row].top_k for row in rows),
+            [items[row].filter for row in rows],
         )
         for row, ranking in zip(rows, found, strict=True):
-            rankings[row] = ranking.first(works[row].top_k)
+            rankings[row] = ranking.first(items[row].top_k)
     return rankings

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.batching.queue import Lane
+from service.batching.request import Lane
 from service.errors import OverloadedError
 from service.problems import ProblemResponse
 

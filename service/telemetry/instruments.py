@@ -1,6 +1,7 @@
 """All that the service counts and times: names, what they mean, labels and buckets."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,8 +14,6 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
-
-from service.engine.query_cache import QueryCache
 
 # From a cache hit to the default deadline, about five a decade.
 SECONDS = (
@@ -30,6 +29,18 @@ SCORES = (
 )  # fmt: skip
 
 
+class LookupCounts(Protocol):
+    """The counts of a cache that metrics read."""
+
+    @property
+    def num_lookups(self) -> int:
+        """Return the number of lookups."""
+
+    @property
+    def num_hits(self) -> int:
+        """Return the number of lookups that found something."""
+
+
 class CacheCounters(Collector):
     """Reads the query cache's own counts whenever they are asked for."""
 
@@ -37,7 +48,7 @@ class CacheCounters(Collector):
 
     def __init__(self) -> None:
         """Count nothing until there is a cache."""
-        self.source: QueryCache | None = None
+        self.source: LookupCounts | None = None
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Read them."""

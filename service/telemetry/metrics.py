@@ -6,11 +6,10 @@ from typing import Literal, NamedTuple, Protocol
 
 from prometheus_client.exposition import choose_encoder
 
-from service.engine.query_cache import QueryCache
 from service.retrieval.device_memory import read_memory
 from service.retrieval.encoder.encoder import TokenizedText
 from service.retrieval.searcher import Searcher
-from service.telemetry.instruments import Instruments
+from service.telemetry.instruments import Instruments, LookupCounts
 
 Stage = Literal["tokenize", "filter", "queue", "encode", "search", "passages"]
 STAGES: tuple[Stage, ...] = ("tokenize", "filter", "queue", "encode", "search", "passages")
@@ -57,6 +56,11 @@ class Metrics(Instruments):
         for stage, duration in seconds.items():
             self.stage_seconds.labels(route, stage).observe(duration)
 
+    def count_queries(self, languages: Sequence[str], source: str) -> None:
+        """Count queries by language, `declared` or `detected`."""
+        for language in languages:
+            self.queries.labels(language, source).inc()
+
     def observe_queries(
         self,
         languages: Sequence[str],
@@ -76,7 +80,7 @@ class Metrics(Instruments):
         self.build_info.labels(version("clear-search")).set(1)
         self.max_waiting_tokens.set(max_waiting_tokens)
 
-    def watch(self, batcher: Watched, cache: QueryCache) -> None:
+    def watch(self, batcher: Watched, cache: LookupCounts) -> None:
         """Read gauges off the batcher and the cache whenever they are asked for."""
         self.waiting_tokens.set_function(lambda: batcher.waiting_tokens)
         self.batch_token_budget.set_function(lambda: batcher.batch_token_budget)

@@ -1,6 +1,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from time import monotonic
 
 import pytest
@@ -8,11 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.batching.batcher import Batcher
-from service.batching.budget import MIN_BATCH_TOKENS
-from service.batching.faults import Fault
-from service.batching.program import Limits, Program
-from service.batching.queue import Lane
-from service.batching.request import Answer
+from service.batching.cost import MIN_BATCH_TOKENS
+from service.batching.program import Fault, Limits
+from service.batching.request import Answer, Lane
 from service.errors import (
     BatchFailedError,
     DeadlineExceededError,
@@ -50,6 +49,25 @@ class Gate:
         self._is_open.set()
 
 
+@dataclass
+class WordProgram:
+    """A program of plain functions; every exception is the same fault."""
+
+    prepare: Callable[[list[str]], list[str]]
+    run: Callable[[list[str]], list[str]]
+    fault: Fault
+    num_slots: int
+
+    def kind(self, payload: str) -> object:
+        return None
+
+    def classify(self, error: Exception) -> Fault:
+        return self.fault
+
+    def observe(self, *figures: object) -> None:
+        pass
+
+
 @pytest.fixture
 def gate() -> Iterator[Gate]:
     gate = Gate()
@@ -82,7 +100,7 @@ def run(
 ) -> Words:
     """Play a scenario with a batcher of its own."""
     limits = Limits(max_batch_tokens, max_bulk_batch_tokens, max_waiting_tokens, bulk_share=0.25)
-    program = Program(prepare, run_batch, lambda error: fault, num_slots=num_slots)
+    program = WordProgram(prepare, run_batch, fault, num_slots)
     batcher = Words(program, limits)
 
     async def play() -> None:
@@ -111,6 +129,16 @@ def refuse(word: str) -> Callable[[list[str]], list[str]]:
         return [payload.upper() for payload in batch]
 
     return run_batch
+
+
+def noting(prepared: list[list[str]]) -> Callable[[list[str]], list[str]]:
+    """Make a preparation that notes each batch, sorted."""
+
+    def prepare(batch: list[str]) -> list[str]:
+        prepared.append(sorted(batch))
+        return batch
+
+    return prepare
 
 
 def test_answers_come_in_the_order_of_the_texts(gate: Gate) -> None:
@@ -210,10 +238,6 @@ def test_a_slot_that_fails_leaves_the_other_at_work() -> None:
 def test_a_full_batch_is_prepared_while_another_runs(gate: Gate) -> None:
     prepared: list[list[str]] = []
 
-    def prepare(batch: list[str]) -> list[str]:
-        prepared.append(sorted(batch))
-        return batch
-
     async def scenario(batcher: Words) -> None:
         requests = [ask(batcher, "a")]
         await gate.begun()
@@ -225,17 +249,13 @@ def test_a_full_batch_is_prepared_while_another_runs(gate: Gate) -> None:
 
         assert still_running
 
-    run(scenario, gate, prepare=prepare)
+    run(scenario, gate, prepare=noting(prepared))
 
     assert [sorted(batch) for batch in gate.batches] == [["a"], ["b", "c"], ["d"]]
 
 
 def test_a_batch_with_room_is_not_closed_ahead_of_its_time(gate: Gate) -> None:
     prepared: list[list[str]] = []
-
-    def prepare(batch: list[str]) -> list[str]:
-        prepared.append(batch)
-        return batch
 
     async def scenario(batcher: Words) -> None:
         requests = [ask(batcher, "a")]
@@ -247,23 +267,25 @@ def test_a_batch_with_room_is_not_closed_ahead_of_its_time(gate: Gate) -> None:
         gate.open()
         await asyncio.gather(*requests)
 
-    run(scenario, gate, prepare=prepare, max_batch_tokens=101)
+    run(scenario, gate, prepare=noting(prepared), max_batch_tokens=101)
 
-    assert [sorted(batch) for batch in prepared] == [["a"], ["b", "c"]]
+    assert prepared == [["a"], ["b", "c"]]
 
 
 def test_queries_go_before_bulk_even_when_a_bulk_batch_is_prepared(gate: Gate) -> None:
+    prepared: list[list[str]] = []
+
     async def scenario(batcher: Words) -> None:
         requests = [ask(batcher, "a", lane="bulk")]
         await gate.begun()
         requests.append(ask(batcher, "12", num_tokens=100, lane="bulk"))
-        await until(lambda: batcher._prepared is not None)
+        await until(lambda: ["1"] in prepared and batcher.waiting_tokens == 200)
         requests.append(ask(batcher, "q"))
         await asyncio.sleep(0)
         gate.open()
         await asyncio.gather(*requests)
 
-    run(scenario, gate)
+    run(scenario, gate, prepare=noting(prepared))
 
     assert [batch[0] for batch in gate.batches[:2]] == ["a", "q"]
 
@@ -370,17 +392,19 @@ def test_a_client_that_leaves_costs_no_forward(gate: Gate) -> None:
 
 
 def test_a_client_that_leaves_a_prepared_batch_costs_no_forward(gate: Gate) -> None:
+    prepared: list[list[str]] = []
+
     async def scenario(batcher: Words) -> None:
         first = ask(batcher, "a")
         await gate.begun()
         leaving, staying = ask(batcher, "b", num_tokens=50), ask(batcher, "c", num_tokens=50)
-        await until(lambda: batcher._prepared is not None)
+        await until(lambda: ["b", "c"] in prepared and batcher.waiting_tokens == 100)
         leaving.cancel()
         await asyncio.sleep(0)
         gate.open()
         await asyncio.gather(first, staying)
 
-    run(scenario, gate)
+    run(scenario, gate, prepare=noting(prepared))
 
     assert gate.batches == [["a"], ["c"]]
 
@@ -432,7 +456,7 @@ def test_out_of_memory_halves_the_budget_and_every_text_is_answered() -> None:
 def test_a_halved_budget_grows_back_after_many_good_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.batching.budget.RECOVERY_BATCHES", 3)
+    monkeypatch.setattr("service.batching.cost.RECOVERY_BATCHES", 3)
 
     def run_batch(batch: list[str]) -> list[str]:
         if "x" in batch:
@@ -498,18 +522,22 @@ def test_closing_runs_what_waits_then_refuses(gate: Gate) -> None:
         requests += [ask(batcher, "b"), ask(batcher, "c", lane="bulk")]
         await asyncio.sleep(0)
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))
-        await until(lambda: batcher._is_closed)
-        with pytest.raises(NotReadyError):
-            await ask(batcher, "d")
+        late = [ask(batcher, "d")]
+        while not (late[-1].done() and isinstance(late[-1].exception(), NotReadyError)):
+            late.append(ask(batcher, "d"))
+            await asyncio.sleep(0.001)
         gate.open()
         answers = await asyncio.gather(*requests)
         await closing
+        await asyncio.gather(*late, return_exceptions=True)
 
         assert [results(answer) for answer in answers] == [["A"], ["B"], ["C"]]
 
-    batcher = run(scenario, gate)
+    before = set(threading.enumerate())
+    run(scenario, gate)
 
-    assert not any(thread.is_alive() for thread in batcher._threads)
+    left = [thread.name for thread in set(threading.enumerate()) - before]
+    assert not [name for name in left if name.startswith("batch-")]
 
 
 def test_running_seconds_grow_only_while_a_batch_runs(gate: Gate) -> None:

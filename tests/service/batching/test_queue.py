@@ -1,10 +1,11 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from service.batching.queue import MAX_PADDING_SHARE, Lanes, pick
+from service.batching.cost import RECOVERY_BATCHES
+from service.batching.program import Batch, Limits
+from service.batching.queue import BatchQueue
+from service.batching.request import Lane
 
 
 @dataclass
@@ -17,51 +18,17 @@ class Waiting:
         return moment > self.deadline
 
 
-def lanes(bulk_share: float = 0.25, budget: int = 100) -> Lanes[Waiting]:
-    return Lanes({"query": budget, "bulk": budget}, bulk_share)
+def make_queue(bulk_share: float = 0.25, budget: int = 100) -> BatchQueue[Waiting, None]:
+    return BatchQueue(Limits(budget, budget, 100_000, bulk_share))
 
 
 def lengths(texts: list[Waiting]) -> list[int]:
     return [text.num_tokens for text in texts]
 
 
-def test_the_oldest_text_is_always_taken() -> None:
-    texts = [Waiting(500), Waiting(5), Waiting(5)]
-
-    assert pick(texts, max_batch_tokens=100, overhead_tokens=0) == texts[:1]
-
-
-def test_neighbours_in_length_are_taken_first() -> None:
-    texts = [Waiting(length) for length in (10, 40, 11, 39, 9, 10)]
-
-    assert lengths(pick(texts, max_batch_tokens=50, overhead_tokens=0)) == [9, 10, 10, 11]
-
-
-def test_padding_is_accepted_where_a_further_batch_would_cost_more() -> None:
-    texts = [Waiting(10), Waiting(30)]
-
-    apart = pick(texts, max_batch_tokens=1000, overhead_tokens=19)
-    together = pick(texts, max_batch_tokens=1000, overhead_tokens=20)
-
-    assert (lengths(apart), lengths(together)) == ([10], [10, 30])
-
-
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.lists(st.integers(1, 400), min_size=1, max_size=60), st.integers(50, 4000))
-def test_a_batch_keeps_budget_and_padding_share(counts: list[int], budget: int) -> None:
-    texts = [Waiting(count) for count in counts]
-
-    batch = pick(texts, budget, overhead_tokens=0)
-
-    padded = max(lengths(batch)) * len(batch)
-    assert any(text is texts[0] for text in batch)
-    assert len(batch) == 1 or padded <= budget
-    assert padded - sum(lengths(batch)) <= MAX_PADDING_SHARE * padded
-
-
 def test_a_backlog_of_5_to_400_tokens_wastes_less_than_a_tenth() -> None:
     """The mix of the benchmark: 1,000 texts wait, new ones come in no order."""
-    waiting = lanes(budget=2048)
+    waiting = make_queue(budget=2048)
     waiting.add("query", [Waiting(5 + (number * 173) % 396) for number in range(1000)])
     padded = total = 0
 
@@ -73,7 +40,7 @@ def test_a_backlog_of_5_to_400_tokens_wastes_less_than_a_tenth() -> None:
 
 
 def test_queries_go_first_and_bulk_gets_its_share() -> None:
-    waiting = lanes(bulk_share=0.25)
+    waiting = make_queue(bulk_share=0.25)
     for lane in ("query", "bulk"):
         waiting.add(lane, [Waiting(10) for _ in range(1000)])  # type: ignore[arg-type]
     order = []
@@ -90,7 +57,7 @@ def test_queries_go_first_and_bulk_gets_its_share() -> None:
 
 def test_a_lane_alone_is_not_charged() -> None:
     """Bulk that ran while no query waited owes nothing."""
-    waiting = lanes()
+    waiting = make_queue()
     waiting.add("bulk", [Waiting(10)])
     waiting.charge("bulk", seconds=100)
     waiting.add("query", [Waiting(10)])
@@ -99,7 +66,7 @@ def test_a_lane_alone_is_not_charged() -> None:
 
 
 def test_texts_that_nobody_will_wait_for_are_dropped() -> None:
-    waiting = lanes()
+    waiting = make_queue()
     waiting.add("query", [Waiting(10, deadline=4), Waiting(10), Waiting(10, deadline=4.9)])
 
     taken = waiting.take("query", overhead_tokens=0, now=0, done_at=5)
@@ -108,13 +75,15 @@ def test_texts_that_nobody_will_wait_for_are_dropped() -> None:
     assert (waiting.num_tokens, waiting.next_lane()) == (0, None)
 
 
-def test_a_limit_lowers_batches_and_is_lifted_again() -> None:
-    waiting = lanes(budget=100)
+def test_a_halved_budget_lowers_batches_and_is_lifted_again() -> None:
+    waiting = make_queue(budget=100)
     waiting.add("query", [Waiting(10) for _ in range(30)])
 
-    waiting.limit(50)
+    waiting.halve_budget()
     small = waiting.take("query", 0, 0, 0)
-    waiting.limit(1000)
+    batch = Batch[Waiting, None]("query", small)
+    for _ in range(RECOVERY_BATCHES):
+        waiting.learn(batch, padded_tokens=50, seconds=0.01)
     large = waiting.take("query", 0, 0, 0)
 
     assert (len(small), len(large)) == (5, 10)
@@ -124,7 +93,7 @@ def test_a_limit_lowers_batches_and_is_lifted_again() -> None:
 def test_a_newcomer_waits_for_its_lane_and_for_those_before_it(
     lane: str, tokens: int, batches: int
 ) -> None:
-    waiting = lanes(budget=100)
+    waiting = make_queue(budget=100)
     waiting.add("query", [Waiting(10) for _ in range(15)])
     waiting.add("bulk", [Waiting(30)])
 
@@ -133,8 +102,32 @@ def test_a_newcomer_waits_for_its_lane_and_for_those_before_it(
     assert found == (tokens, batches)
 
 
+@pytest.mark.parametrize(("lane", "tokens", "batches"), [("query", 0, 0), ("bulk", 30, 1)])
+def test_a_prepared_batch_waits_in_its_lane(lane: Lane, tokens: int, batches: int) -> None:
+    waiting = make_queue()
+    waiting.add("bulk", [Waiting(30)])
+    waiting.prepared = waiting.form("bulk", now=0)
+
+    assert waiting.next_lane() == "bulk"
+    assert (waiting.num_tokens, waiting.num_tokens_before(lane)) == (30, tokens)
+    assert waiting.num_batches_before(lane) == batches
+    assert lengths(waiting.claim(now=0, parts=1).texts) == [30]  # type: ignore[union-attr]
+    assert (waiting.num_tokens, waiting.next_lane()) == (0, None)
+
+
+def test_a_query_goes_before_a_prepared_bulk_batch() -> None:
+    waiting = make_queue()
+    waiting.add("bulk", [Waiting(30)])
+    waiting.prepared = waiting.form("bulk", now=0)
+    waiting.add("query", [Waiting(10)])
+
+    claimed = [waiting.claim(now=0, parts=1) for _ in range(2)]
+
+    assert [batch.lane for batch in claimed if batch] == ["query", "bulk"]
+
+
 def test_clearing_hands_everything_back() -> None:
-    waiting = lanes()
+    waiting = make_queue()
     waiting.add("query", [Waiting(1)])
     waiting.add("bulk", [Waiting(2)])
 
@@ -144,14 +137,14 @@ def test_clearing_hands_everything_back() -> None:
 
 def test_a_wrong_forecast_does_not_starve_a_lane() -> None:
     """After one freak batch all are thought to be late; one has to run to show otherwise."""
-    waiting = lanes()
+    waiting = make_queue()
     waiting.add("query", [Waiting(10, deadline=4)])
 
     assert len(waiting.take("query", overhead_tokens=0, now=1, done_at=100)) == 1
 
 
 def test_texts_of_another_kind_wait_for_a_batch_of_their_own() -> None:
-    waiting = lanes()
+    waiting = make_queue()
     texts = [Waiting(10, kind=kind) for kind in ("query", "passage", "query", "passage")]
     waiting.add("bulk", texts)
 

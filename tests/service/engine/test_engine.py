@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from service.batching.program import Limits
-from service.engine.engine import Embedded, Engine, Found
+from service.engine.engine import Engine
+from service.engine.outcome import EncodeOutcome, SearchOutcome
 from service.errors import BatchFailedError, DeviceBrokenError, NotReadyError, OverloadedError
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
@@ -58,13 +59,15 @@ def fake_engine(fake: Encoder, tiny_index: Path) -> Iterator[Engine]:
     engine.close()
 
 
-async def search(engine: Engine, *queries: str, top_k: int = 3, seconds: float = 10.0) -> Found:
+async def search(
+    engine: Engine, *queries: str, top_k: int = 3, seconds: float = 10.0
+) -> SearchOutcome:
     return await engine.search(
         queries, top_k=top_k, min_score=-1.0, language=None, deadline=monotonic() + seconds
     )
 
 
-async def encode(engine: Engine, *texts: str) -> Embedded:
+async def encode(engine: Engine, *texts: str) -> EncodeOutcome:
     return await engine.encode(texts, "query", monotonic() + 10.0)
 
 
@@ -103,7 +106,7 @@ async def waiting(engine: Engine, *works: object) -> list["asyncio.Task[object]"
 
 
 def test_requests_of_one_batch_each_get_what_they_asked_for(fake_engine: Engine) -> None:
-    async def scenario() -> list[Found]:
+    async def scenario() -> list[SearchOutcome]:
         works = search(fake_engine, "tea", top_k=1), search(fake_engine, "sun", top_k=5)
         _, *tasks = await waiting(fake_engine, *works)
         runtime(fake_engine).may_end.set()
@@ -116,7 +119,7 @@ def test_requests_of_one_batch_each_get_what_they_asked_for(fake_engine: Engine)
 
 
 def test_a_known_query_is_searched_without_a_forward(fake_engine: Engine) -> None:
-    async def scenario() -> tuple[Found, Found]:
+    async def scenario() -> tuple[SearchOutcome, SearchOutcome]:
         return await search(fake_engine, "tea"), await search(fake_engine, "tea", "sun")
 
     first, second = asyncio.run(scenario())
@@ -126,7 +129,7 @@ def test_a_known_query_is_searched_without_a_forward(fake_engine: Engine) -> Non
 
 
 def test_equal_queries_in_flight_share_one_forward(fake_engine: Engine) -> None:
-    async def scenario() -> list[Found]:
+    async def scenario() -> list[SearchOutcome]:
         _, *tasks = await waiting(fake_engine, *(search(fake_engine, "tea") for _ in range(5)))
         runtime(fake_engine).may_end.set()
         return [await task for task in tasks]  # type: ignore[misc]
@@ -139,7 +142,7 @@ def test_equal_queries_in_flight_share_one_forward(fake_engine: Engine) -> None:
 
 
 def test_a_leader_that_leaves_does_not_take_its_followers_along(fake_engine: Engine) -> None:
-    async def scenario() -> Found:
+    async def scenario() -> SearchOutcome:
         works = [search(fake_engine, "tea"), search(fake_engine, "tea")]
         _, leader, follower = await waiting(fake_engine, *works)
         leader.cancel()
@@ -158,7 +161,7 @@ def test_overload_is_refused_with_the_time_to_come_back(fake_engine: Engine) -> 
         answers = await asyncio.gather(*tasks, return_exceptions=True)
 
         assert refusal.value.retry_after_seconds >= 1
-        assert {type(answer) for answer in answers} <= {Embedded, OverloadedError}
+        assert {type(answer) for answer in answers} <= {EncodeOutcome, OverloadedError}
 
     asyncio.run(scenario())
 
@@ -179,7 +182,7 @@ def test_a_bad_text_fails_alone_and_is_never_told(
 
     *good, bad = asyncio.run(scenario())
 
-    assert [type(answer) for answer in good] == [Found] * 3
+    assert [type(answer) for answer in good] == [SearchOutcome] * 3
     assert isinstance(bad, BatchFailedError)
     assert "Berg" not in f"{bad} {caplog.text}"
 

@@ -12,8 +12,8 @@ def key(name: str) -> Key:
 async def fill(cache: QueryCache, *names: str) -> None:
     for number, name in enumerate(names):
         cache.find(key(name))
-        assert cache.board(key(name)) is None
-        cache.land(key(name), torch.tensor([float(number)]))
+        assert cache.join(key(name)) is None
+        cache.complete(key(name), torch.tensor([float(number)]))
 
 
 def test_the_least_recently_used_embedding_goes_first() -> None:
@@ -33,8 +33,8 @@ def test_the_least_recently_used_embedding_goes_first() -> None:
 def test_equal_queries_share_one_flight() -> None:
     async def scenario() -> None:
         cache = QueryCache(2)
-        leader, follower = cache.board(key("a")), cache.board(key("a"))
-        cache.land(key("a"), torch.tensor([7.0]))
+        leader, follower = cache.join(key("a")), cache.join(key("a"))
+        cache.complete(key("a"), torch.tensor([7.0]))
 
         assert leader is None
         assert follower is not None
@@ -46,14 +46,14 @@ def test_equal_queries_share_one_flight() -> None:
 def test_a_failed_flight_tells_its_followers_and_keeps_nothing() -> None:
     async def scenario() -> None:
         cache = QueryCache(2)
-        cache.board(key("a"))
-        follower = cache.board(key("a"))
-        cache.land(key("a"), None)
+        cache.join(key("a"))
+        follower = cache.join(key("a"))
+        cache.complete(key("a"), None)
 
         assert follower is not None
         assert await follower is None
         assert cache.find(key("a")) is None
-        assert cache.board(key("a")) is None
+        assert cache.join(key("a")) is None
 
     asyncio.run(scenario())
 
@@ -66,7 +66,7 @@ def test_the_hit_ratio_counts_known_and_shared() -> None:
         cache.find(key("a"))
         for _ in range(2):
             cache.find(key("b"))
-            cache.board(key("b"))
+            cache.join(key("b"))
 
         assert (before, cache.hit_ratio) == (0.0, 0.5)
 

@@ -11,7 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.engine.engine import Engine, Found
+from service.engine.engine import Engine
+from service.engine.outcome import SearchOutcome
 from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
@@ -282,12 +283,12 @@ def test_a_request_in_several_batches_is_answered_from_one_generation(
 
     monkeypatch.setattr(old, "rank", rank)
 
-    def search(queries: list[str]) -> "asyncio.Task[Found]":
+    def search(queries: list[str]) -> "asyncio.Task[SearchOutcome]":
         deadline = time.monotonic() + WAIT_SECONDS
         work = engine.search(queries, top_k=12, min_score=-1.0, language=None, deadline=deadline)
         return asyncio.ensure_future(work)
 
-    async def scenario() -> tuple[Found, Found]:
+    async def scenario() -> tuple[SearchOutcome, SearchOutcome]:
         first = search([f"question {number} " * 20 for number in range(60)])
         await asyncio.to_thread(begun.wait, WAIT_SECONDS)
         engine.replace(new)

@@ -4,7 +4,7 @@ import json
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service.batching.queue import Lane
+from service.batching.request import Lane
 from service.http.admission import MAX_BODY_BYTES, Gate
 
 LONG_WAIT_SECONDS = 7

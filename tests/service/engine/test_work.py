@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from service.batching.faults import Fault, classify
+from service.batching.program import Fault
+from service.engine.work import SearchProgram
 
 
 @pytest.mark.parametrize(
@@ -19,5 +20,5 @@ from service.batching.faults import Fault, classify
         (IndexError("index out of range in self"), "text"),
     ],
 )
-def test_a_fault_is_told_by_its_exception(error: Exception, fault: Fault) -> None:
-    assert classify(error) == fault
+def test_an_exception_is_classified_as_a_fault(error: Exception, fault: Fault) -> None:
+    assert SearchProgram.classify(error) == fault

@@ -1,4 +1,4 @@
-from service.batching.slots import Slots
+from service.batching.program import Slots
 
 
 def test_an_idle_slot_means_no_wait() -> None:

@@ -152,7 +152,7 @@ def mcp(
     with console.one_line_errors():
         from importlib.metadata import version
 
-        from service.client.client import AsyncClient
+        from service.client import AsyncClient
 
         try:
             from service.integrations.mcp import create_server

@@ -1,8 +1,8 @@
-"""A client of a running service, blocking (`Client`) and for asyncio (`AsyncClient`).
+"""The client of a running service: blocking (`Client`) and for asyncio (`AsyncClient`).
 
-Lists of any length are cut into requests within the service's limits. A busy or starting service,
-and a lost connection, are asked again: after Retry-After where it is sent, else after pauses that
-grow. Nothing of the server is imported.
+Lists of any length are split into requests within the service's limits. When the service is busy or
+starting, or the connection is lost, a request is retried: after Retry-After if it is sent, else
+with exponential back-off.
 """
 
 import asyncio
@@ -15,7 +15,6 @@ import httpx2
 
 from service.client.messages import (
     Embeddings,
-    Patience,
     Role,
     SearchOptions,
     SearchResult,
@@ -24,13 +23,14 @@ from service.client.messages import (
     read_results,
     search_bodies,
 )
+from service.client.retry import RetryPolicy
 
 
 class Client:
-    """Asks a service; may be shared by threads. Once it is dropped, its connections are closed.
+    """Sends requests to a service; threads may share it.
 
-    All requests raise `service.client.messages.ProblemError` where the service refuses, and
-    `UnreachableError` where none answers.
+    Every request raises `ProblemError` if the service refuses it, and `UnreachableError` if there
+    is no answer. Connections are closed when the client is garbage-collected.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class Client:
         transport: httpx2.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Open no connection yet.
+        """Configure the client; the first request opens a connection.
 
         Args:
-            url: of the service, without a path.
-            api_key: is sent as `Authorization: Bearer`.
-            timeout_seconds: patience with one try.
-            max_retries: tries of one request after the first.
-            max_wait_seconds: no try begins later than so long after the first.
-            transport: in place of a connection.
-            sleep: is called with the seconds of a pause.
+            url: address of the service, without a path.
+            api_key: key to send as `Authorization: Bearer`.
+            timeout_seconds: timeout of one try.
+            max_retries: how often one request is retried.
+            max_wait_seconds: longest time from the first try to the last.
+            transport: replaces the network, for tests.
+            sleep: called with the seconds of each pause.
         """
         self._http = httpx2.Client(
             base_url=url,
@@ -62,26 +62,26 @@ class Client:
             transport=transport,
         )
         self._close = weakref.finalize(self, self._http.close)
-        self._patience = max_retries, max_wait_seconds
+        self._limits = max_retries, max_wait_seconds
         self._sleep = sleep
 
     def search(self, query: str, **options: Unpack[SearchOptions]) -> SearchResult:
-        """Find the passages that answer one question."""
+        """Find the best passages for one query."""
         return self.search_many([query], **options)[0]
 
     def search_many(
         self, queries: Sequence[str], **options: Unpack[SearchOptions]
     ) -> list[SearchResult]:
-        """Find those of many questions, in order."""
+        """Find the best passages for many queries, in order."""
         answers = [self._post("/search", body) for body in search_bodies(queries, options)]
         return [result for answer in answers for result in read_results(answer)]
 
     def encode(self, texts: Sequence[str], role: Role) -> Embeddings:
-        """Embed texts as queries or as passages, [B, D], unit norm."""
+        """Encode texts as queries or as passages, [B, D], unit norm."""
         return read_embeddings([self._post("/encode", body) for body in encode_bodies(texts, role)])
 
     def info(self) -> dict[str, Any]:
-        """Tell what runs there."""
+        """Return `/info`: version, encoder, index and limits of the service."""
         return self._ask("GET", "/info", None)
 
     def close(self) -> None:
@@ -89,32 +89,32 @@ class Client:
         self._close()
 
     def __enter__(self) -> Self:
-        """Use the client in a block."""
+        """Return the client, for a `with` block."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close it at the block's end."""
+        """Close all connections."""
         self.close()
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._ask("POST", path, body)
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        patience = Patience(*self._patience)
+        policy = RetryPolicy(*self._limits)
         while True:
             try:
                 response = self._http.request(method, path, json=body)
             except httpx2.TransportError as error:
-                pause = patience.after_error(error)
+                pause = policy.after_error(error)
             else:
                 if response.is_success:
                     return dict(response.json())
-                pause = patience.after_refusal(response)
+                pause = policy.after_refusal(response)
             self._sleep(pause)
 
 
 class AsyncClient:
-    """The same for asyncio; see `Client`."""
+    """Sends requests to a service with asyncio; see `Client`."""
 
     def __init__(
         self,
@@ -127,34 +127,34 @@ class AsyncClient:
         transport: httpx2.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Take what `Client` takes."""
+        """Take the arguments of `Client`."""
         self._http = httpx2.AsyncClient(
             base_url=url,
             headers=_headers(api_key),
             timeout=timeout_seconds,
             transport=transport,
         )
-        self._patience = max_retries, max_wait_seconds
+        self._limits = max_retries, max_wait_seconds
         self._sleep = sleep
 
     async def search(self, query: str, **options: Unpack[SearchOptions]) -> SearchResult:
-        """Find the passages that answer one question."""
+        """Find the best passages for one query."""
         return (await self.search_many([query], **options))[0]
 
     async def search_many(
         self, queries: Sequence[str], **options: Unpack[SearchOptions]
     ) -> list[SearchResult]:
-        """Find those of many questions, in order."""
+        """Find the best passages for many queries, in order."""
         answers = [await self._post("/search", body) for body in search_bodies(queries, options)]
         return [result for answer in answers for result in read_results(answer)]
 
     async def encode(self, texts: Sequence[str], role: Role) -> Embeddings:
-        """Embed texts as queries or as passages, [B, D], unit norm."""
+        """Encode texts as queries or as passages, [B, D], unit norm."""
         bodies = encode_bodies(texts, role)
         return read_embeddings([await self._post("/encode", body) for body in bodies])
 
     async def info(self) -> dict[str, Any]:
-        """Tell what runs there."""
+        """Return `/info`: version, encoder, index and limits of the service."""
         return await self._ask("GET", "/info", None)
 
     async def close(self) -> None:
@@ -162,27 +162,27 @@ class AsyncClient:
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
-        """Use the client in a block."""
+        """Return the client, for an `async with` block."""
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Close it at the block's end."""
+        """Close all connections."""
         await self.close()
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self._ask("POST", path, body)
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        patience = Patience(*self._patience)
+        policy = RetryPolicy(*self._limits)
         while True:
             try:
                 response = await self._http.request(method, path, json=body)
             except httpx2.TransportError as error:
-                pause = patience.after_error(error)
+                pause = policy.after_error(error)
             else:
                 if response.is_success:
                     return dict(response.json())
-                pause = patience.after_refusal(response)
+                pause = policy.after_refusal(response)
             await self._sleep(pause)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import Secret, deserialize_secrets_inplace
 
-from service.client.client import Client
+from service.client import Client
 
 
 @component

@@ -7,7 +7,7 @@ from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 
-from service.client.client import Client
+from service.client import Client
 
 
 class ClearRetriever(BaseRetriever):

@@ -7,7 +7,7 @@ from typing import Any
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
-from service.client.client import Client
+from service.client import Client
 
 
 class ClearRetriever(BaseRetriever):

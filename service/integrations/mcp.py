@@ -7,8 +7,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
-from service.client.client import AsyncClient
-from service.client.messages import ClientError
+from service.client import AsyncClient, ClientError
 
 INSTRUCTIONS = (
     "Search a collection of English passages by meaning. Questions may be in any language: pass "

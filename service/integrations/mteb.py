@@ -9,8 +9,7 @@ from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
 
-from service.client.client import Client
-from service.client.messages import MAX_CHARACTERS, Embeddings, Role
+from service.client import MAX_CHARACTERS, Client, Embeddings, Role
 
 
 class ServedEncoder(AbsEncoder):  # type: ignore[misc]

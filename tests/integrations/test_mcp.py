@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from service.client.client import AsyncClient, Client
+from service.client import AsyncClient, Client
 from service.settings.settings import Settings
 from tests.support.serving import serving
 

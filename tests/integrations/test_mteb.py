@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.client.client import Client
+from service.client import Client
 from service.retrieval.encoder.encoder import Encoder
 from tests.conftest import PASSAGES
 

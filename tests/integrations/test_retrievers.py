@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.client.client import Client
-from service.client.messages import ProblemError
+from service.client import Client, ProblemError
 from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder

@@ -1,4 +1,4 @@
-"""The client against a real service, and against one that refuses as told."""
+"""The client against a real service, and against a transport with prepared answers."""
 
 import asyncio
 import gc
@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 
 from service.api import encode_schemas, schemas, search_schemas
-from service.client import messages as exchange
-from service.client.client import AsyncClient, Client
-from service.client.messages import ProblemError, SearchResult, UnreachableError
+from service.client import (
+    AsyncClient,
+    Client,
+    ProblemError,
+    SearchResult,
+    UnreachableError,
+    messages,
+)
 from service.retrieval.encoder.encoder import Encoder
 from service.settings.settings import Settings
 from tests.conftest import run_script
@@ -226,20 +231,29 @@ def test_the_key_is_sent_and_none_is_no_header() -> None:
     assert "Authorization" not in without.requests[0].headers
 
 
-def test_a_client_that_is_dropped_leaves_no_connection_open(address: str) -> None:
-    client = Client(address)
-    client.search("tea", top_k=1)
+class ClosableTransport(httpx2.MockTransport):
+    """A transport that notes when it is closed."""
 
-    closes, http = client._close, client._http
+    is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_client_that_is_dropped_leaves_no_connection_open() -> None:
+    transport = ClosableTransport(Stub())
+    client = Client("http://x", transport=transport)
+    client.search("tea", top_k=1)
+    assert not transport.is_closed
+
     del client
     gc.collect()
 
-    assert not closes.alive
-    assert http.is_closed
+    assert transport.is_closed
 
 
 def test_an_option_of_none_is_left_out() -> None:
-    [body] = exchange.search_bodies(["tea"], {"filter": None, "top_k": 3})
+    [body] = messages.search_bodies(["tea"], {"filter": None, "top_k": 3})
 
     assert body == {"queries": ["tea"], "top_k": 3}
 
@@ -247,7 +261,7 @@ def test_an_option_of_none_is_left_out() -> None:
 def test_long_texts_are_cut_into_bodies_below_the_service_s_limit() -> None:
     texts = ["\U0001f600" * 32_768, "\x01" * 32_768] * 10
 
-    bodies = list(exchange.encode_bodies(texts, "query"))
+    bodies = list(messages.encode_bodies(texts, "query"))
 
     assert [len(body["texts"]) for body in bodies] == [7, 7, 6]
     sizes = [len(json.dumps(body, ensure_ascii=False).encode()) for body in bodies]
@@ -259,26 +273,26 @@ def test_long_texts_are_cut_into_bodies_below_the_service_s_limit() -> None:
     [("5", 5), ("0", 0), ("Thu, 01 Jan 2026 00:00:00 GMT", 0), ("soon", None), ("-1", None)],
 )
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
-    assert exchange.retry_after_seconds(busy(Retry_After=value)) == seconds
+    assert messages.retry_after_seconds(busy(Retry_After=value)) == seconds
 
 
 def test_the_client_s_limits_and_records_are_those_of_the_service() -> None:
-    assert exchange.MAX_CHARACTERS == schemas.MAX_CHARACTERS
-    assert exchange.MAX_QUERIES == search_schemas.MAX_QUERIES
-    assert exchange.MAX_TEXTS == encode_schemas.MAX_TEXTS
-    options = set(exchange.SearchOptions.__annotations__)
+    assert messages.MAX_CHARACTERS == schemas.MAX_CHARACTERS
+    assert messages.MAX_QUERIES == search_schemas.MAX_QUERIES
+    assert messages.MAX_TEXTS == encode_schemas.MAX_TEXTS
+    options = set(messages.SearchOptions.__annotations__)
     assert options == set(search_schemas.SearchRequest.model_fields) - {"query", "queries"}
     for ours, theirs in (
-        (exchange.Hit, search_schemas.Hit),
-        (exchange.Facet, search_schemas.Facet),
-        (exchange.FacetValue, search_schemas.FacetValue),
+        (messages.Hit, search_schemas.Hit),
+        (messages.Facet, search_schemas.Facet),
+        (messages.FacetValue, search_schemas.FacetValue),
     ):
         assert {field.name for field in fields(ours)} == set(theirs.model_fields)
 
 
 def test_the_client_imports_nothing_of_the_server() -> None:
     done = run_script(
-        "import sys, service.client.client\n"
+        "import sys, service.client\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules} & "
         "{'torch', 'fastapi', 'pydantic', 'transformers', 'faiss', 'pyarrow'}))"
     )

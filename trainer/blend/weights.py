@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from service.retrieval.checkpoint.adapter import DESCRIPTION, WEIGHTS
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
-from service.retrieval.checkpoint.manifest import write_manifest
+from service.retrieval.checkpoint.writer import with_other_weights, write_checkpoint
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage import artifact
 from trainer.errors import DataError, OutputError
@@ -127,18 +126,10 @@ def _write_adapter(pair: Pair, share: float, directory: Path, facts: dict[str, A
 
 
 def _write_checkpoint(pair: Pair, share: float, directory: Path, facts: dict[str, Any]) -> None:
-    layout = pair.tuned.query
-    for path in sorted(pair.tuned.directory.rglob("*")):
-        is_weights = path in layout.weights or path.name == "model.safetensors.index.json"
-        if path.is_file() and not is_weights and path.name != MANIFEST:
-            copy = directory / path.relative_to(pair.tuned.directory)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
     weights = interpolate(_read_weights(pair.base), _read_weights(pair.tuned), share)
-    place = directory / layout.transformer.relative_to(pair.tuned.directory)
-    save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
+    files = with_other_weights(pair.tuned.directory, pair.tuned.query, weights)
     kept = {key: value for key, value in pair.tuned.manifest.items() if key not in WRITTEN}
-    write_manifest(directory, **(kept | facts))
+    write_checkpoint(directory, files, **(kept | facts))
 
 
 def interpolate(

@@ -10,29 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from service.retrieval.checkpoint.layout import LEGACY_POOLING, CheckpointLayout
-from service.retrieval.checkpoint.manifest import write_manifest
+from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.checkpoint.writer import (
+    FileContent,
+    one_side,
+    two_sides,
+    write_checkpoint,
+)
 from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.storage import artifact
 from trainer.errors import DataError, OutputError
 from trainer.publish.model_card import model_card
 
-TRANSFORMER_FILES = (
-    *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
-    *("added_tokens.json", "sentence_bert_config.json", "model.safetensors.index.json"),
-)
 CARD = "README.md"
 # The record of what made the weights.
 RECORD_FIELDS = ("training", "blend", "metrics", "objective", "data", "seed", "git_commit")
-TYPES = {
-    "Transformer": "sentence_transformers.models.Transformer",
-    "Pooling": "sentence_transformers.models.Pooling",
-    "Normalize": "sentence_transformers.models.Normalize",
-    "Router": "sentence_transformers.models.Router",
-}
 
 
 @dataclass(frozen=True)
@@ -94,17 +87,11 @@ def write_publication(
     if directory.exists() and not (directory / "modules.json").is_file():
         raise OutputError(f"{directory} holds something else: name another folder")
     facts = _facts(query, passage, publication)
-    sides = (query.query, passage.passage)
+    card = model_card(query, passage, facts, publication.results, publication.data_cards)
+    files = _files(query.query, passage.passage)
     try:
         with artifact.temporary_directory(directory.parent, ".publishing-") as temporary:
-            if query.query is passage.passage:
-                _write_one_side(temporary, sides[0])
-            else:
-                _write_router(temporary, *sides)
-            _write_json(temporary / "config_sentence_transformers.json", _library_config(sides))
-            card = model_card(query, passage, facts, publication.results, publication.data_cards)
-            (temporary / CARD).write_text(card, encoding="utf-8")
-            manifest = write_manifest(temporary, **facts)
+            manifest = write_checkpoint(temporary, files | {CARD: card.encode()}, **facts)
             shutil.rmtree(directory, ignore_errors=True)
             artifact.publish_directory(temporary, directory)
     except OSError as error:
@@ -133,80 +120,7 @@ def _facts(query: Checkpoint, passage: Checkpoint, publication: Publication) -> 
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def _write_one_side(directory: Path, layout: CheckpointLayout) -> None:
-    _write_transformer(directory, layout)
-    _write_pooling(directory / "1_Pooling", layout)
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-    _write_modules(directory, modules)
-
-
-def _write_router(directory: Path, query: CheckpointLayout, passage: CheckpointLayout) -> None:
-    types: dict[str, str] = {}
-    structure: dict[str, list[str]] = {}
-    for route, layout in {"query": query, "document": passage}.items():
-        names = {kind: f"{route}_{at}_{kind}" for at, kind in enumerate(("Transformer", "Pooling"))}
-        _write_transformer(directory / names["Transformer"], layout)
-        _write_pooling(directory / names["Pooling"], layout)
-        types |= {name: TYPES[kind] for kind, name in names.items()}
-        structure[route] = list(names.values())
-    _write_json(
-        directory / "router_config.json",
-        {
-            "types": types,
-            "structure": structure,
-            "parameters": {"default_route": "document", "allow_empty_key": True},
-        },
-    )
-    _write_modules(directory, [("", "Router"), ("1_Normalize", "Normalize")])
-
-
-def _write_transformer(directory: Path, layout: CheckpointLayout) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in TRANSFORMER_FILES:
-        is_index = name.endswith("index.json") and layout.adapter is not None
-        if (layout.transformer / name).is_file() and not is_index:
-            shutil.copyfile(layout.transformer / name, directory / name)
-    if layout.adapter is None:
-        for path in layout.weights:
-            shutil.copyfile(path, directory / path.name)
-        return
-    state = load_model(layout).state_dict()
-    tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-
-
-def _write_pooling(directory: Path, layout: CheckpointLayout) -> None:
-    # In the form that old versions read, too; they take the mean where it is not said to be false.
-    modes = {key: mode == layout.pooling for key, mode in LEGACY_POOLING.items()}
-    directory.mkdir(exist_ok=True)
-    _write_json(
-        directory / "config.json",
-        {"word_embedding_dimension": layout.config["hidden_size"]} | modes,
-    )
-
-
-def _write_modules(directory: Path, modules: Sequence[tuple[str, str]]) -> None:
-    content = [
-        {"idx": at, "name": str(at), "path": path, "type": TYPES[kind]}
-        for at, (path, kind) in enumerate(modules)
-    ]
-    _write_json(directory / "modules.json", content)
-
-
-def _library_config(sides: tuple[CheckpointLayout, CheckpointLayout]) -> dict[str, object]:
-    query, passage = (side.prompts for side in sides)
-    return {
-        "default_prompt_name": None,
-        "model_type": "SentenceTransformer",
-        # sentence-transformers asks for `document`, other tools for `passage`.
-        "prompts": {
-            "query": query["query"],
-            "document": passage["passage"],
-            "passage": passage["passage"],
-        },
-        "similarity_fn_name": "cosine",
-    }
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_bytes(artifact.canonical_json(content))
+def _files(query: CheckpointLayout, passage: CheckpointLayout) -> dict[str, FileContent]:
+    if query is passage:
+        return one_side(passage)
+    return two_sides(query, passage, load_model(query).state_dict() if query.adapter else None)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from service.retrieval.checkpoint.layout import read_layout
-from service.retrieval.checkpoint.manifest import FILE_NAME, write_manifest
+from service.retrieval.checkpoint.writer import with_other_weights, write_checkpoint
 from service.retrieval.storage import artifact
 from trainer.config import RunConfig
 from trainer.training.lora import lora_state, merge_lora
@@ -70,19 +70,6 @@ def _write_adapter(
 
 
 def _write_encoder(directory: Path, trainable: TrainableEncoder, facts: Mapping[str, Any]) -> None:
-    """Copy the base's folder with other weights, so that nothing else of it changes."""
     layout = read_layout(trainable.directory)
-    weights = set(layout.weights)
-    for path in trainable.directory.rglob("*"):
-        name = path.relative_to(trainable.directory)
-        is_other = path in weights or path.name in (FILE_NAME, "model.safetensors.index.json")
-        if path.is_file() and not is_other:
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, directory / name)
-    state = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in trainable.transformer.state_dict().items()
-    }
-    place = layout.transformer.relative_to(trainable.directory)
-    save_file(state, directory / place / "model.safetensors", metadata={"format": "pt"})
-    write_manifest(directory, **facts)
+    state = trainable.transformer.state_dict()
+    write_checkpoint(directory, with_other_weights(trainable.directory, layout, state), **facts)

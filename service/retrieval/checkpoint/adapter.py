@@ -20,6 +20,7 @@ from service.retrieval.errors import CheckpointError
 from service.retrieval.storage import artifact
 
 DESCRIPTION, WEIGHTS = "adapter.json", "adapter.safetensors"
+ADAPTER_FILES = (DESCRIPTION, WEIGHTS)
 FORMAT_VERSION = 1
 TYPES = (torch.float16, torch.bfloat16, torch.float32)
 RESTORE = "restore it from a copy or train it again"

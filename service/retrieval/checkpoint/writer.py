@@ -1,0 +1,173 @@
+"""Writes checkpoint folders in the Sentence Transformers format: modules, weights, manifest.
+
+It takes layouts, state dicts and facts. It knows nothing of training, nor of how an encoder
+computes with what is written.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from service.retrieval.checkpoint.adapter import ADAPTER_FILES
+from service.retrieval.checkpoint.layout import LEGACY_POOLING, CheckpointLayout
+from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
+from service.retrieval.checkpoint.manifest import write_manifest
+from service.retrieval.storage.artifact import canonical_json
+
+StateDict = Mapping[str, Tensor]
+# The bytes of a file, a file to copy, or weights.
+FileContent = bytes | Path | StateDict
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+TRANSFORMER_FILES = (
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "sentence_bert_config.json"),
+)
+ONE_SIDE = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+TWO_SIDES = (("", "Router"), ("1_Normalize", "Normalize"))
+
+
+def write_checkpoint(
+    directory: Path, files: Mapping[str, FileContent], **facts: object
+) -> dict[str, Any]:
+    """Write a checkpoint's files, then the manifest that describes them.
+
+    Args:
+        directory: a folder that exists, empty.
+        files: what to write, by the path in the folder.
+        facts: further entries of the manifest: `name`, `license`, the training record.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        CheckpointError: the files are not a checkpoint.
+        OSError: the folder cannot be written.
+    """
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif isinstance(content, Path):
+            shutil.copyfile(content, path)
+        else:
+            save_weights(path, content)
+    return write_manifest(directory, **facts)
+
+
+def save_weights(path: Path, state: StateDict) -> None:
+    """Save a state dict as safetensors, with the metadata that transformers asks for."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def with_other_weights(
+    directory: Path, layout: CheckpointLayout, state: StateDict
+) -> dict[str, FileContent]:
+    """Return the files of a checkpoint of one side, its weights replaced and nothing else.
+
+    Args:
+        directory: the checkpoint.
+        layout: of that checkpoint.
+        state: the weights to write, in one file.
+    """
+    left_out = {MANIFEST, WEIGHTS_INDEX, *ADAPTER_FILES}
+    files: dict[str, FileContent] = {
+        path.relative_to(directory).as_posix(): path
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path not in layout.weights and path.name not in left_out
+    }
+    folder = layout.transformer.relative_to(directory)
+    return files | {(folder / WEIGHTS).as_posix(): state}
+
+
+def one_side(layout: CheckpointLayout) -> dict[str, FileContent]:
+    """Return the files of a checkpoint that encodes queries and passages by the same weights."""
+    return {
+        **_transformer_files("", layout),
+        "1_Pooling/config.json": _pooling_config(layout),
+        "modules.json": canonical_json(describe_modules(ONE_SIDE)),
+        "config_sentence_transformers.json": _library_config(layout, layout),
+    }
+
+
+def two_sides(
+    query: CheckpointLayout, passage: CheckpointLayout, query_state: StateDict | None = None
+) -> dict[str, FileContent]:
+    """Return the files of a checkpoint with a query side and a passage side (a Router).
+
+    Args:
+        query: the layout of the query side.
+        passage: the layout of the passage side.
+        query_state: the query side's weights if they differ from its files, which is so where an
+            adapter is merged into them.
+    """
+    files: dict[str, FileContent] = {}
+    types: dict[str, str] = {}
+    structure: dict[str, list[str]] = {}
+    for route, layout, state in (("query", query, query_state), ("document", passage, None)):
+        names = {kind: f"{route}_{at}_{kind}" for at, kind in enumerate(("Transformer", "Pooling"))}
+        files |= _transformer_files(f"{names['Transformer']}/", layout, state)
+        files[f"{names['Pooling']}/config.json"] = _pooling_config(layout)
+        types |= {name: _module_type(kind) for kind, name in names.items()}
+        structure[route] = list(names.values())
+    router = {
+        "types": types,
+        "structure": structure,
+        "parameters": {"default_route": "document", "allow_empty_key": True},
+    }
+    return files | {
+        "router_config.json": canonical_json(router),
+        "modules.json": canonical_json(describe_modules(TWO_SIDES)),
+        "config_sentence_transformers.json": _library_config(query, passage),
+    }
+
+
+def describe_modules(modules: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
+    """Return the content of `modules.json` for modules given as folder and kind."""
+    return [
+        {"idx": at, "name": str(at), "path": path, "type": _module_type(kind)}
+        for at, (path, kind) in enumerate(modules)
+    ]
+
+
+def _module_type(kind: str) -> str:
+    return f"sentence_transformers.models.{kind}"
+
+
+def _transformer_files(
+    prefix: str, layout: CheckpointLayout, state: StateDict | None = None
+) -> dict[str, FileContent]:
+    names = [*TRANSFORMER_FILES] if state is not None else [*TRANSFORMER_FILES, WEIGHTS_INDEX]
+    copied = [layout.transformer / name for name in names if (layout.transformer / name).is_file()]
+    files: dict[str, FileContent] = {prefix + path.name: path for path in copied}
+    if state is not None:
+        return files | {prefix + WEIGHTS: state}
+    return files | {prefix + path.name: path for path in layout.weights}
+
+
+def _pooling_config(layout: CheckpointLayout) -> bytes:
+    # The form that old versions read, too; they take the mean unless it is said to be false.
+    modes = {key: mode == layout.pooling for key, mode in LEGACY_POOLING.items()}
+    return canonical_json({"word_embedding_dimension": layout.config["hidden_size"]} | modes)
+
+
+def _library_config(query: CheckpointLayout, passage: CheckpointLayout) -> bytes:
+    return canonical_json(
+        {
+            "default_prompt_name": None,
+            "model_type": "SentenceTransformer",
+            # sentence-transformers asks for `document`, other tools for `passage`.
+            "prompts": {
+                "query": query.prompts["query"],
+                "document": passage.prompts["passage"],
+                "passage": passage.prompts["passage"],
+            },
+            "similarity_fn_name": "cosine",
+        }
+    )

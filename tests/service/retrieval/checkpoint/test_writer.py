@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+from service.retrieval.checkpoint.layout import CheckpointLayout, read_layout, read_sides
+from service.retrieval.checkpoint.writer import (
+    one_side,
+    two_sides,
+    with_other_weights,
+    write_checkpoint,
+)
+from tests.conftest import make_checkpoint
+
+
+@pytest.fixture
+def layout(tiny_checkpoint: Path) -> CheckpointLayout:
+    return read_layout(tiny_checkpoint)
+
+
+def test_a_written_checkpoint_has_the_layout_that_it_was_given(
+    tmp_path: Path, layout: CheckpointLayout
+) -> None:
+    manifest = write_checkpoint(tmp_path, one_side(layout), name="copy")
+
+    found = read_layout(tmp_path)
+    assert (found.pooling, found.prompts, found.max_tokens) == ("mean", layout.prompts, 64)
+    assert json.loads((tmp_path / "manifest.json").read_text())["name"] == "copy"
+    assert "model.safetensors" in dict(manifest)["files"]
+    assert (tmp_path / "model.safetensors").read_bytes() == layout.weights[0].read_bytes()
+
+
+def test_two_sides_are_a_router_that_sentence_transformers_reads(
+    tmp_path: Path, layout: CheckpointLayout, tiny_checkpoint: Path
+) -> None:
+    query = read_layout(make_checkpoint(tmp_path / "query", seed=1))
+
+    (tmp_path / "both").mkdir()
+    write_checkpoint(tmp_path / "both", two_sides(query, layout))
+
+    sides = read_sides(tmp_path / "both")
+    assert [side.weights[0].read_bytes() for side in sides] == [
+        side.weights[0].read_bytes() for side in (query, layout)
+    ]
+    theirs = SentenceTransformer(str(tmp_path / "both"), device="cpu", local_files_only=True)
+    alone = SentenceTransformer(str(tiny_checkpoint), device="cpu", local_files_only=True)
+    assert np.array_equal(theirs.encode_document(["Nairobi"]), alone.encode_document(["Nairobi"]))
+
+
+def test_the_state_dict_replaces_the_query_sides_weights_only(
+    tmp_path: Path, layout: CheckpointLayout
+) -> None:
+    state = {name: 2 * tensor for name, tensor in load_file(layout.weights[0]).items()}
+
+    write_checkpoint(tmp_path, two_sides(layout, layout, state))
+
+    query, passage = (load_file(side.weights[0]) for side in read_sides(tmp_path))
+    name = "embeddings.LayerNorm.weight"
+    assert query[name].equal(2 * passage[name])
+
+
+def test_other_weights_change_no_other_file(
+    tmp_path: Path, layout: CheckpointLayout, tiny_checkpoint: Path
+) -> None:
+    state = {name: 2 * tensor for name, tensor in load_file(layout.weights[0]).items()}
+
+    write_checkpoint(tmp_path, with_other_weights(tiny_checkpoint, layout, state), license="MIT")
+
+    changed = {
+        path.name
+        for path in tiny_checkpoint.rglob("*.*")
+        if path.read_bytes() != (tmp_path / path.relative_to(tiny_checkpoint)).read_bytes()
+    }
+    assert changed == {"model.safetensors", "manifest.json"}

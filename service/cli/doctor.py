@@ -1,18 +1,11 @@
 """What is there and what is missing: devices, builds, encoder, index, versions."""
 
-import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-
-import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from service.retrieval.errors import RetrievalError
 from service.settings.settings import Settings
@@ -23,16 +16,20 @@ CHECKPOINT_BYTES = 600_000_000
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; `mend` says what to do where something is wrong."""
+    """The result of one check; `fix` says what to do, and is empty where nothing is wrong."""
 
     subject: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
     @property
     def is_wrong(self) -> bool:
-        """Tell whether something is to be mended."""
-        return bool(self.mend)
+        """Whether something must be fixed."""
+        return bool(self.fix)
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the finding as `--json` prints it."""
+        return {"subject": self.subject, "found": self.found, "mend": self.fix}
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -43,20 +40,6 @@ def examine(settings: Settings) -> list[Finding]:
         *_faiss(settings),
         *_encoder_and_index(settings),
     ]
-
-
-def print_findings(findings: Sequence[Finding], as_json: bool) -> None:
-    """Print findings on stdout, as a table or as JSON."""
-    if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings]))
-        return
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("", "what", "found", "to mend"):
-        table.add_column(column, overflow="fold")
-    for finding in findings:
-        mark = "[red]✗[/red]" if finding.is_wrong else "[green]✓[/green]"
-        table.add_row(mark, finding.subject, Text(finding.found), Text(finding.mend))
-    Console().print(table)
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:
@@ -89,10 +72,10 @@ def _faiss(settings: Settings) -> Iterator[Finding]:
     if not builds:
         yield Finding("faiss", "none", "pip install 'clear-search[cpu]' (or [gpu])")
         return
-    mend = "keep one: uninstall all, then install the extra cpu or gpu" if len(builds) > 1 else ""
+    fix = "keep one: uninstall all, then install the extra cpu or gpu" if len(builds) > 1 else ""
     from service.retrieval.index.faiss.library import num_gpus
 
-    yield Finding("faiss", f"{', '.join(builds)}, serving {num_gpus()} GPUs", mend)
+    yield Finding("faiss", f"{', '.join(builds)}, serving {num_gpus()} GPUs", fix)
 
 
 FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "faiss-gpu-cu12")

@@ -7,6 +7,7 @@ import typer
 
 from service.cli import console
 from service.cli.options import IndexOption, JsonOption, index_folder
+from service.cli.tables import print_generations, print_plans
 from service.settings.settings import load_settings
 
 app = typer.Typer()
@@ -23,8 +24,8 @@ def index_verify(index: IndexOption = None, as_json: JsonOption = False) -> None
         facts = {
             "generation": generation.name,
             "passages": len(generation.passages),
-            "encoder": generation.manifest["encoder"],
-            "factory": generation.manifest["factory"],
+            "encoder": generation.manifest.encoder.model_dump(exclude_none=True),
+            "factory": generation.manifest.factory,
             "created": generation.created.isoformat(timespec="seconds"),
         }
         if as_json:
@@ -69,7 +70,6 @@ def index_plan(
 ) -> None:
     """Advise which index suits a corpus: size, recall and time of each kind."""
     with console.one_line_errors():
-        from service.cli.plans import print_plans
         from service.retrieval.index.plan import plan
 
         print_plans(plan(passages, dimension, memory, on_gpu), as_json)
@@ -80,7 +80,6 @@ def index_list(index: IndexOption = None, as_json: JsonOption = False) -> None:
     """List the generations, newest first; files are measured, `verify` hashes them."""
     with console.one_line_errors():
         folder = index_folder(load_settings(index=index))
-        from service.cli.listing import print_generations
         from service.retrieval.generation.history import list_generations
 
         print_generations(list_generations(folder), as_json)

@@ -12,8 +12,14 @@ from service.cli.options import (
     CacheOption,
     DeviceOption,
     EncoderOption,
+    FactoryOption,
+    FieldOption,
     IndexOption,
     JsonOption,
+    PassagesArgument,
+    RayOption,
+    SkipOption,
+    WorkersOption,
     index_folder,
 )
 from service.settings.settings import Settings, load_settings
@@ -25,39 +31,6 @@ if TYPE_CHECKING:
     from service.retrieval.errors import PassageError
 
 app = typer.Typer()
-PassagesArgument = Annotated[
-    Path, typer.Argument(help=".jsonl, .jsonl.gz, .parquet or a BEIR folder")
-]
-FactoryOption = Annotated[
-    str | None, typer.Option("--factory", help="FAISS factory string (CLEAR_FACTORY)")
-]
-FieldOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--field",
-        envvar="CLEAR_FIELD",
-        help="NAME:KIND to filter by (string, number, boolean, strings), or a .toml or .json "
-        "file of them; may be repeated",
-    ),
-]
-SkipOption = Annotated[
-    bool,
-    typer.Option(
-        "--skip-invalid", envvar="CLEAR_SKIP_INVALID", help="Count invalid passages and go on"
-    ),
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        envvar="CLEAR_WORKERS",
-        help="Processes that encode, each with its share of the cores or a GPU",
-    ),
-]
-RayOption = Annotated[
-    str | None,
-    typer.Option("--ray", envvar="CLEAR_RAY", help="Encode on this Ray cluster: auto or host:port"),
-]
 NO_INDEX_WRITTEN = "interrupted: the live generation is unchanged, what was encoded is kept"
 
 

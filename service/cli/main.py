@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import console
-from service.cli import index_admin as upkeep
-from service.cli import index_build as indexing
-from service.cli import keys as issuing
+from service.cli import console, index_admin, index_build, keys
 from service.cli.options import (
     CacheOption,
     DeviceOption,
@@ -21,6 +18,7 @@ from service.cli.options import (
     PortOption,
     index_folder,
 )
+from service.cli.tables import print_findings, print_hits
 from service.process import give_memory_back
 from service.retrieval.hardware import available_cores
 from service.settings.settings import Settings, load_settings
@@ -32,10 +30,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 index_app = typer.Typer(help="Build an index and look after it.", no_args_is_help=True)
-index_app.add_typer(indexing.app)
-index_app.add_typer(upkeep.app)
+index_app.add_typer(index_build.app)
+index_app.add_typer(index_admin.app)
 app.add_typer(index_app, name="index")
-app.add_typer(issuing.app, name="key")
+app.add_typer(keys.app, name="key")
 
 
 def main() -> None:
@@ -82,7 +80,6 @@ def search(
     """Ask one question in the terminal."""
     with console.one_line_errors():
         settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
-        from service.cli.hits import print_hits
         from service.loading import index_options_of, load_encoder_of
         from service.retrieval.corpus.filters import parse_filter
         from service.retrieval.generation.generation import open_current
@@ -131,7 +128,7 @@ def doctor(
 ) -> None:
     """Look at devices, builds, encoder and index, and say what to mend."""
     with console.one_line_errors():
-        from service.cli.doctor import examine, print_findings
+        from service.cli.doctor import examine
 
         findings = examine(load_settings(index=index, encoder=encoder, cache=cache))
         print_findings(findings, as_json)

@@ -1,4 +1,4 @@
-"""Options that several commands share, each with the setting that it stands before."""
+"""Options of the commands; one that has a setting names the setting's environment variable."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,8 @@ EncoderOption = Annotated[
 ]
 IndexOption = Annotated[Path | None, typer.Option("--index", help="The index folder (CLEAR_INDEX)")]
 CacheOption = Annotated[
-    Path | None, typer.Option("--cache", help="Folder for what is made once (CLEAR_CACHE)")
+    Path | None,
+    typer.Option("--cache", help="Folder for downloaded and generated files (CLEAR_CACHE)"),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N (CLEAR_DEVICE)")
@@ -22,12 +23,46 @@ DeviceOption = Annotated[
 HostOption = Annotated[str | None, typer.Option("--host", help="Address (CLEAR_HOST)")]
 PortOption = Annotated[int | None, typer.Option("--port", help="Port (CLEAR_PORT)")]
 JsonOption = Annotated[
-    bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON, for a program")
+    bool, typer.Option("--json", envvar="CLEAR_JSON", help="Print JSON, for programs")
+]
+
+PassagesArgument = Annotated[
+    Path, typer.Argument(help=".jsonl, .jsonl.gz, .parquet or a BEIR folder")
+]
+FactoryOption = Annotated[
+    str | None, typer.Option("--factory", help="FAISS factory string (CLEAR_FACTORY)")
+]
+FieldOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field",
+        envvar="CLEAR_FIELD",
+        help="NAME:KIND to filter by (string, number, boolean, strings), or a .toml or .json "
+        "file of them; may be repeated",
+    ),
+]
+SkipOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-invalid", envvar="CLEAR_SKIP_INVALID", help="Skip and count invalid passages"
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        envvar="CLEAR_WORKERS",
+        help="Processes that encode, each with its share of the cores or a GPU",
+    ),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option("--ray", envvar="CLEAR_RAY", help="Encode on this Ray cluster: auto or host:port"),
 ]
 
 
 def index_folder(settings: Settings) -> Path:
-    """Name the index's folder, or end with one line where none is named."""
+    """Return the index folder; end the command with an error if none is set."""
     if settings.index is None:
         console.fail("no index is named: give --index DIR or set CLEAR_INDEX")
     return settings.index

@@ -11,12 +11,12 @@ from service.engine.engine import Engine
 from service.errors import OverloadedError, ReloadRefusedError, RequestError
 from service.retrieval.errors import RetrievalError
 from service.retrieval.generation.generation import (
-    assemble,
     current_name,
     generations_directory,
-    read_manifest,
+    open_verified,
     verify_generation,
 )
+from service.retrieval.generation.manifest import read_manifest
 from service.retrieval.generation.room import check_room
 from service.retrieval.index.options import IndexOptions
 from service.retrieval.searcher import Searcher
@@ -153,7 +153,7 @@ class Reloader:
         encoder = self._engine.searcher.encoder
         check_room(name, read_manifest(directory), self._options)
         manifest = verify_generation(directory)
-        return Searcher(encoder, assemble(directory, manifest, self._options))
+        return Searcher(encoder, open_verified(directory, manifest, self._options))
 
     def _count(self, result: str) -> None:
         self._metrics.reloads.labels(result).inc()

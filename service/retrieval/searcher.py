@@ -53,7 +53,7 @@ class Searcher:
     @property
     def canary_queries(self) -> list[str]:
         """List what the build asked when it was done."""
-        return [canary["query"] for canary in self.generation.manifest["canaries"]]
+        return [canary.query for canary in self.generation.manifest.canaries]
 
     def check_canaries(self) -> None:
         """Ask what the build asked, to see that encoder and index still work together.
@@ -73,18 +73,17 @@ class Searcher:
             GenerationError: a query's first passage is no longer among its first three; by
                 another query side than the build's, those of more than half of the queries.
         """
-        canaries = self.generation.manifest["canaries"]
+        canaries = self.generation.manifest.canaries
         misses = []
         for number, (canary, hits) in enumerate(zip(canaries, answers, strict=True), start=1):
             found = [hit.passage.passage_id for hit in hits]
-            if canary["passage_ids"] and canary["passage_ids"][0] not in found:
+            if canary.passage_ids and canary.passage_ids[0] not in found:
                 misses.append(
-                    f"canary query {number}: {canary['passage_ids'][0]} expected, "
+                    f"canary query {number}: {canary.passage_ids[0]} expected, "
                     f"{', '.join(found)} found"
                 )
-        built_by = self.generation.manifest["encoder"]
-        asked_by = built_by.get("query_fingerprint", built_by["fingerprint"])
-        is_other_side = asked_by != self.encoder.fingerprint
+        built_by = self.generation.manifest.encoder
+        is_other_side = built_by.canary_fingerprint != self.encoder.fingerprint
         if len(misses) > (len(canaries) // 2 if is_other_side else 0):
             raise GenerationError(
                 f"the generation {self.generation.name} fails its {misses[0]}; build again"

@@ -104,7 +104,7 @@ class Metrics(Instruments):
             )
         manifest = generation.manifest
         self.index_info.clear()  # of the generation before
-        self.index_info.labels(generation.name, manifest["backend"], manifest["factory"]).set(1)
+        self.index_info.labels(generation.name, manifest.backend, manifest.factory).set(1)
         self.index_passages.set(len(generation.passages))
         self.index_created.set(generation.created.timestamp())
 

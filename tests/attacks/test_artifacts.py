@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError, RetrievalError
-from service.retrieval.generation.generation import generations_directory, name_of, open_current
+from service.retrieval.generation.generation import generations_directory, open_current
+from service.retrieval.generation.manifest import generation_name
 from service.retrieval.searcher import Searcher
 from tests.conftest import make_checkpoint
 
@@ -72,8 +73,8 @@ def lying_index(honest: Path, to: Path, data: st.DataObject) -> Path:
     path = data.draw(st.sampled_from(list(places(manifest))))
     content = json.dumps(with_lie(manifest, path, data.draw(LIES))).encode()
     (directory / "manifest.json").write_bytes(content)
-    directory.rename(directory.with_name(name_of(content)))
-    (to / "CURRENT").write_text(name_of(content))
+    directory.rename(directory.with_name(generation_name(content)))
+    (to / "CURRENT").write_text(generation_name(content))
     return to
 
 

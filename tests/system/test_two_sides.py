@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -18,7 +19,8 @@ from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder, PaddedBatch, Role
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
-from service.retrieval.generation.generation import open_current
+from service.retrieval.generation.generation import Generation, open_current
+from service.retrieval.generation.manifest import Canary
 from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -115,9 +117,9 @@ def test_building_embeds_by_the_passage_side(
     build_index(read_passages(passages_file), tmp_path / "index", tuned_encoder)
 
     generation = open_current(tmp_path / "index")
-    built_by = generation.manifest["encoder"]
-    assert built_by["fingerprint"] == tiny_encoder.fingerprint
-    assert built_by["query_fingerprint"] == tuned_encoder.fingerprint
+    built_by = generation.manifest.encoder
+    assert built_by.fingerprint == tiny_encoder.fingerprint
+    assert built_by.query_fingerprint == tuned_encoder.fingerprint
     Searcher(tuned_encoder, generation).check_canaries()
     Searcher(tiny_encoder, generation)
 
@@ -133,7 +135,7 @@ def test_an_index_of_another_passage_side_is_refused_with_both_fingerprints(
     with pytest.raises(EncoderMismatchError) as caught:
         Searcher(tuned, generation)
 
-    for fingerprint in (generation.manifest["encoder"]["fingerprint"], base.fingerprint):
+    for fingerprint in (generation.manifest.encoder.fingerprint, base.fingerprint):
         assert fingerprint[:16] in str(caught.value)
     assert "set CLEAR_ENCODER to" in str(caught.value)
     assert "build again" in str(caught.value)
@@ -142,20 +144,26 @@ def test_an_index_of_another_passage_side_is_refused_with_both_fingerprints(
 def test_a_few_canaries_may_rank_otherwise_by_another_query_side_and_not_all(
     tuned_encoder: Encoder, tiny_encoder: Encoder, tiny_index: Path
 ) -> None:
-    searcher = Searcher(tuned_encoder, open_current(tiny_index))
-    canaries = searcher.generation.manifest["canaries"]
-    for canary in canaries[:4]:
-        canary["passage_ids"] = ["none of them"]
-    for canary in canaries[4:]:
-        (hits,) = searcher.search([canary["query"]], 1)
-        canary["passage_ids"] = [hits[0].passage.passage_id]
+    generation = open_current(tiny_index)
+    queries = [canary.query for canary in generation.manifest.canaries]
+    found = [
+        hits[0].passage.passage_id
+        for hits in Searcher(tuned_encoder, generation).search(queries, 1)
+    ]
 
-    searcher.check_canaries()
+    def with_misses(num_misses: int) -> Generation:
+        """Let the first canaries expect a passage that is not in the index."""
+        expected = ["none of them"] * num_misses + found[num_misses:]
+        pairs = zip(queries, expected, strict=True)
+        canaries = [Canary(query=query, passage_ids=[each]) for query, each in pairs]
+        changed = generation.manifest.model_copy(update={"canaries": canaries})
+        return replace(generation, manifest=changed)
+
+    Searcher(tuned_encoder, with_misses(4)).check_canaries()
     with pytest.raises(GenerationError, match="canary query 1: none of them expected"):
-        Searcher(tiny_encoder, searcher.generation).check_canaries()
-    canaries[4]["passage_ids"] = ["none of them"]
+        Searcher(tiny_encoder, with_misses(4)).check_canaries()
     with pytest.raises(GenerationError, match="canary query 1: none of them expected"):
-        searcher.check_canaries()
+        Searcher(tuned_encoder, with_misses(5)).check_canaries()
 
 
 @pytest.fixture(scope="module")

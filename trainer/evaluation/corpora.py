@@ -13,12 +13,12 @@ from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import (
-    VECTORS,
     Generation,
     current_name,
     generations_directory,
     open_current,
 )
+from service.retrieval.generation.manifest import VECTORS
 from service.retrieval.index.faiss.index import flat_vectors
 from service.retrieval.index.torch_flat import TorchFlatIndex
 from service.retrieval.progress import OnProgress

@@ -20,11 +20,11 @@ from service.retrieval.corpus.reader import Passage, read_passages
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import (
-    VECTORS,
     current_name,
     generations_directory,
     open_current,
 )
+from service.retrieval.generation.manifest import VECTORS
 from service.retrieval.index.faiss.index import flat_vectors
 from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage.artifact import sha256_of, sync

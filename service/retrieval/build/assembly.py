@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,17 @@ from service.retrieval.corpus.table import PassageTableWriter
 from service.retrieval.encoder.bulk import EncodedPassages, Origin
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import PassageError
-from service.retrieval.generation.generation import (
+from service.retrieval.generation.generation import open_verified
+from service.retrieval.generation.manifest import (
     EMBEDDINGS,
     FORMAT_VERSION,
     MANIFEST,
     PASSAGES,
     TEXTS,
     VECTORS,
-    assemble,
+    Canary,
+    EncoderRecord,
+    GenerationManifest,
 )
 from service.retrieval.index.faiss.build import build_faiss_index, check_factory
 from service.retrieval.index.faiss.library import VERSION
@@ -195,44 +197,43 @@ class Assembly:
 
         build_faiss_index(vectors, self._factory, path, on_rows, str(self._encoder.device))
 
-    def _manifest(self, directory: Path, count: int, num_truncated: int) -> dict[str, Any]:
+    def _manifest(self, directory: Path, count: int, num_truncated: int) -> GenerationManifest:
         encoder = self._encoder
-        # Which query side asked the canary queries, where that is not the passage side.
-        asked_by = {"query_fingerprint": encoder.fingerprint} if encoder.has_two_sides else {}
         names = [VECTORS, PASSAGES, TEXTS]
         if self._factory != "Flat":
             names.append(EMBEDDINGS)
-        return {
-            "format_version": FORMAT_VERSION,
-            "encoder": {
-                "name": encoder.name,
-                "fingerprint": self._origin.fingerprint,
-                "max_tokens": self._origin.max_tokens,
-                "runtime": self._origin.runtime,
-                **asked_by,
-            },
-            "count": count,
-            "dimension": encoder.embedding_dim,
-            "metric": "inner product of unit vectors",
-            "backend": "faiss",
-            "factory": self._factory,
-            "faiss_version": VERSION,
-            "fields": self._fields,
-            "num_truncated": num_truncated,
-            "files": artifact.record_files(directory, names),
-        }
+        return GenerationManifest(
+            format_version=FORMAT_VERSION,
+            encoder=EncoderRecord(
+                name=encoder.name,
+                fingerprint=self._origin.fingerprint,
+                max_tokens=self._origin.max_tokens,
+                runtime=self._origin.runtime,
+                query_fingerprint=encoder.fingerprint if encoder.has_two_sides else None,
+            ),
+            count=count,
+            dimension=encoder.embedding_dim,
+            metric="inner product of unit vectors",
+            backend="faiss",
+            factory=self._factory,
+            faiss_version=VERSION,
+            fields=self._fields,
+            num_truncated=num_truncated,
+            canaries=[],
+            files=artifact.record_files(directory, names),
+        )
 
     def _check(
-        self, directory: Path, manifest: dict[str, Any], canary_passages: list[Passage]
+        self, directory: Path, manifest: GenerationManifest, canary_passages: list[Passage]
     ) -> None:
         """Open what was written, as a reader will, and record what it answers."""
         self._on_progress("check", 0, 1)
-        generation = assemble(directory, manifest)
-        searcher = Searcher(self._encoder, generation)
+        searcher = Searcher(self._encoder, open_verified(directory, manifest))
         queries = [passage.encoder_text[:CANARY_CHARACTERS] for passage in canary_passages]
-        manifest["canaries"] = [
-            {"query": query, "passage_ids": [hit.passage.passage_id for hit in hits]}
+        canaries = [
+            Canary(query=query, passage_ids=[hit.passage.passage_id for hit in hits])
             for query, hits in zip(queries, searcher.search(queries, CANARY_TOP_K), strict=True)
         ]
-        (directory / MANIFEST).write_bytes(artifact.canonical_json(manifest))
+        complete = manifest.model_copy(update={"canaries": canaries})
+        (directory / MANIFEST).write_bytes(complete.to_bytes())
         self._on_progress("check", 1, 1)

@@ -18,13 +18,12 @@ from service.retrieval.encoder.bulk import Origin
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError
 from service.retrieval.generation.generation import (
-    MANIFEST,
     current_name,
     generations_directory,
-    name_of,
     verify_generation,
 )
 from service.retrieval.generation.history import BUILDING, UNFINISHED, publish, writing
+from service.retrieval.generation.manifest import MANIFEST, generation_name
 from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage import artifact
 
@@ -120,17 +119,17 @@ def update_index(
     live = generations_directory(index) / current_name(index)
     with writing(index):
         manifest = verify_generation(live)
-        if manifest["encoder"]["fingerprint"] != encoder.passage_fingerprint:
+        if manifest.encoder.fingerprint != encoder.passage_fingerprint:
             raise EncoderMismatchError(
-                f"the live generation was embedded by the encoder {manifest['encoder']['name']} "
-                f"(fingerprint {manifest['encoder']['fingerprint'][:16]}), not by {encoder.name} "
+                f"the live generation was embedded by the encoder {manifest.encoder.name} "
+                f"(fingerprint {manifest.encoder.fingerprint[:16]}), not by {encoder.name} "
                 f"({encoder.passage_fingerprint[:16]}): nothing of it can be reused; update with "
                 "that encoder, or start anew with `clear-service index build`"
             )
         assembly = Assembly(
             encoder,
-            factory or manifest["factory"],
-            manifest.get("fields", NO_FIELDS) if fields is None else fields,
+            factory or manifest.factory,
+            manifest.fields if fields is None else fields,
             shard_encoder or EncoderHere(encoder),
             on_progress,
         )
@@ -150,7 +149,7 @@ def _publish(
     parent = generations_directory(index)
     with artifact.temporary_directory(parent, BUILDING) as directory, lent as reusable_ones:
         counts = assembly.run(directory, unfinished, passages, reusable_ones, on_invalid)
-        before_publish(directory, name_of((directory / MANIFEST).read_bytes()))
+        before_publish(directory, generation_name((directory / MANIFEST).read_bytes()))
         report = BuildReport(publish(directory, index), counts)
     shutil.rmtree(unfinished, ignore_errors=True)
     return report

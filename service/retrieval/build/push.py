@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from service.retrieval.corpus.fields import NO_FIELDS
 from service.retrieval.corpus.table import PassageTable
-from service.retrieval.errors import GenerationError
-from service.retrieval.generation.generation import MANIFEST, PASSAGES, VECTORS
-from service.retrieval.index.open import chosen_backend
+from service.retrieval.generation.manifest import (
+    MANIFEST,
+    PASSAGES,
+    VECTORS,
+    parse_manifest,
+)
+from service.retrieval.index.open import choose_backend
 from service.retrieval.index.options import IndexOptions
 from service.retrieval.progress import OnProgress
-from service.retrieval.storage import artifact
 
 
 def push_generation(
@@ -32,9 +34,9 @@ def push_generation(
     """
     from service.retrieval.index.milvus.push import push  # an extra of its own
 
-    manifest = artifact.read_json_object(directory / MANIFEST, GenerationError)
-    chosen_backend(str(manifest["factory"]), options)
-    passages = PassageTable(directory / PASSAGES, manifest.get("fields", NO_FIELDS))
+    manifest = parse_manifest(directory / MANIFEST)
+    choose_backend(manifest.factory, options)
+    passages = PassageTable(directory / PASSAGES, manifest.fields)
     done = 0
 
     def on_rows(num_rows: int) -> None:

@@ -7,7 +7,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,13 @@ from numpy.typing import NDArray
 from service.retrieval.encoder.bulk import EncodedPassages, Origin
 from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.errors import GenerationError
-from service.retrieval.generation.generation import EMBEDDINGS, TEXTS, VECTORS
+from service.retrieval.generation.manifest import (
+    EMBEDDINGS,
+    MANIFEST,
+    TEXTS,
+    VECTORS,
+    GenerationManifest,
+)
 from service.retrieval.index.faiss.index import flat_vectors
 
 SCHEMA = pa.schema([("digest", pa.binary(16)), ("is_truncated", pa.bool_())])
@@ -62,16 +67,14 @@ class Reusable:
 
 
 @contextmanager
-def reusable(directory: Path, manifest: dict[str, Any], origin: Origin) -> Iterator[Reusable]:
+def reusable(directory: Path, manifest: GenerationManifest, origin: Origin) -> Iterator[Reusable]:
     """Lend the embeddings of a verified generation; none where they have another origin.
 
     Raises:
         GenerationError: its files are not what its manifest says.
     """
-    encoder = manifest["encoder"]
-    found = Origin(encoder["fingerprint"], encoder["max_tokens"], encoder["runtime"])
-    dimension = manifest["dimension"]
-    if found != origin:
+    dimension = manifest.dimension
+    if _origin_of(directory, manifest) != origin:
         yield Reusable(
             np.empty((0, dimension), np.float32), np.empty(0, "V16"), np.empty(0, np.bool_)
         )
@@ -83,13 +86,24 @@ def reusable(directory: Path, manifest: dict[str, Any], origin: Origin) -> Itera
     digests = np.frombuffer(b"".join(texts["digest"].to_pylist()), "V16")
     is_truncated = texts["is_truncated"].to_numpy()
     if (directory / EMBEDDINGS).is_file():
-        shape = (manifest["count"], dimension)
+        shape = (manifest.count, dimension)
         yield Reusable(
             np.memmap(directory / EMBEDDINGS, np.float32, "r", shape=shape), digests, is_truncated
         )
         return
     with flat_vectors(directory / VECTORS) as vectors:
         yield Reusable(vectors, digests, is_truncated)
+
+
+def _origin_of(directory: Path, manifest: GenerationManifest) -> Origin:
+    encoder = manifest.encoder
+    if encoder.max_tokens is None or encoder.runtime is None:
+        name = "max_tokens" if encoder.max_tokens is None else "runtime"
+        raise GenerationError(
+            f"{directory / MANIFEST}: `encoder.{name}` is missing, without which no embedding can "
+            "be reused: build the index again with `clear-service index build`"
+        )
+    return Origin(encoder.fingerprint, encoder.max_tokens, encoder.runtime)
 
 
 def in_order(

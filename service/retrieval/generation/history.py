@@ -14,20 +14,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import (
     CURRENT,
-    MANIFEST,
     NAME,
     current_name,
     generations_directory,
-    name_of,
-    read_manifest,
     verify_generation,
+)
+from service.retrieval.generation.manifest import (
+    MANIFEST,
+    GenerationManifest,
+    generation_name,
+    read_manifest,
 )
 from service.retrieval.storage import artifact
 
@@ -41,20 +44,20 @@ Place = Literal["live", "former", "unlisted"]
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A generation on the disk; where it is damaged, `damage` says how."""
+class GenerationInfo:
+    """A generation on the disk; `damage` says what is wrong, empty where nothing is."""
 
     name: str
     place: Place
     built: datetime
     size_bytes: int
-    manifest: dict[str, Any]
+    manifest: GenerationManifest | None  # None where it cannot be read
     damage: str = ""
 
 
 @dataclass(frozen=True)
-class Collected:
-    """What was removed."""
+class RemovedGenerations:
+    """Generations that were removed, and the bytes that this freed."""
 
     names: list[str]
     num_bytes: int
@@ -99,7 +102,7 @@ def publish(directory: Path, index: Path) -> Path:
     Returns:
         The folder under its final name; where an equal, whole generation is there, that one.
     """
-    name = name_of((directory / MANIFEST).read_bytes())
+    name = generation_name((directory / MANIFEST).read_bytes())
     target = generations_directory(index) / name
     if target.is_dir():
         try:
@@ -127,7 +130,7 @@ def live_names(index: Path) -> list[str]:
     return [*former, live]
 
 
-def list_generations(index: Path) -> list[Listed]:
+def list_generations(index: Path) -> list[GenerationInfo]:
     """List all generations, newest first.
 
     Raises:
@@ -175,7 +178,7 @@ def roll_back(index: Path, name: str | None = None) -> str:
         return name
 
 
-def collect_garbage(index: Path, keep: int = 1) -> Collected:
+def collect_garbage(index: Path, keep: int = 1) -> RemovedGenerations:
     """Remove all generations but the live one and the last that were live before it.
 
     Args:
@@ -200,7 +203,7 @@ def collect_garbage(index: Path, keep: int = 1) -> Collected:
         for directory in doomed:
             _remove(directory)
         shutil.rmtree(unfinished, ignore_errors=True)
-        return Collected(sorted(path.name for path in doomed), num_bytes)
+        return RemovedGenerations(sorted(path.name for path in doomed), num_bytes)
 
 
 def size_bytes(directory: Path) -> int:
@@ -224,16 +227,16 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(hidden)
 
 
-def _describe(directory: Path, place: Place) -> Listed:
+def _describe(directory: Path, place: Place) -> GenerationInfo:
     """Read a manifest; the files are measured, not hashed."""
     built = datetime.fromtimestamp(directory.stat().st_mtime, tz=UTC)
-    size, manifest, damage = size_bytes(directory), {}, ""
+    size, manifest, damage = size_bytes(directory), None, ""
     try:
         manifest = read_manifest(directory)
-        artifact.verify_sizes(directory, manifest["files"], GenerationError)
+        artifact.verify_sizes(directory, manifest.files, GenerationError)
     except GenerationError as error:
         damage = str(error)
-    return Listed(directory.name, place, built, size, manifest, damage)
+    return GenerationInfo(directory.name, place, built, size, manifest, damage)
 
 
 def _disk_error(index: Path, error: OSError | sqlite3.Error) -> GenerationError:

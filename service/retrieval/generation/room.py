@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from service.retrieval.errors import MemoryShortError
-from service.retrieval.generation.generation import VECTORS
-from service.retrieval.index.open import chosen_backend
+from service.retrieval.generation.manifest import VECTORS, GenerationManifest
+from service.retrieval.index.open import choose_backend
 from service.retrieval.index.options import IndexOptions
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -16,7 +15,7 @@ MEMORY = Path("/proc/meminfo")
 HALF_BYTES = 2
 
 
-def check_room(name: str, manifest: dict[str, Any], options: IndexOptions) -> None:
+def check_room(name: str, manifest: GenerationManifest, options: IndexOptions) -> None:
     """Refuse to open a generation that does not fit beside what is in memory.
 
     Args:
@@ -37,13 +36,13 @@ def check_room(name: str, manifest: dict[str, Any], options: IndexOptions) -> No
             )
 
 
-def needed(manifest: dict[str, Any], options: IndexOptions) -> dict[str, int]:
+def needed(manifest: GenerationManifest, options: IndexOptions) -> dict[str, int]:
     """Tell the most bytes that opening a generation takes, by device; passages stay on the disk.
 
     What torch searches is read by FAISS and copied: for a moment it is there twice.
     """
-    size_bytes = int(manifest["files"][VECTORS]["size_bytes"])
-    backend = chosen_backend(str(manifest["factory"]), options)
+    size_bytes = manifest.files[VECTORS]["size_bytes"]
+    backend = choose_backend(manifest.factory, options)
     devices = options.device.split(",")
     if backend == "milvus":
         return {}
@@ -51,7 +50,7 @@ def needed(manifest: dict[str, Any], options: IndexOptions) -> dict[str, int]:
         return {"cpu": size_bytes * 2 if backend == "torch" else size_bytes}
     if backend == "faiss":
         return {"cpu": size_bytes, devices[0]: size_bytes}
-    halves = manifest["count"] * manifest["dimension"] * HALF_BYTES
+    halves = manifest.count * manifest.dimension * HALF_BYTES
     return {"cpu": size_bytes} | dict.fromkeys(devices, halves // len(devices))
 
 

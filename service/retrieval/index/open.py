@@ -1,9 +1,8 @@
-"""From a generation's files and the settings to the one backend that searches them."""
+"""Choice of the backend for a file of vectors, by the index's factory string and the settings."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from service.retrieval.corpus.fields import Fields
 from service.retrieval.errors import GenerationError
 from service.retrieval.index.backend import VectorIndex
 from service.retrieval.index.faiss.index import open_faiss_index
@@ -11,54 +10,65 @@ from service.retrieval.index.options import Backend, IndexOptions
 from service.retrieval.index.torch_flat import open_torch_flat
 
 
-def chosen_backend(factory: str, options: IndexOptions) -> Backend:
-    """Choose the backend of an index.
+def choose_backend(factory: str, options: IndexOptions) -> Backend:
+    """Return the backend that searches an index.
 
     Raises:
-        GenerationError: a setting asks for one that does not search such an index, or that has
-            no such setting.
+        GenerationError: the backend that the settings name cannot search such an index, or a
+            search setting does not apply to it.
     """
     is_flat = factory == "Flat"
     backend = options.backend
     if backend == "auto":
-        # As exact as FAISS and quicker for a batch of queries; on a GPU embeddings stay there.
+        # As exact as FAISS and faster for a batch of queries; on a GPU embeddings stay there.
         backend = "torch" if is_flat else "faiss"
     if backend in ("torch", "milvus") and not is_flat:
         raise GenerationError(
-            f"CLEAR_INDEX_BACKEND={backend} needs the vectors as they are, and the index was built "
+            f"CLEAR_INDEX_BACKEND={backend} needs uncompressed vectors, and the index was built "
             f"as {factory!r}: build it with --factory Flat, or leave CLEAR_INDEX_BACKEND out"
         )
     if backend != "faiss" and (options.nprobe or options.ef_search):
         name = "CLEAR_NPROBE" if options.nprobe else "CLEAR_EF_SEARCH"
         raise GenerationError(
-            f"{name} is set and the index is searched by {backend}, which looks at every vector "
-            f"or has settings of its own: leave {name} out"
+            f"{name} is set and the index is searched by {backend}, which scores every vector "
+            f"or has search settings of its own: leave {name} out"
         )
     return backend
 
 
-def open_vectors(path: Path, manifest: Mapping[str, Any], options: IndexOptions) -> VectorIndex:
+def open_vectors(
+    path: Path,
+    options: IndexOptions,
+    *,
+    factory: str,
+    count: int,
+    embedding_dim: int,
+    fields: Fields,
+) -> VectorIndex:
     """Open the vectors of a verified generation.
 
     Args:
-        path: its file of vectors.
-        manifest: its manifest.
-        options: what the settings ask for.
+        path: the file of vectors, in the generation's folder.
+        options: backend, device and search settings.
+        factory: FAISS's description of the index.
+        count: number of vectors.
+        embedding_dim: length of a vector.
+        fields: metadata that searches filter by.
 
     Raises:
         GenerationError: the backend does not suit the index, or refuses it.
         DeviceError: a device cannot be used.
     """
-    match chosen_backend(str(manifest["factory"]), options):
+    match choose_backend(factory, options):
         case "torch":
             return open_torch_flat(path, options.device)
         case "milvus":
             from service.retrieval.index.milvus.index import open_milvus  # an extra of its own
 
-            return open_milvus(path.parent.name, manifest, options.milvus)
+            return open_milvus(path.parent.name, options.milvus, count, embedding_dim, fields)
         case _:
             device = options.device.partition(",")[0]
             index = open_faiss_index(path, device, options.nprobe, options.ef_search)
-            if manifest.get("fields"):
+            if fields:
                 index.check_selects()
             return index

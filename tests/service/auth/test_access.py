@@ -12,11 +12,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.auth.access import Access
 from service.auth.keys import make_key, write_line
-from service.cli import index_admin as upkeep
-from service.cli import index_build as indexing
-from service.cli import keys as issuing
-from service.cli import main as cli
-from service.cli import options
+from service.cli import index_admin, index_build, keys, main, options
 from service.settings.settings import Settings
 from tests.support.responses import sample
 
@@ -279,7 +275,7 @@ def test_every_answer_says_that_it_is_no_page_of_others(client: TestClient, path
 
 def test_no_option_of_a_command_takes_a_key() -> None:
     """What is on a command line can be read by everybody on the machine."""
-    modules = (cli, indexing, issuing, options, upkeep)
+    modules = (index_admin, index_build, keys, main, options)
     source = "".join(Path(module.__file__).read_text() for module in modules)
 
     assert "--api-key" not in source

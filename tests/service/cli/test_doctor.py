@@ -1,4 +1,5 @@
 import json
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ from typer.testing import CliRunner
 
 from service.cli import doctor
 from service.cli.main import app
-from service.settings.settings import Settings
 from tests.conftest import make_checkpoint
 
 
@@ -55,26 +55,35 @@ def test_a_missing_encoder_leaves_the_index_to_be_looked_at(
     exit_code, findings = examine(tmp_path / "missing", tiny_index, tmp_path)
 
     assert exit_code == 1
-    assert "no folder" in findings["encoder"]["mend"]
+    assert "does not exist" in findings["encoder"]["mend"]
     assert "12 passages, whole" in findings["index"]["found"]
 
 
-def test_two_builds_of_faiss_are_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: "1.0")
+def test_two_builds_of_faiss_are_one_too_many(
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "version", lambda name: "1.0")
 
-    (finding,) = doctor._faiss(Settings())
+    exit_code, findings = examine(tiny_checkpoint, None, tmp_path)
 
-    assert finding.is_wrong
-    assert "keep one" in finding.mend
+    assert exit_code == 1
+    assert "keep one" in findings["faiss"]["mend"]
 
 
 def test_the_table_shows_commands_as_they_are_typed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     """`'clear-search[cpu]'` was printed without its bracket."""
-    monkeypatch.setattr(doctor, "_version", lambda name: None)
 
-    doctor.print_findings(list(doctor._faiss(Settings())), as_json=False)
+    def no_faiss(name: str) -> str:
+        if name.startswith("faiss"):
+            raise PackageNotFoundError(name)
+        return "1.0"
 
-    shown = "".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(doctor, "version", no_faiss)
+    flags = ["--encoder", str(tiny_checkpoint), "--cache", str(tmp_path)]
+
+    result = CliRunner().invoke(app, ["doctor", *flags], env={"COLUMNS": "200"})
+
+    shown = "".join(result.stdout.split())
     assert "pipinstall'clear-search[cpu]'(or[gpu])" in shown

@@ -1,6 +1,7 @@
 import asyncio
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -14,6 +15,7 @@ from service.errors import BatchFailedError, DeviceBrokenError, NotReadyError, O
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import open_current
+from service.retrieval.generation.manifest import Canary
 from service.retrieval.searcher import Searcher
 from service.telemetry.metrics import STAGES, Metrics
 from tests.support.fake_runtime import FakeRuntime
@@ -260,8 +262,10 @@ def test_warm_up_runs_the_worst_case(fake_engine: Engine) -> None:
 def test_warm_up_refuses_an_index_that_answers_its_canaries_otherwise(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    canary = {"query": "tea", "passage_ids": ["no such passage"]}
-    monkeypatch.setitem(engine.searcher.generation.manifest, "canaries", [canary])
+    canary = Canary(query="tea", passage_ids=["no such passage"])
+    generation = engine.searcher.generation
+    changed = generation.manifest.model_copy(update={"canaries": [canary]})
+    monkeypatch.setattr(engine.searcher, "generation", replace(generation, manifest=changed))
 
     with pytest.raises(GenerationError, match="fails its canary query 1: no such passage expected"):
         engine.warm_up()

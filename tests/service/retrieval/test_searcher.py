@@ -7,7 +7,8 @@ import pytest
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
-from service.retrieval.generation.generation import VECTORS, open_current
+from service.retrieval.generation.generation import open_current
+from service.retrieval.generation.manifest import VECTORS
 from service.retrieval.index.faiss.build import build_faiss_index
 from service.retrieval.index.faiss.index import open_faiss_index
 from service.retrieval.searcher import Searcher
@@ -81,7 +82,7 @@ def test_a_hit_carries_the_passage_with_its_metadata(searcher: Searcher) -> None
 def test_a_whole_generation_passes_its_canaries(searcher: Searcher) -> None:
     searcher.check_canaries()
 
-    assert len(searcher.generation.manifest["canaries"]) == 8
+    assert len(searcher.generation.manifest.canaries) == 8
 
 
 def test_vectors_in_another_order_fail_the_canaries(

@@ -5,9 +5,6 @@ counted and asked for again before the alias is set on it. A service searches th
 generation that it opened, not the alias: passages and vectors never mix.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -114,9 +111,20 @@ class MilvusIndex:
 
 
 def open_milvus(
-    name: str, manifest: Mapping[str, Any], options: MilvusOptions | None
+    name: str,
+    options: MilvusOptions | None,
+    count: int,
+    embedding_dim: int,
+    fields: Fields = NO_FIELDS,
 ) -> MilvusIndex:
-    """Open the collection of a generation, loading it into the servers' memory where it is not.
+    """Open the collection of a generation; load it into the servers' memory if need be.
+
+    Args:
+        name: the generation's.
+        options: the Milvus server.
+        count: number of vectors that the collection must hold.
+        embedding_dim: length of a vector.
+        fields: metadata that searches filter by.
 
     Raises:
         GenerationError: there is no such collection, or it is not complete.
@@ -128,10 +136,8 @@ def open_milvus(
             f"Milvus has no collection {collection.name}: run `clear-service index push` with the "
             "same settings, or leave CLEAR_INDEX_BACKEND out"
         )
-    count = int(manifest["count"])
     collection.load(count)
-    fields = manifest.get("fields", NO_FIELDS)
-    return MilvusIndex(collection, count, int(manifest["dimension"]), fields)
+    return MilvusIndex(collection, count, embedding_dim, fields)
 
 
 def _breadth(index_type: str, candidates: int) -> dict[str, int]:

@@ -11,10 +11,7 @@ from service.retrieval.corpus.reader import (
 )
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError, PassageError
-from service.retrieval.generation.generation import (
-    current_name,
-    open_current,
-)
+from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.searcher import Searcher
 from tests.conftest import PASSAGES, run_script
 
@@ -84,22 +81,22 @@ def test_truncated_passages_are_counted(tmp_path: Path, tiny_encoder: Encoder) -
     report = build_index(passages, tmp_path, tiny_encoder)
 
     assert report.counts.num_truncated == 1
-    assert open_current(tmp_path).manifest["num_truncated"] == 1
+    assert open_current(tmp_path).manifest.num_truncated == 1
 
 
 def test_the_manifest_says_how_it_was_built(tmp_path: Path, tiny_encoder: Encoder) -> None:
     build_index(numbered(50), tmp_path, tiny_encoder, factory="IVF1,Flat")
 
     manifest = open_current(tmp_path).manifest
-    assert manifest["encoder"] == {
+    assert manifest.encoder.model_dump(exclude_none=True) == {
         "name": "tiny-mean-0",
         "fingerprint": tiny_encoder.fingerprint,
         "max_tokens": 64,
         "runtime": "torch-fp32",
     }
-    assert (manifest["count"], manifest["dimension"]) == (50, 32)
-    assert manifest["factory"] == "IVF1,Flat"
-    assert sorted(manifest["files"]) == [
+    assert (manifest.count, manifest.dimension) == (50, 32)
+    assert manifest.factory == "IVF1,Flat"
+    assert sorted(manifest.files) == [
         "embeddings.f32",
         "passages.arrow",
         "texts.arrow",

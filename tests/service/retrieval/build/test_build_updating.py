@@ -1,4 +1,5 @@
 import itertools
+import json
 import random
 from pathlib import Path
 
@@ -12,11 +13,9 @@ from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError, PassageError
-from service.retrieval.generation.generation import (
-    current_name,
-    open_current,
-)
+from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.generation.history import UNFINISHED
+from service.retrieval.generation.manifest import generation_name
 from tests.conftest import flip_bit
 
 Origins = list[tuple[str, Passage]]
@@ -123,7 +122,7 @@ def test_truncated_passages_are_counted_when_they_are_reused(
     report = update_index([long, ("f", Passage("b", "short"))], tmp_path, tiny_encoder)
 
     assert report.counts.num_truncated == 1
-    assert open_current(tmp_path).manifest["num_truncated"] == 1
+    assert open_current(tmp_path).manifest.num_truncated == 1
 
 
 @pytest.mark.parametrize(("old", "new"), list(itertools.permutations(FACTORIES, 2)))
@@ -160,7 +159,7 @@ def test_under_another_limit_of_tokens_all_is_encoded(
     report = update_index(passages, tmp_path, shorter)
 
     assert (report.counts.num_reused, report.counts.num_encoded) == (0, 20)
-    assert open_current(tmp_path).manifest["encoder"]["max_tokens"] == 32
+    assert open_current(tmp_path).manifest.encoder.max_tokens == 32
 
 
 def test_without_an_index_there_is_nothing_to_update(tmp_path: Path, tiny_encoder: Encoder) -> None:
@@ -231,3 +230,23 @@ def test_a_shard_that_a_crash_damaged_is_encoded_again(
     flip_bit(min((tmp_path / UNFINISHED).iterdir()))
 
     assert build_index(corpus(1, 30), tmp_path, tiny_encoder).counts.num_encoded == 10
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "runtime"])
+def test_a_manifest_without_what_made_its_embeddings_is_refused_in_words(
+    index_copy: Path, tiny_encoder: Encoder, name: str
+) -> None:
+    """An update ended in a KeyError."""
+    directory = index_copy / "generations" / current_name(index_copy)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    del manifest["encoder"][name]
+    content = json.dumps(manifest).encode()
+    (directory / "manifest.json").write_bytes(content)
+    directory.rename(directory.with_name(generation_name(content)))
+    (index_copy / "CURRENT").write_text(generation_name(content))
+
+    with pytest.raises(GenerationError) as caught:
+        update_index(corpus(0, 3), index_copy, tiny_encoder)
+
+    assert f"manifest.json: `encoder.{name}` is missing" in str(caught.value)
+    assert "`clear-service index build`" in str(caught.value)

@@ -13,11 +13,11 @@ from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.generation.generation import (
     current_name,
     generations_directory,
-    name_of,
     open_current,
     open_generation,
 )
 from service.retrieval.generation.history import publish
+from service.retrieval.generation.manifest import generation_name
 from service.retrieval.searcher import Searcher
 from service.retrieval.storage import artifact
 from tests.conftest import cut_short, flip_bit
@@ -35,7 +35,7 @@ def rewrite_manifest(index: Path, **changes: object) -> Path:
     manifest = json.loads((directory / "manifest.json").read_text()) | changes
     content = artifact.canonical_json(manifest)
     (directory / "manifest.json").write_bytes(content)
-    return directory.rename(directory.parent / name_of(content))
+    return directory.rename(directory.parent / generation_name(content))
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +53,8 @@ def test_an_index_opens_with_what_its_manifest_says(tiny_index: Path) -> None:
     assert generation.name == current_name(tiny_index)
     assert (generation.vectors.count, generation.vectors.embedding_dim) == (12, 32)
     assert len(generation.passages) == 12
-    assert generation.manifest["encoder"]["max_tokens"] == 64
-    assert generation.manifest["factory"] == "Flat"
+    assert generation.manifest.encoder.max_tokens == 64
+    assert generation.manifest.factory == "Flat"
 
 
 def test_an_index_holds_its_current_name_and_its_generation_only(tiny_index: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_list_tells_what_is_live_and_what_was(index: Path) -> None:
 
     assert [each.place for each in listed] == ["live", "former", "former"]
     assert [each.name for each in listed] == live_names(index)[::-1]
-    assert {each.manifest["count"] for each in listed} == {1}
+    assert {each.manifest.count for each in listed if each.manifest} == {1}
     assert all(each.size_bytes > 0 and not each.damage for each in listed)
 
 

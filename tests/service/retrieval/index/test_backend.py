@@ -89,7 +89,7 @@ def pushed(vectors: Vectors, path: Path, uri: str) -> VectorIndex:
     options = MilvusOptions(uri, index_type="FLAT", prefix=f"t{uuid.uuid4().hex}")
     push(path / "index", PassageTable(path / "passages.arrow", FIELDS), "name", options)
     count, dimension = vectors.shape
-    return open_milvus("name", {"count": count, "dimension": dimension, "fields": FIELDS}, options)
+    return open_milvus("name", options, count, dimension, FIELDS)
 
 
 @pytest.fixture

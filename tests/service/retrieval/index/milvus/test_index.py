@@ -54,7 +54,7 @@ def files(tmp_path: Path) -> tuple[Path, PassageTable]:
     return tmp_path / "vectors", PassageTable(tmp_path / "passages", FIELDS)
 
 
-MANIFEST = {"count": 23, "dimension": 8, "fields": FIELDS, "factory": "Flat"}
+FACTS: Any = {"count": 23, "embedding_dim": 8, "fields": FIELDS}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_milvus_lets_through_what_the_passage_table_does(
 ) -> None:
     shared = replace(options, prefix="same")
     push(*files, "filters", shared)
-    index = open_milvus("filters", MANIFEST, shared)
+    index = open_milvus("filters", shared, **FACTS)
     selection = Selections(files[1]).select(parse_filter(content))
 
     (ranking,) = index.search(np.eye(1, 8, dtype=np.float32), 23, [selection])
@@ -96,7 +96,7 @@ def test_the_alias_is_on_what_was_pushed_last_and_the_older_is_kept(
 
     assert client.describe_alias(own.prefix)["collection_name"] == collections[1]
     assert all(client.has_collection(name) for name in collections)
-    assert open_milvus("first", MANIFEST, own).count == 23
+    assert open_milvus("first", own, **FACTS).count == 23
 
 
 def test_a_second_push_sends_nothing(files: tuple[Path, PassageTable], own: MilvusOptions) -> None:
@@ -119,24 +119,24 @@ def test_what_a_stopped_push_left_is_begun_anew(
     with pytest.raises(KeyboardInterrupt):
         push(*files, "name", own, stop)
     with pytest.raises(GenerationError):
-        open_milvus("name", MANIFEST, own)
+        open_milvus("name", own, **FACTS)
     sent: list[int] = []
     push(*files, "name", own, sent.append)
 
     assert sent == [10, 10, 3]
-    assert open_milvus("name", MANIFEST, own).count == 23
+    assert open_milvus("name", own, **FACTS).count == 23
 
 
 def test_a_collection_that_is_not_there_is_refused_with_the_mend(own: MilvusOptions) -> None:
     with pytest.raises(GenerationError, match="run `clear-service index push`"):
-        open_milvus("absent", MANIFEST, own)
+        open_milvus("absent", own, **FACTS)
 
 
 def test_another_count_is_refused(files: tuple[Path, PassageTable], own: MilvusOptions) -> None:
     push(*files, "name", own)
 
     with pytest.raises(GenerationError, match="Milvus holds 23 vectors .* the generation has 24"):
-        open_milvus("name", {**MANIFEST, "count": 24}, own)
+        open_milvus("name", own, **FACTS | {"count": 24})
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_an_approximate_index_of_milvus_answers_in_full(
     push(*files, "name", options)
     selection = Selections(files[1]).select(parse_filter({"open": True}))
 
-    index = open_milvus("name", MANIFEST, options)
+    index = open_milvus("name", options, **FACTS)
     rankings = index.search(np.eye(2, 8, dtype=np.float32), 23, [None, selection])
 
     assert [len(ranking.rows) for ranking in rankings] == [23, 10]

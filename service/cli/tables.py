@@ -1,0 +1,119 @@
+"""Results of the commands on stdout: as a table for people, or as JSON for programs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:  # their modules import torch
+    from service.cli.doctor import Finding
+    from service.retrieval.generation.history import GenerationInfo
+    from service.retrieval.index.plan import Plan
+    from service.retrieval.searcher import Hit
+
+
+def print_hits(hits: "Sequence[Hit]", as_json: bool) -> None:
+    """Print the hits of one query."""
+    if as_json:
+        typer.echo(json.dumps([hit.as_dict() for hit in hits], ensure_ascii=False))
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_lines=False, padding=(0, 1, 1, 0))
+    table.add_column("#", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("passage", ratio=1)
+    for hit in hits:
+        passage = Text.assemble(
+            (hit.passage.title or hit.passage.passage_id, "bold"), "\n", hit.passage.text
+        )
+        table.add_row(str(hit.rank), f"{hit.score:.3f}", passage)
+    Console().print(table if hits else "no hits")
+
+
+def print_generations(generations: "Sequence[GenerationInfo]", as_json: bool) -> None:
+    """Print the generations of an index, then what is wrong with the damaged ones."""
+    if as_json:
+        typer.echo(json.dumps([_generation_facts(info) for info in generations]))
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("generation", "", "published (UTC)", "passages", "MiB", "encoder", "factory"):
+        table.add_column(heading, justify="right" if heading in ("passages", "MiB") else "left")
+    for info in generations:
+        facts = _generation_facts(info)
+        table.add_row(
+            info.name,
+            info.place + (" (damaged)" if info.damage else ""),
+            f"{info.built:%Y-%m-%d %H:%M:%S}",
+            str(facts["passages"] if facts["passages"] is not None else "?"),
+            f"{info.size_bytes / 2**20:.1f}",
+            str(facts["encoder"] or "?"),
+            str(facts["factory"] or "?"),
+        )
+    Console().print(table)
+    for info in generations:
+        if info.damage:
+            Console().print(info.damage, soft_wrap=True, markup=False, highlight=False)
+
+
+def print_plans(plans: "Sequence[Plan]", as_json: bool) -> None:
+    """Print index plans; the recommended one is marked."""
+    if as_json:
+        typer.echo(json.dumps([asdict(plan) for plan in plans]))
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("", "backend", "--factory"):
+        table.add_column(column)
+    for column in ("GiB", "recall@10", "build minutes"):
+        table.add_column(column, justify="right")
+    table.add_column("why")
+    for plan in plans:
+        table.add_row(
+            "[green]→[/green]" if plan.is_advised else "",
+            plan.backend,
+            plan.factory,
+            f"{plan.gibibytes:.2f}",
+            "not measured" if plan.recall_at_10 is None else f"{plan.recall_at_10:.2f}",
+            _minutes(plan.build_minutes),
+            plan.why,
+        )
+    Console().print(table)
+
+
+def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
+    """Print what `doctor` found."""
+    if as_json:
+        typer.echo(json.dumps([finding.as_dict() for finding in findings]))
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("", "what", "found", "to fix"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        mark = "[red]✗[/red]" if finding.is_wrong else "[green]✓[/green]"
+        table.add_row(mark, finding.subject, Text(finding.found), Text(finding.fix))
+    Console().print(table)
+
+
+def _generation_facts(info: "GenerationInfo") -> dict[str, object]:
+    manifest = info.manifest
+    return {
+        "generation": info.name,
+        "place": info.place,
+        "published": info.built.isoformat(timespec="seconds"),
+        "passages": manifest and manifest.count,
+        "bytes": info.size_bytes,
+        "encoder": manifest and manifest.encoder.name,
+        "runtime": manifest and manifest.encoder.runtime,
+        "factory": manifest and manifest.factory,
+        "damage": info.damage,
+    }
+
+
+def _minutes(build_minutes: float | None) -> str:
+    if build_minutes is None:
+        return "not measured"
+    return f"{build_minutes:.0f}" if build_minutes >= 1 else "< 1"

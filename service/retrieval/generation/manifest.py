@@ -1,0 +1,110 @@
+"""The manifest of a generation: what it holds, what embedded it, and the hash of each file.
+
+A generation is named by the hash of its manifest, so that its name stands for all its bytes.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from service.retrieval.corpus.fields import FieldKind
+from service.retrieval.errors import GenerationError
+from service.retrieval.storage import artifact
+from service.retrieval.storage.artifact import FileRecord
+from service.retrieval.storage.schema import Document, JsonText, parse_document
+
+FORMAT_VERSION = 2
+MANIFEST, VECTORS, PASSAGES = "manifest.json", "vectors.faiss", "passages.arrow"
+TEXTS, EMBEDDINGS = "texts.arrow", "embeddings.f32"  # read by the next update only
+
+
+class EncoderRecord(Document):
+    """The encoder that embedded a generation.
+
+    `query_fingerprint` is that of the query side which answered the canary queries, where it is
+    not the passage side's. Only an update needs `max_tokens` and `runtime`.
+    """
+
+    fingerprint: JsonText
+    max_tokens: int | None = None
+    name: JsonText
+    query_fingerprint: JsonText | None = None
+    runtime: JsonText | None = None
+
+    @property
+    def canary_fingerprint(self) -> str:
+        """Fingerprint of the side that answered the canary queries."""
+        return self.query_fingerprint or self.fingerprint
+
+
+class Canary(Document):
+    """A query and the ids of the passages that the build found for it, best first."""
+
+    query: JsonText
+    passage_ids: list[JsonText]
+
+
+def _check_required(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+    for name in (VECTORS, PASSAGES):
+        if name not in files:
+            raise ValueError(f"has no record of {name}")
+    return files
+
+
+class GenerationManifest(Document):
+    """The content of `manifest.json`; `files` maps a file's name to its size and hash."""
+
+    format_version: int
+    encoder: EncoderRecord
+    count: int
+    dimension: int
+    metric: JsonText | None = None
+    backend: JsonText
+    factory: JsonText
+    faiss_version: JsonText | None = None
+    fields: dict[JsonText, FieldKind] = {}
+    num_truncated: int | None = None
+    canaries: list[Canary]
+    files: Annotated[dict[JsonText, FileRecord], AfterValidator(_check_required)]
+
+    def to_bytes(self) -> bytes:
+        """Serialize the manifest: equal manifests give equal bytes."""
+        return artifact.canonical_json(self.model_dump(mode="json", exclude_none=True))
+
+
+def generation_name(manifest: bytes) -> str:
+    """Return the name of a generation: the hash of its manifest, which holds all other hashes."""
+    return hashlib.sha256(manifest).hexdigest()[:32]
+
+
+def parse_manifest(path: Path) -> GenerationManifest:
+    """Read a manifest without comparing it with the generation's name.
+
+    Raises:
+        GenerationError: the file is missing, is not a manifest, or has another format version.
+    """
+    content = artifact.read_json_object(path, GenerationError)
+    if content.get("format_version") != FORMAT_VERSION:
+        raise GenerationError(
+            f"{path} has format version {content.get('format_version')}, this program reads "
+            f"version {FORMAT_VERSION}: use the program that wrote it, or build again"
+        )
+    return parse_document(GenerationManifest, content, path, GenerationError, "build again")
+
+
+def read_manifest(directory: Path) -> GenerationManifest:
+    """Read the manifest of a generation and compare its hash with the generation's name.
+
+    Raises:
+        GenerationError: it is missing or altered, or has another format version.
+    """
+    path = directory / MANIFEST
+    if not directory.is_dir():
+        raise GenerationError(f"the generation {directory} is missing: build the index again")
+    if not path.is_file():
+        raise GenerationError(f"{path} is missing: restore it from a copy or build again")
+    if generation_name(path.read_bytes()) != directory.name:
+        raise GenerationError(f"{path} was altered: restore it from a copy or build again")
+    return parse_manifest(path)

@@ -18,7 +18,8 @@ from babel import Locale
 from service.demo.factbook import factbook_passages
 from service.retrieval.corpus.reader import Passage
 from tests.bench.options import say
-from trainer.data.evaluation_set import Judged, Query, write_evaluation_set
+from trainer.data.evaluation_set import EvaluationData, Query
+from trainer.data.evaluation_set_writer import write_evaluation_set
 
 TEMPLATES = Path(__file__).with_suffix(".toml")
 # Named alike by CLDR and the Factbook.
@@ -41,7 +42,7 @@ def holds(passage: Passage, fact: str) -> bool:
     return topic == fact or f"{fact}:" in passage.text or f"{fact} - {fact}:" in passage.text
 
 
-def questions(passages: list[Passage]) -> Judged:
+def questions(passages: list[Passage]) -> EvaluationData:
     """Ask about each country what its passages answer."""
     templates = tomllib.loads(TEMPLATES.read_text(encoding="utf-8"))
     english = Locale("en").territories
@@ -58,7 +59,7 @@ def questions(passages: list[Passage]) -> Judged:
             country, topic = query_id.split(".")
             text = by_topic[topic].format(names[country])
             queries[language].append(Query(query_id, text, article=country))
-    return Judged({"en": passages}, queries, qrels)
+    return EvaluationData({"en": passages}, queries, qrels)
 
 
 def main() -> None:

@@ -25,6 +25,8 @@ MODULES_A_FOLDER, LINES_A_MODULE, LINES_A_FUNCTION, FEWEST_LINES = 14, 250, 60, 
 # A module that is shorter than 40 lines, and why it stands alone.
 SHORT = {
     "service.retrieval.defaults": "settings and command line read names without a heavy import",
+    "trainer.datasets.imported": "formats, card and importer share the type; within one: a cycle",
+    "trainer.errors": "the errors of a whole program, as service/errors.py",
 }
 # A heavy library and the one place that may import it.
 LIBRARY_PLACES = {

@@ -1,1 +1,1 @@
-"""Training rows and evaluation sets: reading, writing, checking."""
+"""Training rows, evaluation sets and relevance judgments: reading, writing, validation."""

@@ -1,1 +1,1 @@
-"""Importing published data sets."""
+"""Import of published data sets: formats, data cards, decontamination."""

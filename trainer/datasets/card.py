@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from service.retrieval.storage.artifact import sha256_of
-from trainer.datasets.imported import Imported
+from trainer.datasets.imported import ImportedDataset
 from trainer.markdown import markdown_table
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class DataCard:
     """What an import read, left out and wrote."""
 
     name: str
@@ -54,16 +54,16 @@ class Card:
 
 
 def make_card(
-    imported: Imported,
+    imported: ImportedDataset,
     output: Path,
     *,
     options: Mapping[str, Any],
     contamination: Mapping[str, int],
     contamination_kept: bool,
-) -> Card:
+) -> DataCard:
     """Describe an import whose files have been written to a folder."""
     evaluation = imported.evaluation
-    return Card(
+    return DataCard(
         name=imported.name,
         licence=imported.licence,
         url=imported.url,

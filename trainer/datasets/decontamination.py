@@ -52,7 +52,7 @@ def relevant_passages(evaluation_set: EvaluationSet) -> Iterator[Passage]:
     """Read the passages, of all languages, that some query of a set is judged to find."""
     relevant = {passage_id for judged in evaluation_set.qrels.values() for passage_id in judged}
     for language in evaluation_set.passage_ids:
-        for _, passage in read_passages(evaluation_set.corpus(language)):
+        for _, passage in read_passages(evaluation_set.corpus_path(language)):
             if passage.passage_id in relevant:
                 yield passage
 

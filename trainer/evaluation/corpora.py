@@ -60,7 +60,7 @@ class Corpora:
         Raises:
             RetrievalError: a passage is bad, or the index cannot be built.
         """
-        corpus = evaluation_set.corpus(language)
+        corpus = evaluation_set.corpus_path(language)
         index = self._directory / self._key(corpus)
         try:
             generation = open_current(index)

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from trainer.data.evaluation_set import EvaluationSet, read_evaluation_set, write_evaluation_set
+from trainer.data.evaluation_set import EvaluationSet
+from trainer.data.evaluation_set_reader import read_evaluation_set
+from trainer.data.evaluation_set_writer import write_evaluation_set
 from trainer.data.rows import read_rows
 from trainer.datasets.decontamination import passage_hash, relevant_passages
-from trainer.datasets.importer import EVALUATION, read_source
-from trainer.datasets.registry import KINDS
+from trainer.datasets.importer import EVALUATION
+from trainer.datasets.registry import KINDS, read_dataset
 from trainer.errors import DataError
 
 
@@ -56,7 +58,7 @@ def seen_queries(sets: Sequence[EvaluationSet], rows: Sequence[Path]) -> dict[st
 
 
 def _import(kind: str, source: str, temporary: Path) -> Path:
-    imported = read_source(kind, source, {})
+    imported = read_dataset(kind, source, {})
     if imported.evaluation is None:
         raise DataError(f"{source} gives no evaluation set: import it and see the data card")
     folder = temporary / imported.name

@@ -63,7 +63,7 @@ def tasks_of(
 def judged_of(evaluation_set: EvaluationSet, task: Task) -> list[Query]:
     """List the queries that have a relevant passage in each corpus of a task."""
     pools = [
-        {query.query_id for query in evaluation_set.judged(task.query_language, language)}
+        {query.query_id for query in evaluation_set.judged_queries(task.query_language, language)}
         for language in task.corpus_languages
     ]
     wanted = set.intersection(*pools)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Embeddings, Encoder
-from trainer.data.evaluation_set import Query, read_evaluation_set
+from trainer.data.evaluation_set import Query
+from trainer.data.evaluation_set_reader import read_evaluation_set
 from trainer.data.languages import ENGLISH
 from trainer.evaluation.measures import macro, mean
 
@@ -46,10 +47,10 @@ def read_dev_set(directory: Path, max_queries: int = 0) -> DevSet:
         DataError: the set is faulty (file:line).
     """
     found = read_evaluation_set(directory)
-    passages = [passage for _, passage in read_passages(found.corpus(ENGLISH))]
+    passages = [passage for _, passage in read_passages(found.corpus_path(ENGLISH))]
     place = {passage.passage_id: number for number, passage in enumerate(passages)}
     chosen = {
-        language: _evenly(found.judged(language, ENGLISH), max_queries)
+        language: _evenly(found.judged_queries(language, ENGLISH), max_queries)
         for language in found.queries
     }
     relevant = {

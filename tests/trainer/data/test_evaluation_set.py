@@ -4,10 +4,12 @@ from pathlib import Path
 import pytest
 
 from service.retrieval.corpus.reader import Passage, read_passages
-from trainer.data.evaluation_set import Judged, Query, read_evaluation_set, write_evaluation_set
+from trainer.data.evaluation_set import EvaluationData, Query
+from trainer.data.evaluation_set_reader import read_evaluation_set
+from trainer.data.evaluation_set_writer import write_evaluation_set
 from trainer.errors import DataError, OutputError
 
-JUDGED = Judged(
+JUDGED = EvaluationData(
     {
         "en": [Passage("tea", "Tea grows.", "Tea"), Passage("salt", "Salt.", "", {"page": 1})],
         "de": [Passage("tea", "Tee wächst.")],
@@ -44,8 +46,8 @@ def test_the_english_corpus_is_what_the_service_indexes(folder: Path) -> None:
 def test_a_query_counts_where_the_corpus_has_its_passage(folder: Path) -> None:
     found = read_evaluation_set(folder)
 
-    assert [query.query_id for query in found.judged("de", "en")] == ["q1", "q2"]
-    assert [query.query_id for query in found.judged("en", "de")] == ["q1"]
+    assert [query.query_id for query in found.judged_queries("de", "en")] == ["q1", "q2"]
+    assert [query.query_id for query in found.judged_queries("en", "de")] == ["q1"]
 
 
 def test_beirs_own_layout_is_read(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_beirs_own_layout_is_read(tmp_path: Path) -> None:
 
 def test_a_set_is_replaced_and_nothing_else_is(folder: Path) -> None:
     write_evaluation_set(
-        folder, Judged({"en": JUDGED.passages["en"]}, JUDGED.queries, JUDGED.qrels)
+        folder, EvaluationData({"en": JUDGED.passages["en"]}, JUDGED.queries, JUDGED.qrels)
     )
 
     assert not (folder / "corpus.de.jsonl").exists()
@@ -83,7 +85,7 @@ def test_a_set_is_replaced_and_nothing_else_is(folder: Path) -> None:
         ("qrels.tsv", "q1\ttea\tmuch\n", r"qrels\.tsv:1 is not a query id"),
         ("qrels.tsv", "q1\ttea\t0\n", "judges no passage relevant"),
         ("qrels.tsv", "q1\trice\t1\n", "'rice', judged for the query 'q1', is in no corpus"),
-        ("qrels.tsv", "q9\ttea\t1\n", r"queries\.jsonl has no query with a judgement"),
+        ("qrels.tsv", "q9\ttea\t1\n", r"queries\.jsonl has no query with a judgment"),
         ("queries.jsonl", "[]\n", r"queries\.jsonl:1 is not a JSON object"),
         ("queries.jsonl", '{"_id": "q 1", "text": "?"}\n', r"queries\.jsonl:1 needs a field `_id`"),
         ("queries.jsonl", '{"_id": "q1", "text": " "}\n', r"queries\.jsonl:1 needs a field `text`"),
@@ -108,7 +110,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="missing is no folder"):
+    with pytest.raises(DataError, match="missing is not a folder"):
         read_evaluation_set(tmp_path / "missing")
 
 

@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from service.retrieval.corpus.reader import Passage
-from trainer.data.evaluation_set import Judged, Query, read_evaluation_set, write_evaluation_set
+from trainer.data.evaluation_set import EvaluationData, Query
+from trainer.data.evaluation_set_reader import read_evaluation_set
+from trainer.data.evaluation_set_writer import write_evaluation_set
 from trainer.data.rows import read_rows
 from trainer.datasets.importer import import_data
 from trainer.errors import DataError, OutputError
@@ -64,7 +66,7 @@ def test_an_import_again_gives_the_same_bytes(afriqa: Path, tmp_path: Path) -> N
 def test_rows_that_an_evaluation_set_asks_for_are_reported_and_taken_out(
     afriqa: Path, tmp_path: Path, text: str, query_id: str, reason: str, is_kept: bool
 ) -> None:
-    held = Judged(
+    held = EvaluationData(
         {"en": [Passage("p", text), Passage("distractor", "Plants Tea grows.")]},
         {"en": [Query(query_id, "?")]},
         {query_id: {"p": 1}},
@@ -105,8 +107,8 @@ def test_a_source_that_gives_nothing_is_refused(afriqa: Path, tmp_path: Path) ->
         import_data("afriqa", str(afriqa), tmp_path / "out", train_split="x", evaluation_split="y")
 
 
-def test_an_output_that_cannot_be_made_is_named(afriqa: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_created_is_named(afriqa: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="cannot be created"):
         import_data("afriqa", str(afriqa), tmp_path / "file")

@@ -7,13 +7,9 @@ import pytest
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
-from trainer.data.evaluation_set import (
-    EvaluationSet,
-    Judged,
-    Query,
-    read_evaluation_set,
-    write_evaluation_set,
-)
+from trainer.data.evaluation_set import EvaluationData, EvaluationSet, Query
+from trainer.data.evaluation_set_reader import read_evaluation_set
+from trainer.data.evaluation_set_writer import write_evaluation_set
 from trainer.datasets.formats.xquad import import_xquad
 from trainer.errors import DataError, OutputError
 from trainer.evaluation.corpora import center, merge
@@ -53,9 +49,9 @@ def queries(texts: list[str]) -> list[Query]:
 
 
 @pytest.fixture
-def judged() -> Judged:
+def judged() -> EvaluationData:
     """Four passages in two languages; the German questions come in another order of ids."""
-    return Judged(
+    return EvaluationData(
         {"en": passages(TEXTS), "de": passages(GERMAN)},
         {"en": queries(TEXTS), "de": queries(QUESTIONS)[::-1]},
         {f"q{number}": {f"p{number}": 1} for number in range(4)},
@@ -63,7 +59,7 @@ def judged() -> Judged:
 
 
 @pytest.fixture
-def tea(tmp_path: Path, judged: Judged) -> EvaluationSet:
+def tea(tmp_path: Path, judged: EvaluationData) -> EvaluationSet:
     """`judged` on disk."""
     write_evaluation_set(tmp_path / "tea", judged)
     return read_evaluation_set(tmp_path / "tea")
@@ -99,8 +95,10 @@ def test_all_five_directions_are_measured(tiny_encoder: Encoder, tea: Evaluation
     assert result_of(evaluation, "L-en").measures["recall@100"] == 1.0
 
 
-def test_a_set_of_english_passages_alone_has_two_directions(tmp_path: Path, judged: Judged) -> None:
-    english = Judged({"en": judged.passages["en"]}, judged.queries, judged.qrels)
+def test_a_set_of_english_passages_alone_has_two_directions(
+    tmp_path: Path, judged: EvaluationData
+) -> None:
+    english = EvaluationData({"en": judged.passages["en"]}, judged.queries, judged.qrels)
     write_evaluation_set(tmp_path / "tea", english)
 
     tasks = tasks_of(read_evaluation_set(tmp_path / "tea"), (), DIRECTIONS)

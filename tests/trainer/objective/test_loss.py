@@ -180,5 +180,7 @@ def test_columns_are_joined_without_a_trace_of_padding(model: SentenceTransforme
 def test_a_missing_column_is_an_error(model: SentenceTransformer) -> None:
     loss = RetrievalLoss(model, InBatchObjective(ObjectiveConfig(), 0, 0.05))
 
-    with pytest.raises(ValueError, match=r"2 columns were given for query, translated_query, passage"):
+    with pytest.raises(
+        ValueError, match=r"2 columns were given for query, translated_query, passage"
+    ):
         loss([{}, {}], torch.zeros(1, 1))

@@ -15,7 +15,8 @@ from transformers import TrainerCallback
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.loader import load_encoder
 from trainer.config import RunConfig, parse_config, read_config
-from trainer.data.evaluation_set import Judged, Query, write_evaluation_set
+from trainer.data.evaluation_set import EvaluationData, Query
+from trainer.data.evaluation_set_writer import write_evaluation_set
 from trainer.data.rows import Row, write_rows
 from trainer.errors import ConfigError, DataError
 from trainer.training.progress import StepProgress
@@ -39,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k, name in enumerate(FIELDS)
     ]
     write_rows(folder / "rows.jsonl", rows)
-    judged = Judged(
+    judged = EvaluationData(
         passages={"en": [Passage(row.passage_id, row.positive) for row in rows]},
         queries={
             "en": [Query(row.query_id, row.query) for row in rows],

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.storage.json_lines import read_json_lines
-from trainer.data.evaluation_set import Judged, Query
+from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.data.rows import MAX_LINE_BYTES, Row
-from trainer.datasets.imported import Imported
+from trainer.datasets.imported import ImportedDataset
 from trainer.errors import DataError
 
 FILE = re.compile(r"gold_span_passages\.afriqa\.(?P<language>\w+)\.en\.(?P<split>\w+)\.json")
@@ -39,7 +39,7 @@ def import_afriqa(
     languages: Sequence[str] = (),
     train_split: str = "train",
     evaluation_split: str = "dev",
-) -> Imported:
+) -> ImportedDataset:
     """Make rows of one split and an evaluation set of another.
 
     The set's corpus holds the passages of all splits in the folder, so that those of the training
@@ -57,7 +57,7 @@ def import_afriqa(
     files = _files(directory, languages)
     skipped: Counter[str] = Counter()
     records = [record for path in files for record in _records(path, skipped)]
-    return Imported(
+    return ImportedDataset(
         name="afriqa",
         licence="CC BY 4.0",
         url="https://github.com/masakhane-io/afriqa",
@@ -131,7 +131,7 @@ def _row(record: _Record) -> Row:
     )
 
 
-def _judged(records: Sequence[_Record], split: str) -> Judged | None:
+def _judged(records: Sequence[_Record], split: str) -> EvaluationData | None:
     passages = {record.passage.passage_id: record.passage for record in records}
     queries: dict[str, list[Query]] = {ENGLISH: []}
     qrels = {}
@@ -143,4 +143,4 @@ def _judged(records: Sequence[_Record], split: str) -> Judged | None:
                 Query(record.query_id, record.translated_query, article)
             )
             qrels[record.query_id] = {record.passage.passage_id: 1}
-    return Judged({ENGLISH: list(passages.values())}, queries, qrels) if qrels else None
+    return EvaluationData({ENGLISH: list(passages.values())}, queries, qrels) if qrels else None

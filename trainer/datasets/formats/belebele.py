@@ -10,10 +10,10 @@ from pathlib import Path
 
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.storage.json_lines import read_json_lines
-from trainer.data.evaluation_set import Judged, Query
+from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.data.rows import MAX_LINE_BYTES
-from trainer.datasets.imported import Imported
+from trainer.datasets.imported import ImportedDataset
 from trainer.errors import DataError
 
 FIELDS = ("link", "question_number", "flores_passage", "question", "dialect")
@@ -27,7 +27,7 @@ class _Record:
     query: Query
 
 
-def import_belebele(directory: Path, *, languages: Sequence[str] = ()) -> Imported:
+def import_belebele(directory: Path, *, languages: Sequence[str] = ()) -> ImportedDataset:
     """Make an evaluation set of all languages, queries and passages.
 
     Args:
@@ -56,12 +56,12 @@ def import_belebele(directory: Path, *, languages: Sequence[str] = ()) -> Import
         for by_id in queries.values()
         for query_id, query in by_id.items()
     }
-    return Imported(
+    return ImportedDataset(
         name="belebele",
         licence="CC BY-SA 4.0",
         url="https://github.com/facebookresearch/belebele",
         files=tuple(read),
-        evaluation=Judged(
+        evaluation=EvaluationData(
             {language: list(by_id.values()) for language, by_id in passages.items()},
             {language: list(by_id.values()) for language, by_id in queries.items()},
             qrels,

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from service.retrieval.corpus.reader import Passage
-from trainer.data.evaluation_set import Judged, Query
+from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.languages import ENGLISH
 from trainer.data.rows import Row
-from trainer.datasets.imported import Imported
+from trainer.datasets.imported import ImportedDataset
 from trainer.errors import DataError
 
 DOCUMENTS = "documents.tsv"
@@ -36,7 +36,7 @@ def import_lines(
     own_passages: bool = False,
     licence: str = "unknown",
     url: str = "",
-) -> Imported:
+) -> ImportedDataset:
     """Make rows of most documents and an evaluation set of the others.
 
     Args:
@@ -66,7 +66,7 @@ def import_lines(
                 "take all files from one release"
             )
     held_out = held_out_documents(documents, held_out_share, seed)
-    return Imported(
+    return ImportedDataset(
         name=name,
         licence=licence,
         url=url or name,
@@ -147,7 +147,7 @@ def _judged(
     texts: Mapping[str, Sequence[str]],
     documents: Sequence[str],
     held_out: frozenset[str],
-) -> Judged:
+) -> EvaluationData:
     """Ask for each held-out sentence; English queries would be their own answers."""
     lines = [
         line
@@ -165,7 +165,7 @@ def _judged(
         if language != ENGLISH
     }
     qrels = {passage.passage_id: {passage.passage_id: 1} for passage in passages}
-    return Judged({ENGLISH: passages}, queries, qrels)
+    return EvaluationData({ENGLISH: passages}, queries, qrels)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.data.languages import ENGLISH, canonical_language
-from trainer.datasets.formats.squad_format import judge, read_squad
-from trainer.datasets.imported import Imported
+from trainer.datasets.formats.squad_format import evaluation_data, read_squad
+from trainer.datasets.imported import ImportedDataset
 from trainer.errors import DataError
 
 FILES = (
@@ -24,7 +24,7 @@ SPLITS = {"dev": "dev|validation", "test": "test"}
 
 def import_mlqa(
     directory: Path, *, languages: Sequence[str] = (), evaluation_split: str = "dev"
-) -> Imported:
+) -> ImportedDataset:
     """Make an evaluation set of each language's questions with its contexts and the English ones.
 
     Args:
@@ -42,12 +42,12 @@ def import_mlqa(
         for language, path in _files(directory, SPLITS[evaluation_split]).items()
         if language == ENGLISH or not languages or language in languages
     }
-    return Imported(
+    return ImportedDataset(
         name="mlqa",
         licence="CC BY-SA 3.0",
         url="https://github.com/facebookresearch/MLQA",
         files=tuple(file.path for file in files.values()),
-        evaluation=judge(files),
+        evaluation=evaluation_data(files),
         notes=(f"queries: split {evaluation_split}",),
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.datasets.formats.lines import import_lines, read_lines
-from trainer.datasets.imported import Imported
+from trainer.datasets.imported import ImportedDataset
 from trainer.errors import DataError
 
 FILE = re.compile(r"newstest2019-(src|ref)\.(?P<language>[\w-]+)\.txt")
@@ -20,7 +20,7 @@ def import_ntrex(
     held_out_share: float = 1 / 3,
     seed: int = 0,
     own_passages: bool = False,
-) -> Imported:
+) -> ImportedDataset:
     """Make rows of most documents and an evaluation set of the others.
 
     Args:

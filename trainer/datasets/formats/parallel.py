@@ -12,7 +12,7 @@ from pathlib import Path
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.datasets.formats.lines import DOCUMENTS, import_lines, read_lines
 from trainer.datasets.formats.table import read_table, table_files
-from trainer.datasets.imported import Imported
+from trainer.datasets.imported import ImportedDataset
 from trainer.errors import DataError
 
 TEXT = re.compile(r"(?P<name>.+)\.(?P<language>[A-Za-z]{2,3}(?:[-_]\w+)*)\.txt")
@@ -25,7 +25,7 @@ def import_parallel(
     by_position: bool = False,
     held_out_share: float = 0.0,
     seed: int = 0,
-) -> Imported:
+) -> ImportedDataset:
     """Make rows of a table or of texts.
 
     Args:
@@ -43,7 +43,7 @@ def import_parallel(
         if len(languages) > 1:
             raise DataError(f"{source} is a table: name one --language, or add a column `language`")
         language = languages[0] if languages else None
-        return Imported(
+        return ImportedDataset(
             name=source.name.partition(".")[0],
             licence="unknown",
             url=source.name,

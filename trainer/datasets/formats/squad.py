@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.datasets.formats.squad_format import parallel_rows, read_squad
-from trainer.datasets.imported import Imported
+from trainer.datasets.imported import ImportedDataset
 from trainer.errors import DataError
 
 # The Hub calls SQuAD's dev split validation.
@@ -26,7 +26,7 @@ TRANSLATED_FILES = (
 
 def import_squad(
     directory: Path, *, languages: Sequence[str] = (), train_split: str = "train"
-) -> Imported:
+) -> ImportedDataset:
     """Make a row of each question and translation; of English alone, English rows.
 
     Args:
@@ -47,7 +47,7 @@ def import_squad(
     missing = [language for language in languages if language not in files]
     if missing:
         raise DataError(f"{directory} holds no translation into {missing[0]}: leave it out")
-    return Imported(
+    return ImportedDataset(
         name="squad",
         licence="CC BY-SA 4.0",
         url="https://rajpurkar.github.io/SQuAD-explorer/",

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.retrieval.corpus.reader import Passage
-from trainer.data.evaluation_set import Judged, Query
+from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.languages import ENGLISH
 from trainer.data.rows import Row
 from trainer.errors import DataError
@@ -64,7 +64,7 @@ def read_squad(path: Path) -> SquadFile:
     return SquadFile(path, tuple(passages), tuple(questions.values()))
 
 
-def judge(files: Mapping[str, SquadFile]) -> Judged:
+def evaluation_data(files: Mapping[str, SquadFile]) -> EvaluationData:
     """Join files by question id: queries and corpora in every language.
 
     Args:
@@ -89,7 +89,7 @@ def judge(files: Mapping[str, SquadFile]) -> Judged:
         for each in file.questions:
             relevant = qrels.setdefault(each.query_id, {english[each.query_id]: 1})
             relevant[f"{prefix}{each.passage_id}"] = 1
-    return Judged(passages, queries, qrels)
+    return EvaluationData(passages, queries, qrels)
 
 
 def parallel_rows(

@@ -33,7 +33,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class TableColumns:
     """Which column plays which role."""
 
     query: str
@@ -84,10 +84,10 @@ def read_table(
     """
     empty = True
     for file in table_files(path):
-        columns: Columns | None = None
+        columns: TableColumns | None = None
         for origin, record in _records(file):
             if columns is None:
-                columns = columns_of(origin, list(record), by_position)
+                columns = find_columns(origin, list(record), by_position)
             yield columns.row(origin, record, language)
             empty = False
     if empty:
@@ -101,7 +101,7 @@ def table_files(path: Path) -> list[Path]:
     return sorted([*path.rglob("*.arrow"), *path.rglob("*.parquet")])
 
 
-def columns_of(origin: str, names: Sequence[str], by_position: bool) -> Columns:
+def find_columns(origin: str, names: Sequence[str], by_position: bool) -> TableColumns:
     """Tell the roles of columns.
 
     Raises:
@@ -115,14 +115,14 @@ def columns_of(origin: str, names: Sequence[str], by_position: bool) -> Columns:
                 f"{origin} has {len(texts)} columns of text, not 3 + 2 N: query, passage, N "
                 "negatives, translated query, N negative queries"
             )
-        return Columns(
+        return TableColumns(
             query=texts[0],
             positive=texts[1],
             translated_query=texts[num_negatives + 2],
             negatives=tuple(texts[2 : num_negatives + 2]),
             negative_queries=tuple(texts[num_negatives + 3 :]),
         )
-    found = Columns(
+    found = TableColumns(
         query=_named(origin, texts, QUERY),
         positive=_named(origin, texts, POSITIVE),
         translated_query=_named(origin, texts, TRANSLATED),

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.data.languages import ENGLISH, canonical_language
-from trainer.datasets.formats.squad_format import judge, read_squad
-from trainer.datasets.imported import Imported
+from trainer.datasets.formats.squad_format import evaluation_data, read_squad
+from trainer.datasets.imported import ImportedDataset
 from trainer.errors import DataError
 
 FILE = re.compile(r"(?:.*/)?xquad\.(?P<language>[\w-]+)(?:\.json|/[\w-]+\.parquet)")
 
 
-def import_xquad(directory: Path, *, languages: Sequence[str] = ()) -> Imported:
+def import_xquad(directory: Path, *, languages: Sequence[str] = ()) -> ImportedDataset:
     """Make an evaluation set of all languages, queries and passages.
 
     Args:
@@ -31,12 +31,12 @@ def import_xquad(directory: Path, *, languages: Sequence[str] = ()) -> Imported:
         for language, path in files.items()
         if language == ENGLISH or not languages or language in languages
     }
-    return Imported(
+    return ImportedDataset(
         name="xquad",
         licence="CC BY-SA 4.0",
         url="https://github.com/google-deepmind/xquad",
         files=tuple(file.path for file in chosen.values()),
-        evaluation=judge(chosen),
+        evaluation=evaluation_data(chosen),
         notes=("evaluation only: SQuAD 1.1's development set and its translations",),
     )
 

@@ -12,7 +12,7 @@ import pytest
 from trainer.datasets.formats.belebele import import_belebele
 from trainer.datasets.formats.mlqa import import_mlqa
 from trainer.datasets.formats.squad import import_squad
-from trainer.datasets.importer import find_source, read_source
+from trainer.datasets.registry import find_dataset, read_dataset
 from trainer.errors import DataError
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
@@ -189,7 +189,7 @@ def test_a_hub_name_is_fetched_at_its_commit(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
 
-    imported = read_source("belebele", f"facebook/belebele@{COMMIT}", {})
+    imported = read_dataset("belebele", f"facebook/belebele@{COMMIT}", {})
 
     assert imported.evaluation
     assert (asked["name"], asked["revision"]) == ("facebook/belebele", COMMIT)
@@ -203,10 +203,10 @@ def test_a_hub_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
 
     with pytest.raises(DataError, match=r"could not be fetched from the Hub \(no route to host\)"):
-        find_source(f"facebook/belebele@{COMMIT}")
+        find_dataset(f"facebook/belebele@{COMMIT}")
 
 
 @pytest.mark.parametrize("name", ["facebook/belebele", "facebook/belebele@main"])
 def test_a_hub_name_needs_its_commit(name: str) -> None:
     with pytest.raises(DataError, match="facebook/belebele@<40 hexadecimal digits"):
-        find_source(name)
+        find_dataset(name)

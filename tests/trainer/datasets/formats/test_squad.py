@@ -10,7 +10,7 @@ from trainer.data.rows import Row
 from trainer.datasets.formats.squad_format import (
     Question,
     SquadFile,
-    judge,
+    evaluation_data,
     parallel_rows,
     read_squad,
 )
@@ -87,7 +87,9 @@ def test_languages_join_by_id_and_not_by_order_or_text(tmp_path: Path) -> None:
     write(tmp_path, "en", squad([("Same.", [("q1", "Same?")]), ("Same.", [("q2", "Same?")])]))
     write(tmp_path, "de", squad([("Zwei.", [("q2", "Zwei?")]), ("Eins.", [("q1", "Eins?")])]))
 
-    judged = judge({language: read_xquad(tmp_path, language) for language in ("en", "de")})
+    judged = evaluation_data(
+        {language: read_xquad(tmp_path, language) for language in ("en", "de")}
+    )
 
     assert judged.qrels == {
         "q1": {"a00.p00": 1, "de:a00.p01": 1},
@@ -100,7 +102,9 @@ def test_a_passage_has_one_id_where_the_files_are_parallel(tmp_path: Path) -> No
     write(tmp_path, "en", squad([("Tea.", [("q1", "Tea?")])]))
     write(tmp_path, "de", squad([("Tee.", [("q1", "Tee?")])]))
 
-    judged = judge({language: read_xquad(tmp_path, language) for language in ("en", "de")})
+    judged = evaluation_data(
+        {language: read_xquad(tmp_path, language) for language in ("en", "de")}
+    )
 
     assert judged.qrels == {"q1": {"a00.p00": 1}}
     assert judged.passages["de"][0].passage_id == "a00.p00"
@@ -113,7 +117,7 @@ def test_a_question_that_english_lacks_is_refused_by_its_id(tmp_path: Path) -> N
     english, german = read_xquad(tmp_path, "en"), read_xquad(tmp_path, "de")
 
     with pytest.raises(DataError, match=r"xquad\.de\.json: the question q9 is not in ") as raised:
-        judge({"en": english, "de": german})
+        evaluation_data({"en": english, "de": german})
     assert "Geheim" not in str(raised.value)
     with pytest.raises(DataError, match="the question q9 is not in "):
         list(parallel_rows("squad", english, german, "de"))

@@ -3,9 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
-DATA ?= ../shared/data
 
-.PHONY: demo test check slow browser parity deployment image sbom audit clean
+.PHONY: demo test check docs slow browser parity deployment image sbom audit clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -30,8 +29,16 @@ slow: $(VENV)/.mteb
 browser: $(VENV)/.dev
 	$(BIN)/pytest -m browser --numprocesses 2 --dist loadfile
 
-# XQuAD, query language -> English, through the code that serves.
+# Writes the generated parts of the manual, builds it (build/site) and checks its links.
+docs: $(VENV)/.docs
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# XQuAD, query language -> English, through the code that serves. DATA/xquad holds the files
+# xquad.<language>.json of https://github.com/google-deepmind/xquad.
 parity: $(VENV)/.dev
+	@test -d "$(DATA)/xquad" || { echo "make parity DATA=DIR is needed: DIR/xquad holds the files" \
+		"of https://github.com/google-deepmind/xquad" >&2; exit 2; }
 	$(BIN)/clear-trainer evaluate xquad $(DATA)/xquad --direction en-en --direction L-en \
 		--encoder bundled-base
 
@@ -90,6 +97,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.mteb: pyproject.toml $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[mteb]'
+	touch $@
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 $(VENV)/.deploy: pyproject.toml $(VENV)/.dev

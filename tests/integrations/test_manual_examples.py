@@ -1,4 +1,4 @@
-"""The README's examples, as they stand there, against a running service."""
+"""The manual's examples of integrations run unchanged against a running service."""
 
 import asyncio
 import json
@@ -11,13 +11,14 @@ import pytest
 
 from tests.integrations.test_mteb import make_task
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "docs" / "integrations.md", ROOT / "README.md")
 LIBRARIES = {"haystack", "langchain_core", "langchain_openai", "llama_index", "mteb", "openai"}
 
 
 def examples(language: str) -> list[str]:
-    section = README.read_text().partition("## In your stack\n")[2].partition("\n## ")[0]
-    return re.findall(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    pages = "\n".join(page.read_text() for page in PAGES)
+    return re.findall(rf"^```{language}\n(.*?)^```$", pages, re.DOTALL | re.MULTILINE)
 
 
 def localized(example: str, address: str) -> str:
@@ -51,7 +52,7 @@ def test_an_example_runs_and_prints(
 
         monkeypatch.setattr(mteb, "get_tasks", lambda **chosen: [make_task()])
 
-    exec(compile(localized(example, address), "README.md", "exec"), {"__name__": "example"})
+    exec(compile(localized(example, address), "integrations.md", "exec"), {"__name__": "example"})
 
     assert capsys.readouterr().out.strip()
 
@@ -60,12 +61,12 @@ def test_every_kind_of_example_is_there() -> None:
     libraries = {library for example in examples("python") for library in libraries_of(example)}
 
     assert libraries == LIBRARIES
-    assert len(examples("python")) == 8
+    assert len(examples("python")) == 9
 
 
 def test_the_assistant_s_configuration_starts_a_server(address: str) -> None:
     mcp = pytest.importorskip("mcp", reason="mcp is not installed")
-    [example] = examples("json")
+    [example] = [text for text in examples("json") if "mcpServers" in text]
     server = json.loads(localized(example, address))["mcpServers"]["clear-search"]
     command = mcp.StdioServerParameters(
         command=str(Path(sys.executable).with_name(server["command"])), args=server["args"]

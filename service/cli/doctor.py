@@ -57,7 +57,7 @@ def _machine(settings: Settings) -> Iterator[Finding]:
 def _device(settings: Settings) -> Iterator[Finding]:
     import torch
 
-    from service.retrieval.device import resolve_device
+    from service.retrieval.hardware import resolve_device
 
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     yield Finding("GPUs", ", ".join(names) or "none: the CPU encodes")

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from prometheus_client.exposition import choose_encoder
 
-from service.retrieval.device_memory import read_memory
 from service.retrieval.encoder.encoder import TokenizedText
+from service.retrieval.hardware import read_memory
 from service.retrieval.searcher import Searcher
 from service.telemetry.instruments import Instruments, LookupCounts
 

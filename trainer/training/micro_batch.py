@@ -2,10 +2,11 @@
 
 import resource
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
+from service.retrieval.errors import MemoryShortError
+from service.retrieval.hardware import free_bytes
 from trainer.config import RunConfig
 from trainer.data.rows import Row
 from trainer.errors import ConfigError
@@ -13,7 +14,7 @@ from trainer.training.model import TrainableEncoder
 
 # Of the memory that is free, so much may be used: the rest is for the optimiser and for chance.
 USABLE_SHARE = 0.6
-MEMINFO = Path("/proc/meminfo")
+UNKNOWN_FREE_BYTES = 4 * 2**30
 
 
 def probe_micro_batch(trainable: TrainableEncoder, config: RunConfig, rows: Sequence[Row]) -> int:
@@ -99,10 +100,8 @@ def _peak_bytes_of(run_pass: Callable[[int], None]) -> Callable[[int], int]:
 
 
 def _free_bytes() -> int:
-    """Read what Linux says is available; elsewhere assume 4 GiB."""
+    """Return the free memory of the machine and the container; elsewhere than on Linux 4 GiB."""
     try:
-        lines = MEMINFO.read_text().splitlines()
-    except OSError:
-        return 4 * 2**30
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["MemAvailable"].split()[0]) * 1024
+        return free_bytes("cpu")
+    except MemoryShortError:
+        return UNKNOWN_FREE_BYTES

@@ -17,8 +17,8 @@ from transformers.utils import logging
 from service.retrieval.checkpoint.locator import resolve_checkpoint
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
-from service.retrieval.encoder.runtime.choice import multiplies_bf16
 from service.retrieval.encoder.runtime.torch import TorchRuntime
+from service.retrieval.hardware import multiplies_bf16
 from trainer.config import EncoderConfig
 from trainer.training.lora import add_lora
 

@@ -8,10 +8,10 @@ from tokenizers import Tokenizer
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.defaults import default_cache
-from service.retrieval.device import resolve_device
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.runtime.choice import RuntimeOptions, load_runtime
 from service.retrieval.errors import CheckpointError
+from service.retrieval.hardware import resolve_device
 
 
 def load_encoder(

@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,11 @@ from service.retrieval.encoder.runtime.openvino.graph import Graph, open_graph
 from service.retrieval.encoder.runtime.openvino.probe import check_runtime
 from service.retrieval.encoder.runtime.runtime import Runtime
 from service.retrieval.errors import CheckpointError, DeviceError
+from service.retrieval.hardware import multiplies_bf16
 
 # What each engine computes in; the first is the exact one.
 CPU_ENGINES = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
 TORCH_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-CPUINFO = Path("/proc/cpuinfo")
-BF16_FLAGS = re.compile(r"^flags\s*:.*\b(?:amx|avx512)_bf16\b", re.MULTILINE)
 
 logger = logging.getLogger(__name__)
 
@@ -129,14 +127,6 @@ def load_runtime(
         logger.warning("torch encodes, as there is no graph for openvino: %s", error)
         return _load_torch(layout, options.device, choice.precision, shared_with)
     return _load_openvino(graph, layout, choice.precision, shared_with, for_queries)
-
-
-def multiplies_bf16() -> bool:
-    """Tell whether this CPU multiplies in bf16: it has matrix units or a dot product for it."""
-    try:
-        return BF16_FLAGS.search(CPUINFO.read_text()) is not None
-    except OSError:
-        return False
 
 
 def _is_installed(name: str) -> bool:

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from service.retrieval.encoder.loader import load_encoder
-from service.retrieval.encoder.runtime import choice
 from service.retrieval.encoder.runtime.choice import Choice, choose_cpu
 from service.retrieval.errors import CheckpointError, DeviceError
 
@@ -53,32 +52,6 @@ def test_a_contradiction_names_the_settings_and_the_mend(
         choose_cpu(cpu_engine, precision, has_bf16=False, has_openvino=False)
 
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ("flags\t\t: fpu amx_bf16 amx_int8", True),
-        ("flags\t\t: fpu avx512_bf16", True),
-        ("flags\t\t: fpu avx512f avx512_vnni", False),
-        ("", False),
-    ],
-)
-def test_what_the_cpu_multiplies_in_is_read_from_the_kernel(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, expected: bool
-) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\nbugs\t: amx_bf16\n")
-    monkeypatch.setattr(choice, "CPUINFO", tmp_path / "cpuinfo")
-
-    assert choice.multiplies_bf16() == expected
-
-
-def test_a_machine_without_cpuinfo_multiplies_in_fp32(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(choice, "CPUINFO", tmp_path / "missing")
-
-    assert not choice.multiplies_bf16()
 
 
 def test_the_library_computes_in_fp32_torch_unless_told_otherwise(tiny_checkpoint: Path) -> None:

@@ -1,1 +1,1 @@
-"""Grids of variants and seeds."""
+"""Ablations: training runs of variants and seeds, compared in a table and a plot."""

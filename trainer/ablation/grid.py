@@ -1,14 +1,14 @@
-"""The grid of an ablation: variants of a configuration, each with every seed.
+"""The grid of an ablation: variants of a training configuration, each with every seed.
 
-A TOML file:
+It is a TOML file:
 
     base = "clear.toml"            # a training configuration
     seeds = [0, 1, 2]
-    keep_outputs = false           # encoders are large; scores stay in run.json
+    keep_outputs = false           # delete the encoders; scores stay in run.json
 
-    [every.dev]                    # changes to all variants
+    [every.dev]                    # changes for all variants
     every_steps = 60
-    [variants.clear]               # the base as it is
+    [variants.clear]               # the base without changes
     [variants.no-reverse]
     seeds = [0]                    # fewer for this variant
     objective = { reverse_weight = 0.0 }
@@ -26,7 +26,7 @@ from trainer.errors import ConfigError
 
 
 class Variant(BaseModel):
-    """What one variant changes, beside its seeds; the configuration checks the changes."""
+    """A variant: its changes as extra fields, checked as a configuration, and its seeds."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -34,7 +34,7 @@ class Variant(BaseModel):
 
 
 class Grid(Section):
-    """What is compared with what."""
+    """The content of a grid file."""
 
     base: Path
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
@@ -45,7 +45,7 @@ class Grid(Section):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run of a grid."""
+    """One run of a grid: a variant with a seed."""
 
     variant: str
     seed: int
@@ -53,44 +53,44 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Name the run's folder."""
+        """Return the name of the run's folder."""
         return f"{self.variant}.seed{self.seed}"
 
 
 def read_grid(path: Path) -> tuple[Grid, list[Cell]]:
-    """Read a grid and check every configuration of it, before the first one trains.
+    """Read a grid and check all its configurations, so that errors show before training.
 
     Returns:
         The grid and its cells: all variants with their first seed, then with the next.
 
     Raises:
-        ConfigError: naming the file and the variant.
+        ConfigError: a file or a variant is invalid; names both.
     """
     try:
         grid = Grid.model_validate(read_toml(path))
     except ValidationError as error:
         raise ConfigError(f"{path}: {error.errors(include_url=False)[0]['msg']}") from None
     base_path = path.parent / grid.base
-    base = merged(read_toml(base_path), grid.every)
+    base = merge_tables(read_toml(base_path), grid.every)
     cells = []
     for name, variant in grid.variants.items():
         changes = variant.model_extra or {}
         for order, seed in enumerate(variant.seeds or grid.seeds):
             try:
-                config = parse_config(merged(base, {**changes, "seed": seed}), base_path)
+                config = parse_config(merge_tables(base, {**changes, "seed": seed}), base_path)
             except ConfigError as error:
                 raise ConfigError(f"{path}, variant {name}: {error}") from None
             cells.append((order, Cell(name, seed, config)))
     return grid, [cell for _, cell in sorted(cells, key=lambda ordered: ordered[0])]
 
 
-def chosen(
+def select_cells(
     cells: Sequence[Cell], variants: Collection[str] = (), seeds: Collection[int] = ()
 ) -> list[Cell]:
-    """Keep the cells of some variants and some seeds; where none are named, of all.
+    """Return the cells of the named variants and seeds; an empty selection means all.
 
     Raises:
-        ConfigError: no cell has a variant or a seed that was named, or both at once.
+        ConfigError: a named variant or seed is not in the grid, or no cell has both.
     """
     _check_known("variant", variants, [cell.variant for cell in cells])
     _check_known("seed", seeds, [cell.seed for cell in cells])
@@ -100,25 +100,25 @@ def chosen(
         if (not variants or cell.variant in variants) and (not seeds or cell.seed in seeds)
     ]
     if not kept:
-        raise ConfigError("no variant that was named has a seed that was named in the grid")
+        raise ConfigError("none of the named variants has one of the named seeds in the grid")
     return kept
 
 
 def _check_known(kind: str, named: Collection[object], known: Sequence[object]) -> None:
     for name in named:
         if name not in known:
-            there = ", ".join(str(each) for each in dict.fromkeys(known))
-            raise ConfigError(f"no {kind} of the grid: {name}; it has {there}")
+            available = ", ".join(str(each) for each in dict.fromkeys(known))
+            raise ConfigError(f"the grid has no {kind} {name}: name one of {available}")
 
 
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Put changes over a configuration, table by table.
+def merge_tables(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with changes applied, merged table by table.
 
-    >>> merged({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 5}})
+    >>> merge_tables({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 5}})
     {'a': {'x': 1, 'y': 5}, 'b': 3}
     """
     result = dict(base)
     for name, value in changes.items():
         is_table = isinstance(value, Mapping) and isinstance(base.get(name), Mapping)
-        result[name] = merged(base[name], value) if is_table else value
+        result[name] = merge_tables(base[name], value) if is_table else value
     return result

@@ -1,4 +1,4 @@
-"""What an ablation found: one table and one plot, written anew after each run."""
+"""The results of an ablation: a table and a plot, written again after each run."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +15,8 @@ RUNS, TABLE, PLOT = "runs", "table.md", "plot.png"
 Records = Sequence[tuple[Cell, dict[str, Any]]]
 
 
-def finished(directory: Path, cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """List the cells that are done with their records."""
+def finished_cells(directory: Path, cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Yield the finished cells, each with its run record."""
     for cell in cells:
         path = directory / RUNS / cell.name / RECORD
         record = json.loads(path.read_bytes()) if path.is_file() else {}
@@ -25,19 +25,19 @@ def finished(directory: Path, cells: Sequence[Cell]) -> Iterator[tuple[Cell, dic
 
 
 def write_results(directory: Path, cells: Sequence[Cell]) -> None:
-    """Write the table and, where matplotlib is installed, the plot."""
-    records = list(finished(directory, cells))
+    """Write the table and, if matplotlib is installed, the plot."""
+    records = list(finished_cells(directory, cells))
     if not records:
         return
-    (directory / TABLE).write_text(table(records), encoding="utf-8")
+    (directory / TABLE).write_text(results_table(records), encoding="utf-8")
     try:
-        plot(directory / PLOT, records)
+        draw_plot(directory / PLOT, records)
     except ImportError:
-        return  # the table says the same
+        return  # the table has the same values
 
 
-def columns_of(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Sum up each set: L -> en as a macro mean over languages, and en -> en."""
+def set_means(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the columns of the table: for each set, the macro mean of L -> en, and en -> en."""
     columns = {}
     for name, by_language in scores.items():
         others = [value for language, value in by_language.items() if language != ENGLISH]
@@ -48,17 +48,17 @@ def columns_of(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return columns
 
 
-def by_variant(records: Records) -> dict[str, list[dict[str, float]]]:
-    """Collect each variant's columns, one entry a seed; the base encoder comes first."""
-    collected = {"base": [columns_of(records[0][1]["base_scores"])]}
+def scores_by_variant(records: Records) -> dict[str, list[dict[str, float]]]:
+    """Return the columns of each variant, one entry per seed; the base encoder comes first."""
+    collected = {"base": [set_means(records[0][1]["base_scores"])]}
     for cell, record in records:
-        collected.setdefault(cell.variant, []).append(columns_of(record["scores"]))
+        collected.setdefault(cell.variant, []).append(set_means(record["scores"]))
     return collected
 
 
-def table(records: Records) -> str:
-    """Lay out nDCG@10 by variant: mean over seeds ± standard deviation."""
-    collected = by_variant(records)
+def results_table(records: Records) -> str:
+    """Return the Markdown table of nDCG@10 by variant: mean over seeds ± standard deviation."""
+    collected = scores_by_variant(records)
     names = list(collected["base"][0])
     rows = []
     for variant, entries in collected.items():
@@ -72,15 +72,15 @@ def table(records: Records) -> str:
     return markdown_table(["variant", "seeds", *names], rows) + "\n"
 
 
-def plot(path: Path, records: Records) -> None:
-    """Draw each variant's change from the base: a dot a seed, a panel a column.
+def draw_plot(path: Path, records: Records) -> None:
+    """Plot each variant's change from the base: one panel per column, one dot per seed.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
     from matplotlib.figure import Figure
 
-    collected = by_variant(records)
+    collected = scores_by_variant(records)
     base = collected.pop("base")[0]
     variants = list(collected)
     figure = Figure(

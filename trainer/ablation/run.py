@@ -1,11 +1,11 @@
-"""Runs every variant of a grid with every seed; what is done is not done again."""
+"""Runs every variant of a grid with every seed; skips the runs that are finished."""
 
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.ablation.grid import chosen, read_grid
+from trainer.ablation.grid import read_grid, select_cells
 from trainer.ablation.report import RUNS, TABLE, write_results
 from trainer.config import RunConfig
 
@@ -21,21 +21,21 @@ def ablate(
     variants: Collection[str] = (),
     seeds: Collection[int] = (),
 ) -> Path:
-    """Run a grid's cells that are not done, and tabulate after each, so that part can be read.
+    """Run the cells of a grid; write table and plot after each cell, so that they can be read.
 
     Args:
-        path: the grid.
-        directory: where runs, table and plot go; a finished cell is not run again.
-        train: runs one configuration in one folder.
-        on_cell: is told the cell that starts, its number and how many there are.
-        variants: run these alone; the table still holds all that is done.
-        seeds: run these alone.
+        path: the grid file.
+        directory: folder for runs, table and plot.
+        train: trains one configuration in one folder; returns at once if that run is finished.
+        on_cell: called when a cell starts, with its name, its index and the number of cells.
+        variants: run only these; the table always has all finished cells.
+        seeds: run only these.
 
     Returns:
-        The table, Markdown.
+        The path of the table, in Markdown.
     """
     grid, cells = read_grid(path)
-    wanted = chosen(cells, variants, seeds)
+    wanted = select_cells(cells, variants, seeds)
     for number, cell in enumerate(wanted):
         on_cell(cell.name, number, len(wanted))
         run = directory / RUNS / cell.name

@@ -1,4 +1,4 @@
-"""What each share of a blend is worth, which one is chosen, and the curve of them all."""
+"""The curve of a blend: nDCG@10 by share, the gates, and the choice of the share."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ Scores = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Gates:
-    """What a blend must not lose against the base, in nDCG@10; None asks nothing."""
+    """Maximum losses of a blend against the base, in nDCG@10; None is no limit."""
 
     english_margin: float = 0.005
     language_margin: float | None = None
 
     def broken(self, base: Scores, scores: Scores) -> list[str]:
-        """List the gates that a blend breaks, as a person reads them.
+        """Return the gates that a blend breaks, one line each.
 
-        Each set's English -> English is held to `english_margin`; each other language, and each
-        set's macro mean, to `language_margin`.
+        In each set, English -> English may lose `english_margin`, and each other language
+        `language_margin`. With a language margin, no set's macro mean may fall.
         """
         broken = []
         for name, by_language in scores.items():
@@ -38,21 +38,21 @@ class Gates:
 
 @dataclass(frozen=True)
 class Point:
-    """One share and what it reached."""
+    """A share and its scores."""
 
     share: float
     scores: Scores
 
     @property
     def mean(self) -> float:
-        """Average the macro means of the sets: what the choice is made by."""
+        """Return the mean of the sets' macro means, which decides the choice."""
         means = [macro(by_language) for by_language in self.scores.values()]
         return sum(means) / len(means)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """All points, the base's first, and the one that was chosen."""
+    """The points of a blend, the base first, and the chosen one."""
 
     base_name: str
     tuned_name: str
@@ -61,22 +61,22 @@ class Curve:
 
     @property
     def base(self) -> Point:
-        """Tell what the base reached."""
+        """Return the point of the base."""
         return self.points[0]
 
     @property
     def chosen(self) -> Point:
-        """Choose the best of the points that keep the gates; the base itself does."""
+        """Return the best point that passes the gates; the base always passes."""
         kept = [each for each in self.points if not self.broken(each)]
         return max(kept, key=lambda point: (point.mean, -point.share))
 
     def broken(self, point: Point) -> list[str]:
-        """List the gates that a point breaks."""
+        """Return the gates that a point breaks, one line each."""
         return self.gates.broken(self.base.scores, point.scores)
 
 
 def curve_content(curve: Curve) -> dict[str, object]:
-    """Lay the whole curve out for JSON."""
+    """Return the curve as JSON content."""
     return {
         "base": curve.base_name,
         "tuned": curve.tuned_name,
@@ -98,5 +98,5 @@ def curve_content(curve: Curve) -> dict[str, object]:
 
 
 def curve_json(curve: Curve) -> bytes:
-    """Serialise the whole curve, each measure unrounded."""
+    """Serialize the curve to JSON, unrounded."""
     return (json.dumps(curve_content(curve), indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Measures blends share by share through the code that serves, and keeps the best."""
+"""Measures the blend of each share through the service's search, and writes the best one."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -21,23 +21,22 @@ CURVE, PLOT = "curve.json", "curve.svg"
 
 
 def load_blend(directory: Path, base: Encoder, options: EncoderOptions) -> Encoder:
-    """Load a blend as it will serve; a query encoder alone goes with the base's passages."""
+    """Load a blend; combine a query encoder with the passage side of the base."""
     blend = options.load(str(directory))
     return blend if blend.encodes_passages else blend.with_passage_side(base)
 
 
 @contextmanager
-def measured_by(
+def measure_on(
     sets: Sequence[EvaluationSet], languages: Sequence[str] = ()
 ) -> Iterator[Callable[[Encoder], Scores]]:
-    """Measure encoders by nDCG@10 over English passages; passages of one side are embedded once.
+    """Yield a function that measures an encoder by nDCG@10 over English passages.
+
+    The function reuses the indexes of passages that are encoded alike, until the context closes.
 
     Args:
-        sets: to measure on.
-        languages: of queries, beside English; all by default.
-
-    Yields:
-        What measures an encoder, until the context is left.
+        sets: evaluation sets.
+        languages: languages of queries besides English; all by default.
     """
     with tempfile.TemporaryDirectory(prefix="clear-blend-") as folder:
 
@@ -66,18 +65,18 @@ def sweep(
     measure: Callable[[Encoder], Scores],
     on_point: Callable[[Point], None] = lambda point: None,
 ) -> list[Point]:
-    """Measure blends of several shares; 0 is always among them, as the gate compares with it.
+    """Measure the blends of several shares; always includes share 0, which the gates compare with.
 
     Args:
         pair: of base and tuned encoder.
         shares: from 0 to 1.
-        base: the base, loaded.
+        base: the base encoder, loaded.
         options: how to load blends.
-        measure: an encoder's nDCG@10 by set and language.
-        on_point: is told of each.
+        measure: returns an encoder's nDCG@10 by set and language.
+        on_point: called with each point.
 
     Returns:
-        The points in the order of their shares.
+        The points, ordered by share.
     """
     points: list[Point] = []
     for share in sorted({0.0, *shares}):
@@ -102,27 +101,27 @@ def run_blend(
     output: Path,
     on_point: Callable[[Point], None] = lambda point: None,
 ) -> Curve:
-    """Measure the whole curve, write it, and the blend of the share that it chooses.
+    """Measure the curve, then write it and the blend of the chosen share.
 
     Args:
         pair: of base and tuned encoder.
-        names: of the two, as `load_encoder` takes them.
-        shares: to try.
+        names: of base and tuned encoder, as `load_encoder` takes them.
+        shares: the shares to try.
         options: how to load encoders.
-        measure: an encoder's nDCG@10 by set and language.
-        gates: what must not be lost.
-        output: a new folder: `curve.json`, `curve.svg`, and the blend in `adapter` or `encoder`.
-        on_point: is told of each share.
+        measure: returns an encoder's nDCG@10 by set and language.
+        gates: maximum losses.
+        output: a new folder for `curve.json`, `curve.svg`, and the blend in `adapter` or `encoder`.
+        on_point: called with each point.
 
     Raises:
-        OutputError: the folder is there already, or cannot be written.
+        OutputError: the folder exists, or cannot be written.
     """
     require_matplotlib()
     try:
         output.mkdir(parents=True)
     except OSError as error:
         raise OutputError(
-            f"{output} cannot be made ({error.strerror}): name a new folder"
+            f"{output} cannot be created ({error.strerror}): name a new folder"
         ) from None
     points = sweep(pair, shares, options.load(names[0]), options, measure, on_point)
     curve = Curve(*names, points, gates)

@@ -121,18 +121,25 @@ def evaluate_command(
         if output:
             require_matplotlib()
 
-        from trainer.report.run import EncoderOptions, Plan, run_evaluation, write_outcome
+        from trainer.report.run import (
+            EncoderOptions,
+            EvaluationOptions,
+            run_evaluation,
+            write_outcome,
+        )
 
-        options = EncoderOptions(device, max_tokens, cpu_engine, precision, cache)
-        plan = Plan(chosen, directions or tuple(Direction), seen, english_margin, indexes, output)
+        encoder_options = EncoderOptions(device, max_tokens, cpu_engine, precision, cache)
+        options = EvaluationOptions(
+            chosen, directions or tuple(Direction), seen, english_margin, indexes, output
+        )
         with show_progress() as on_progress:
             outcome = run_evaluation(
                 sets,
                 encoder,
                 against=against,
                 with_control=control is not None,
+                encoder_options=encoder_options,
                 options=options,
-                plan=plan,
                 on_progress=on_progress,
             )
     if output:

@@ -110,7 +110,7 @@ def blend_command(
         evaluation_sets = open_sets(sets, stack)
 
         from trainer.blend.curve import Gates
-        from trainer.blend.sweep import measured_by, run_blend
+        from trainer.blend.sweep import measure_on, run_blend
         from trainer.blend.weights import open_pair
         from trainer.report.run import EncoderOptions
 
@@ -122,7 +122,7 @@ def blend_command(
             (base, tuned),
             shares or SHARES,
             EncoderOptions(device, max_tokens, cpu_engine, precision, cache_folder),
-            stack.enter_context(measured_by(evaluation_sets, chosen)),
+            stack.enter_context(measure_on(evaluation_sets, chosen)),
             Gates(english_margin, language_margin),
             output,
             on_point=lambda point: status.update(f"share {point.share:g}: {point.mean:.4f}"),

@@ -78,12 +78,12 @@ def ablate_command(
     cache: CacheOption = None,
 ) -> None:
     """Train every variant of a grid with every seed; write one table and one plot."""
-    from trainer.ablation.grid import chosen, read_grid
+    from trainer.ablation.grid import read_grid, select_cells
     from trainer.ablation.run import ablate
 
     variants, seeds = variant or (), seed or ()
     # Checked before torch is loaded, so that a wrong name fails at once.
-    chosen(read_grid(grid)[1], variants, seeds)
+    select_cells(read_grid(grid)[1], variants, seeds)
 
     def on_cell(name: str, number: int, count: int) -> None:
         typer.echo(f"run {number + 1} of {count}: {name}", err=True)

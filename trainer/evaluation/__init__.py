@@ -1,1 +1,1 @@
-"""Retrieval quality: tasks, measures, significance."""
+"""Retrieval quality of an encoder: measures, tasks, significance, comparison with a base."""

@@ -1,4 +1,4 @@
-"""Two evaluations of the same queries: what changed, is it more than chance, is English kept."""
+"""Comparison of an encoder with a base: differences, significance, and the English gate."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ GATE_DIRECTION = "en-en"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One language in one direction; `p` is of the permutation test, then Holm over languages."""
+    """The difference in one language and direction; `p_holm` is corrected over the languages."""
 
     task: Task
     num_queries: int
@@ -29,13 +29,13 @@ class Difference:
 
     @property
     def difference(self) -> float:
-        """Subtract the base."""
+        """Return the encoder's value minus the base's."""
         return self.value - self.base
 
 
 @dataclass(frozen=True, slots=True)
 class MacroDifference:
-    """All languages of a set in one direction."""
+    """The difference of the macro means over the languages of a set in one direction."""
 
     set_name: str
     direction: str
@@ -45,13 +45,13 @@ class MacroDifference:
 
     @property
     def difference(self) -> float:
-        """Subtract the base."""
+        """Return the encoder's value minus the base's."""
         return self.value - self.base
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """English -> English must not be worse than the base by more than a margin."""
+    """The English gate: English -> English may lose at most a margin against the base."""
 
     encoder_name: str
     set_name: str
@@ -61,17 +61,17 @@ class Gate:
 
     @property
     def passes(self) -> bool:
-        """Compare the difference itself."""
+        """Return whether the measured loss is within the margin."""
         return self.difference >= -self.margin
 
     @property
     def is_shown(self) -> bool:
-        """Compare its one-sided 95 % bound: the data also rule out that it is worse."""
+        """Return whether the one-sided 95 % bound is within the margin (non-inferiority)."""
         return self.low_one_sided >= -self.margin
 
     @property
     def verdict(self) -> str:
-        """Say it in one line."""
+        """Return the result of the gate in one line."""
         return (
             f"English gate on {self.set_name}: {'passed' if self.passes else 'FAILED'} by "
             f"{self.encoder_name}: {MAIN} {self.difference:+.4f} (margin -{self.margin:g}; "
@@ -82,7 +82,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """An encoder against a base."""
+    """The differences between an encoder and a base."""
 
     encoder_name: str
     base_name: str
@@ -92,7 +92,7 @@ class Comparison:
 
     @property
     def passes(self) -> bool:
-        """Say whether every gate does."""
+        """Return whether every English gate passes."""
         return all(gate.passes for gate in self.gates)
 
 
@@ -103,12 +103,12 @@ def compare(
 
     Args:
         evaluation: of the encoder.
-        base: of the encoder that it should beat, on the same sets.
-        margin: English -> English may lose this much.
-        measure: to compare.
+        base: evaluation of the base encoder on the same sets.
+        margin: maximum loss of English -> English.
+        measure: the measure to compare.
 
     Raises:
-        DataError: the two have not answered the same queries.
+        DataError: the two evaluations have different queries.
     """
     bases = {(each.task.set_name, each.task.name): each for each in base.results}
     differences: list[Difference] = []
@@ -146,7 +146,7 @@ def compare(
 
 
 def comparison_content(comparison: Comparison) -> dict[str, Any]:
-    """Lay a comparison out for JSON."""
+    """Return a comparison as JSON content."""
     return {
         "encoder": comparison.encoder_name,
         "base": comparison.base_name,
@@ -170,7 +170,7 @@ def comparison_content(comparison: Comparison) -> dict[str, Any]:
 
 
 def comparison_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Write a comparison as headings and cells, a line a language and one a macro mean."""
+    """Return headings and cells of a table, one row per language and one per macro mean."""
     headings = ["set", "direction", "language", "base", "encoder", "difference", "95 %", "p (Holm)"]
     rows = []
     for macro in comparison.macros:
@@ -202,7 +202,8 @@ def _partner(each: Result, bases: Mapping[tuple[str, str], Result], measure: str
     partner = bases.get((each.task.set_name, each.task.name))
     if partner is None or partner.values[measure].keys() != each.values[measure].keys():
         raise DataError(
-            f"{each.task.name} was not asked of both encoders alike: evaluate both in one run"
+            f"{each.task.name} has different queries in the two evaluations: "
+            "evaluate both encoders in one run"
         )
     return partner
 

@@ -1,4 +1,4 @@
-"""The searchable corpora of evaluation sets: indexes as the service's, built once and kept."""
+"""Indexes of the corpora of evaluation sets, built as the service builds them, and kept."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -32,10 +32,10 @@ Ranked = dict[str, float]
 
 
 class Corpora:
-    """Builds and opens an index a corpus, for one encoder; equal corpora are embedded once.
+    """The indexes of corpora for one encoder; equal corpora are encoded once.
 
-    An index is kept under the hash of its passages and of all that decides their embeddings, so
-    that a query encoder tuned against frozen passages finds them embedded already.
+    The name of an index is the hash of its passages and of everything that determines their
+    embeddings. Query encoders with the same passage encoder therefore share an index.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class Corpora:
         """Keep the indexes in a folder.
 
         Args:
-            encoder: embeds passages and queries.
-            directory: made if missing.
-            on_progress: is told of the stages of `build_index`.
-            is_centered: subtract each corpus's mean embedding: the training-free control.
+            encoder: encodes passages and queries.
+            directory: created if missing.
+            on_progress: called with the stages of `build_index`.
+            is_centered: subtract the mean embedding of each corpus: the training-free control.
         """
         self.encoder = encoder
         self._directory = directory
@@ -55,10 +55,10 @@ class Corpora:
         self._is_centered = is_centered
 
     def open(self, evaluation_set: EvaluationSet, language: str) -> Searcher:
-        """Open the index of a corpus, built where it is not there yet.
+        """Open the index of a corpus; build it if it is missing.
 
         Raises:
-            RetrievalError: a passage is bad, or the index cannot be built.
+            RetrievalError: a passage is invalid, or the index cannot be built.
         """
         corpus = evaluation_set.corpus_path(language)
         index = self._directory / self._key(corpus)
@@ -75,7 +75,7 @@ class Corpora:
             generation = open_current(index)
         if self._is_centered:
             generation = _centered(generation, index)
-        # On the CPU whatever the encoder's device: there, search is exact in fp32.
+        # Search runs on the CPU, where it is exact in fp32, even if the encoder is on a GPU.
         return Searcher(self.encoder, generation)
 
     def _key(self, corpus: Path) -> str:
@@ -90,7 +90,13 @@ class Corpora:
 
 
 def rank(searcher: Searcher, embeddings: Embeddings, top_k: int) -> list[Ranked]:
-    """Find each query's best passages, [B, D] in, ids and scores out."""
+    """Return each query's best passages.
+
+    Args:
+        searcher: of one corpus.
+        embeddings: of the queries, [B, D].
+        top_k: passages per query.
+    """
     table = searcher.generation.passages
     return [
         dict(zip(table.passage_ids(found.rows.tolist()), found.scores.tolist(), strict=True))
@@ -99,10 +105,14 @@ def rank(searcher: Searcher, embeddings: Embeddings, top_k: int) -> list[Ranked]
 
 
 def merge(pools: Mapping[str, Sequence[Ranked]], top_k: int) -> list[Ranked]:
-    """Merge rankings of corpora, by language, as if all passages lay in one index.
+    """Merge the rankings of several corpora, as if all passages were in one index.
+
+    Args:
+        pools: language -> a ranking per query.
+        top_k: passages per query.
 
     Returns:
-        One ranking a query; an id is `<passage id>@<language>`.
+        One ranking per query; a passage id is `<passage id>@<language>`.
     """
     merged = []
     for ranked in zip(*pools.values(), strict=True):
@@ -116,7 +126,7 @@ def merge(pools: Mapping[str, Sequence[Ranked]], top_k: int) -> list[Ranked]:
 
 
 def center(embeddings: Embeddings) -> Embeddings:
-    """Subtract the mean embedding, [N, D], and make the rest unit-norm again.
+    """Subtract the mean of embeddings, [N, D], and normalize the result to unit length.
 
     Source: the language component of multilingual embeddings, Yang et al. 2021 (arXiv 2109.04727).
     """

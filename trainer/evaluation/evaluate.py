@@ -1,4 +1,4 @@
-"""Measures an encoder on evaluation sets with the code that serves: built and opened indexes."""
+"""Evaluation of an encoder on evaluation sets, through the service's own index and search."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from trainer.errors import DataError
 from trainer.evaluation.corpora import Corpora, center, merge, rank
 from trainer.evaluation.measures import pool_measures, query_measures, require_ir_measures
 from trainer.evaluation.result import Evaluation, Result
-from trainer.evaluation.tasks import DIRECTIONS, Task, judged_of, qrels_of, tasks_of
+from trainer.evaluation.tasks import DIRECTIONS, Task, judged_queries, list_tasks, task_qrels
 
 TOP_K = 100
 WINDOW_QUERIES = 256
@@ -34,23 +34,23 @@ def evaluate(
     runs: Path | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Evaluation:
-    """Search each set in each direction that it has.
+    """Measure an encoder on each set, in each direction that the set has.
 
     Args:
-        encoder: embeds queries and passages.
-        evaluation_sets: with different names.
-        languages: to measure beside English; all by default.
-        directions: of `DIRECTIONS`.
+        encoder: encodes queries and passages.
+        evaluation_sets: sets with different names.
+        languages: languages to measure besides English; all by default.
+        directions: some of `DIRECTIONS`.
         is_centered: subtract each language's mean embedding from queries and passages.
-        seen: set -> ids of its queries whose passage was trained on; the others are measured
-            once more by themselves.
-        indexes: a folder that keeps the indexes for the next time.
-        runs: a folder for one TREC run file a task.
-        on_progress: is told of the stages `encode <set> <language>` and `search <set> <language>`.
+        seen: set name -> ids of the queries whose passage was trained on; the other queries are
+            also reported separately.
+        indexes: a folder that keeps the indexes for later evaluations.
+        runs: a folder for one TREC run file per task.
+        on_progress: called with the stages `encode <set> <language>` and `search <set> <language>`.
 
     Raises:
-        TrainerError: `ir-measures` is missing, no set has what is asked for, or a run file cannot
-            be written.
+        TrainerError: `ir-measures` is not installed, no set has the directions and languages, or
+            a run file cannot be written.
         RetrievalError: the passages cannot be indexed.
     """
     require_ir_measures()
@@ -86,8 +86,8 @@ def evaluate(
 def _tasks(
     evaluation_sets: Sequence[EvaluationSet], languages: Sequence[str], directions: Sequence[str]
 ) -> dict[str, list[Task]]:
-    """List the tasks of each set; raise DataError if there is none at all."""
-    tasks = {each.name: tasks_of(each, languages, directions) for each in evaluation_sets}
+    """Return the tasks of each set; raise DataError if no set has any."""
+    tasks = {each.name: list_tasks(each, languages, directions) for each in evaluation_sets}
     if not any(tasks.values()):
         raise DataError(
             f"no set has the directions {', '.join(directions)}"
@@ -103,7 +103,7 @@ def _results(
     is_centered: bool,
     on_progress: OnProgress,
 ) -> Iterator[tuple[Result, Run]]:
-    """Go through a set's tasks; each corpus is opened once, each language encoded once."""
+    """Yield the result of each task; open each corpus and encode each language only once."""
     searchers: dict[str, Searcher] = {}
     embeddings: dict[str, Embeddings] = {}
     for task in tasks:
@@ -115,10 +115,10 @@ def _results(
             stage = f"search {evaluation_set.name} {task.query_language}"
             found = _encode(corpora.encoder, queries, stage, on_progress)
             embeddings[task.query_language] = center(found) if is_centered else found
-        judged = {query.query_id: query for query in judged_of(evaluation_set, task)}
+        judged = {query.query_id: query for query in judged_queries(evaluation_set, task)}
         rows = [row for row, query in enumerate(queries) if query.query_id in judged]
         run = _search(task, searchers, list(judged), embeddings[task.query_language][rows])
-        qrels = qrels_of(evaluation_set, task, judged)
+        qrels = task_qrels(evaluation_set, task, judged)
         values = query_measures(qrels, run)
         if task.direction == "mixed":
             values |= pool_measures(qrels, run)
@@ -160,7 +160,7 @@ def _search(
 
 
 def _unseen(results: Sequence[Result], seen: frozenset[str]) -> Iterator[Result]:
-    """Restrict results to queries whose passage is new, where that makes a change."""
+    """Restrict results to queries whose passage was not trained on; skip unchanged ones."""
     for result in results:
         kept = [query_id for query_id in result.articles if query_id not in seen]
         if 0 < len(kept) < len(result.articles):

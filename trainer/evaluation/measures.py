@@ -1,6 +1,6 @@
-"""How good a run is, query by query; `ir-measures` holds the definitions.
+"""Retrieval measures of a run, query by query, as `ir-measures` defines them.
 
-`complete@10` and `max_rank`, of the pool of two languages, are not in it.
+`complete@10` and `max_rank`, for a pool of two languages, are computed here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ NAMES = {
 
 
 def query_measures(qrels: Qrels, run: Run) -> dict[str, dict[str, float]]:
-    """Measure each judged query; one that the run lacks counts as zero.
+    """Compute the measures of each judged query; a query that the run lacks counts as zero.
 
     Returns:
-        `ndcg@10`, `recall@1`, `recall@10`, `recall@100` and `mrr@10`, each query id -> value, in
-        the order of the qrels.
+        `ndcg@10`, `recall@1`, `recall@10`, `recall@100` and `mrr@10`, each as query id -> value,
+        in the order of the qrels.
 
     Raises:
         MissingPackageError: `ir-measures` is not installed.
@@ -53,15 +53,15 @@ def query_measures(qrels: Qrels, run: Run) -> dict[str, dict[str, float]]:
 
 
 def pool_measures(qrels: Qrels, run: Run) -> dict[str, dict[str, float]]:
-    """Measure how far down all relevant passages of a query are found.
+    """Compute how deep in the ranking all relevant passages of a query are found.
 
     Args:
-        qrels: of the queries.
-        run: each query's passages, best first; what it lacks counts as just past its end.
+        qrels: judgments by query.
+        run: each query's passages, best first; a missing passage ranks just past the end.
 
     Returns:
-        `complete@10`, 1 where all of a query's relevant passages are among the first ten, and
-        `max_rank`, the rank by which all are found.
+        `complete@10`: 1 if all relevant passages of a query are among the first ten, else 0;
+        `max_rank`: the rank of the last relevant passage.
 
     Source: arXiv 2604.05684, Complete@10 and Max@R.
 
@@ -69,22 +69,24 @@ def pool_measures(qrels: Qrels, run: Run) -> dict[str, dict[str, float]]:
     {'complete@10': {'q': 1.0}, 'max_rank': {'q': 3.0}}
     """
     max_ranks = {}
-    for query_id, judgements in qrels.items():
+    for query_id, judgments in qrels.items():
         ranks = {name: rank for rank, name in enumerate(run.get(query_id, {}), start=1)}
         missing = len(ranks) + 1
-        max_ranks[query_id] = float(max(ranks.get(name, missing) for name in judgements))
+        max_ranks[query_id] = float(max(ranks.get(name, missing) for name in judgments))
     complete = {query_id: float(rank <= 10) for query_id, rank in max_ranks.items()}
     return {"complete@10": complete, "max_rank": max_ranks}
 
 
 def mean(values: Mapping[str, float] | Sequence[float]) -> float:
-    """Average values, each counting the same."""
+    """Return the unweighted mean."""
     listed = list(values.values()) if isinstance(values, Mapping) else values
     return sum(listed) / len(listed)
 
 
 def macro(by_language: Mapping[str, float]) -> float:
-    """Average over the languages but English, each counting the same.
+    """Return the macro mean: the unweighted mean over the languages other than English.
+
+    With English alone, return its value.
 
     >>> macro({"en": 0.9, "sw": 0.5, "yo": 0.3})
     0.4
@@ -94,7 +96,7 @@ def macro(by_language: Mapping[str, float]) -> float:
 
 
 def require_ir_measures() -> ModuleType:
-    """Import `ir-measures`; called early, it stops a run before minutes of encoding are lost.
+    """Import `ir-measures`; called before encoding, so that a missing package fails early.
 
     Raises:
         MissingPackageError: it is not installed.

@@ -1,4 +1,4 @@
-"""What an encoder reached, task by task, and the means that are told of it."""
+"""The result of an evaluation: values by task and query, their means and intervals."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from trainer.evaluation.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was reached in one task, query by query."""
+    """The measures of one task, query by query."""
 
     task: Task
     articles: Mapping[str, str]  # query id -> article
@@ -18,13 +18,13 @@ class Result:
 
     @property
     def measures(self) -> dict[str, float]:
-        """Average each measure over the queries."""
+        """Return the mean of each measure over the queries."""
         return {key: mean(values) for key, values in self.values.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What an encoder reached, and what it takes to repeat that."""
+    """The results of an encoder, and the conditions needed to reproduce them."""
 
     encoder_name: str
     fingerprint: str
@@ -37,7 +37,7 @@ class Evaluation:
     results: tuple[Result, ...]
 
     def group(self, set_name: str, direction: str) -> list[Result]:
-        """List the results of one set in one direction."""
+        """Return the results of one set in one direction."""
         return [
             each
             for each in self.results
@@ -45,22 +45,22 @@ class Evaluation:
         ]
 
     def macro(self, set_name: str, direction: str) -> dict[str, float]:
-        """Average the measures over a direction's languages, each counting the same."""
+        """Return the unweighted mean of each measure over the languages of a direction."""
         chosen = [each.measures for each in self.group(set_name, direction)]
         return {key: mean([measures[key] for measures in chosen]) for key in chosen[0]}
 
     @property
     def label(self) -> str:
-        """Name the encoder, and the control where it is one."""
+        """Return the encoder's name, with the control if there is one."""
         return f"{self.encoder_name} ({self.control})" if self.control else self.encoder_name
 
     def intervals(self, set_name: str, direction: str) -> dict[str, Interval]:
-        """Bound each language's mean nDCG@10, articles resampled jointly."""
+        """Return the confidence interval of each language's mean nDCG@10."""
         results = self.group(set_name, direction)
         found, _ = bootstrap([Sample(each.values[MAIN], each.articles) for each in results])
         return dict(zip((each.task.language for each in results), found, strict=True))
 
     def groups(self) -> list[tuple[str, str]]:
-        """List sets with their directions, in the order of the results."""
+        """Return the pairs of set and direction, in the order of the results."""
         pairs = ((each.task.set_name, each.task.direction) for each in self.results)
         return list(dict.fromkeys(pairs))

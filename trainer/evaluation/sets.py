@@ -1,4 +1,4 @@
-"""Which evaluation sets are meant, and which of their queries training has seen."""
+"""Opens evaluation sets by name, and finds the queries whose passage was trained on."""
 
 import tempfile
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from trainer.errors import DataError
 
 
 def open_sets(words: Sequence[str], stack: ExitStack) -> list[EvaluationSet]:
-    """Read evaluation sets; `xquad FOLDER` imports a published data set on the way.
+    """Read evaluation sets; words such as `xquad FOLDER` import a published data set first.
 
     Args:
-        words: folders of evaluation sets, or a kind of import and its data's folder.
-        stack: removes what is only needed meanwhile.
+        words: folders of evaluation sets, or a kind of import and the folders of its data.
+        stack: removes temporary folders when it closes.
 
     Raises:
-        DataError: a set cannot be read, or two have one name.
+        DataError: a set cannot be read, or two sets have the same name.
     """
     if len(words) > 1 and words[0] in KINDS:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clear-import-")))
@@ -33,15 +33,17 @@ def open_sets(words: Sequence[str], stack: ExitStack) -> list[EvaluationSet]:
     sets = [read_evaluation_set(folder) for folder in folders]
     names = [each.name for each in sets]
     if len(set(names)) < len(names):
-        raise DataError(f"two sets have one name ({', '.join(names)}): evaluate them apart")
+        raise DataError(
+            f"two sets have the same name ({', '.join(names)}): evaluate them separately"
+        )
     return sets
 
 
 def seen_queries(sets: Sequence[EvaluationSet], rows: Sequence[Path]) -> dict[str, frozenset[str]]:
-    """Find the queries whose passage training rows hold, by the hash of its text.
+    """Return, for each set, the queries whose passage is in training rows, by hash of its text.
 
     Raises:
-        DataError: a row is bad.
+        DataError: a row is invalid.
     """
     trained = {passage_hash(row.positive) for path in rows for _, row in read_rows(path)}
     found = {}
@@ -60,13 +62,13 @@ def seen_queries(sets: Sequence[EvaluationSet], rows: Sequence[Path]) -> dict[st
 def _import(kind: str, source: str, temporary: Path) -> Path:
     imported = read_dataset(kind, source, {})
     if imported.evaluation is None:
-        raise DataError(f"{source} gives no evaluation set: import it and see the data card")
+        raise DataError(f"{source} has no evaluation set: import it and see the data card")
     folder = temporary / imported.name
     write_evaluation_set(folder, imported.evaluation)
     return folder
 
 
 def _folder(path: Path) -> Path:
-    """Take the folder of an import for the evaluation set in it."""
+    """Return the evaluation set's folder; that of an import contains it."""
     inner = path / EVALUATION
     return inner if inner.is_dir() else path

@@ -1,7 +1,8 @@
-"""Is a difference more than chance? Questions about one article are no independent evidence.
+"""Significance of a difference: permutation test, Holm correction, bootstrap intervals.
 
-So articles, not questions, are resampled, and jointly in all languages: a question and its
-translations share what makes them hard. C articles, L languages, R resamples.
+Questions about the same article are not independent, so articles are resampled, not questions. They
+are resampled jointly in all languages, because a question and its translations are similarly hard.
+Letters: C articles, L languages, R resamples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A value a query, and each query's article."""
+    """A value for each query, and the article of each query."""
 
     values: Mapping[str, float]
     articles: Mapping[str, str]
@@ -27,7 +28,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Bounds of a mean: the 2.5 % and 97.5 % quantiles, and the 5 % one for a one-sided claim."""
+    """Bounds of a mean: the 2.5 % and 97.5 % quantiles, and the 5 % quantile as one-sided bound."""
 
     low: float
     high: float
@@ -35,9 +36,9 @@ class Interval:
 
 
 def permutation_p(differences: Sample, seed: int = 0) -> float:
-    """Test whether the mean difference is 0: two-sided, the signs of whole articles flipped.
+    """Return the two-sided p value of a mean difference; flips the signs of whole articles.
 
-    Source: Fisher's randomisation test, Smucker et al. 2007, with articles as the units.
+    Source: Fisher's randomization test, Smucker et al. 2007, with articles as the units.
     """
     sums, _ = _sums([differences])
     if not sums.any():
@@ -55,7 +56,7 @@ def permutation_p(differences: Sample, seed: int = 0) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p values of one family so that the chance of any false alarm stays below each.
+    """Return the p values of one family, corrected for multiple tests (family-wise error rate).
 
     Source: Holm 1979.
 
@@ -71,14 +72,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def bootstrap(samples: Sequence[Sample], seed: int = 0) -> tuple[list[Interval], Interval]:
-    """Bound the mean of each language, and the macro mean over them, by resampling articles.
+    """Return confidence intervals of each language's mean and of the macro mean over languages.
 
     Args:
-        samples: one a language; articles of one name are resampled together.
+        samples: one per language; articles of the same name are resampled together.
         seed: of the resampling.
 
     Returns:
-        An interval a language, and that of the macro mean.
+        One interval per language, and that of the macro mean.
 
     Source: cluster bootstrap, Davison & Hinkley 1997, section 3.8.
     """
@@ -89,7 +90,7 @@ def bootstrap(samples: Sequence[Sample], seed: int = 0) -> tuple[list[Interval],
     for start in range(0, NUM_RESAMPLES, WINDOW_RESAMPLES):
         size = min(WINDOW_RESAMPLES, NUM_RESAMPLES - start)
         drawn = generator.multinomial(num_articles, [1 / num_articles] * num_articles, size)
-        with np.errstate(invalid="ignore"):  # no article of a language drawn: 0 / 0
+        with np.errstate(invalid="ignore"):  # 0 / 0 if no article of a language is drawn
             means.append((drawn @ sums) / (drawn @ counts))
     resampled = np.concatenate(means)  # [R, L]
     intervals = [_interval(column) for column in resampled.T]
@@ -97,7 +98,7 @@ def bootstrap(samples: Sequence[Sample], seed: int = 0) -> tuple[list[Interval],
 
 
 def _sums(samples: Sequence[Sample]) -> tuple[Floats, Floats]:
-    """Sum values and count queries by article and language, both [C, L]."""
+    """Return the sums of values and the counts of queries by article and language, both [C, L]."""
     names = sorted({article for sample in samples for article in sample.articles.values()})
     rows = {name: row for row, name in enumerate(names)}
     sums, counts = np.zeros((len(rows), len(samples))), np.zeros((len(rows), len(samples)))

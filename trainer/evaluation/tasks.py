@@ -1,6 +1,6 @@
-"""What a set can be asked: its languages in each direction, and the judgements that count there.
+"""The tasks of an evaluation set: a language in a direction, with the judgments that apply.
 
-L is each language of a set but English. Directions, queries -> passages:
+L is any language of a set but English. Directions, language of queries -> language of passages:
 
     en-en   English -> English             L-en    language -> English: what the service does
     L-L     language -> the same           en-L    English -> language
@@ -18,7 +18,7 @@ DIRECTIONS = ("en-en", "L-en", "L-L", "en-L", "mixed")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One language of one set in one direction."""
+    """One language of an evaluation set in one direction."""
 
     set_name: str
     direction: str
@@ -28,14 +28,14 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Name the task, query language first: `xquad.de-en`, `xquad.de-en+de`."""
+        """Return the name, query language first: `xquad.de-en`, `xquad.de-en+de`."""
         return f"{self.set_name}.{self.query_language}-{'+'.join(self.corpus_languages)}"
 
 
-def tasks_of(
+def list_tasks(
     evaluation_set: EvaluationSet, languages: Sequence[str], directions: Sequence[str]
 ) -> list[Task]:
-    """List what a set can be asked, a task a language and direction."""
+    """Return the tasks of a set, one per language and direction."""
     queries, corpora = evaluation_set.queries, evaluation_set.passage_ids
     found = []
     for direction in DIRECTIONS:
@@ -48,20 +48,20 @@ def tasks_of(
                 "en-en": (ENGLISH,),
                 "L-en": (ENGLISH,),
             }.get(direction, (language,))
-            is_there = query_language in queries and all(
+            is_available = query_language in queries and all(
                 each in corpora for each in corpus_languages
             )
-            is_asked = direction in directions and (
+            is_wanted = direction in directions and (
                 not languages or language in (*languages, ENGLISH)
             )
-            if is_there and is_asked:
+            if is_available and is_wanted:
                 name = evaluation_set.name
                 found.append(Task(name, direction, language, query_language, corpus_languages))
-    return [task for task in found if judged_of(evaluation_set, task)]
+    return [task for task in found if judged_queries(evaluation_set, task)]
 
 
-def judged_of(evaluation_set: EvaluationSet, task: Task) -> list[Query]:
-    """List the queries that have a relevant passage in each corpus of a task."""
+def judged_queries(evaluation_set: EvaluationSet, task: Task) -> list[Query]:
+    """Return the queries that have a relevant passage in each corpus of a task."""
     pools = [
         {query.query_id for query in evaluation_set.judged_queries(task.query_language, language)}
         for language in task.corpus_languages
@@ -71,10 +71,13 @@ def judged_of(evaluation_set: EvaluationSet, task: Task) -> list[Query]:
     return [query for query in queries if query.query_id in wanted]
 
 
-def qrels_of(
+def task_qrels(
     evaluation_set: EvaluationSet, task: Task, query_ids: Mapping[str, Query]
 ) -> dict[str, dict[str, int]]:
-    """Keep the judgements of passages that a task's corpora have."""
+    """Return the judgments of passages in a task's corpora, for some queries.
+
+    In a pool of several corpora, a passage id is `<passage id>@<language>`.
+    """
     is_pool = len(task.corpus_languages) > 1
     return {
         query_id: {

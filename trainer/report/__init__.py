@@ -1,1 +1,1 @@
-"""Reports of an evaluation: tables, plots, one HTML page."""
+"""The report of an evaluation: JSON, Markdown tables, and an HTML page with plots."""

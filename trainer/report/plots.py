@@ -1,6 +1,6 @@
-"""Plots of an evaluation, each an SVG: dots with intervals, differences, loss terms.
+"""Plots of a report as SVG: values with intervals, differences, heat map, loss terms.
 
-All read what `report.json` holds, so that a report can be made again without measuring again.
+They read the content of `report.json`, so that the page can be rendered without a new evaluation.
 """
 
 import io
@@ -10,22 +10,22 @@ from typing import Any
 
 from trainer.errors import MissingPackageError
 
-# Okabe and Ito's colors, which people who see few colors tell apart.
+# Okabe and Ito's colors, distinguishable with color blindness.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "os^Dv"
-INCHES_A_ROW = 0.34
+INCHES_PER_ROW = 0.34
 WIDTH_INCHES = 7.2
 Content = Mapping[str, Any]
 
 
 def language_dots(evaluations: Sequence[Content], set_name: str, direction: str, base: str) -> str:
-    """Plot each language's nDCG@10 with its 95 % interval, a color an encoder.
+    """Plot each language's nDCG@10 with its 95 % interval, in one color per encoder.
 
     Args:
-        evaluations: of the encoders.
-        set_name: of the evaluation set.
-        direction: queries -> passages.
-        base: the label of the encoder that the languages are sorted by, best above.
+        evaluations: of the encoders, as in `report.json`.
+        set_name: the evaluation set.
+        direction: one of its directions.
+        base: the label of the encoder whose values sort the languages, best first.
     """
     groups = [each["sets"][set_name][direction]["languages"] for each in evaluations]
     labels = [label_of(each) for each in evaluations]
@@ -57,7 +57,7 @@ def language_dots(evaluations: Sequence[Content], set_name: str, direction: str,
 
 
 def difference_bars(comparison: Content, set_name: str, direction: str) -> str:
-    """Plot each language's difference from the base with its 95 % interval, the mean last."""
+    """Plot each language's difference from the base with its 95 % interval, then the macro mean."""
     rows = [
         (each["task"]["language"], each)
         for each in comparison["languages"]
@@ -107,7 +107,7 @@ def heat_map(evaluation: Content, set_name: str) -> str:
     axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for row, cells in enumerate(values):
         for column, value in enumerate(cells):
-            if value == value:  # a language has no such direction: not a number
+            if value == value:  # not NaN: the language has this direction
                 color = "white" if value < 0.55 else "black"
                 axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=color)
     axes.set_xticks(range(len(directions)), directions)
@@ -116,10 +116,10 @@ def heat_map(evaluation: Content, set_name: str) -> str:
 
 
 def loss_terms(log: Sequence[Content]) -> str:
-    """Plot a training's loss and its terms against the step.
+    """Plot the training loss and its terms by step.
 
     Args:
-        log: lines of a run's `log.jsonl`: `step`, `loss`, `terms` by name.
+        log: entries of a run's `log.jsonl`: `step`, `loss`, `terms` by name.
     """
     figure, axes = make_figure(8)
     steps = [entry["step"] for entry in log]
@@ -141,13 +141,13 @@ def loss_terms(log: Sequence[Content]) -> str:
 
 
 def label_of(evaluation: Content) -> str:
-    """Name an evaluation's encoder, and the control where it is one."""
+    """Return the name of an evaluation's encoder, with the control if there is one."""
     encoder = evaluation["encoder"]
     return f"{encoder['name']} ({encoder['control']})" if encoder["control"] else encoder["name"]
 
 
 def require_matplotlib() -> ModuleType:
-    """Import matplotlib; called early, it stops a run before minutes of encoding are lost.
+    """Import matplotlib; called before encoding, so that a missing package fails early.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -162,12 +162,12 @@ def require_matplotlib() -> ModuleType:
 
 
 def make_figure(num_rows: int) -> tuple[Any, Any]:
-    """Make a figure without pyplot: no state, no window."""
+    """Create a figure with axes, tall enough for some rows; without pyplot and its global state."""
     require_matplotlib()
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    height = 0.9 + INCHES_A_ROW * max(num_rows, 3)
+    height = 0.9 + INCHES_PER_ROW * max(num_rows, 3)
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.subplots()
@@ -184,10 +184,15 @@ def _errors(values: Sequence[float], bounds: Sequence[Sequence[float]]) -> list[
 
 
 def svg_of(figure: Any, name: str) -> str:
-    """Write a figure as an SVG element; equal figures give equal text."""
+    """Return a figure as an SVG element; equal figures give equal text.
+
+    Args:
+        figure: of `make_figure`.
+        name: makes the ids inside the element unique on a page.
+    """
     matplotlib = require_matplotlib()
     content = io.StringIO()
-    # Text stays text; the salt keeps the ids of two figures on one page apart.
+    # Text is not converted to paths; the salt separates the ids of two figures on a page.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     text = content.getvalue()

@@ -1,10 +1,10 @@
-"""The command `evaluate`: names of sets and encoders in, figures and files out.
+"""A run of `evaluate`: measures encoders by name, compares them and writes the report.
 
-OUTPUT/report.json   all that was measured
+OUTPUT/report.json   all results
 OUTPUT/report.md     the tables
 OUTPUT/report.html   the tables and plots, one self-contained page
-OUTPUT/runs/         TREC run files, a folder an encoder
-OUTPUT/indexes/      the embedded corpora, for the next time
+OUTPUT/runs/         TREC run files, one folder per encoder
+OUTPUT/indexes/      indexes of the corpora, kept for later evaluations
 """
 
 import json
@@ -32,7 +32,7 @@ INDEXES, RUNS, REPORT, PAGE = "indexes", "runs", "report.json", "report.html"
 
 @dataclass(frozen=True, slots=True)
 class EncoderOptions:
-    """How to load encoders; all of them alike."""
+    """How to load encoders; the same for all encoders of a run."""
 
     device: str = "auto"
     max_tokens: int = 256
@@ -41,7 +41,7 @@ class EncoderOptions:
     cache: Path | None = None
 
     def load(self, name: str) -> Encoder:
-        """Load one; errors are those of `load_encoder`."""
+        """Load an encoder; raise the errors of `load_encoder`."""
         return load_encoder(
             name,
             cache=self.cache,
@@ -53,7 +53,7 @@ class EncoderOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EvaluationOptions:
     """What to measure."""
 
     languages: Sequence[str] = ()
@@ -66,18 +66,18 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The encoder's evaluation first, then its base's and the control's; what differs from base."""
+    """The evaluations of the encoder, the base and the control, and their comparisons."""
 
     evaluations: tuple[Evaluation, ...]
     comparisons: tuple[Comparison, ...]
 
     @property
     def passes(self) -> bool:
-        """Say whether English is kept; an encoder alone cannot fail."""
+        """Return whether the encoder passes the English gate; true without a base."""
         return all(comparison.passes for comparison in self.comparisons[:1])
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay out all that was measured for JSON."""
+        """Return all results as JSON content."""
         return {
             "evaluations": [evaluation_content(each) for each in self.evaluations],
             "comparisons": [comparison_content(each) for each in self.comparisons],
@@ -90,35 +90,35 @@ def run_evaluation(
     *,
     against: str | None,
     with_control: bool,
-    options: EncoderOptions,
-    plan: Plan,
+    encoder_options: EncoderOptions,
+    options: EvaluationOptions,
     on_progress: OnProgress,
 ) -> Outcome:
-    """Measure an encoder, a base to hold it against, and the base mean-centred.
+    """Measure an encoder and, if asked for, a base to compare with and a mean-centered control.
 
     Args:
-        sets: to measure on.
+        sets: evaluation sets.
         encoder_name: as `load_encoder` takes it.
-        against: the base; without one, the encoder is its own.
-        with_control: measure the base mean-centred, too.
-        options: how to load encoders.
-        plan: what to measure.
-        on_progress: is told of the stages, each with its encoder's name.
+        against: name of the base; without one, the encoder is the base of the control.
+        with_control: also measure the base with mean-centered embeddings.
+        encoder_options: how to load encoders.
+        options: what to measure.
+        on_progress: called with the stages, each prefixed with the encoder's name.
 
     Raises:
-        TrainerError: a set lacks what is asked for, or a file cannot be written.
+        TrainerError: no set has the directions and languages, or a file cannot be written.
         RetrievalError: an encoder or a corpus cannot be used.
     """
-    evaluations = [_evaluate(sets, encoder_name, options, plan, on_progress)]
+    evaluations = [_evaluate(sets, encoder_name, encoder_options, options, on_progress)]
     if against:
-        evaluations.append(_evaluate(sets, against, options, plan, on_progress))
+        evaluations.append(_evaluate(sets, against, encoder_options, options, on_progress))
     base = evaluations[-1]
-    comparisons = [compare(evaluations[0], base, margin=plan.margin)] if against else []
+    comparisons = [compare(evaluations[0], base, margin=options.margin)] if against else []
     if with_control:
         name = against or encoder_name
-        control = _evaluate(sets, name, options, plan, on_progress, is_centered=True)
+        control = _evaluate(sets, name, encoder_options, options, on_progress, is_centered=True)
         evaluations.append(control)
-        comparisons.append(compare(control, base, margin=plan.margin))
+        comparisons.append(compare(control, base, margin=options.margin))
     return Outcome(tuple(evaluations), tuple(comparisons))
 
 
@@ -126,16 +126,16 @@ def write_outcome(output: Path, outcome: Outcome, training: Training) -> None:
     """Write the reports.
 
     Args:
-        output: the folder.
-        outcome: what was measured.
-        training: what the page shows beside.
+        output: the folder to write to.
+        outcome: evaluations and comparisons.
+        training: what the page shows of training.
 
     Raises:
         OutputError: a file cannot be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        # Not sorted: sets, directions and languages keep their order.
+        # Keys are not sorted: sets, directions and languages keep their order.
         content = json.dumps(outcome.as_dict(), indent=1, ensure_ascii=False)
         artifact.replace_file(output / REPORT, content.encode())
         markdown = report_markdown(outcome.evaluations, outcome.comparisons)
@@ -151,23 +151,23 @@ def write_outcome(output: Path, outcome: Outcome, training: Training) -> None:
 def _evaluate(
     sets: Sequence[EvaluationSet],
     name: str,
-    options: EncoderOptions,
-    plan: Plan,
+    encoder_options: EncoderOptions,
+    options: EvaluationOptions,
     on_progress: OnProgress,
     *,
     is_centered: bool = False,
 ) -> Evaluation:
-    encoder = options.load(name)
+    encoder = encoder_options.load(name)
     label = f"{encoder.name}, centred" if is_centered else encoder.name
-    output = plan.output
+    output = options.output
     return evaluate(
         encoder,
         sets,
-        languages=plan.languages,
-        directions=plan.directions,
+        languages=options.languages,
+        directions=options.directions,
         is_centered=is_centered,
-        seen=plan.seen,
-        indexes=plan.indexes or (output / INDEXES if output else None),
+        seen=options.seen,
+        indexes=options.indexes or (output / INDEXES if output else None),
         runs=output / RUNS / re.sub(r"[^\w.-]+", "-", label) if output else None,
         on_progress=lambda stage, done, total: on_progress(f"{label}: {stage}", done, total),
     )

@@ -1,4 +1,4 @@
-"""An evaluation as a table for people and as JSON for programs."""
+"""The tables of a report, for a terminal and in Markdown, and its JSON content."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +17,14 @@ MACRO = "macro mean"
 
 
 def evaluation_tables(evaluation: Evaluation) -> list[Table]:
-    """Lay out one table a set and direction: a line a language, and the mean over them below."""
+    """Return one table per set and direction, with a row per language and the macro mean."""
     return [
         _rich_table(title, headings, rows) for title, headings, rows in evaluation_rows(evaluation)
     ]
 
 
 def evaluation_markdown(evaluation: Evaluation) -> str:
-    """Lay out the same tables in Markdown."""
+    """Return the same tables in Markdown, with the conditions of the evaluation."""
     parts = [
         f"### {title}\n\n{markdown_table(headings, rows, aligns_right=True)}"
         for title, headings, rows in evaluation_rows(evaluation)
@@ -33,7 +33,7 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
 
 
 def report_markdown(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
-    """Lay out evaluations and comparisons in Markdown."""
+    """Return evaluations and comparisons in Markdown: the content of `report.md`."""
     parts = ["# Evaluation"]
     for comparison in comparisons:
         parts.append(f"## {comparison.encoder_name} against {comparison.base_name}")
@@ -45,13 +45,13 @@ def report_markdown(evaluations: Sequence[Evaluation], comparisons: Sequence[Com
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Lay out a comparison for a terminal."""
+    """Return the table of a comparison for a terminal."""
     title = f"{comparison.encoder_name} against {comparison.base_name}, nDCG@10"
     return _rich_table(title, *comparison_rows(comparison))
 
 
 def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Write each set and direction as a title, headings, and cells."""
+    """Return a title, headings and cells for each set and direction."""
     tables = []
     for set_name, direction in evaluation.groups():
         results = evaluation.group(set_name, direction)
@@ -74,12 +74,12 @@ def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, list[str], list[l
 
 
 def format_measure(key: str, value: float) -> str:
-    """Write a measure with the digits that mean something."""
+    """Format a measure with its significant digits."""
     return f"{value:.1f}" if key == "max_rank" else f"{value:.4f}"
 
 
 def conditions_line(evaluation: Evaluation) -> str:
-    """Say under which conditions the figures hold."""
+    """Return the conditions of an evaluation in one line: encoder, device, number of passages."""
     control = f", control {evaluation.control}" if evaluation.control else ""
     passages = ", ".join(
         f"{name} {max(by_language.values())}"
@@ -88,13 +88,13 @@ def conditions_line(evaluation: Evaluation) -> str:
     return (
         f"encoder {evaluation.encoder_name} "
         f"(fingerprint {evaluation.fingerprint[:FINGERPRINT_CHARACTERS]}){control}, "
-        f"{evaluation.max_tokens} tokens at the most, "
+        f"at most {evaluation.max_tokens} tokens, "
         f"on {evaluation.device} by {evaluation.runtime}; passages: {passages}"
     )
 
 
 def evaluation_content(evaluation: Evaluation) -> dict[str, Any]:
-    """Lay out all that was measured for JSON, each measure unrounded.
+    """Return the results of an evaluation as JSON content, unrounded.
 
     Returns:
         `sets` -> set -> direction -> `languages` -> language -> measure, and `macro_mean`.

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from trainer.ablation.grid import chosen, read_grid
+from trainer.ablation.grid import read_grid, select_cells
 from trainer.ablation.run import ablate
 from trainer.config import RunConfig
 from trainer.errors import ConfigError
@@ -115,18 +115,20 @@ def test_machines_may_share_a_grid_and_the_table_holds_what_all_did(
 def test_an_unknown_variant_or_seed_is_told_with_those_there_are(grid: Path) -> None:
     _, cells = read_grid(grid)
 
-    with pytest.raises(ConfigError, match="no variant of the grid: no-lk; it has clear, no-kl$"):
-        chosen(cells, ["clear", "no-lk"])
-    with pytest.raises(ConfigError, match="no seed of the grid: 7; it has 0, 1$"):
-        chosen(cells, seeds=[7])
+    with pytest.raises(
+        ConfigError, match="the grid has no variant no-lk: name one of clear, no-kl$"
+    ):
+        select_cells(cells, ["clear", "no-lk"])
+    with pytest.raises(ConfigError, match="the grid has no seed 7: name one of 0, 1$"):
+        select_cells(cells, seeds=[7])
 
 
 def test_a_variant_without_the_seed_is_told(grid: Path) -> None:
     grid.write_text(GRID.replace("[variants.clear]", "[variants.clear]\nseeds = [1]"))
     _, cells = read_grid(grid)
 
-    with pytest.raises(ConfigError, match="no variant that was named has a seed"):
-        chosen(cells, ["clear"], [0])
+    with pytest.raises(ConfigError, match="none of the named variants has one of the named seeds"):
+        select_cells(cells, ["clear"], [0])
 
 
 def test_a_faulty_variant_is_told_before_any_runs(grid: Path) -> None:

@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from service.retrieval.checkpoint.checkpoint import open_checkpoint
 from service.retrieval.checkpoint.manifest import verify_manifest
 from service.retrieval.encoder.encoder import Encoder, Role
 from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.errors import CheckpointError
 from tests.conftest import make_adapter, make_checkpoint
 from trainer.blend.sweep import load_blend
@@ -73,12 +75,9 @@ def test_an_adapter_is_blended_by_its_scale(
     assert description["scale"] == 0.03125
     assert description["note"] == "half"
     assert description["blend"]["share"] == 0.5
-    merged = load_encoder(str(tmp_path / "blend"), device="cpu").runtime._model  # type: ignore[attr-defined]
-    ends = [
-        load_encoder(str(each), device="cpu").runtime._model  # type: ignore[attr-defined]
-        for each in (tiny_checkpoint, tuned_checkpoint)
-    ]
-    for parameter, *between in zip(*(each.parameters() for each in (merged, *ends)), strict=True):
+    folders = (tmp_path / "blend", tiny_checkpoint, tuned_checkpoint)
+    models = [load_model(open_checkpoint(str(each), tmp_path).query) for each in folders]
+    for parameter, *between in zip(*(each.parameters() for each in models), strict=True):
         torch.testing.assert_close(parameter, torch.lerp(*between, 0.5), atol=1e-6, rtol=0)
 
 

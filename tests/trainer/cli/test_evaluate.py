@@ -49,7 +49,7 @@ def test_the_table_goes_to_stdout_with_its_conditions(xquad: Path, tiny: list[st
     assert result.exit_code == 0, result.stderr
     assert "xquad, L-en" in result.stdout
     conditions = result.stdout.splitlines()[-1]
-    assert "64 tokens at the most, on cpu by torch-fp32; passages: xquad 1" in conditions
+    assert "at most 64 tokens, on cpu by torch-fp32; passages: xquad 1" in conditions
 
 
 def test_only_the_directions_asked_for_are_measured(xquad: Path, tiny: list[str]) -> None:

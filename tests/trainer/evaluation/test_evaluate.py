@@ -16,7 +16,7 @@ from trainer.evaluation.corpora import center, merge
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.measures import query_measures
 from trainer.evaluation.result import Evaluation, Result
-from trainer.evaluation.tasks import DIRECTIONS, tasks_of
+from trainer.evaluation.tasks import DIRECTIONS, list_tasks
 
 XQUAD = Path(__file__).parents[3].parent / "shared" / "data" / "xquad"
 # fp32, 256 tokens, query language -> 240 English passages.
@@ -101,7 +101,7 @@ def test_a_set_of_english_passages_alone_has_two_directions(
     english = EvaluationData({"en": judged.passages["en"]}, judged.queries, judged.qrels)
     write_evaluation_set(tmp_path / "tea", english)
 
-    tasks = tasks_of(read_evaluation_set(tmp_path / "tea"), (), DIRECTIONS)
+    tasks = list_tasks(read_evaluation_set(tmp_path / "tea"), (), DIRECTIONS)
 
     assert [task.name for task in tasks] == ["tea.en-en", "tea.de-en"]
 

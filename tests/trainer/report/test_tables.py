@@ -60,7 +60,7 @@ def test_markdown_holds_the_same_lines_and_the_conditions() -> None:
 
 def test_the_conditions_are_named_with_the_fingerprints_start() -> None:
     assert conditions_line(EVALUATION) == (
-        "encoder bundled (fingerprint 0123456789abcdef), 256 tokens at the most, "
+        "encoder bundled (fingerprint 0123456789abcdef), at most 256 tokens, "
         "on cpu by torch-fp32; passages: xquad 240"
     )
 

@@ -145,8 +145,9 @@ def mine_command(
     cache: CacheOption = None,
 ) -> None:
     """Find hard negative passages for training rows, each with a query that asks for it."""
+    from trainer.mining.candidates import read_candidates
     from trainer.mining.miner import MiningOptions
-    from trainer.mining.run import mine_rows, read_known
+    from trainer.mining.run import mine_rows
 
     options = MiningOptions(
         num_negatives=num_negatives,
@@ -158,7 +159,8 @@ def mine_command(
         is_random=not best,
         seed=seed,
     )
-    known = read_known(rows, corpus or (), options)  # a bad row fails before the encoder loads
+    # Before the encoder loads: a bad row fails at once.
+    candidates = read_candidates(rows, corpus or (), is_paired=options.is_paired)
 
     from service.retrieval.encoder.loader import load_encoder
 
@@ -172,7 +174,7 @@ def mine_command(
     )
     with show_progress() as on_progress:
         report = mine_rows(
-            *(rows, known, output, loaded, options),
+            *(rows, candidates, output, loaded, options),
             keep_incomplete=keep_incomplete,
             on_progress=on_progress,
         )

@@ -1,1 +1,1 @@
-"""Mining hard negatives."""
+"""Mining of hard negatives for training rows."""

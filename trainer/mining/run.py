@@ -1,14 +1,15 @@
-"""The command `mine`: rows in, rows with hard negatives out; killed, it goes on where it was.
+"""A mining run: a file of rows in, a file of rows with hard negatives out, resumed if killed.
 
-OUTPUT            the rows, each with its negatives
-OUTPUT.part       what is done so far, while it runs: its first line says of what
+OUTPUT            the rows with their negatives
+.OUTPUT.part      the rows mined so far, while it runs; its first line is a digest of the input
+.OUTPUT.index     the embedded candidates, while it runs
 """
 
 import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from service.retrieval.build.build import build_index
-from service.retrieval.corpus.reader import Passage, read_passages
+from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import (
@@ -30,47 +31,24 @@ from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage.artifact import sha256_of, sync
 from trainer.data.rows import Row, read_rows, row_line
 from trainer.errors import DataError, OutputError
-from trainer.mining.miner import Known, Miner, MiningOptions
+from trainer.mining.candidates import CandidateTable
+from trainer.mining.miner import Miner, MiningOptions
 
 WINDOW_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class MiningReport:
-    """What became of the rows."""
+    """How many rows there were, were left out, and were mined by an earlier run."""
 
     num_rows: int
     num_left_out: int
     num_resumed: int
 
 
-def read_known(rows: Path, corpora: Sequence[Path], options: MiningOptions) -> Known:
-    """Read all candidates: the rows' own passages and those of corpora.
-
-    Args:
-        rows: the file.
-        corpora: files of passages, as `read_passages` reads them.
-        options: what counts as a hard negative.
-
-    Raises:
-        DataError: a row is bad, or `corpora` come with paired queries, which nobody asks for them.
-        PassageError: a passage is bad.
-    """
-    if corpora and options.is_paired:
-        raise DataError("passages of a corpus have no queries: mine them with --unpaired")
-    known = Known()
-    for _, row in read_rows(rows):
-        known.add(row)
-    for path in corpora:
-        for _, passage in read_passages(path):
-            if passage.passage_id not in known.texts:
-                known.add_passage(passage.passage_id, passage.encoder_text)
-    return known
-
-
 def mine_rows(
     rows: Path,
-    known: Known,
+    candidates: CandidateTable,
     output: Path,
     encoder: Encoder,
     options: MiningOptions,
@@ -82,31 +60,33 @@ def mine_rows(
 
     Args:
         rows: the file.
-        known: of the file and the corpora, by `read_known`.
-        output: the file to write; its folder keeps the embedded passages meanwhile.
+        candidates: of the file and of corpora, by `read_candidates`.
+        output: the file to write; its folder keeps the embedded candidates while it runs.
         encoder: ranks the candidates.
-        options: what counts as a hard negative.
-        keep_incomplete: keep rows with fewer negatives than were asked for, too.
-        on_progress: is told of the stages encode and mine.
+        options: which candidates are hard negatives.
+        keep_incomplete: keep the rows with fewer negatives than were asked for, too.
+        on_progress: is called with the stages encode and mine.
 
     Raises:
         DataError: no row got enough negatives.
         OutputError: the output cannot be written.
     """
-    num_rows = sum(len(askers) for askers in known.askers.values())
-    digest = _digest(rows, known, encoder, options)
+    num_rows = candidates.num_rows()
+    digest = _digest(rows, candidates, encoder, options)
     part = output.with_name(f".{output.name}.part")
-    index = output.with_name(f".{output.name}.index")  # embedding is what takes long: kept, too
+    index = output.with_name(f".{output.name}.index")  # embedding takes the most time
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        passage_ids, vectors = _embed(known, index / digest, encoder, on_progress)
-        miner = Miner(encoder, known, passage_ids, vectors, options)
+        passage_ids, vectors = _embed(candidates, index / digest, encoder, on_progress)
+        miner = Miner(encoder, candidates, passage_ids, vectors, options)
         num_resumed = _resume(part, digest)
         with part.open("ab") as file:
             _mine_rest(rows, file, miner, num_resumed, num_rows, on_progress)
         kept = _finish(part, output, 0 if keep_incomplete else options.num_negatives)
     except OSError as error:
-        raise OutputError(f"{output} cannot be written ({error.strerror})") from None
+        raise OutputError(
+            f"{output} cannot be written ({error.strerror}): name another file"
+        ) from None
     shutil.rmtree(index, ignore_errors=True)
     if not kept:
         output.unlink()
@@ -118,10 +98,12 @@ def mine_rows(
     return MiningReport(num_rows, num_rows - kept, num_resumed)
 
 
-def _digest(rows: Path, known: Known, encoder: Encoder, options: MiningOptions) -> str:
-    """Hash all that decides the result."""
+def _digest(
+    rows: Path, candidates: CandidateTable, encoder: Encoder, options: MiningOptions
+) -> str:
+    """Return a digest of everything that the result depends on."""
     facts = [
-        [sha256_of(rows), sorted(known.hashes.items())],
+        [sha256_of(rows), sorted(candidates.hashes.items())],
         [encoder.fingerprint, encoder.max_tokens, encoder.runtime.name],
         asdict(options),
     ]
@@ -129,10 +111,10 @@ def _digest(rows: Path, known: Known, encoder: Encoder, options: MiningOptions) 
 
 
 def _embed(
-    known: Known, index: Path, encoder: Encoder, on_progress: OnProgress
+    candidates: CandidateTable, index: Path, encoder: Encoder, on_progress: OnProgress
 ) -> tuple[list[str], Embeddings]:
-    """Embed the candidates with the service's own index, or open what a killed run left."""
-    passages = ((name, Passage(name, text)) for name, text in known.texts.items())
+    """Embed the candidates as an index of the service, or open that of a killed run."""
+    passages = ((name, Passage(name, text)) for name, text in candidates.texts.items())
     try:
         generation = open_current(index)
     except GenerationError:
@@ -144,7 +126,7 @@ def _embed(
 
 
 def _resume(part: Path, digest: str) -> int:
-    """Cut a part to its last whole line and count its rows; one of other input starts anew."""
+    """Cut a part to its last whole line and count its rows; empty a part of other input."""
     header = json.dumps({"digest": digest}).encode() + b"\n"
     content = part.read_bytes() if part.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
@@ -178,7 +160,7 @@ def _windows(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _finish(part: Path, output: Path, min_negatives: int) -> int:
-    """Write the rows with enough negatives as one whole file; count them."""
+    """Write the rows with enough negatives to the output; return their number."""
     kept = 0
     with part.open("rb") as file, output.open("wb") as whole:
         next(file)

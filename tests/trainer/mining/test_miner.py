@@ -11,8 +11,9 @@ from service.retrieval.encoder.encoder import Encoder
 from trainer.data.rows import Row, read_rows, write_rows
 from trainer.errors import DataError, OutputError
 from trainer.mining import run as mining_run
-from trainer.mining.miner import Known, Miner, MiningOptions
-from trainer.mining.run import MiningReport, mine_rows, read_known
+from trainer.mining.candidates import CandidateTable, read_candidates
+from trainer.mining.miner import Miner, MiningOptions
+from trainer.mining.run import MiningReport, mine_rows
 
 WORDS = ["tea", "salt", "rice", "rain", "gold", "iron", "corn", "milk", "wool", "silk", "fish"]
 
@@ -37,17 +38,17 @@ Ranked = Callable[[Row], list[str]]
 
 def miner(encoder: Encoder, rows: list[Row], options: MiningOptions) -> tuple[Miner, Ranked]:
     """Make a miner, and the ranking of a row's passages by a plain matrix product."""
-    known = Known()
+    candidates = CandidateTable()
     for each in rows:
-        known.add(each)
-    passage_ids = list(known.texts)
-    vectors = encoder.encode(list(known.texts.values()), "passage").embeddings
+        candidates.add(each)
+    passage_ids = list(candidates.texts)
+    vectors = encoder.encode(list(candidates.texts.values()), "passage").embeddings
 
     def ranked(wanted: Row) -> list[str]:
         (query,) = encoder.encode([wanted.query], "query").embeddings
         return [passage_ids[place] for place in np.argsort(-(vectors @ query), kind="stable")]
 
-    return Miner(encoder, known, passage_ids, vectors, options), ranked
+    return Miner(encoder, candidates, passage_ids, vectors, options), ranked
 
 
 def test_negatives_are_drawn_from_the_window_of_ranks_the_positive_not_counted(
@@ -152,8 +153,8 @@ def test_a_rows_negatives_do_not_depend_on_the_rows_beside_it(tiny_encoder: Enco
 @pytest.mark.parametrize(
     ("first", "last", "count", "reason"),
     [
-        (10, 5, 1, "are no window"),
-        (1, 1001, 1, "are no window"),
+        (10, 5, 1, "are not a window"),
+        (1, 1001, 1, "are not a window"),
         (50, 52, 5, "cannot give 5 negatives"),
     ],
 )
@@ -177,8 +178,8 @@ def mine(
     corpora: Sequence[Path] = (),
     **settings: Any,
 ) -> MiningReport:
-    known = read_known(rows, corpora, options)
-    return mine_rows(rows, known, output, encoder, options, **settings)
+    candidates = read_candidates(rows, corpora, is_paired=options.is_paired)
+    return mine_rows(rows, candidates, output, encoder, options, **settings)
 
 
 def test_the_file_written_is_valid_rows_in_the_same_order(

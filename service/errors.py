@@ -1,39 +1,26 @@
-"""What the service can answer but the answer: an error's class decides its status, here alone.
+"""Errors that the service returns, with their HTTP statuses.
 
     ServiceError
     ├── SettingsError               refused at start
     └── RequestError                answered as application/problem+json (RFC 9457)
-        ├── MalformedError          400
-        ├── UnauthorizedError       401, with WWW-Authenticate
-        ├── ForbiddenError          403
-        ├── NotFoundError           404
+        ├── NotFoundError
         │   └── UnknownModelError   of OpenAI's API
-        ├── MethodNotAllowedError   405
-        ├── SlowRequestError        408
-        ├── ReloadRefusedError      409, the generation before serves on
-        ├── ContentTooLargeError    413
-        ├── ContentEncodingError    415
-        ├── InvalidRequestError     422
-        ├── RetryLaterError         429, with Retry-After
+        ├── RetryLaterError         with Retry-After
         │   ├── OverloadedError     of the service
         │   ├── RateLimitedError    of the key
         │   └── QuotaExceededError  of the key
-        ├── HeadTooLargeError       431
-        ├── ClientGoneError         499, which nobody reads but the metrics
-        ├── BatchFailedError        500
-        ├── NotReadyError           503
+        ├── NotReadyError
         │   └── DeviceBrokenError   liveness fails, too
-        ├── TooManyConnectionsError 503
-        └── DeadlineExceededError   504
+        └── ...                     the others of `TABLE`
 
-The text of a query or a passage is never in a message.
+A message never contains the text of a query or a passage.
 """
 
 from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """Something that a user or an operator of the service can mend."""
+    """An error that a user or an operator of the service can fix."""
 
 
 class SettingsError(ServiceError):
@@ -41,225 +28,189 @@ class SettingsError(ServiceError):
 
 
 class RequestError(ServiceError):
-    """A request cannot be answered."""
+    """A request that cannot be answered."""
 
     status: ClassVar[int]
     title: ClassVar[str]
-    reason: ClassVar[str]  # in the metrics
-    meaning: ClassVar[str]  # in the README and the OpenAPI document
+    reason: ClassVar[str]  # label of the metrics
+    meaning: ClassVar[str]  # for the manual and the OpenAPI document
 
     @property
     def headers(self) -> dict[str, str]:
-        """Tell the headers that the answer needs besides."""
+        """Return the headers that the response needs in addition."""
         return {}
 
 
 class MalformedError(RequestError):
-    """The request is no HTTP, or its body no JSON object."""
+    """The request is not HTTP, or its body is not a JSON object."""
 
-    status = 400
-    title = "Malformed request"
-    reason = "malformed"
+    status, title, reason = 400, "Malformed request", "malformed"
     meaning = "Not HTTP, or the body is not a JSON object in UTF-8"
 
 
 class UnauthorizedError(RequestError):
-    """The request carries no key, or a wrong one."""
+    """The request has no key, or a wrong one."""
 
-    status = 401
-    title = "Unauthorized"
-    reason = "unauthorized"
-    meaning = "The key is missing or wrong, where the service asks for one"
+    status, title, reason = 401, "Unauthorized", "unauthorized"
+    meaning = "The key is missing or wrong, and the service requires one"
 
     @property
     def headers(self) -> dict[str, str]:
-        """Name the scheme."""
+        """Return the authentication scheme."""
         return {"WWW-Authenticate": "Bearer"}
 
 
 class ForbiddenError(RequestError):
-    """The route is closed here, or the key is not for it."""
+    """The route is closed here, or the key lacks its scope."""
 
-    status = 403
-    title = "Forbidden"
-    reason = "forbidden"
-    meaning = "The key lacks the scope that the route asks for, or the route is closed"
+    status, title, reason = 403, "Forbidden", "forbidden"
+    meaning = "The key lacks the scope that the route requires, or the route is closed"
 
 
 class NotFoundError(RequestError):
-    """There is no such path."""
+    """The path does not exist."""
 
-    status = 404
-    title = "Not found"
-    reason = "not_found"
-    meaning = "There is no such path"
+    status, title, reason = 404, "Not found", "not_found"
+    meaning = "The path does not exist"
 
 
 class UnknownModelError(NotFoundError):
     """The encoder that the request names is not served here."""
 
-    title = "Unknown model"
-    reason = "model"
-    meaning = "There is no such model (`/v1` alone)"
+    title, reason = "Unknown model", "model"
+    meaning = "The model does not exist (`/v1` only)"
 
 
 class MethodNotAllowedError(RequestError):
-    """The path takes other methods."""
+    """The path does not accept the method."""
 
-    status = 405
-    title = "Method not allowed"
-    reason = "method"
-    meaning = "The path takes other methods; the header Allow names them"
+    status, title, reason = 405, "Method not allowed", "method"
+    meaning = "The path does not accept the method; the header Allow lists those that it accepts"
 
 
 class SlowRequestError(RequestError):
     """The client took too long to send its request."""
 
-    status = 408
-    title = "Request timeout"
-    reason = "slow"
-    meaning = "The request was not there in time (CLEAR_READ_SECONDS)"
+    status, title, reason = 408, "Request timeout", "slow"
+    meaning = "The request was not complete in time (CLEAR_READ_SECONDS)"
 
 
 class ReloadRefusedError(RequestError):
-    """The generation that CURRENT names cannot be served; the one before serves on."""
+    """The generation that CURRENT names cannot be served; the previous one stays live."""
 
-    status = 409
-    title = "Reload refused"
-    reason = "reload"
-    meaning = "What CURRENT names cannot be served; the generation before is"
+    status, title, reason = 409, "Reload refused", "reload"
+    meaning = "The generation that CURRENT names cannot be served; the previous one stays live"
 
 
 class ContentTooLargeError(RequestError):
-    """The body, or what is in it, is larger than is taken."""
+    """The body is too large, or has more tokens than the key may use."""
 
-    status = 413
-    title = "Content too large"
-    reason = "body"
-    meaning = "The body is above CLEAR_MAX_BODY_BYTES, or its tokens above the key's"
+    status, title, reason = 413, "Content too large", "body"
+    meaning = "The body is above CLEAR_MAX_BODY_BYTES, or its tokens are above the key's limit"
 
 
 class ContentEncodingError(RequestError):
     """The body is compressed."""
 
-    status = 415
-    title = "Unsupported content encoding"
-    reason = "encoding"
-    meaning = "The body is compressed; only answers are"
+    status, title, reason = 415, "Unsupported content encoding", "encoding"
+    meaning = "The body is compressed; only responses may be"
 
 
 class InvalidRequestError(RequestError):
-    """A field of the body is wrong."""
+    """A field of the body is invalid."""
 
-    status = 422
-    title = "Invalid request"
-    reason = "invalid"
-    meaning = "A field is wrong; `field` names it"
+    status, title, reason = 422, "Invalid request", "invalid"
+    meaning = "A field is invalid; `field` names it"
 
 
 class RetryLaterError(RequestError):
-    """The same request can be answered later."""
+    """The same request may succeed later."""
 
     status = 429
 
     def __init__(self, message: str, retry_after_seconds: int) -> None:
-        """Tell when."""
+        """Add the time to wait to the message."""
         super().__init__(f"{message}: try again in {retry_after_seconds} s")
         self.retry_after_seconds = retry_after_seconds
 
     @property
     def headers(self) -> dict[str, str]:
-        """Tell when, for programs."""
+        """Return the time to wait, for programs."""
         return {"Retry-After": str(self.retry_after_seconds)}
 
 
 class OverloadedError(RetryLaterError):
-    """More tokens are waiting than the service accepts."""
+    """More tokens wait than the service can process in time."""
 
-    title = "Busy"
-    reason = "busy"
-    meaning = "More waits than the service can answer in time; Retry-After says when to come again"
+    title, reason = "Busy", "busy"
+    meaning = "More tokens wait than can be processed in time; Retry-After says when to try again"
 
     def __init__(self, retry_after_seconds: int) -> None:
-        """Tell when the queue will have room."""
+        """Say when the queue will have room."""
         super().__init__("the queue is full", retry_after_seconds)
 
 
 class RateLimitedError(RetryLaterError):
-    """The key asks more often than it may."""
+    """The key exceeds its rate limit."""
 
-    title = "Too many requests"
-    reason = "rate"
-    meaning = "The key asks more often than it may; Retry-After says when to come again"
+    title, reason = "Too many requests", "rate"
+    meaning = "The key exceeds its rate limit; Retry-After says when to try again"
 
 
 class QuotaExceededError(RetryLaterError):
-    """The key has as many tokens in the works as it may."""
+    """The key has as many tokens in flight as it may have."""
 
-    title = "Quota exceeded"
-    reason = "quota"
-    meaning = "The key has too many tokens in the works; Retry-After says when to come again"
+    title, reason = "Quota exceeded", "quota"
+    meaning = "The key has too many tokens in flight; Retry-After says when to try again"
 
 
 class HeadTooLargeError(RequestError):
-    """The request line and headers are longer than is taken."""
+    """The request line and headers are too long."""
 
-    status = 431
-    title = "Request header fields too large"
-    reason = "head"
+    status, title, reason = 431, "Request header fields too large", "head"
     meaning = "Request line and headers are above CLEAR_MAX_HEAD_BYTES"
 
 
 class ClientGoneError(RequestError):
-    """The client closed the connection before its answer was there."""
+    """The client closed the connection before the response was ready."""
 
-    status = 499
-    title = "Client gone"
-    reason = "gone"
-    meaning = "The client closed the connection; in the metrics alone"
+    status, title, reason = 499, "Client gone", "gone"
+    meaning = "The client closed the connection; only in the metrics"
 
 
 class BatchFailedError(RequestError):
-    """The encoder or the index failed on a batch; its log names the cause."""
+    """The encoder or the index failed on a batch; the log names the cause."""
 
-    status = 500
-    title = "Internal error"
-    reason = "failed"
+    status, title, reason = 500, "Internal error", "failed"
     meaning = "The encoder or the index failed; the log names the cause"
 
 
 class NotReadyError(RequestError):
     """The service is loading or shutting down."""
 
-    status = 503
-    title = "Not ready"
-    reason = "not_ready"
+    status, title, reason = 503, "Not ready", "not_ready"
     meaning = "Loading, shutting down, or not healthy"
 
 
 class DeviceBrokenError(NotReadyError):
-    """The device cannot be used any more; the process must be restarted."""
+    """The device no longer works; the process must be restarted."""
 
 
 class TooManyConnectionsError(RequestError):
-    """As many connections are open as may be."""
+    """The limit of open connections is reached."""
 
-    status = 503
-    title = "Too many connections"
-    reason = "connections"
-    meaning = "CLEAR_MAX_CONNECTIONS are open"
+    status, title, reason = 503, "Too many connections", "connections"
+    meaning = "The limit of open connections is reached (CLEAR_MAX_CONNECTIONS)"
 
 
 class DeadlineExceededError(RequestError):
-    """The request's time was up before its answer was there."""
+    """The deadline of the request passed before the response was ready."""
 
-    status = 504
-    title = "Deadline exceeded"
-    reason = "deadline"
+    status, title, reason = 504, "Deadline exceeded", "deadline"
     meaning = "The deadline passed (`timeout_ms`)"
 
 
-# What a client may be answered; the README, the OpenAPI document and the metrics are made of it.
+# Every error that a client may receive; the manual and the OpenAPI document are generated from it.
 TABLE: tuple[type[RequestError], ...] = (
     MalformedError,
     UnauthorizedError,

@@ -1,4 +1,4 @@
-"""The encoder and the index that the settings ask for, here or in the workers of a build."""
+"""Load the encoder and the index that the settings name."""
 
 from functools import partial
 
@@ -15,13 +15,13 @@ from service.settings.settings import Settings
 def shard_encoder_of(
     settings: Settings, encoder: Encoder, workers: int | None, ray: str | None
 ) -> ShardEncoder:
-    """Choose where a build encodes: here, in processes beside, or on a Ray cluster.
+    """Return what encodes a build: this process, local worker processes, or a Ray cluster.
 
     Args:
-        settings: what each worker loads its encoder by.
-        encoder: what this process has loaded; workers must have its like.
-        workers: how many; by default this process alone, on a cluster what it offers.
-        ray: the cluster's address.
+        settings: each worker loads its encoder by these.
+        encoder: the encoder of this process; the workers' encoders must be identical to it.
+        workers: their number; by default this process alone, or all that the cluster offers.
+        ray: address of the cluster.
     """
     load, origin = partial(load_encoder_on, settings), Origin.of(encoder)
     device = str(encoder.device)
@@ -33,12 +33,12 @@ def shard_encoder_of(
 
 
 def load_encoder_on(settings: Settings, device: str) -> Encoder:
-    """Load it on another device than the settings name."""
+    """Load the encoder on another device than the settings name."""
     return load_encoder_of(settings.model_copy(update={"device": device}))
 
 
 def load_encoder_of(settings: Settings) -> Encoder:
-    """Load it; errors are those of `load_encoder`."""
+    """Load the encoder that the settings name; raises as `load_encoder`."""
     return load_encoder(
         settings.encoder,
         cache=settings.cache,
@@ -50,7 +50,7 @@ def load_encoder_of(settings: Settings) -> Encoder:
 
 
 def index_options_of(settings: Settings, encoder: Encoder | None = None) -> IndexOptions:
-    """Say how the index is opened: by default on the device of the encoder."""
+    """Return how to open the index, by default on the encoder's device."""
     return IndexOptions(
         device=settings.index_device or (str(encoder.device) if encoder else "cpu"),
         backend=settings.index_backend,
@@ -61,7 +61,7 @@ def index_options_of(settings: Settings, encoder: Encoder | None = None) -> Inde
 
 
 def milvus_options_of(settings: Settings) -> MilvusOptions | None:
-    """Say how Milvus is reached; None where no server is named."""
+    """Return how to connect to Milvus, or None if the settings name no server."""
     if settings.milvus_uri is None:
         return None
     token = settings.milvus_token

@@ -1,4 +1,4 @@
-"""Errors as application/problem+json (RFC 9457); nothing that a user sent is repeated."""
+"""Errors as application/problem+json (RFC 9457). A response never repeats what a user sent."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,16 +7,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import (
     TABLE,
     BatchFailedError,
     ClientGoneError,
-    ContentEncodingError,
     ContentTooLargeError,
     InvalidRequestError,
     MalformedError,
@@ -30,43 +28,52 @@ from service.telemetry.logs import REQUEST_ID
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:clear-search:problem:"
 MAX_FIELD_CHARACTERS = 100
-PLAIN_ENCODINGS = (b"", b"identity")
-# A key of the message that begins an answer: why it is a refusal, for whoever counts.
+# Key of the ASGI message that starts a response: the error's reason, for the metrics.
 REASON = "clear.reason"
+# OpenAI's clients read the member `error`.
+OPENAI_PATHS = "/v1/"
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 DETAILS: dict[type[RequestError], str] = {
     MalformedError: "the body is not valid JSON in UTF-8",
     NotFoundError: "there is no such path: see /docs",
-    MethodNotAllowedError: "the path does not take this method: see /docs",
+    MethodNotAllowedError: "the path does not accept the method: see /docs",
     ContentTooLargeError: "the body is larger than this service accepts (CLEAR_MAX_BODY_BYTES)",
 }
 
 
 class ProblemResponse(Response):
-    """One error, as the table has it."""
-
-    media_type = MEDIA_TYPE
+    """The response that reports one error."""
 
     def __init__(
         self, error: RequestError, field: str | None = None, headers: Mapping[str, str] = {}
     ) -> None:
-        """Write it."""
-        self._reason = error.reason
-        body = problem_of(error, field)
-        super().__init__(to_json(body), error.status, {**headers, **error.headers})
+        """Keep the error; the body depends on the path and is written when it is sent.
+
+        Args:
+            error: what went wrong.
+            field: the invalid field of the body.
+            headers: of the response, in addition to those of the error.
+        """
+        self._error = error
+        self._field = field
+        self._problem_headers = {**headers, **error.headers}
+        super().__init__(status_code=error.status)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, with its reason for those who count."""
+        """Send the problem, with the error's reason for the metrics."""
 
         async def send_with_reason(message: Message) -> None:
-            message[REASON] = self._reason
+            message[REASON] = self._error.reason
             await send(message)
 
-        await super().__call__(scope, receive, send_with_reason)
+        problem = problem_of(self._error, self._field, scope["path"])
+        response = Response(to_json(problem), self.status_code, self._problem_headers, MEDIA_TYPE)
+        await response(scope, receive, send_with_reason)
 
 
-def problem_of(error: RequestError, field: str | None = None) -> dict[str, object]:
-    """Lay an error out as RFC 9457 has it."""
+def problem_of(error: RequestError, field: str | None = None, path: str = "") -> dict[str, object]:
+    """Return the members of a problem (RFC 9457), and OpenAI's `error` on the paths of its API."""
     kind = type(error)
     return {
         "type": problem_type(kind),
@@ -75,11 +82,22 @@ def problem_of(error: RequestError, field: str | None = None) -> dict[str, objec
         "detail": str(error),
         **({"field": field} if field else {}),
         **({"request_id": found} if (found := REQUEST_ID.get()) else {}),
+        **({"error": _openai_error(error, field)} if path.startswith(OPENAI_PATHS) else {}),
+    }
+
+
+def _openai_error(error: RequestError, field: str | None) -> dict[str, object]:
+    other = "server_error" if error.status >= 500 else "invalid_request_error"
+    return {
+        "message": str(error),
+        "type": OPENAI_TYPES.get(error.status, other),
+        "param": field,
+        "code": problem_type(type(error)).removeprefix(TYPE_PREFIX),
     }
 
 
 def problem_type(kind: type[RequestError]) -> str:
-    """Name a kind of error for programs.
+    """Return the URN that identifies a class of errors.
 
     >>> problem_type(MalformedError)
     'urn:clear-search:problem:malformed-request'
@@ -87,50 +105,8 @@ def problem_type(kind: type[RequestError]) -> str:
     return TYPE_PREFIX + kind.title.lower().replace(" ", "-")
 
 
-class BodyLimit:
-    """ASGI middleware that refuses a body over the limit, declared or not, and a compressed one."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        """Wrap an app."""
-        self._app = app
-        self._max_bytes = max_bytes
-        self._limited = RequestBodyLimitMiddleware(app, max_bytes)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; starlette's plain 413 becomes a problem."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        lengths = []
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                lengths.append(value)
-            elif name == b"content-encoding" and value.strip().lower() not in PLAIN_ENCODINGS:
-                error = ContentEncodingError("send the body as it is, without Content-Encoding")
-                await ProblemResponse(error, "body")(scope, receive, send)
-                return
-        if len(lengths) == 1 and lengths[0].isdigit() and int(lengths[0]) <= self._max_bytes:
-            await self._app(scope, receive, send)  # the server reads no more than is declared
-        else:
-            await self._limit(scope, receive, send)
-
-    async def _limit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_refused = False
-
-        async def send_problem(message: Message) -> None:
-            nonlocal is_refused
-            if message["type"] == "http.response.start" and message["status"] == 413:
-                is_refused = True
-                error = ContentTooLargeError(DETAILS[ContentTooLargeError])
-                await ProblemResponse(error, "body")(scope, receive, send)
-            if not is_refused:
-                await send(message)
-
-        await self._limited(scope, receive, send_problem)
-
-
 def install_problems(app: FastAPI) -> None:
-    """Answer every error of the app as a problem."""
+    """Register exception handlers that answer every error of an app as a problem."""
     app.add_exception_handler(RequestError, _on_request_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(RetrievalError, _on_retrieval_error)
@@ -151,7 +127,7 @@ async def _on_retrieval_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
-    """Find the table's entry for what the framework refused."""
+    """Answer an error of the framework as the error of the table with its status."""
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, ClientDisconnect):  # while the body was read
         return ProblemResponse(ClientGoneError("the client closed the connection"))
@@ -195,7 +171,7 @@ def _body_detail(request: Request, error: dict[str, Any]) -> str:
 
 
 def _field_path(location: Sequence[int | str]) -> str:
-    """Write a pydantic location as a path, such as `queries[3]`.
+    """Format a pydantic location as a path, such as `queries[3]`.
 
     >>> _field_path(("body", "queries", 3))
     'queries[3]'
@@ -210,6 +186,6 @@ def _field_path(location: Sequence[int | str]) -> str:
 
 
 def _printable(path: str) -> str:
-    """Keep a path, in which a user's own names may be, to one short line."""
+    """Shorten a path to one printable line; it may hold names that a user chose."""
     printable = "".join(character if character.isprintable() else "?" for character in path)
     return printable[:MAX_FIELD_CHARACTERS].encode(errors="replace").decode()

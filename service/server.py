@@ -1,4 +1,4 @@
-"""The server process: one port, a clear refusal to start, a graceful end."""
+"""The server: bind ports, load, serve, reload on SIGHUP, drain on SIGTERM."""
 
 import asyncio
 import errno
@@ -15,8 +15,8 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.errors import ServiceError
-from service.http.protocol import Connection
-from service.process import trim_regularly
+from service.http.protocol import LimitedProtocol
+from service.process import trim_memory_regularly
 from service.settings.settings import Settings
 from service.state import State
 
@@ -24,19 +24,19 @@ logger = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """uvicorn that turns unready first, answers on for `drain_seconds`, then stops listening."""
+    """uvicorn that drains: unready at once, stops listening after `drain_seconds`."""
 
     def __init__(self, config: uvicorn.Config, state: State) -> None:
-        """Make the server; `run` starts it."""
+        """Create the server; `serve` starts it."""
         super().__init__(config)
         self._state = state
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; a second signal stops at once."""
+        """Start to drain; stop at once at a second signal."""
         delay_seconds = self._state.settings.drain_seconds
         is_first = self._state.phase != "draining"
         self._state.enter("draining")
-        # uvicorn's own would raise the signal again at the end; the end here is a clean one.
+        # uvicorn's method would raise the signal again at the end; this process exits with 0.
         if is_first and delay_seconds and sig == signal.SIGTERM:
             asyncio.get_running_loop().call_later(delay_seconds, self._stop)
         elif self.should_exit and sig == signal.SIGINT:
@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
             self._stop()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer requests, and only then say so."""
+        """Start to answer requests, then log that the server is ready."""
         await super().startup(sockets)
         for listener in sockets or []:
             logger.info("ready on http://%s:%d", *listener.getsockname()[:2])
@@ -55,20 +55,20 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal comes.
+    """Serve until a signal ends the process.
 
     Raises:
-        ServiceError: the port is taken, or a setting is wrong.
+        ServiceError: the port is taken, or a setting is invalid.
         RetrievalError: the encoder or the index cannot be used.
     """
-    warn_of_openness(settings)
+    warn_if_open(settings)
     ports = [settings.port, settings.operations_port]
     with ExitStack() as stack:
         listeners = [
             stack.enter_context(bind(settings.host, port)) for port in ports if port is not None
         ]
         for listener in listeners:
-            limit_patience(listener, settings.write_seconds)
+            set_write_timeout(listener, settings.write_seconds)
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         runner.run(_serve(settings, listeners))
 
@@ -76,20 +76,20 @@ def serve(settings: Settings) -> None:
 async def _serve(settings: Settings, listeners: list[socket.socket]) -> None:
     app = create_app(settings)
     _reload_on_hangup(app.state.service)
-    # The lifespan runs here, so that what stops it reaches the command line as it is.
+    # The lifespan runs here, so that its errors reach the command line unchanged.
     async with app.router.lifespan_context(app):
-        trimming = asyncio.create_task(trim_regularly())
+        trimming = asyncio.create_task(trim_memory_regularly())
         await Server(make_config(app, settings), app.state.service).serve(sockets=listeners)
         trimming.cancel()
 
 
 def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """Tell uvicorn what the settings say."""
+    """Return uvicorn's configuration for the settings."""
     return uvicorn.Config(
         app,
         log_level=settings.log_level,
-        access_log=False,  # RequestObserver's is by route, and carries the request's id
-        http=Connection,
+        access_log=False,  # RequestObserver logs by route, with the request id
+        http=LimitedProtocol,
         ws="none",
         timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
@@ -100,24 +100,24 @@ def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-def warn_of_openness(settings: Settings) -> None:
-    """Say so where anybody on a network may ask."""
+def warn_if_open(settings: Settings) -> None:
+    """Log a warning if anyone on the network may send requests."""
     if not settings.is_local and not settings.has_keys:
         logger.warning(
-            "whoever reaches %s may ask: set CLEAR_KEYS_FILE or CLEAR_API_KEY, or listen on "
+            "anyone who reaches %s may search: set CLEAR_KEYS_FILE or CLEAR_API_KEY, or listen on "
             "127.0.0.1 (CLEAR_REQUIRE_KEYS=true refuses to start without a key)",
             settings.host,
         )
 
 
-def limit_patience(listener: socket.socket, seconds: float) -> None:
-    """Have the kernel end connections whose client takes nothing of what was sent to it."""
+def set_write_timeout(listener: socket.socket, seconds: float) -> None:
+    """Let the kernel close connections whose client does not acknowledge sent data in time."""
     if option := getattr(socket, "TCP_USER_TIMEOUT", None):  # Linux
         listener.setsockopt(socket.IPPROTO_TCP, option, math.ceil(seconds * 1000))
 
 
 def _reload_on_hangup(state: State) -> None:
-    """Take SIGHUP as a request to serve what CURRENT names; while loading, that comes anyway."""
+    """Reload at SIGHUP; while the service loads, it opens what CURRENT names anyway."""
 
     def on_hangup() -> None:
         if state.reloader:
@@ -127,17 +127,17 @@ def _reload_on_hangup(state: State) -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take the port before the slow loading begins.
+    """Bind and listen before the slow loading, so that a taken port is reported at once.
 
     Raises:
-        ServiceError: it is taken, or the address is not this machine's.
+        ServiceError: the port is taken, or the address is not one of this machine.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen()  # a port only bound can be taken by another server that starts
+        listener.listen()  # a port that is only bound can still be taken by another server
     except OSError as error:
         listener.close()
         reason = (

@@ -1,4 +1,4 @@
-"""What one running service is made of, and the phase that it is in."""
+"""The state of a running service: its parts and its phase."""
 
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -15,7 +15,7 @@ Phase = Literal["loading", "ready", "draining"]
 
 @dataclass
 class State:
-    """Settings, metrics, and the engine once it is loaded."""
+    """Settings, metrics, phase, and the engine and the reloader once they are loaded."""
 
     settings: Settings
     metrics: Metrics = field(default_factory=Metrics)
@@ -25,36 +25,36 @@ class State:
 
     @property
     def is_ready(self) -> bool:
-        """Tell whether requests should be sent here."""
+        """Return whether this instance should receive requests."""
         return self.phase == "ready"
 
     @property
     def is_stuck(self) -> bool:
-        """Tell whether only a restart helps."""
+        """Return whether only a restart helps."""
         if self.engine is None:
             return False
         batcher = self.engine.batcher
         return batcher.is_broken or batcher.running_seconds > self.settings.stuck_seconds
 
     def retry_after_seconds(self, lane: Lane, timeout_seconds: float) -> int | None:
-        """Ask the batcher, once there is one; see `Batcher.retry_after_seconds`."""
+        """Return `Batcher.retry_after_seconds`, or None while the engine loads."""
         if self.engine is None:
             return None
         return self.engine.batcher.retry_after_seconds(lane, timeout_seconds)
 
     @property
     def refusal(self) -> str:
-        """Tell why the generation that CURRENT names is not served; empty where it is."""
+        """Return why the generation that CURRENT names is not served, or an empty string."""
         return self.reloader.refusal if self.reloader else ""
 
     def enter(self, phase: Phase) -> None:
-        """Go to a phase; from `draining` there is no way back."""
+        """Change the phase; `draining` is final."""
         if self.phase != "draining":
             self.phase = phase
         self.metrics.ready.set(self.is_ready)
 
     def describe(self) -> dict[str, object]:
-        """Say what runs here, for people and for `/info`; no secrets, no paths."""
+        """Describe this instance for `/info`, without secrets and paths."""
         description: dict[str, object] = {"version": version("clear-search"), "phase": self.phase}
         if self.engine is None:
             return description

@@ -1,49 +1,50 @@
-"""OpenAI's embeddings API, so that what speaks to OpenAI speaks to this service."""
+"""The routes of OpenAI's embeddings API, for clients that are written for OpenAI."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from service.api.encode_schemas import MAX_TEXTS
 from service.api.openai_schemas import EmbeddingsRequest, EmbeddingsResponse, Model, Models
-from service.api.openapi import Responses
-from service.api.search import (
-    OF_A_GET,
-    OF_A_QUESTION,
-    PROBLEMS,
-    answer,
-    cut,
+from service.api.openapi import GET_RESPONSES, POST_RESPONSES, PROBLEM_RESPONSES, Responses
+from service.api.response import (
     deadline_of,
     dimension_of,
     engine_of,
+    json_response,
     milliseconds_of,
-    written,
+    serialize_embeddings,
+    truncate_embeddings,
 )
+from service.api.schemas import MAX_TEXTS
 from service.engine.engine import Engine
 from service.engine.outcome import EncodeOutcome
 from service.errors import UnknownModelError
-from service.http.disconnect import unless_gone
+from service.http.disconnect import cancel_on_disconnect
 from service.retrieval.encoder.encoder import Role
 from service.telemetry.metrics import Stage
 
-NOT_FOUND: Responses = {404: PROBLEMS[404]}
+NOT_FOUND: Responses = {404: PROBLEM_RESPONSES[404]}
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
 @router.post(
-    "/embeddings", response_model=EmbeddingsResponse, responses={**OF_A_QUESTION, **NOT_FOUND}
+    "/embeddings", response_model=EmbeddingsResponse, responses={**POST_RESPONSES, **NOT_FOUND}
 )
 async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
-    """Embed texts; a model's bare name embeds passages, `:query` embeds questions."""
+    """Embed texts: as passages by a model's bare name, as queries by its name with `:query`."""
     engine = engine_of(request)
-    role = roles_of(engine).get(body.model)
+    roles = roles_of(engine)
+    role = roles.get(body.model)
     if role is None:
-        raise UnknownModelError(f"there is no such model: use one of {', '.join(roles_of(engine))}")
+        raise _unknown_model(roles)
     dimension = dimension_of(engine.searcher.encoder, body.dimensions)
-    embedded = await unless_gone(request, _encode(engine, body.input, role, request))
-    rows = written(cut(embedded.embeddings, dimension), body.encoding_format)
-    return answer(
+    embedded = await cancel_on_disconnect(request, _encode(engine, body.input, role, request))
+    rows = serialize_embeddings(
+        truncate_embeddings(embedded.embeddings, dimension), body.encoding_format
+    )
+    return json_response(
         {
             "object": "list",
             "data": [
@@ -57,25 +58,26 @@ async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
     )
 
 
-@router.get("/models", responses=OF_A_GET)
+@router.get("/models", responses=GET_RESPONSES)
 async def models(request: Request) -> Models:
-    """List the names that `model` may have."""
+    """List the names that `model` accepts."""
     return Models(data=_models(engine_of(request)))
 
 
-@router.get("/models/{name:path}", responses={**OF_A_GET, **NOT_FOUND, 422: PROBLEMS[422]})
+@router.get(
+    "/models/{name:path}", responses={**GET_RESPONSES, **NOT_FOUND, 422: PROBLEM_RESPONSES[422]}
+)
 async def model(name: str, request: Request) -> Model:
-    """Describe one of them."""
+    """Describe one model."""
     known = _models(engine_of(request))
     for each in known:
         if each.id == name:
             return each
-    names = ", ".join(each.id for each in known)
-    raise UnknownModelError(f"there is no such model: use one of {names}")
+    raise _unknown_model(each.id for each in known)
 
 
 def roles_of(engine: Engine) -> dict[str, Role]:
-    """Tell which prompt each model's name chooses; some encoders have no passage side."""
+    """Return the role that each model name selects; some encoders have no passage side."""
     encoder = engine.searcher.encoder
     if not encoder.encodes_passages:
         return {encoder.name: "query", f"{encoder.name}:query": "query"}
@@ -86,13 +88,17 @@ def roles_of(engine: Engine) -> dict[str, Role]:
     }
 
 
+def _unknown_model(names: Iterable[str]) -> UnknownModelError:
+    return UnknownModelError(f"there is no such model: use one of {', '.join(names)}")
+
+
 def _models(engine: Engine) -> list[Model]:
     created = int(engine.searcher.generation.created.timestamp())
     return [Model(id=name, created=created) for name in roles_of(engine)]
 
 
 async def _encode(engine: Engine, texts: list[str], role: Role, request: Request) -> EncodeOutcome:
-    """Embed part after part, each as `/encode` would: OpenAI's limit is eight times ours."""
+    """Embed texts in parts of at most `MAX_TEXTS`: OpenAI's limit is eight times ours."""
     parts = []
     seconds: defaultdict[Stage, float] = defaultdict(float)
     for start in range(0, len(texts), MAX_TEXTS):

@@ -1,11 +1,11 @@
-"""Bodies of the routes that speak OpenAI's language, with their limits."""
+"""Request and response bodies of OpenAI's embeddings API, with their limits."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from service.api.schemas import Body, Dimensions, Text
+from service.api.schemas import Body, Dimensions, EncodingFormat, Text
 
 MAX_INPUTS = 2048
 
@@ -16,14 +16,14 @@ def _as_texts(content: object) -> object:
     if isinstance(content, list) and any(isinstance(each, int | list) for each in content):
         raise PydanticCustomError(
             "tokens",
-            "must be texts: ids of another tokenizer's tokens mean nothing to this encoder "
+            "must be texts: token ids of another tokenizer mean nothing to this encoder "
             "(in LangChain: check_embedding_ctx_length=False)",
         )
     return content
 
 
 class EmbeddingsRequest(Body):
-    """What to embed."""
+    """The texts to embed."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"model": "bundled:query", "input": ["Nairobi"]}]}
@@ -33,7 +33,7 @@ class EmbeddingsRequest(Body):
         str,
         Field(
             max_length=1024,
-            description="A name of `/v1/models`; `:query` and `:passage` choose the prompt",
+            description="A name of `/v1/models`; `:query` and `:passage` select the prompt",
         ),
     ]
     input: Annotated[
@@ -42,15 +42,13 @@ class EmbeddingsRequest(Body):
         BeforeValidator(_as_texts, json_schema_input_type=Text | list[Text]),
         Field(description="One text or several; no token ids"),
     ]
-    encoding_format: Annotated[
-        Literal["float", "base64"], Field(description="base64 holds little-endian fp32")
-    ] = "float"
+    encoding_format: EncodingFormat = "float"
     dimensions: Dimensions = None
-    user: Annotated[str | None, Field(max_length=1024, description="Not used and not kept")] = None
+    user: Annotated[str | None, Field(max_length=1024, description="Ignored and not stored")] = None
 
 
 class Embedding(BaseModel):
-    """One text's unit-norm embedding."""
+    """The unit-norm embedding of one text."""
 
     object: Literal["embedding"]
     index: int
@@ -58,14 +56,14 @@ class Embedding(BaseModel):
 
 
 class EmbeddingsUsage(BaseModel):
-    """What a request cost."""
+    """Tokens that a request used."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class EmbeddingsResponse(BaseModel):
-    """One embedding a text, in order."""
+    """One embedding for each text, in order."""
 
     object: Literal["list"]
     data: list[Embedding]
@@ -74,16 +72,16 @@ class EmbeddingsResponse(BaseModel):
 
 
 class Model(BaseModel):
-    """A name that `model` may have."""
+    """A name that `model` accepts."""
 
     id: str
     object: Literal["model"] = "model"
-    created: Annotated[int, Field(description="When the live index was made, Unix seconds")]
+    created: Annotated[int, Field(description="Creation time of the live index, in Unix seconds")]
     owned_by: Literal["clear-search"] = "clear-search"
 
 
 class Models(BaseModel):
-    """All of them."""
+    """All names that `model` accepts."""
 
     object: Literal["list"] = "list"
     data: list[Model]

@@ -1,6 +1,6 @@
-"""The OpenAPI document: what FastAPI knows of the routes, and what it cannot know.
+"""The OpenAPI document: FastAPI's own, plus errors, headers and keys.
 
-Checked in as `service/api/openapi.json`, so that a change of the contract shows in a diff.
+The document is checked in as `service/api/openapi.json`: a change of the API shows in a diff.
 """
 
 from collections.abc import Iterable
@@ -11,28 +11,38 @@ from fastapi.openapi.utils import get_openapi
 
 from service.api.schemas import Problem
 from service.auth.access import SCOPES, Access
-from service.errors import RequestError, RetryLaterError, UnauthorizedError
+from service.errors import TABLE, RequestError, RetryLaterError, UnauthorizedError
 from service.problems import MEDIA_TYPE, problem_type
 from service.settings.settings import Settings
 
 Responses = dict[int | str, dict[str, Any]]
 SECURITY_SCHEME = "key"
 REQUEST_ID = {
-    "description": "The client's X-Request-Id, where it is a plain word; else a new one",
+    "description": "The X-Request-Id of the request if it is a plain word, else a new id",
     "schema": {"type": "string"},
 }
 RETRY_AFTER = {"description": "Seconds", "schema": {"type": "integer", "minimum": 0}}
 SERVER_TIMING = {
-    "description": "Milliseconds by stage, and in total",
+    "description": "Milliseconds by stage and in total",
     "schema": {"type": "string"},
     "example": "tokenize;dur=0.1, encode;dur=8.9, total;dur=10.2",
 }
-# FastAPI's own idea of a 422, and what a filter is parsed to: no body has these.
+# FastAPI's own body of a 422, and the classes that a filter is parsed to: no body has these.
 NOT_SENT = ("AnyOf", "Bound", "Filter", "HTTPValidationError", "Not", "ValidationError")
 
 
+def _example(kind: type[RequestError]) -> dict[str, object]:
+    return {
+        "type": problem_type(kind),
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.meaning[0].lower() + kind.meaning[1:],
+        "request_id": "order-17",
+    }
+
+
 def describe_problems(kinds: Iterable[type[RequestError]]) -> Responses:
-    """Describe the statuses of a table of errors, for the OpenAPI document."""
+    """Describe errors by status, for the OpenAPI document."""
     responses: Responses = {}
     for kind in kinds:
         response = responses.setdefault(
@@ -56,14 +66,23 @@ def describe_problems(kinds: Iterable[type[RequestError]]) -> Responses:
     return responses
 
 
-def describe_contract(app: FastAPI) -> dict[str, Any]:
-    """Make the document once."""
+PROBLEM_RESPONSES = describe_problems(TABLE)
+ALWAYS_POSSIBLE = {401, 403, 408, 431, 503}
+POSSIBLE_FOR_POST = {*ALWAYS_POSSIBLE, 400, 413, 415, 422, 429, 500, 504}
+GET_RESPONSES: Responses = {status: PROBLEM_RESPONSES[status] for status in sorted(ALWAYS_POSSIBLE)}
+POST_RESPONSES: Responses = {
+    status: PROBLEM_RESPONSES[status] for status in sorted(POSSIBLE_FOR_POST)
+}
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document; build it at the first call."""
     if app.openapi_schema is None:
-        app.openapi_schema = _document(app)
+        app.openapi_schema = _build_document(app)
     return app.openapi_schema
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def _build_document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
@@ -76,7 +95,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         SECURITY_SCHEME: {
             "type": "http",
             "scheme": "bearer",
-            "description": "Asked for where the service has keys",
+            "description": "Required if the service has keys",
         }
     }
     access = Access(Settings.model_construct())
@@ -89,7 +108,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(operation: dict[str, Any], path: str, is_open: bool, shared: dict[str, Any]) -> None:
-    """Add the key and the headers to an operation; what errors look like is said once."""
+    """Add key and headers to an operation; move its errors to `shared` and refer to them."""
     if not is_open:
         operation["security"] = [{}, {SECURITY_SCHEME: []}]
     if scope := SCOPES.get(path):
@@ -102,13 +121,3 @@ def _complete(operation: dict[str, Any], path: str, is_open: bool, shared: dict[
             operation["responses"][status] = {"$ref": f"#/components/responses/{status}"}
         else:
             headers["Server-Timing"] = SERVER_TIMING
-
-
-def _example(kind: type[RequestError]) -> dict[str, object]:
-    return {
-        "type": problem_type(kind),
-        "title": kind.title,
-        "status": kind.status,
-        "detail": kind.meaning[0].lower() + kind.meaning[1:],
-        "request_id": "order-17",
-    }

@@ -48,7 +48,7 @@ FilterField = Annotated[
 
 
 class SearchRequest(Body):
-    """What to search for."""
+    """The queries to search for, and which passages may be hits."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -56,16 +56,20 @@ class SearchRequest(Body):
         }
     )
 
-    query: Annotated[Text | None, Field(description="One question, in any language")] = None
+    query: Annotated[Text | None, Field(description="One query, in any language")] = None
     queries: Annotated[
         list[Text] | None,
-        Field(min_length=1, max_length=MAX_QUERIES, description="Or several, answered in order"),
+        Field(
+            min_length=1, max_length=MAX_QUERIES, description="Several queries, answered in order"
+        ),
     ] = None
-    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K, description="Hits a query at the most")] = 10
+    top_k: Annotated[
+        int, Field(ge=1, le=MAX_TOP_K, description="Maximum number of hits for each query")
+    ] = 10
     filter: Annotated[
         FilterField | None,
         Field(
-            description="Declared fields that hits must have: {field: value}, {field: [values]}, "
+            description="Conditions on declared fields: {field: value}, {field: [values]}, "
             "{field: {gte, gt, lte, lt, not}}"
         ),
     ] = None
@@ -73,18 +77,18 @@ class SearchRequest(Body):
         list[str],
         Field(
             max_length=MAX_FACETS,
-            description="Declared fields whose values are counted among all that the filter "
-            "lets through",
+            description="Declared fields whose values are counted among all passages that match "
+            "the filter",
         ),
     ] = []
     min_score: Annotated[
-        float | None, Field(ge=-1, le=1, description="Leave out hits with a lower score")
+        float | None, Field(ge=-1, le=1, description="Omit hits with a lower score")
     ] = None
     language: Annotated[
         str | None,
-        Field(pattern=BCP_47, description="The queries' language (BCP 47); else it is detected"),
+        Field(pattern=BCP_47, description="Language of the queries (BCP 47); detected by default"),
     ] = None
-    include_text: Annotated[bool, Field(description="False leaves the passages' text out")] = True
+    include_text: Annotated[bool, Field(description="False omits the text of the passages")] = True
     timeout_ms: Timeout = None
 
     @model_validator(mode="after")
@@ -97,44 +101,46 @@ class SearchRequest(Body):
 
     @property
     def texts(self) -> list[str]:
-        """List the queries, one or several."""
+        """Return the queries as a list."""
         return [self.query] if self.query is not None else list(self.queries or [])
 
 
 class Hit(BaseModel):
-    """A passage found."""
+    """A passage that was found."""
 
     passage_id: str
-    score: Annotated[float, Field(description="Inner product of unit vectors, -1 to 1")]
-    rank: Annotated[int, Field(description="1 is the best")]
+    score: Annotated[float, Field(description="Inner product of unit-norm embeddings, -1 to 1")]
+    rank: Annotated[int, Field(description="1 is the best hit")]
     title: str
-    text: Annotated[str | None, Field(description="Null where include_text is false")]
+    text: Annotated[str | None, Field(description="Null if include_text is false")]
     metadata: dict[str, Any]
 
 
 class SearchResult(BaseModel):
-    """One query's hits."""
+    """The hits of one query."""
 
-    language: Annotated[str, Field(description="As declared, else as detected (BCP 47)")]
+    language: Annotated[
+        str, Field(description="The language as given in the request, else as detected (BCP 47)")
+    ]
     hits: list[Hit]
 
 
 class FacetValue(BaseModel):
-    """A value of a field, and how many passages have it."""
+    """A value of a field, and the number of passages that have it."""
 
     value: str | bool | int | float
     count: int
 
 
 class Facet(BaseModel):
-    """A field's values among all passages that the filter lets through."""
+    """The values of a field among all passages that match the filter."""
 
-    values: Annotated[list[FacetValue], Field(description="The most frequent, 100 at the most")]
-    num_values: Annotated[int, Field(description="How many values there are in all")]
+    values: Annotated[list[FacetValue], Field(description="The most frequent values, at most 100")]
+    num_values: Annotated[int, Field(description="Number of distinct values")]
 
 
 class SearchResponse(BaseModel):
-    """One result a query, in order."""
+    """One result for each query, in order."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -171,7 +177,7 @@ class SearchResponse(BaseModel):
 
     results: list[SearchResult]
     facets: Annotated[
-        dict[str, Facet] | None, Field(description="By field; there only where asked for")
+        dict[str, Facet] | None, Field(description="Facets by field; present only if requested")
     ] = None
     index: IndexInfo
     encoder: str

@@ -1,6 +1,6 @@
-"""API keys: who may ask for what and how much. The file holds their digests, never the keys.
+"""API keys with their scopes and limits. The file holds digests, never the keys.
 
-One key a line, in TOML: `page = {sha256 = "9f86...", scopes = ["search"], max_tokens = 4096}`.
+One key per line, in TOML: `page = {sha256 = "9f86...", scopes = ["search"], max_tokens = 4096}`.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Key(BaseModel):
-    """What a key may do."""
+    """A key's digest, its scopes and its limits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -33,27 +33,27 @@ class Key(BaseModel):
 
     @property
     def digest(self) -> bytes:
-        """Give the hash of the key as bytes."""
+        """Return the SHA-256 of the key as bytes."""
         return bytes.fromhex(self.sha256)
 
 
 def digest(key: bytes) -> bytes:
-    """Hash a key: digests are of one length, so that their comparison tells nothing of a key's.
+    """Return the SHA-256 of a key; equal lengths hide the key's length from comparisons.
 
-    A key is 256 random bits, which no one can try out: it needs no slow hash.
+    A key has 256 random bits, so that brute force is infeasible and no slow hash is needed.
     """
     return hashlib.sha256(key).digest()
 
 
 def read_keys(text: str, where: str) -> dict[str, Key]:
-    """Read keys by name.
+    """Parse keys, by name.
 
     Args:
-        text: TOML, a key a line or a table.
+        text: TOML, one key per line or per table.
         where: the file or the variable, for messages.
 
     Raises:
-        SettingsError: the text is no TOML, a field is wrong, or two names have one key.
+        SettingsError: the text is not TOML, a field is invalid, or two names have the same key.
     """
     try:
         content = tomllib.loads(text)
@@ -85,7 +85,7 @@ def make_key(
     requests_per_second: float | None = None,
     max_tokens: int | None = None,
 ) -> tuple[str, Key]:
-    """Make a new secret, and the key that stands for it."""
+    """Return a new random secret, and the key for it."""
     secret = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
     key = Key(
         sha256=digest(secret.encode()).hex(),
@@ -97,7 +97,7 @@ def make_key(
 
 
 def write_line(name: str, key: Key) -> str:
-    """Write a key as a line of the file.
+    """Return a key as a line of the keys file.
 
     >>> write_line("page", Key(sha256="0" * 64, scopes=frozenset(["search"]), max_tokens=512))[-42:]
     '0", scopes = ["search"], max_tokens = 512}'
@@ -112,7 +112,7 @@ def write_line(name: str, key: Key) -> str:
 
 
 def _place(where: str, text: str, name: str) -> str:
-    """Tell the line on which a key begins."""
+    """Return the file and the line on which a key begins."""
     begins = re.compile(rf"""\s*\[?\s*["']?{re.escape(name)}["']?\s*[\]=.]""")
     numbers = (i for i, line in enumerate(text.splitlines(), 1) if begins.match(line))
     number = next(numbers, None)

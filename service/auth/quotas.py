@@ -1,4 +1,4 @@
-"""What a key has used: how often it has asked, and how many tokens it has in the works."""
+"""Quotas: request rate and tokens in flight of each key."""
 
 import math
 import time
@@ -9,25 +9,25 @@ from contextvars import ContextVar
 from service.auth.keys import Key
 from service.errors import ContentTooLargeError, QuotaExceededError, RateLimitedError
 
-# A batch takes less: by then something of the key's is done.
+# A batch takes less time: by then some of the key's tokens are done.
 QUOTA_RETRY_SECONDS = 1
 
 
 class Account:
-    """A key and its use; lives in the event loop."""
+    """A key and its current use; not thread-safe, for use in the event loop."""
 
     def __init__(self, name: str, key: Key) -> None:
-        """Start with nothing used."""
+        """Start without any use."""
         self.name = name
         self.key = key
         self.tokens = 0
-        self._due = 0.0  # when the key's requests so far would have come at its rate
+        self._due = 0.0  # arrival time of the next request at exactly the key's rate (GCRA)
 
     def count_request(self, now: float | None = None) -> None:
-        """Take a request in, if the key's rate allows it: a second's worth at once (GCRA).
+        """Count a request against the rate limit, which allows a burst of one second (GCRA).
 
         Raises:
-            RateLimitedError: it does not.
+            RateLimitedError: the request exceeds the rate limit.
         """
         rate = self.key.requests_per_second
         if rate is None:
@@ -37,27 +37,27 @@ class Account:
         wait_seconds = due - now - max(0.0, 1 - 1 / rate)
         if wait_seconds > 1e-9:
             raise RateLimitedError(
-                f"the key may ask {rate:g} times a second", math.ceil(wait_seconds)
+                f"the key is limited to {rate:g} requests per second", math.ceil(wait_seconds)
             )
         self._due = due + 1 / rate
 
     @contextmanager
     def hold(self, num_tokens: int) -> Iterator[None]:
-        """Count tokens while they are in the works.
+        """Count tokens as in flight until the block ends.
 
         Raises:
-            QuotaExceededError: the key has too many there already.
-            ContentTooLargeError: they are more than it may ever have.
+            QuotaExceededError: the tokens in flight would exceed the key's limit.
+            ContentTooLargeError: the request alone exceeds the key's limit.
         """
         limit = self.key.max_tokens
         if limit is not None and num_tokens > limit:
             raise ContentTooLargeError(
-                f"the request has {num_tokens} tokens and the key may have {limit} in the works: "
+                f"the request has {num_tokens} tokens and the key may have {limit} in flight: "
                 "send fewer texts at once"
             )
         if limit is not None and self.tokens + num_tokens > limit:
             raise QuotaExceededError(
-                f"the key may have {limit} tokens in the works", QUOTA_RETRY_SECONDS
+                f"the key may have {limit} tokens in flight", QUOTA_RETRY_SECONDS
             )
         self.tokens += num_tokens
         try:
@@ -66,13 +66,13 @@ class Account:
             self.tokens -= num_tokens
 
 
-# Whose request is being answered; None where the service asks for no key.
+# Account of the current request; None if no key is required.
 ACCOUNT: ContextVar[Account | None] = ContextVar("account", default=None)
 
 
 @contextmanager
 def hold_tokens(num_tokens: int) -> Iterator[None]:
-    """Count tokens on whoever asks; errors are those of `Account.hold`."""
+    """Count tokens for the account of the current request; raises as `Account.hold`."""
     account = ACCOUNT.get()
     if account is None:
         yield

@@ -19,8 +19,7 @@ from service.cli.options import (
     index_folder,
 )
 from service.cli.tables import print_findings, print_hits
-from service.process import give_memory_back
-from service.retrieval.hardware import available_cores
+from service.process import configure_allocator, configure_openmp
 from service.settings.settings import Settings, load_settings
 
 app = typer.Typer(
@@ -52,7 +51,7 @@ def serve(
 ) -> None:
     """Serve an index over HTTP, with the search page."""
     with console.one_line_errors():
-        _share_cores()
+        configure_openmp()
         settings = load_settings(
             index=index, encoder=encoder, host=host, port=port, cache=cache, device=device
         )
@@ -107,7 +106,7 @@ def demo(
 ) -> None:
     """Serve the CIA World Factbook with the bundled encoder; builds its index the first time."""
     with console.one_line_errors("interrupted"):
-        _share_cores()
+        configure_openmp()
         from service.demo.index import demo_index_name, ensure_demo_index
         from service.loading import load_encoder_of
 
@@ -159,18 +158,8 @@ def mcp(
         create_server(client, version("clear-search")).run()
 
 
-def _share_cores() -> None:
-    """Have torch's threads sleep between their tasks; must come before torch is imported.
-
-    By default they spin for milliseconds, and take the cores from the threads that serve.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if (cores := available_cores()) < len(os.sched_getaffinity(0)):  # a container's limit
-        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
-
-
 def _serve(settings: Settings) -> None:
-    give_memory_back()
+    configure_allocator()
     from service.server import serve as run_server
 
     console.start_logging(settings.log_level, settings.log_format)

@@ -1,7 +1,7 @@
-"""ASGI middleware that refuses early, for a fraction of the cost, what could not be in time.
+"""ASGI middleware for admission control: refuse requests that cannot meet their deadline.
 
-Under overload most requests are refused. To route, validate and tokenize each of them first would
-take the cores from those that are answered.
+Under overload most requests are refused. Refusing them before routing, validation and tokenization
+leaves the CPU to the requests that are answered.
 """
 
 import json
@@ -14,29 +14,31 @@ from service.errors import OverloadedError
 from service.problems import ProblemResponse
 
 LANES: dict[str, Lane] = {"/search": "query", "/encode": "bulk"}
-# A longer body takes the long way.
+# A longer body is not parsed here; the engine decides on it.
 MAX_BODY_BYTES = 65_536
-# Lane and seconds until the deadline in; seconds after which to come back out, if it is too late.
+# Returns the seconds after which to try again, or None if a request can meet its deadline.
+# Arguments: the lane, and the seconds left until the deadline.
 Forecast = Callable[[Lane, float], int | None]
 
 
-class Gate:
-    """Asks the batcher's forecast before anything else is done for a request."""
+class AdmissionControl:
+    """Refuses a request with 429 if the batcher's forecast exceeds its deadline."""
 
     def __init__(self, app: ASGIApp, forecast: Forecast, timeout_ms: int) -> None:
         """Wrap an app.
 
         Args:
-            app: for what is let through, and for every other path.
-            forecast: is asked first without a deadline, which is quick and nearly always enough.
-            timeout_ms: of a request that names none.
+            app: receives the admitted requests, and those for every other path.
+            forecast: of the batcher. It is asked with a timeout of 0 first: if nothing waits, the
+                body need not be parsed.
+            timeout_ms: deadline of a request that sets none.
         """
         self._app = app
         self._forecast = forecast
         self._timeout_ms = timeout_ms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse or pass a request on."""
+        """Admit a request or refuse it."""
         lane = LANES.get(scope["path"]) if scope["type"] == "http" else None
         if lane is None or self._forecast(lane, 0.0) is None:
             await self._app(scope, receive, send)
@@ -51,7 +53,7 @@ class Gate:
 
 
 def _timeout_ms(message: Message, default: int) -> int | None:
-    """Read a body's deadline; None where the body is odd, which the app answers."""
+    """Return the `timeout_ms` of a body, or None if the body is invalid or long."""
     body = message.get("body", b"")
     if message.get("more_body") or len(body) > MAX_BODY_BYTES:
         return None
@@ -66,6 +68,7 @@ def _timeout_ms(message: Message, default: int) -> int | None:
 
 
 def _replay(first: Message, receive: Receive) -> Receive:
+    """Return a `receive` that yields the first message again."""
     messages = [first]
 
     async def replay() -> Message:

@@ -1,19 +1,19 @@
-"""Which answers are compressed where a client takes gzip: large ones that shrink."""
+"""ASGI middleware that compresses large responses for clients that accept gzip."""
 
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# The first level takes a fifth of the ninth's time and leaves a tenth more.
+# Compared with level 9, level 1 takes a fifth of the time; its output is a tenth larger.
 LEVEL = 1
-# Embeddings are noise: to ask for them in base64 saves more than gzip does.
+# Embeddings hardly shrink: base64 instead of numbers saves more than gzip.
 NOT_COMPRESSED = {"/encode", "/v1/embeddings"}
 
 
 class Compression:
-    """ASGI middleware that hands to starlette's what may be compressed."""
+    """Passes the responses that may be compressed through starlette's `GZipMiddleware`."""
 
     def __init__(self, app: ASGIApp, min_bytes: int) -> None:
-        """Wrap an app."""
+        """Wrap an app; responses below `min_bytes` are not compressed."""
         self._app = app
         self._compressed = GZipMiddleware(app, minimum_size=min_bytes, compresslevel=LEVEL)
 
@@ -26,7 +26,7 @@ class Compression:
 
 
 def may_compress(scope: Scope) -> bool:
-    """Tell whether the client takes gzip and the answer may shrink by it.
+    """Return whether the client accepts gzip and the path's responses shrink.
 
     >>> headers = [(b"accept-encoding", b"gzip, deflate")]
     >>> may_compress({"path": "/search", "headers": headers})
@@ -34,6 +34,7 @@ def may_compress(scope: Scope) -> bool:
     >>> may_compress({"path": "/encode", "headers": headers})
     False
     """
-    return scope["path"] not in NOT_COMPRESSED and any(
+    accepts_gzip = any(
         name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"]
     )
+    return accepts_gzip and scope["path"] not in NOT_COMPRESSED

@@ -1,4 +1,4 @@
-"""A client that leaves frees what its request holds."""
+"""Cancel the work for a request whose client disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,50 +8,50 @@ from fastapi import Request
 
 from service.errors import ClientGoneError
 
-AnswerT = TypeVar("AnswerT")
-# Most answers are there by then; only slower requests pay for being watched.
+ResultT = TypeVar("ResultT")
+# Most requests are answered by then, so that only slow ones pay for a watching task.
 WATCH_AFTER_SECONDS = 0.2
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, AnswerT]) -> AnswerT:
-    """Await a request's work, and cancel it when its client leaves.
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Await the work for a request, and cancel it if the client disconnects.
 
     Raises:
-        ClientGoneError: the client left.
+        ClientGoneError: the client disconnected.
     """
-    watch = _Watch(request)
+    watcher = _DisconnectWatcher(request)
     try:
         return await work
     except asyncio.CancelledError:
-        if not watch.has_seen_departure:
+        if not watcher.is_disconnected:
             raise
         raise ClientGoneError("the client closed the connection") from None
     finally:
-        watch.end()
+        watcher.close()
 
 
-class _Watch:
-    """Cancels the task that made it when the client of a request leaves."""
+class _DisconnectWatcher:
+    """Cancels the task that created it when the client of a request disconnects."""
 
     def __init__(self, request: Request) -> None:
         loop = asyncio.get_running_loop()
-        self.has_seen_departure = False
+        self.is_disconnected = False
         self._request = request
         self._watched = asyncio.current_task()
         self._task: asyncio.Task[None] | None = None
-        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._begin)
+        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start)
 
-    def end(self) -> None:
+    def close(self) -> None:
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
 
-    def _begin(self) -> None:
-        self._task = asyncio.ensure_future(self._wait())
+    def _start(self) -> None:
+        self._task = asyncio.ensure_future(self._watch())
 
-    async def _wait(self) -> None:
+    async def _watch(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
-        self.has_seen_departure = True
+        self.is_disconnected = True
         if self._watched is not None:
             self._watched.cancel()

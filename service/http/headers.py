@@ -1,28 +1,49 @@
-"""Headers that every answer has, so that a browser does nothing with it that was not meant."""
+"""Headers that every response carries: security, request id, time, and the connection's end."""
 
 from starlette.types import Message
 
 CONTENT_SECURITY_POLICY = b"content-security-policy"
-ALWAYS = (
+REQUEST_ID_HEADER = b"x-request-id"
+CLOSE = (b"connection", b"close")
+SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-NOTHING = (CONTENT_SECURITY_POLICY, b"default-src 'none'; frame-ancestors 'none'")
-# FastAPI's page has its own script and style within it.
-DOCS = (
+LOAD_NOTHING = (CONTENT_SECURITY_POLICY, b"default-src 'none'; frame-ancestors 'none'")
+# FastAPI's page of the API has inline scripts and styles.
+LOAD_FOR_DOCS = (
     CONTENT_SECURITY_POLICY,
     b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     b"img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'",
 )
 
 
-def secure(message: Message) -> None:
-    """Add to the message that begins an answer what it has not said itself."""
-    headers = message["headers"] = [*message["headers"], *ALWAYS]
+def add_headers(
+    message: Message, request_id: str, milliseconds: float | None, is_last: bool
+) -> None:
+    """Add headers to the ASGI message that starts a response.
+
+    Args:
+        message: `http.response.start`.
+        request_id: of the request.
+        milliseconds: time since the request came; None leaves it out.
+        is_last: the client must close the connection after this response.
+    """
+    message["headers"] = [*message["headers"], *SECURITY_HEADERS]
+    _add_policy(message["headers"])
+    message["headers"].append((REQUEST_ID_HEADER, request_id.encode()))
+    if milliseconds is not None:
+        message["headers"].append((b"server-timing", b"total;dur=%.3f" % milliseconds))
+    if is_last:
+        message["headers"].append(CLOSE)
+
+
+def _add_policy(headers: list[tuple[bytes, bytes]]) -> None:
+    """Add a content security policy, unless the response has one."""
     is_html = False
     for name, value in headers:
         if name == CONTENT_SECURITY_POLICY:
             return
         is_html = is_html or (name == b"content-type" and value.startswith(b"text/html"))
-    headers.append(DOCS if is_html else NOTHING)
+    headers.append(LOAD_FOR_DOCS if is_html else LOAD_NOTHING)

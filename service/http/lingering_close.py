@@ -1,7 +1,8 @@
-"""The end of a connection that is closed under a client that is still sending.
+"""Lingering close: read the rest of a body before a connection is closed.
 
-A system that closes a socket with unread bytes resets the connection, and the answer is lost with
-it: whoever sends all of a large body before reading never learns why it was refused.
+If a socket is closed while it holds unread bytes, the kernel resets the connection and the client
+loses the response. A client that sends all of a large body before it reads would not learn why the
+request was refused.
 """
 
 import asyncio
@@ -11,8 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LINGER_SECONDS = 2.0
 
 
-def lingering(app: ASGIApp) -> ASGIApp:
-    """Have an app read on for a moment, once its answer is out, what it has not read of a body."""
+def with_lingering_close(app: ASGIApp) -> ASGIApp:
+    """Wrap an app so that it reads the rest of the body, for a short time, after its response."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         is_read = False
@@ -23,7 +24,7 @@ def lingering(app: ASGIApp) -> ASGIApp:
             is_read = not message.get("more_body", False)
             return message
 
-        async def send_and_read_on(message: Message) -> None:
+        async def send_then_read(message: Message) -> None:
             is_last = message["type"] == "http.response.body" and not message.get("more_body")
             if is_read or not is_last:
                 await send(message)
@@ -37,6 +38,6 @@ def lingering(app: ASGIApp) -> ASGIApp:
                 pass
             await send({"type": "http.response.body", "body": b""})
 
-        await app(scope, read, send_and_read_on)
+        await app(scope, read, send_then_read)
 
     return answer

@@ -1,4 +1,4 @@
-"""ASGI middleware that names, times and logs every request, refusals included."""
+"""ASGI middleware that identifies, times, counts and logs every request, also refused ones."""
 
 import logging
 import time
@@ -8,24 +8,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.auth.quotas import ACCOUNT
 from service.errors import BatchFailedError, ClientGoneError
 from service.http.admission import LANES
-from service.http.headers import secure
+from service.http.headers import REQUEST_ID_HEADER, add_headers
 from service.problems import REASON
 from service.state import State
 from service.telemetry.logs import REQUEST_ID, request_id_of
 from service.telemetry.tracing import trace_id
 
 UNMATCHED = "unmatched"
-REQUEST_ID_HEADER = b"x-request-id"
-CLOSE = (b"connection", b"close")
-# How long a wrong key took is nobody's business.
-KEY_REFUSALS = {401, 403}
+# Timing is hidden: it could reveal how near a wrong key is to a right one.
+UNTIMED_STATUSES = {401, 403}
 PROBES = {"/livez", "/readyz", "/metrics"}
 
 logger = logging.getLogger("service.access")
 
 
 class RequestObserver:
-    """Counts, times and logs requests by route template, never by path: labels stay few."""
+    """Counts, times and logs requests by route template; labels by path would be unbounded."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
         """Wrap an app."""
@@ -45,25 +43,25 @@ class RequestObserver:
         request_id = request_id_of(dict(scope["headers"]).get(REQUEST_ID_HEADER))
         REQUEST_ID.set(request_id)
 
-        async def observe_status(message: Message) -> None:
+        async def observe_start(message: Message) -> None:
             nonlocal status, reason, has_begun
             if message["type"] == "http.response.start":
                 has_begun = True
                 status, reason = message["status"], message.get(REASON)
-                secure(message)
-                message["headers"].append((REQUEST_ID_HEADER, request_id.encode()))
-                if status not in KEY_REFUSALS:
-                    spent = (time.monotonic() - started) * 1000
-                    message["headers"].append((b"server-timing", b"total;dur=%.3f" % spent))
-                if self._state.phase == "draining":  # or the client's next request would be lost
-                    message["headers"].append(CLOSE)
+                milliseconds = (time.monotonic() - started) * 1000
+                add_headers(
+                    message,
+                    request_id,
+                    None if status in UNTIMED_STATUSES else milliseconds,
+                    is_last=self._state.phase == "draining",  # else the next request would be lost
+                )
             await send(message)
 
         metrics = self._state.metrics
         metrics.in_flight.inc()
         try:
-            await self._app(scope, receive, observe_status)
-            if not has_begun:  # starlette drops a file whose client has left
+            await self._app(scope, receive, observe_start)
+            if not has_begun:  # starlette sends no file to a client that left
                 status, reason = ClientGoneError.status, ClientGoneError.reason
         finally:
             metrics.in_flight.dec()
@@ -99,7 +97,7 @@ class RequestObserver:
 
 def _route(scope: Scope) -> str:
     path = getattr(scope.get("route"), "path", None)
-    if path is None and scope["path"] in LANES:  # refused before it was routed
+    if path is None and scope["path"] in LANES:  # refused before routing
         path = scope["path"]
     return str(path or UNMATCHED)
 

@@ -10,7 +10,7 @@ import pytest
 from tests.attacks.victim import MAX_CONNECTIONS, QUERY, READ_SECONDS, Victim, head, request
 from tests.support.processes import wait_until
 
-TIMED_OUT = f"the request was not there after {READ_SECONDS} s".encode()
+TIMED_OUT = f"the request was not complete after {READ_SECONDS} s".encode()
 
 
 BEGINNINGS = [

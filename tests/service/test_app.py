@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import WEB, create_app
+from service.api.page import WEB
+from service.app import create_app
 from service.errors import SettingsError
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError

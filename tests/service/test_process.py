@@ -22,7 +22,7 @@ def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 if sys.argv[1] != "as it is":
-    process.give_memory_back()
+    process.configure_allocator()
 before = resident_bytes()
 for _ in range(3):
     bytearray(b"x") * (20 * 2**20)
@@ -34,7 +34,7 @@ del large
 if sys.argv[1] == "trimmed":
     process.TRIM_EVERY_SECONDS = 0.01
     try:
-        asyncio.run(asyncio.wait_for(process.trim_regularly(), 1))
+        asyncio.run(asyncio.wait_for(process.trim_memory_regularly(), 1))
     except TimeoutError:
         pass
 print(resident_bytes() - before)

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from starlette.routing import Route
 from typer.testing import CliRunner
 
-from service.api.search import router
+from service.api.operations import router
 from service.auth.access import Access
 from service.cli.main import app as service_app
 from service.settings.settings import Settings, variable

@@ -188,7 +188,7 @@ def test_more_tokens_than_the_key_may_have_are_refused_before_the_work(
     response = scoped.ask("small", path, json=body)
 
     assert response.status_code == 413
-    assert "the key may have 8 in the works" in response.json()["detail"]
+    assert "the key may have 8 in flight" in response.json()["detail"]
 
 
 def test_a_key_s_tokens_are_free_again_after_the_answer(scoped: Scoped) -> None:

@@ -26,7 +26,7 @@ def write_keys(path: Path, *names: str, scopes: tuple[Scope, ...] = ("search",))
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyring, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(keyring, "CHECK_EVERY_SECONDS", 0.0)
 
 
 def test_a_key_finds_its_account_and_no_other_does(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_name_in_both_file_and_variable_is_refused(tmp_path: Path) -> None:
     write_keys(tmp_path / "keys", "one")
     _, key = make_key(["encode"])
 
-    with pytest.raises(SettingsError, match="one is a key of CLEAR_KEYS, too"):
+    with pytest.raises(SettingsError, match="one is also a key of CLEAR_KEYS"):
         KeyRing(Settings(keys_file=tmp_path / "keys", keys=SecretStr(write_line("one", key))))
 
 
@@ -187,7 +187,7 @@ def test_where_the_changed_file_is_bad_the_keys_stay_and_the_log_says_why(
     ring.refresh()
 
     assert ring.find(secret.encode()) is not None
-    assert caplog.text.count("the keys stay as they were") == 1
+    assert caplog.text.count("the previous keys stay valid") == 1
     assert str(path) in caplog.text
 
 
@@ -204,16 +204,19 @@ def test_an_emptied_file_opens_the_service_to_nobody(tmp_path: Path) -> None:
     assert ring.find(secret.encode()) is None
 
 
-def test_the_file_is_looked_at_once_a_second_at_the_most(
+def test_the_file_is_checked_at_most_once_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_keys(tmp_path / "keys", "one")
-    ring = KeyRing(Settings(keys_file=tmp_path / "keys"))
-    looks: list[Path] = []
-    monkeypatch.setattr(keyring, "_stamp", looks.append)
+    path = tmp_path / "keys"
+    monkeypatch.setattr(keyring.time, "monotonic", lambda: 100.0)
+    write_keys(path, "one")
+    ring = KeyRing(Settings(keys_file=path))
+    write_keys(path, "one", "two")
+    counts = []
 
-    for now in (0.0, 0.5):
-        monkeypatch.setattr(keyring.time, "monotonic", lambda now=now: ring._look_again - 1 + now)
+    for now in (100.0, 100.5, 100.9, 101.0):
+        monkeypatch.setattr(keyring.time, "monotonic", lambda now=now: now)
         ring.refresh()
+        counts.append(len(ring))
 
-    assert looks == []
+    assert counts == [1, 1, 1, 2]

@@ -11,7 +11,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from service.api import encode_schemas, schemas, search_schemas
+from service.api import schemas, search_schemas
 from service.client import (
     AsyncClient,
     Client,
@@ -279,7 +279,7 @@ def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> 
 def test_the_client_s_limits_and_records_are_those_of_the_service() -> None:
     assert messages.MAX_CHARACTERS == schemas.MAX_CHARACTERS
     assert messages.MAX_QUERIES == search_schemas.MAX_QUERIES
-    assert messages.MAX_TEXTS == encode_schemas.MAX_TEXTS
+    assert messages.MAX_TEXTS == schemas.MAX_TEXTS
     options = set(messages.SearchOptions.__annotations__)
     assert options == set(search_schemas.SearchRequest.model_fields) - {"query", "queries"}
     for ours, theirs in (

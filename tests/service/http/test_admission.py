@@ -5,7 +5,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from service.batching.request import Lane
-from service.http.admission import MAX_BODY_BYTES, Gate
+from service.http.admission import MAX_BODY_BYTES, AdmissionControl
 
 LONG_WAIT_SECONDS = 7
 
@@ -30,9 +30,11 @@ class App:
 
 
 def ask(*messages: bytes, path: str = "/search", wait: bool = True) -> tuple[App, list[Message]]:
-    """Send a request in so many messages to a gate before an app; the answer's messages come."""
+    """Send a request in so many messages through admission control to an app."""
     app, sent = App(), list[Message]()
-    gate = Gate(app, forecast if wait else lambda lane, seconds: None, timeout_ms=5000)
+    control = AdmissionControl(
+        app, forecast if wait else lambda lane, seconds: None, timeout_ms=5000
+    )
     left = [
         {"type": "http.request", "body": body, "more_body": number < len(messages)}
         for number, body in enumerate(messages, start=1)
@@ -45,7 +47,7 @@ def ask(*messages: bytes, path: str = "/search", wait: bool = True) -> tuple[App
         sent.append(message)
 
     scope = {"type": "http", "path": path, "headers": []}
-    asyncio.run(gate(scope, receive, send))
+    asyncio.run(control(scope, receive, send))
     return app, sent
 
 

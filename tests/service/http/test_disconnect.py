@@ -6,7 +6,8 @@ from fastapi import Request
 from starlette.types import Message
 
 from service.errors import ClientGoneError
-from service.http.disconnect import unless_gone
+from service.http import disconnect
+from service.http.disconnect import cancel_on_disconnect
 
 
 def request(receive: Callable[[], Awaitable[Message]]) -> Request:
@@ -22,31 +23,49 @@ async def leaves() -> Message:
     return {"type": "http.disconnect"}
 
 
-def test_an_answer_is_handed_on() -> None:
+def test_a_result_is_returned() -> None:
     async def work() -> int:
         await asyncio.sleep(0)
         return 7
 
-    assert asyncio.run(unless_gone(request(stays), work())) == 7
+    assert asyncio.run(cancel_on_disconnect(request(stays), work())) == 7
 
 
-def test_a_slow_answer_to_a_patient_client_is_handed_on() -> None:
-    async def work() -> int:
-        await asyncio.sleep(0.05)
-        return 7
+def test_a_slow_result_is_returned_to_a_client_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work ends only after the watcher has begun, and has seen a message of a body."""
+    monkeypatch.setattr(disconnect, "WATCH_AFTER_SECONDS", 0)
 
-    assert asyncio.run(unless_gone(request(stays), work())) == 7
+    async def scenario() -> tuple[int, int]:
+        has_waited = asyncio.Event()
+        messages: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop()
+            has_waited.set()
+            return await stays()
+
+        async def work() -> int:
+            async with asyncio.timeout(10):
+                await has_waited.wait()
+            return 7
+
+        answer = await cancel_on_disconnect(request(receive), work())
+        await asyncio.sleep(0)
+        return answer, len(asyncio.all_tasks())
+
+    assert asyncio.run(scenario()) == (7, 1)
 
 
-def test_an_error_is_handed_on() -> None:
+def test_an_error_is_raised() -> None:
     async def work() -> int:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        asyncio.run(unless_gone(request(stays), work()))
+        asyncio.run(cancel_on_disconnect(request(stays), work()))
 
 
-def test_the_work_of_a_client_that_leaves_is_cancelled() -> None:
+def test_the_work_for_a_client_that_leaves_is_cancelled() -> None:
     was_cancelled = False
 
     async def work() -> None:
@@ -59,7 +78,7 @@ def test_the_work_of_a_client_that_leaves_is_cancelled() -> None:
 
     async def scenario() -> None:
         with pytest.raises(ClientGoneError):
-            await unless_gone(request(leaves), work())
+            await cancel_on_disconnect(request(leaves), work())
         await asyncio.sleep(0)
 
     asyncio.run(scenario())

@@ -5,7 +5,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from service.http import lingering_close as module
-from service.http.lingering_close import lingering
+from service.http.lingering_close import with_lingering_close
 
 START = {"type": "http.response.start", "status": 413, "headers": []}
 ANSWER = {"type": "http.response.body", "body": b"too large"}
@@ -36,7 +36,7 @@ def happened(num_read_by_app: int, incoming: Iterable[Message]) -> list[object]:
     async def send(message: Message) -> None:
         events.append((message.get("body"), message.get("more_body", False)))
 
-    asyncio.run(lingering(app)({"type": "http"}, receive, send))
+    asyncio.run(with_lingering_close(app)({"type": "http"}, receive, send))
     return events
 
 

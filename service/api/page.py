@@ -1,0 +1,35 @@
+"""The search page: its files, served with headers that let it load only from its own host."""
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+WEB = Path(__file__).parents[1] / "web"
+PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+    ),
+}
+
+
+def serve_page(app: FastAPI) -> None:
+    """Add the page at `/` and its files below `/web` to an app."""
+    files: ASGIApp = _PageFiles(directory=WEB)
+    app.mount("/web", files, name="web")
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(WEB / "index.html", headers=PAGE_HEADERS)
+
+
+class _PageFiles(StaticFiles):
+    """The page's files with the page's headers."""
+
+    def file_response(self, *arguments: object, **options: object) -> FileResponse:
+        response = super().file_response(*arguments, **options)  # type: ignore[arg-type]
+        response.headers.update(PAGE_HEADERS)
+        return response  # type: ignore[return-value]

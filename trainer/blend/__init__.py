@@ -1,1 +1,1 @@
-"""Interpolating the weights of a base and a tuned encoder."""
+"""Blends: interpolation between the weights of a base and a tuned encoder."""

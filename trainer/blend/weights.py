@@ -1,6 +1,6 @@
-"""Weights between a base encoder and what training made of it, by a share from 0 to 1.
+"""Interpolation between the weights of a base and a tuned encoder, by a share from 0 to 1.
 
-An adapter's scale is multiplied by the share; full weights are interpolated, W + share (W' - W).
+The scale of an adapter is multiplied by the share; full weights are W + share (W' - W).
 Source: Wortsman et al. 2022 (WiSE-FT, arXiv 2109.01903).
 """
 
@@ -21,7 +21,7 @@ from service.retrieval.errors import CheckpointError
 from service.retrieval.storage import artifact
 from trainer.errors import DataError, OutputError
 
-# What `write_manifest` says by itself.
+# Manifest fields that `write_checkpoint` computes from the files.
 WRITTEN = {
     *("digest", "embedding_dim", "files", "format_version", "max_tokens", "pooling", "prompts")
 }
@@ -29,34 +29,34 @@ WRITTEN = {
 
 @dataclass(frozen=True)
 class Pair:
-    """A base and what was trained from it, which belong together."""
+    """A base encoder and the encoder that was trained from it."""
 
     base: Checkpoint
     tuned: Checkpoint
 
     @property
     def has_adapter(self) -> bool:
-        """Tell whether only an adapter was trained."""
+        """Return whether training wrote an adapter instead of full weights."""
         return self.tuned.query.adapter is not None
 
     @property
     def kind(self) -> str:
-        """Name what a blend of them is, as training names what it writes."""
+        """Return the folder name of a blend, which is the one that training uses."""
         return "adapter" if self.has_adapter else "encoder"
 
     @property
     def is_query_side(self) -> bool:
-        """Tell whether passages are embedded by the base still."""
+        """Return whether the tuned encoder encodes only queries, and the base passages."""
         own = self.tuned.fingerprint(self.tuned.query)
         return self.has_adapter or self.tuned.manifest.get("passage_fingerprint", own) != own
 
 
 def open_pair(base_name: str, tuned_name: str, cache: Path) -> Pair:
-    """Open two encoders and see that one can have come from the other.
+    """Open a base and a tuned encoder; check that they belong together.
 
     Raises:
         CheckpointError: one of them cannot be used.
-        DataError: they do not belong together.
+        DataError: the tuned encoder cannot come from the base.
     """
     base, tuned = (open_checkpoint(name, cache) for name in (base_name, tuned_name))
     if base.query is not base.passage:
@@ -82,22 +82,22 @@ def _check_alike(base: Checkpoint, tuned: Checkpoint) -> None:
         theirs = [getattr(each.query, field) for each in (base, tuned)]
         if theirs[0] != theirs[1]:
             raise DataError(
-                f"{tuned.directory} has another {field} than the base {base.directory}: weights "
-                "between the two mean nothing"
+                f"{tuned.directory} has another {field} than the base {base.directory}: their "
+                "weights cannot be interpolated"
             )
 
 
 def write_blend(pair: Pair, share: float, directory: Path, **facts: object) -> None:
-    """Write the encoder that lies a share of the way from the base to the tuned one.
+    """Write the blend of a share: an adapter, or a checkpoint with interpolated weights.
 
     Args:
         pair: of base and tuned encoder.
         share: 0 is the base, 1 the tuned encoder.
-        directory: a new folder; an adapter's holds an adapter, else a checkpoint.
-        facts: more entries of the manifest, or of `adapter.json`.
+        directory: a new folder.
+        facts: additional entries of the manifest, or of `adapter.json`.
 
     Raises:
-        CheckpointError: the weights cannot be read, or are not of one architecture.
+        CheckpointError: the weights cannot be read, or differ in architecture.
         OutputError: the folder cannot be written.
     """
     facts["blend"] = {"share": share, "base_fingerprint": pair.base.fingerprint(pair.base.query)}
@@ -135,26 +135,31 @@ def _write_checkpoint(pair: Pair, share: float, directory: Path, facts: dict[str
 def interpolate(
     base: dict[str, Tensor], tuned: dict[str, Tensor], share: float
 ) -> dict[str, Tensor]:
-    """Take weights a share of the way from the base to the tuned ones; exact at both ends.
+    """Interpolate weights; shares 0 and 1 give exactly the base and the tuned weights.
 
-    Tensors that are no floating-point numbers are the tuned encoder's.
+    Tensors of integers are taken from the tuned encoder.
+
+    Args:
+        base: weights by name, at share 0.
+        tuned: weights by name, at share 1.
+        share: from 0 to 1.
 
     Raises:
-        CheckpointError: a tensor is missing on one side, or of another shape.
+        CheckpointError: a tensor is missing on one side, or its shapes differ.
 
     >>> interpolate({"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])}, 0.25)["w"].tolist()
     [1.5]
     """
     blended: dict[str, Tensor] = {}
     for name in sorted(base.keys() | tuned.keys()):
-        if name.startswith("pooler."):  # never read, and not every tool saves it
+        if name.startswith("pooler."):  # unused, and not every tool saves it
             if name in tuned:
                 blended[name] = tuned[name]
             continue
         if name not in base or name not in tuned or base[name].shape != tuned[name].shape:
             raise CheckpointError(
-                f"the weight {name} is missing in one of the encoders, or of another shape: name "
-                "the base that the tuned one came from"
+                f"the weight {name} is missing in one of the encoders, or has another shape: name "
+                "the base that the tuned encoder was trained from"
             )
         is_float = tuned[name].is_floating_point()
         start, end = base[name].float(), tuned[name].float()

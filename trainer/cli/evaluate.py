@@ -121,19 +121,14 @@ def evaluate_command(
         if output:
             require_matplotlib()
 
-        from trainer.report.run import (
-            EncoderOptions,
-            EvaluationOptions,
-            run_evaluation,
-            write_outcome,
-        )
+        from trainer.report import run
 
-        encoder_options = EncoderOptions(device, max_tokens, cpu_engine, precision, cache)
-        options = EvaluationOptions(
+        encoder_options = run.EncoderOptions(device, max_tokens, cpu_engine, precision, cache)
+        options = run.EvaluationOptions(
             chosen, directions or tuple(Direction), seen, english_margin, indexes, output
         )
         with show_progress() as on_progress:
-            outcome = run_evaluation(
+            outcome = run.run_evaluation(
                 sets,
                 encoder,
                 against=against,
@@ -143,7 +138,7 @@ def evaluate_command(
                 on_progress=on_progress,
             )
     if output:
-        write_outcome(output, outcome, training)
+        run.write_outcome(output, outcome, training)
     _print_outcome(outcome, as_json)
     if not outcome.passes:
         raise typer.Exit(GATE_FAILED)

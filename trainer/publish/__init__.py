@@ -1,1 +1,1 @@
-"""Publishing a trained checkpoint: directory, model card, Hub."""
+"""Export of a trained encoder: Sentence Transformers directory, model card, upload to a Hub."""

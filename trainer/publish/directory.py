@@ -1,7 +1,8 @@
-"""An encoder as a Sentence Transformers directory that every tool of the field reads.
+"""Exports an encoder as a Sentence Transformers directory.
 
-Two sides become that library's Router: the passage side's files as they are, so that its
-fingerprint and all its indexes stay valid, and the query side with its adapter merged.
+An encoder with two sides becomes a Router of that library. The passage side's files are copied
+unchanged, so that its fingerprint and its indexes stay valid; its adapter is merged into the query
+side.
 """
 
 import shutil
@@ -24,13 +25,13 @@ from trainer.errors import DataError, OutputError
 from trainer.publish.model_card import model_card
 
 CARD = "README.md"
-# The record of what made the weights.
+# Fields of the training record that the manifest takes over.
 RECORD_FIELDS = ("training", "blend", "metrics", "objective", "data", "seed", "git_commit")
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What a publisher adds to what the checkpoint says of itself."""
+    """What the publisher states beyond the checkpoint's own manifest."""
 
     name: str
     license: str | None = None
@@ -39,16 +40,16 @@ class Publication:
 
 
 def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, Checkpoint]:
-    """Open an encoder, and for a query encoder alone the one of its passages.
+    """Open the checkpoints of the query side and the passage side; often they are the same.
 
     Args:
         name: of the encoder to publish.
-        passage_name: of the encoder that a query encoder alone was trained for.
+        passage_name: of the passage encoder, used if `name` encodes only queries.
         cache: the folder of the bundled encoder.
 
     Raises:
-        CheckpointError: one cannot be used.
-        DataError: the two don't belong together.
+        CheckpointError: a checkpoint cannot be used.
+        DataError: the query encoder was trained for other passages.
     """
     query = open_checkpoint(name, cache)
     own = query.fingerprint(query.passage)
@@ -59,8 +60,8 @@ def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, C
     found = passage.fingerprint(passage.passage)
     if found != trained_for:
         raise DataError(
-            f"{name} encodes queries alone, for passages of the fingerprint {trained_for[:16]}; "
-            f"{passage_name} has {found[:16]}: name the right one with --passage-encoder"
+            f"{name} encodes only queries, for passages of the fingerprint {trained_for[:16]}; "
+            f"{passage_name} has {found[:16]}: name the right encoder with --passage-encoder"
         )
     return query, passage
 
@@ -68,12 +69,12 @@ def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, C
 def write_publication(
     query: Checkpoint, passage: Checkpoint, directory: Path, publication: Publication
 ) -> dict[str, Any]:
-    """Write the directory; one that is there must be such a directory, and is replaced as a whole.
+    """Write the directory; replace an existing one if it is of this kind.
 
     Args:
-        query: whose query side encodes queries.
-        passage: whose passage side encodes passages; often the same checkpoint.
-        directory: where.
+        query: the checkpoint whose query side encodes queries.
+        passage: the checkpoint whose passage side encodes passages; often the same.
+        directory: the folder to write.
         publication: the publisher's facts.
 
     Returns:
@@ -81,11 +82,11 @@ def write_publication(
 
     Raises:
         CheckpointError: weights cannot be read.
-        DataError: no licence is known.
-        OutputError: the folder holds something else, or cannot be written.
+        DataError: no license is known.
+        OutputError: the folder has other content, or cannot be written.
     """
     if directory.exists() and not (directory / "modules.json").is_file():
-        raise OutputError(f"{directory} holds something else: name another folder")
+        raise OutputError(f"{directory} has other content: name another folder")
     facts = _facts(query, passage, publication)
     card = model_card(query, passage, facts, publication.results, publication.data_cards)
     files = _files(query.query, passage.passage)
@@ -102,12 +103,12 @@ def write_publication(
 
 
 def _facts(query: Checkpoint, passage: Checkpoint, publication: Publication) -> dict[str, Any]:
-    """Gather the manifest's entries: the publisher's, the training record, the fingerprint."""
+    """Return the manifest's entries: publisher's facts, training record, fingerprint."""
     adapter = query.query.adapter
     described = adapter.description if adapter else query.manifest
     license = publication.license or described.get("license") or passage.manifest.get("license")
     if not license:
-        raise DataError("the encoder names no licence: give one with --license, such as mit")
+        raise DataError("the encoder names no license: name one with --license, such as mit")
     facts = {
         "name": publication.name,
         "license": license,

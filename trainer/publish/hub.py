@@ -1,4 +1,4 @@
-"""Uploads a published directory to a model hub."""
+"""Uploads a published directory to a model Hub."""
 
 import os
 from pathlib import Path
@@ -9,33 +9,41 @@ TOKEN = "HF_TOKEN"
 
 
 def read_token() -> str:
-    """Read the Hub's token from HF_TOKEN; called early, it stops a run before the work.
+    """Return the Hub's token from HF_TOKEN; called first, so that a missing token fails early.
 
     Raises:
-        DataError: there is none.
+        DataError: the variable is not set.
     """
     token = os.environ.get(TOKEN)
     if not token:
-        raise DataError(f"the variable {TOKEN} is not set: it holds the token of the Hub")
+        raise DataError(
+            f"the variable {TOKEN} is not set: set it to a token of the Hub that may write"
+        )
     return token
 
 
 def push(directory: Path, repository: str, *, is_private: bool, message: str) -> str:
-    """Upload a published directory to a Hub; the token is read from HF_TOKEN.
+    """Upload a published directory to a Hub with the token from HF_TOKEN.
+
+    Args:
+        directory: what `write_publication` wrote.
+        repository: owner/name; created if missing.
+        is_private: create it as a private repository.
+        message: of the commit.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
-        DataError: there is no token.
-        OutputError: the Hub refuses, or is not reached.
+        DataError: the token is missing.
+        OutputError: the Hub refuses the upload, or cannot be reached.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     token = read_token()
     errors: tuple[type[Exception], ...] = (HfHubHTTPError, HFValidationError)
-    errors += HfHubHTTPError.__bases__  # the HTTP library's own, and OSError
+    errors += HfHubHTTPError.__bases__  # that of the HTTP library, and OSError
     hub = HfApi(token=token)
     try:
         hub.create_repo(repository, private=is_private, exist_ok=True)
@@ -43,12 +51,12 @@ def push(directory: Path, repository: str, *, is_private: bool, message: str) ->
             repo_id=repository,
             folder_path=directory,
             commit_message=message,
-            delete_patterns=["*.safetensors", "*.json"],  # of another layout
+            delete_patterns=["*.safetensors", "*.json"],  # files of an earlier layout
         )
     except errors as error:
         reason = str(error).strip().splitlines()[0]
         raise OutputError(
-            f"{directory} is written, but {repository} was not pushed to ({reason}): check the "
-            "name, the token's right to write and the network, then push again"
+            f"{directory} is written, but the push to {repository} failed ({reason}): check the "
+            "name, the token's permission to write and the network, then push again"
         ) from None
     return str(commit)

@@ -53,7 +53,7 @@ def test_weights_between_are_interpolated_and_the_ends_are_exact() -> None:
 )
 def test_weights_that_do_not_match_are_refused(other: dict[str, Tensor]) -> None:
     with pytest.raises(
-        CheckpointError, match="missing in one of the encoders, or of another shape"
+        CheckpointError, match="missing in one of the encoders, or has another shape"
     ):
         interpolate({"w": torch.ones(2)}, other, 0.5)
 
@@ -147,7 +147,7 @@ def test_another_architecture_is_refused(tmp_path: Path, tiny_checkpoint: Path) 
     wide = make_checkpoint(tmp_path / "wide", hidden_size=16)
     pair = open_pair(str(tiny_checkpoint), str(wide), tmp_path)
 
-    with pytest.raises(CheckpointError, match="of another shape"):
+    with pytest.raises(CheckpointError, match="has another shape"):
         write_blend(pair, 0.5, tmp_path / "blend")
 
 

@@ -113,7 +113,9 @@ def test_a_query_encoder_with_other_passages_is_refused(
 ) -> None:
     query = make_checkpoint(tmp_path / "query", seed=1, passage_fingerprint="f" * 64)
 
-    with pytest.raises(DataError, match="ffffffffffffffff; .* name the right one with --passage-"):
+    with pytest.raises(
+        DataError, match="ffffffffffffffff; .* name the right encoder with --passage-"
+    ):
         open_sides(str(query), str(tiny_checkpoint), tmp_path)
 
 
@@ -132,7 +134,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path, tiny_checkpo
     (tmp_path / "out").mkdir()
     (tmp_path / "out/precious").write_text("x")
 
-    with pytest.raises(OutputError, match="holds something else"):
+    with pytest.raises(OutputError, match="has other content"):
         write_publication(
             *open_sides(str(tiny_checkpoint), "none", tmp_path), tmp_path / "out", PUBLICATION
         )
@@ -140,8 +142,8 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path, tiny_checkpo
     assert (tmp_path / "out/precious").read_text() == "x"
 
 
-def test_an_encoder_without_a_licence_asks_for_one(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    with pytest.raises(DataError, match="names no licence: give one with --license"):
+def test_an_encoder_without_a_license_asks_for_one(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    with pytest.raises(DataError, match="names no license: name one with --license"):
         write_publication(
             *open_sides(str(tiny_checkpoint), "none", tmp_path), tmp_path / "out", Publication("x")
         )

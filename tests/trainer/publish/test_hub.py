@@ -10,7 +10,7 @@ from trainer.publish.hub import push
 
 
 class FakeHub:
-    """Stands for the Hub's client; remembers what it was asked."""
+    """A fake of the Hub's client that records its calls."""
 
     calls: list[tuple[str, dict[str, Any]]] = []
     error: Exception | None = None
@@ -68,7 +68,7 @@ def test_a_hub_that_refuses_is_one_line_without_the_token(
 ) -> None:
     monkeypatch.setattr(hub, "error", kind("no right\nmore"))
 
-    with pytest.raises(OutputError, match=r"owner/name was not pushed to \(no right") as caught:
+    with pytest.raises(OutputError, match=r"the push to owner/name failed \(no right") as caught:
         push(tmp_path, "owner/name", is_private=False, message="Publish")
 
     assert "secret" not in str(caught.value)

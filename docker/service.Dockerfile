@@ -1,16 +1,16 @@
 # The service, for CPUs or for NVIDIA GPUs. From the repository's root:
 #   docker build -f docker/service.Dockerfile -t clear-search/service:cpu .
 #   docker build -f docker/service.Dockerfile -t clear-search/service:gpu --build-arg DEVICE=gpu .
-# For a network without any registry, with the encoder inside:
+# With the encoder inside, for a network without registries:
 #   docker build -f docker/service.Dockerfile -t clear-search/service:cpu --build-arg ENCODER=bundled .
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-# cpu or gpu: which lock is installed.
+# cpu or gpu: the lock to install.
 ARG DEVICE=cpu
-# Where torch without CUDA comes from; empty: from where pip is set to look anyway.
+# The index of torch without CUDA; if empty, pip's own index.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# `bundled`, or a Hub id with its revision: written into the image together with its graph.
+# `bundled`, or a Hub id with its revision; the image then contains it and its graph.
 ARG ENCODER=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PATH=/opt/clear-search/bin:$PATH
 WORKDIR /build

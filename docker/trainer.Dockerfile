@@ -1,4 +1,4 @@
-# The trainer, for NVIDIA GPUs (or, with DEVICE=cpu, to try it out). From the repository's root:
+# The trainer, for NVIDIA GPUs (or, with DEVICE=cpu, for a trial). From the repository's root:
 #   docker build -f docker/trainer.Dockerfile -t clear-search/trainer:gpu .
 ARG BASE=python:3.11-slim-bookworm
 

@@ -1,6 +1,6 @@
 """Every CPU engine on the same texts and cores: speed, start-up, memory, distance from fp32.
 
-Run: python -m tests.bench.cpu_engines --calibration ../shared/data/ntrex
+Run: python -m tests.bench.cpu_engines --calibration DATA/ntrex
 
 Each engine has a process of its own; one works at a time, in turns (A B C A B C), so that what
 else the machine does falls on all of them. Graphs are made before anything is timed.

@@ -1,6 +1,7 @@
 """The options that all benchmarks share, and where they write."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -12,11 +13,16 @@ from tests.bench.corpus import ROOT, default_work
 DEFAULTS = {"CLEAR_QUERY_CACHE_ENTRIES": "0"}
 
 
+def xquad() -> Path:
+    """Return the folder of XQuAD's files: `xquad` in the folder that the variable DATA names."""
+    return Path(os.environ.get("DATA", "data")) / "xquad"
+
+
 def parser(docstring: str | None) -> argparse.ArgumentParser:
     """Make a command line with the options that every benchmark has."""
     made = argparse.ArgumentParser(description=(docstring or "").splitlines()[0])
     made.add_argument("--work", type=Path, default=default_work(), help="index, bodies and logs")
-    made.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "xquad")
+    made.add_argument("--data", type=Path, default=xquad(), help="XQuAD; by default $DATA/xquad")
     made.add_argument("--out", type=Path, default=ROOT / "tests" / "bench" / "results")
     made.add_argument("--port", type=int, default=8790)
     made.add_argument("--label", default="", help="a word for the result's file name")

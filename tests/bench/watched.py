@@ -20,6 +20,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from tests.bench.options import xquad
 from tests.support.prometheus_server import Prometheus, free_port, running_prometheus
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "k8s" / "monitoring" / "dashboard.json"
@@ -110,7 +111,7 @@ def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--index", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/xquad"))
+    parser.add_argument("--data", type=Path, default=xquad())
     parser.add_argument("--rate", type=float, default=40, help="requests a second at first")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--to", type=Path, default=Path("tests/bench/results/watched.png"))

@@ -33,7 +33,7 @@ from service.retrieval.index.faiss.library import VERSION, Queries, error_reason
 BLAS_QUERIES = 2
 # Up to this many queries, FAISS reads the vectors on one core; torch's product uses all cores.
 PRODUCT_QUERIES = 16
-# Defaults of the search settings; tests/bench/README.md has their recall.
+# Defaults of the search settings; docs/indexing.md has their recall.
 NPROBE = 128
 EF_SEARCH = 128
 

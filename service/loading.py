@@ -5,7 +5,7 @@ from functools import partial
 from service.retrieval.build.local_workers import LocalWorkers
 from service.retrieval.build.ray_workers import RayWorkers
 from service.retrieval.build.shards import EncoderHere, ShardEncoder
-from service.retrieval.encoder.bulk import Origin
+from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.index.options import IndexOptions, MilvusOptions
@@ -23,12 +23,12 @@ def shard_encoder_of(
         workers: their number; by default this process alone, or all that the cluster offers.
         ray: address of the cluster.
     """
-    load, origin = partial(load_encoder_on, settings), Origin.of(encoder)
+    load, identity = partial(load_encoder_on, settings), EncoderIdentity.of(encoder)
     device = str(encoder.device)
     if ray:
-        return RayWorkers(load, origin, device, ray, workers)
+        return RayWorkers(load, identity, device, ray, workers)
     if workers and workers > 1:
-        return LocalWorkers(load, origin, device, workers)
+        return LocalWorkers(load, identity, device, workers)
     return EncoderHere(encoder)
 
 

@@ -22,7 +22,7 @@ from service.engine.engine import Engine
 from service.engine.outcome import EncodeOutcome
 from service.errors import UnknownModelError
 from service.http.disconnect import cancel_on_disconnect
-from service.retrieval.encoder.encoder import Role
+from service.retrieval.encoder.batches import Role
 from service.telemetry.metrics import Stage
 
 NOT_FOUND: Responses = {404: PROBLEM_RESPONSES[404]}

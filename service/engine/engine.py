@@ -21,7 +21,7 @@ from service.engine.work import PROBE_TEXT, BatchItem, BatchResult, PreparedBatc
 from service.errors import DeadlineExceededError, RequestError
 from service.retrieval.corpus.filters import Filter
 from service.retrieval.corpus.selection import Facet
-from service.retrieval.encoder.encoder import Role, TokenizedText
+from service.retrieval.encoder.batches import Role, TokenizedText
 from service.retrieval.searcher import CANARY_TOP_K, Hit, Searcher
 from service.telemetry.metrics import Metrics, Stage
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from service.batching.program import Fault, Limits, Program
 from service.batching.request import Lane
 from service.retrieval.corpus.filters import Filter
-from service.retrieval.encoder.encoder import Encoder, PaddedBatch, Role, TokenizedText
+from service.retrieval.encoder.batches import PaddedBatch, Role, TokenizedText
+from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.index.backend import Ranking
 from service.retrieval.searcher import Searcher
 from service.telemetry.metrics import Metrics

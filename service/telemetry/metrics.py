@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from prometheus_client.exposition import choose_encoder
 
-from service.retrieval.encoder.encoder import TokenizedText
+from service.retrieval.encoder.batches import TokenizedText
 from service.retrieval.hardware import read_memory
 from service.retrieval.searcher import Searcher
 from service.telemetry.instruments import Instruments, LookupCounts

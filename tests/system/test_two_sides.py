@@ -16,7 +16,8 @@ from service.batching.program import Limits
 from service.engine.engine import Engine
 from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import read_passages
-from service.retrieval.encoder.encoder import Encoder, PaddedBatch, Role
+from service.retrieval.encoder.batches import PaddedBatch, Role
+from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.generation.generation import Generation, open_current

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from service.retrieval.encoder.encoder import Embeddings, Encoder, Role
+from service.retrieval.encoder.batches import Role
+from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.storage import artifact
 from trainer.data.rows import Row
 from trainer.objective.batch import FrozenPool

@@ -13,7 +13,7 @@ from service.retrieval.build.staging import StagedPassages
 from service.retrieval.corpus.fields import Fields, checked_values
 from service.retrieval.corpus.reader import OnInvalid, Passage
 from service.retrieval.corpus.table import PassageTableWriter
-from service.retrieval.encoder.bulk import EncodedPassages, Origin
+from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import PassageError
 from service.retrieval.generation.generation import open_verified
@@ -69,7 +69,7 @@ class Assembly:
         """
         check_factory(factory, encoder.embedding_dim, bool(fields), str(encoder.device))
         self._encoder = encoder
-        self._origin = Origin.of(encoder)
+        self._identity = EncoderIdentity.of(encoder)
         self._factory = factory
         self._fields = dict(sorted(fields.items()))  # as the manifest has them
         self._shard_encoder = shard_encoder
@@ -158,7 +158,7 @@ class Assembly:
             texts = staged.encoder_texts(missing)
             for start in range(0, total, SHARD_PASSAGES):
                 part = missing[start : start + SHARD_PASSAGES]
-                name = shard_name(self._origin, digests[part].tobytes())
+                name = shard_name(self._identity, digests[part].tobytes())
                 names.append(name)
                 shard = Shard(name, [next(texts) for _ in part])
                 if shards.has(name):
@@ -206,9 +206,9 @@ class Assembly:
             format_version=FORMAT_VERSION,
             encoder=EncoderRecord(
                 name=encoder.name,
-                fingerprint=self._origin.fingerprint,
-                max_tokens=self._origin.max_tokens,
-                runtime=self._origin.runtime,
+                fingerprint=self._identity.fingerprint,
+                max_tokens=self._identity.max_tokens,
+                runtime=self._identity.runtime,
                 query_fingerprint=encoder.fingerprint if encoder.has_two_sides else None,
             ),
             count=count,

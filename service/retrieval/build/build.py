@@ -14,7 +14,7 @@ from service.retrieval.build.reuse import Reusable, reusable
 from service.retrieval.build.shards import EncoderHere, ShardEncoder
 from service.retrieval.corpus.fields import NO_FIELDS, Fields
 from service.retrieval.corpus.reader import OnInvalid, Passage, refuse
-from service.retrieval.encoder.bulk import Origin
+from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError
 from service.retrieval.generation.generation import (
@@ -133,7 +133,7 @@ def update_index(
             shard_encoder or EncoderHere(encoder),
             on_progress,
         )
-        lent = reusable(live, manifest, Origin.of(encoder))
+        lent = reusable(live, manifest, EncoderIdentity.of(encoder))
         return _publish(assembly, passages, index, lent, before_publish, on_invalid)
 
 

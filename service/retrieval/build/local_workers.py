@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from service.retrieval.build.shards import OnTexts, Shard
-from service.retrieval.encoder.bulk import EncodedPassages, Origin, encode_passages
+from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 
@@ -23,17 +23,19 @@ AHEAD = 2  # shards that wait for each worker
 class LocalWorkers:
     """A pool of processes, each with its own encoder and its share of the cores."""
 
-    def __init__(self, load_encoder: LoadEncoder, origin: Origin, device: str, count: int) -> None:
+    def __init__(
+        self, load_encoder: LoadEncoder, identity: EncoderIdentity, device: str, count: int
+    ) -> None:
         """Decide how; nothing is started yet.
 
         Args:
             load_encoder: called in each worker.
-            origin: what the embeddings must be made by.
+            identity: what the embeddings must be made by.
             device: `cpu` or `cuda`.
             count: of workers.
         """
         self._load_encoder = load_encoder
-        self._origin = origin
+        self._identity = identity
         self._device = device
         self._count = count
 
@@ -50,7 +52,7 @@ class LocalWorkers:
         numbers = context.Queue()
         for number in range(self._count):
             numbers.put(number)
-        start = (self._load_encoder, self._origin, self._device, self._count, numbers)
+        start = (self._load_encoder, self._identity, self._device, self._count, numbers)
         pool = ProcessPoolExecutor(self._count, context, _start_worker, start)
         running: dict[Future[EncodedPassages], str] = {}
         try:
@@ -84,7 +86,7 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(
-    load_encoder: LoadEncoder, origin: Origin, device: str, count: int, numbers: Any
+    load_encoder: LoadEncoder, identity: EncoderIdentity, device: str, count: int, numbers: Any
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when it is over
     number = numbers.get()
@@ -92,7 +94,7 @@ def _start_worker(
         device = f"cuda:{number % torch.cuda.device_count()}"
     else:
         _take_share_of_cores(number, count)
-    _worker["load"] = lambda: check_origin(load_encoder(device), origin, f"worker {number}")
+    _worker["load"] = lambda: check_identity(load_encoder(device), identity, f"worker {number}")
 
 
 def _encode(texts: list[str]) -> EncodedPassages:
@@ -102,16 +104,16 @@ def _encode(texts: list[str]) -> EncodedPassages:
     return encode_passages(_worker["encoder"], texts)
 
 
-def check_origin(encoder: Encoder, origin: Origin, where: str) -> Encoder:
+def check_identity(encoder: Encoder, identity: EncoderIdentity, where: str) -> Encoder:
     """Refuse an encoder whose embeddings would not be those that are wanted.
 
     Raises:
         EncoderMismatchError: naming both.
     """
-    found = Origin.of(encoder)
-    if found != origin:
+    found = EncoderIdentity.of(encoder)
+    if found != identity:
         raise EncoderMismatchError(
-            f"{where} has the encoder {found}, and {origin} is wanted: give all machines the "
+            f"{where} has the encoder {found}, and {identity} is wanted: give all machines the "
             "same checkpoint, CLEAR_CPU_ENGINE, CLEAR_PRECISION and CLEAR_MAX_TOKENS"
         )
     return encoder

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from service.retrieval.build.local_workers import LoadEncoder, check_origin
+from service.retrieval.build.local_workers import LoadEncoder, check_identity
 from service.retrieval.build.shards import OnTexts, Shard
-from service.retrieval.encoder.bulk import EncodedPassages, Origin, encode_passages
+from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
 from service.retrieval.errors import GenerationError
 
 Row = dict[str, Any]
@@ -29,7 +29,7 @@ class RayWorkers:
     def __init__(
         self,
         load_encoder: LoadEncoder,
-        origin: Origin,
+        identity: EncoderIdentity,
         device: str,
         address: str,
         count: int | None = None,
@@ -38,13 +38,13 @@ class RayWorkers:
 
         Args:
             load_encoder: called in each worker; must be importable there.
-            origin: what the embeddings must be made by.
+            identity: what the embeddings must be made by.
             device: `cpu` or `cuda`.
             address: of the cluster, `auto` or `host:port`.
             count: of workers; by default one a GPU, without GPUs one a machine.
         """
         self._load_encoder = load_encoder
-        self._origin = origin
+        self._identity = identity
         self._device = "cuda" if device.startswith("cuda") else "cpu"
         self._address = address
         self._count = count
@@ -65,7 +65,7 @@ class RayWorkers:
             ray.data.DataContext.get_current().enable_progress_bars = False
             rows = ray.data.from_arrow_refs(references).map(
                 _Encode,
-                fn_constructor_args=(self._load_encoder, self._origin, self._device),
+                fn_constructor_args=(self._load_encoder, self._identity, self._device),
                 **self._resources(ray, len(references)),
             )
             for row in rows.iter_rows():
@@ -100,9 +100,9 @@ class RayWorkers:
 class _Encode:
     """An actor: loads the encoder once."""
 
-    def __init__(self, load_encoder: LoadEncoder, origin: Origin, device: str) -> None:
+    def __init__(self, load_encoder: LoadEncoder, identity: EncoderIdentity, device: str) -> None:
         where = f"the worker on {_import_ray().util.get_node_ip_address()}"
-        self._encoder = check_origin(load_encoder(device), origin, where)
+        self._encoder = check_identity(load_encoder(device), identity, where)
 
     def __call__(self, row: Row) -> Row:
         encoded = encode_passages(self._encoder, list(row["texts"]))

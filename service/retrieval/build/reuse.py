@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.retrieval.encoder.bulk import EncodedPassages, Origin
+from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity
 from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.manifest import (
@@ -67,14 +67,16 @@ class Reusable:
 
 
 @contextmanager
-def reusable(directory: Path, manifest: GenerationManifest, origin: Origin) -> Iterator[Reusable]:
-    """Lend the embeddings of a verified generation; none where they have another origin.
+def reusable(
+    directory: Path, manifest: GenerationManifest, identity: EncoderIdentity
+) -> Iterator[Reusable]:
+    """Lend the embeddings of a verified generation; none where they have another identity.
 
     Raises:
         GenerationError: its files are not what its manifest says.
     """
     dimension = manifest.dimension
-    if _origin_of(directory, manifest) != origin:
+    if _identity_of(directory, manifest) != identity:
         yield Reusable(
             np.empty((0, dimension), np.float32), np.empty(0, "V16"), np.empty(0, np.bool_)
         )
@@ -95,7 +97,7 @@ def reusable(directory: Path, manifest: GenerationManifest, origin: Origin) -> I
         yield Reusable(vectors, digests, is_truncated)
 
 
-def _origin_of(directory: Path, manifest: GenerationManifest) -> Origin:
+def _identity_of(directory: Path, manifest: GenerationManifest) -> EncoderIdentity:
     encoder = manifest.encoder
     if encoder.max_tokens is None or encoder.runtime is None:
         name = "max_tokens" if encoder.max_tokens is None else "runtime"
@@ -103,7 +105,7 @@ def _origin_of(directory: Path, manifest: GenerationManifest) -> Origin:
             f"{directory / MANIFEST}: `encoder.{name}` is missing, without which no embedding can "
             "be reused: build the index again with `clear-service index build`"
         )
-    return Origin(encoder.fingerprint, encoder.max_tokens, encoder.runtime)
+    return EncoderIdentity(encoder.fingerprint, encoder.max_tokens, encoder.runtime)
 
 
 def in_order(

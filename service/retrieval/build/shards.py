@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from service.retrieval.encoder.bulk import EncodedPassages, Origin, encode_passages
+from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
 from service.retrieval.encoder.encoder import Encoder
 
 DIGEST_BYTES = 32
@@ -59,9 +59,11 @@ class EncoderHere:
             yield shard.name, encode_passages(self._encoder, shard.texts, on_texts)
 
 
-def shard_name(origin: Origin, digests: bytes) -> str:
+def shard_name(identity: EncoderIdentity, digests: bytes) -> str:
     """Name a shard by all that decides its embeddings: what encodes, and its texts' digests."""
-    return hashlib.sha256(repr(origin).encode() + digests).hexdigest()[:32]
+    # Shards that an older program left behind, which called the class Origin, keep their names.
+    maker = repr(identity).replace("EncoderIdentity", "Origin", 1)
+    return hashlib.sha256(maker.encode() + digests).hexdigest()[:32]
 
 
 class ShardFolder:

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.retrieval.encoder.encoder import MAX_BATCH_TOKENS, Embeddings, Encoder
+from service.retrieval.encoder.batches import MAX_BATCH_TOKENS
+from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.encoder.runtime.cuda.buckets import bucket_length, max_rows
 
 GPU_BATCH_TOKENS = 16_384
 
 
 @dataclass(frozen=True)
-class Origin:
+class EncoderIdentity:
     """What decides an embedding besides the text: two equal ones give the same bits.
 
     On one kind of machine, that is: another processor may round the last bit otherwise.
@@ -32,7 +33,7 @@ class Origin:
     runtime: str
 
     @classmethod
-    def of(cls, encoder: Encoder) -> "Origin":
+    def of(cls, encoder: Encoder) -> "EncoderIdentity":
         """Describe an encoder's passage side.
 
         Raises:

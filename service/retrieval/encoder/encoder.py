@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 from unicodedata import normalize
 
 import numpy as np
@@ -11,40 +10,23 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from service.retrieval.encoder.batches import (
+    MAX_BATCH_TOKENS,
+    PaddedBatch,
+    Role,
+    TokenizedText,
+    pad_batch,
+    token_batches,
+)
 from service.retrieval.encoder.runtime.runtime import Runtime
 from service.retrieval.errors import EncoderMismatchError, RetrievalError
 
-Role = Literal["query", "passage"]
 Embeddings = NDArray[np.float32]
-
-# Of the sizes tried on two CPU cores, larger batches were no faster and held more memory.
-MAX_BATCH_TOKENS = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizedText:
-    """One text as the transformer reads it, prompt and special tokens included.
-
-    `side` tells which of the encoder's sides embeds it, `query` where there is but one.
-    """
-
-    token_ids: list[int]
-    is_truncated: bool
-    side: Role = "query"
-
-
-@dataclass(frozen=True, slots=True)
-class PaddedBatch:
-    """Texts of one side, padded on the right; the mask is 1 for a token, both [B, L]."""
-
-    token_ids: NDArray[np.int64]
-    attention_mask: NDArray[np.int64]
-    side: Role = "query"
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedTexts:
-    """Embeddings [B, D] and what they cost."""
+    """Embeddings [B, D], with the number of tokens and of truncated texts."""
 
     embeddings: Embeddings
     num_tokens: int
@@ -52,11 +34,11 @@ class EncodedTexts:
 
 
 class Encoder:
-    """A transformer with its tokenizer and prompts, on one device; where it has two sides, two.
+    """A transformer with its tokenizer and prompts on one device, for each of one or two sides.
 
-    What an encoder says of itself (`runtime`, `fingerprint`, ...) it says of its query side; its
-    passage side is an encoder of its own. `tokenize` and `pad` may be called from any thread;
-    `embed` from so many at a time as there are slots.
+    The attributes (`runtime`, `fingerprint`, ...) describe the query side; a passage side of its
+    own is a further `Encoder`. `tokenize` and `pad` may be called from any thread; `embed` may
+    run in at most `num_slots` threads at once.
     """
 
     def __init__(
@@ -76,16 +58,16 @@ class Encoder:
         """Join a runtime and a tokenizer, both made by `load_encoder`.
 
         Args:
-            runtime: computes.
-            tokenizer: is taken over.
-            name: for people.
-            fingerprint: of the query side.
-            passage_fingerprint: of the passage encoder whose indexes this one searches.
+            runtime: computes the embeddings.
+            tokenizer: its padding and truncation are set here.
+            name: shown to people.
+            fingerprint: the query side's fingerprint.
+            passage_fingerprint: fingerprint of the passage encoder whose indexes this one searches.
             pooling: `mean`, `cls` or `lasttoken`.
-            prompts: by role.
-            max_tokens: texts are cut here.
-            pad_id: the token of padding.
-            passage_side: encodes the passages, where that is not this one.
+            prompts: text put before each text, by role.
+            max_tokens: length at which texts are truncated.
+            pad_id: id of the padding token.
+            passage_side: encodes the passages; None if this encoder does.
         """
         self.name = name
         self.fingerprint = fingerprint
@@ -104,25 +86,25 @@ class Encoder:
 
     @property
     def has_two_sides(self) -> bool:
-        """Tell whether passages have a transformer of their own."""
+        """Return whether passages have a transformer of their own."""
         return self._passage_side is not None
 
     @property
     def encodes_passages(self) -> bool:
-        """Tell whether there is a passage side: a checkpoint may hold the query side alone."""
+        """Return whether there is a passage side: a checkpoint may hold the query side alone."""
         return self.has_two_sides or self.passage_fingerprint == self.fingerprint
 
     @property
     def num_slots(self) -> int:
-        """Tell how many threads may embed at a time, whichever side."""
+        """Return the number of threads that may run `embed` at once, on either side."""
         runtimes = [self.runtime, *([self._passage_side.runtime] if self._passage_side else [])]
         return min(runtime.num_slots for runtime in runtimes)
 
     def side(self, role: Role) -> "Encoder":
-        """Choose the side for a role: this one where there is no other.
+        """Return the side that encodes a role: this encoder if it has only one side.
 
         Raises:
-            EncoderMismatchError: passages, of which this checkpoint has no encoder.
+            EncoderMismatchError: the role is `passage`, and the checkpoint has no passage side.
         """
         if role == "query":
             return self
@@ -135,10 +117,10 @@ class Encoder:
         return self._passage_side or self
 
     def with_passage_side(self, passage: "Encoder") -> "Encoder":
-        """Add the passage encoder that a query encoder was trained for.
+        """Return a copy with the passage encoder that this query encoder was trained for.
 
         Raises:
-            EncoderMismatchError: it was trained for another one.
+            EncoderMismatchError: this encoder was trained for another passage encoder.
         """
         if passage.fingerprint != self.passage_fingerprint:
             raise EncoderMismatchError(
@@ -150,17 +132,17 @@ class Encoder:
         return joined
 
     def warm_up(self, max_batch_tokens: int) -> None:
-        """Make batches of up to so many padded tokens ready to run at once, on both sides."""
+        """Prepare both sides for batches of up to `max_batch_tokens` padded tokens."""
         self.runtime.warm_up(max_batch_tokens)
         if self._passage_side is not None:
             self._passage_side.runtime.warm_up(max_batch_tokens)
 
     def tokenize(self, texts: Sequence[str], role: Role) -> list[TokenizedText]:
-        """Put the role's prompt before each text and cut it at the encoder's limit.
+        """Tokenize texts with the role's prompt before each, truncated at `max_tokens`.
 
         Raises:
-            RetrievalError: a text is no valid Unicode (half a surrogate pair), or the role has no
-                encoder here.
+            RetrievalError: a text is not valid Unicode (half a surrogate pair).
+            EncoderMismatchError: the role is `passage`, and the checkpoint has no passage side.
         """
         side = self.side(role)
         return side._tokenize(texts, role, role if side is not self else "query")
@@ -176,7 +158,7 @@ class Encoder:
                 if len(prompted) == 1
                 else self.tokenizer.encode_batch_fast(prompted)
             )
-        except (UnicodeEncodeError, TypeError):  # either, by the version of the library
+        except (UnicodeEncodeError, TypeError):  # depends on the library's version
             raise RetrievalError("a text holds half a surrogate pair (U+D800-U+DFFF)") from None
         return [
             TokenizedText(encoding.ids, is_truncated=bool(encoding.overflowing), side=side)
@@ -189,16 +171,15 @@ class Encoder:
         max_batch_tokens: int = MAX_BATCH_TOKENS,
         on_batch: Callable[[int], None] = lambda num_texts: None,
     ) -> Embeddings:
-        """Embed tokenized texts in batches of like length.
+        """Embed tokenized texts in batches of similar length.
 
         Args:
             tokenized: B texts.
-            max_batch_tokens: a batch's padded cost (longest text x texts) at the most; a longer
-                text is a batch of its own.
-            on_batch: is told how many texts each finished batch held.
+            max_batch_tokens: as for `token_batches`.
+            on_batch: called with the number of texts after each batch.
 
         Returns:
-            [B, D] unit-norm, in the order given.
+            [B, D] unit-norm, in the order of `tokenized`.
         """
         embeddings = np.empty((len(tokenized), self.embedding_dim), dtype=np.float32)
         lengths = [len(text.token_ids) for text in tokenized]
@@ -218,42 +199,15 @@ class Encoder:
         )
 
     def pad(self, tokenized: Sequence[TokenizedText], length: int = 0) -> PaddedBatch:
-        """Lay texts of one side beside each other, padded on the right, at least to `length`."""
+        """Pad texts of one side into a batch, at least `length` tokens long.
+
+        Raises:
+            ValueError: the texts belong to two sides.
+        """
         [side] = {text.side for text in tokenized}
-        length = max(length, *(len(text.token_ids) for text in tokenized))
-        pad_id = self.side(side)._pad_id
-        token_ids = np.full((len(tokenized), length), pad_id, dtype=np.int64)
-        attention_mask = np.zeros((len(tokenized), length), dtype=np.int64)
-        for row, text in enumerate(tokenized):
-            token_ids[row, : len(text.token_ids)] = text.token_ids
-            attention_mask[row, : len(text.token_ids)] = 1
-        return PaddedBatch(token_ids, attention_mask, side)
+        return pad_batch(tokenized, side, self.side(side)._pad_id, length)
 
     def embed(self, batch: PaddedBatch) -> Tensor:
         """Embed one batch, [B, L] to [B, D]; the result stays on the device."""
         runtime = self.side(batch.side).runtime
         return runtime.embed(batch.token_ids, batch.attention_mask)
-
-
-def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
-    """Group texts of like length so that little is padding.
-
-    Args:
-        lengths: tokens of each text.
-        max_batch_tokens: a batch's padded cost (longest x texts) at the most.
-
-    Returns:
-        Positions, the longest texts first; each position once.
-
-    >>> token_batches([3, 9, 4, 10], max_batch_tokens=20)
-    [[3, 1], [2, 0]]
-    """
-    batches: list[list[int]] = []
-    longest = 0
-    for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):
-        if batches and longest * (len(batches[-1]) + 1) <= max_batch_tokens:
-            batches[-1].append(position)
-        else:
-            batches.append([position])
-            longest = lengths[position]
-    return batches

@@ -6,7 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from service.retrieval.encoder.encoder import Encoder, Role
+from service.retrieval.encoder.batches import Role
+from service.retrieval.encoder.encoder import Encoder
 
 TEXTS = ["Nairobi", "Where does tea grow in Kenya?", "肯尼亚的首都", "سؤال"]
 

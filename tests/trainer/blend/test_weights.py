@@ -10,7 +10,8 @@ from torch import Tensor
 
 from service.retrieval.checkpoint.checkpoint import open_checkpoint
 from service.retrieval.checkpoint.manifest import verify_manifest
-from service.retrieval.encoder.encoder import Encoder, Role
+from service.retrieval.encoder.batches import Role
+from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.errors import CheckpointError

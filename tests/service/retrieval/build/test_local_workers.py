@@ -8,7 +8,7 @@ import pytest
 
 from service.retrieval.build.build import build_index
 from service.retrieval.build.local_workers import LocalWorkers
-from service.retrieval.encoder.bulk import Origin
+from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
@@ -51,7 +51,7 @@ def assert_alike(first: Path, second: Path) -> None:
 
 @pytest.fixture
 def workers(tiny_checkpoint: Path, tiny_encoder: Encoder) -> LocalWorkers:
-    return LocalWorkers(partial(load, tiny_checkpoint), Origin.of(tiny_encoder), "cpu", 2)
+    return LocalWorkers(partial(load, tiny_checkpoint), EncoderIdentity.of(tiny_encoder), "cpu", 2)
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_a_worker_that_is_killed_is_told_and_the_live_generation_stays(
     index_copy: Path, tiny_encoder: Encoder
 ) -> None:
     before = current_name(index_copy)
-    dying = LocalWorkers(die, Origin.of(tiny_encoder), "cpu", 2)
+    dying = LocalWorkers(die, EncoderIdentity.of(tiny_encoder), "cpu", 2)
 
     with pytest.raises(GenerationError, match="a worker died"):
         build_index(corpus(1, 150), index_copy, tiny_encoder, shard_encoder=dying)
@@ -111,7 +111,7 @@ def test_a_worker_that_is_killed_is_told_and_the_live_generation_stays(
 def test_workers_with_another_encoder_are_refused(
     tmp_path: Path, other_encoder: Encoder, workers: LocalWorkers
 ) -> None:
-    workers = LocalWorkers(workers._load_encoder, Origin.of(other_encoder), "cpu", 2)
+    workers = LocalWorkers(workers._load_encoder, EncoderIdentity.of(other_encoder), "cpu", 2)
 
     with pytest.raises(EncoderMismatchError, match="worker [01] has the encoder .* is wanted"):
         build_index(corpus(1, 150), tmp_path, other_encoder, shard_encoder=workers)

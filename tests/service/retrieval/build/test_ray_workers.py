@@ -8,7 +8,7 @@ import pytest
 
 from service.retrieval.build.build import build_index
 from service.retrieval.build.ray_workers import RayWorkers
-from service.retrieval.encoder.bulk import Origin
+from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from tests.conftest import run_script
@@ -28,7 +28,7 @@ from ray.cluster_utils import Cluster
 
 from service.retrieval.build import assembly
 from service.retrieval.build.build import build_index
-from service.retrieval.encoder.bulk import Origin
+from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.build.ray_workers import RayWorkers
@@ -41,7 +41,7 @@ encoder = load_encoder(str(checkpoint), device="cpu")
 cluster = Cluster()
 for _ in range(2):
     cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
-workers = RayWorkers(partial(load, checkpoint), Origin.of(encoder), "cpu", cluster.address)
+workers = RayWorkers(partial(load, checkpoint), EncoderIdentity.of(encoder), "cpu", cluster.address)
 
 def stop(stage, done, total):
     if stage == "encode" and done >= 60:
@@ -53,7 +53,7 @@ except KeyboardInterrupt:
     pass
 kept = len(list((folder / "ray" / "unfinished").iterdir()))
 report = build_index(corpus(1, 150), folder / "ray", encoder, shard_encoder=workers)
-wrong = Origin("0" * 64, 64, "torch-fp32")
+wrong = EncoderIdentity("0" * 64, 64, "torch-fp32")
 try:
     build_index(corpus(2, 150), folder / "ray", encoder, shard_encoder=RayWorkers(
         partial(load, checkpoint), wrong, "cpu", cluster.address))
@@ -81,7 +81,9 @@ def test_a_cluster_of_two_nodes_makes_the_index_of_one_process_and_goes_on_where
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path, tiny_encoder: Encoder) -> None:
-    workers = RayWorkers(lambda device: tiny_encoder, Origin.of(tiny_encoder), "cpu", "127.0.0.1:1")
+    workers = RayWorkers(
+        lambda device: tiny_encoder, EncoderIdentity.of(tiny_encoder), "cpu", "127.0.0.1:1"
+    )
 
     with pytest.raises(GenerationError, match="there is no Ray cluster at 127.0.0.1:1"):
         build_index(corpus(1, 150), tmp_path, tiny_encoder, shard_encoder=workers)

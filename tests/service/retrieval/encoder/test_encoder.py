@@ -1,6 +1,4 @@
-import doctest
 import json
-import random
 from pathlib import Path
 from unicodedata import normalize
 
@@ -10,12 +8,13 @@ import torch
 from torch import Tensor
 from transformers import BertModel
 
-from service.retrieval.encoder import encoder as encoder_module
-from service.retrieval.encoder.encoder import Encoder, TokenizedText, token_batches
+from service.retrieval.encoder.batches import Role, TokenizedText
+from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import RetrievalError
 from tests.conftest import make_checkpoint
 
+ROLES: tuple[Role, ...] = ("query", "passage")
 TEXTS = [
     "how much protein should a female eat",
     "Je, mwanamke anapaswa kula protini kiasi gani?",
@@ -201,43 +200,3 @@ def test_half_a_surrogate_pair_is_refused_without_the_text(
         tiny_encoder.encode(["fine", "secret \ud800"], role)  # type: ignore[arg-type]
 
     assert "secret" not in str(caught.value)
-
-
-ROLES: tuple[encoder_module.Role, ...] = ("query", "passage")
-
-
-@pytest.mark.parametrize(
-    ("lengths", "max_batch_tokens", "expected"),
-    [
-        ([], 10, []),
-        ([5], 10, [[0]]),
-        ([3, 9, 4, 10], 20, [[3, 1], [2, 0]]),
-        ([50, 2, 2], 10, [[0], [1, 2]]),
-        ([5, 5, 5], 10, [[0, 1], [2]]),
-        ([4, 4], 7, [[0], [1]]),
-    ],
-)
-def test_batches_by_hand(
-    lengths: list[int], max_batch_tokens: int, expected: list[list[int]]
-) -> None:
-    assert token_batches(lengths, max_batch_tokens) == expected
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_batches_hold_each_text_once_and_keep_the_budget(seed: int) -> None:
-    rng = random.Random(seed)
-    lengths = [rng.randint(1, 80) for _ in range(rng.randint(0, 60))]
-    budget = rng.randint(1, 300)
-
-    batches = token_batches(lengths, budget)
-
-    assert sorted(position for batch in batches for position in batch) == list(range(len(lengths)))
-    for batch in batches:
-        longest = max(lengths[position] for position in batch)
-        assert longest * len(batch) <= budget or len(batch) == 1
-
-
-def test_the_example_of_the_docstring_holds() -> None:
-    results = doctest.testmod(encoder_module)
-
-    assert (results.attempted, results.failed) == (1, 0)

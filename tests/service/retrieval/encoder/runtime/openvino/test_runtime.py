@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from service.retrieval.encoder.encoder import Encoder, Role
+from service.retrieval.encoder.batches import Role
+from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime import choice
 from service.retrieval.encoder.runtime.openvino import probe

@@ -159,8 +159,7 @@ def mine_command(
         is_random=not best,
         seed=seed,
     )
-    # Before the encoder loads: a bad row fails at once.
-    candidates = read_candidates(rows, corpus or (), is_paired=options.is_paired)
+    candidates = read_candidates(rows, corpus or (), is_paired=not unpaired)  # fails early
 
     from service.retrieval.encoder.loader import load_encoder
 

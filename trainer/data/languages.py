@@ -1,4 +1,4 @@
-"""Language codes: data sets write `hau`, `arb_Arab`, `zho-CN`; here, BCP 47's shortest form."""
+"""Language codes: `hau`, `arb_Arab` and `zho-CN` of data sets become BCP 47's shortest form."""
 
 from langcodes import Language, standardize_tag, tag_is_valid
 from langcodes.tag_parser import LanguageTagError
@@ -10,7 +10,7 @@ SHORT_CODE = 2
 
 
 def canonical_language(code: str) -> str:
-    """Write a language code in the shortest form of BCP 47.
+    """Return a language code in the shortest form of BCP 47.
 
     Raises:
         ValueError: no such language is registered.
@@ -24,7 +24,7 @@ def canonical_language(code: str) -> str:
         is_known = False
     if not is_known:
         raise ValueError(
-            f"{code[:35]!r} is no language of BCP 47 or ISO 639: write `sw`, `swa` or `zh-Hant`"
+            f"{code[:35]!r} is not a language of BCP 47 or ISO 639: write `sw`, `swa` or `zh-Hant`"
         )
     tag = standardize_tag(code)
     if len(Language.get(tag).language or "") > SHORT_CODE:
@@ -33,7 +33,7 @@ def canonical_language(code: str) -> str:
 
 
 def known_language(code: str) -> str:
-    """Write the language of an option in the shortest form of BCP 47.
+    """Return the value of `--language` in the shortest form of BCP 47.
 
     Raises:
         DataError: no such language is registered.
@@ -45,7 +45,7 @@ def known_language(code: str) -> str:
 
 
 def _shortest(language: Language) -> str:
-    """Drop the script and the territory that the language implies, as CLDR does."""
+    """Drop the script and the territory that are CLDR's defaults for the language."""
     full = language.maximize()
     for parts in ({}, {"script": language.script}, {"territory": language.territory}):
         shorter = Language.make(language=language.language, **parts)

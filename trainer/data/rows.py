@@ -1,16 +1,16 @@
-"""Training rows: roles by name, one JSON object a line; what is wrong is told as file:line.
+"""Training rows: one JSON object a line, with fields named by role; errors name file and line.
 
-| field | what |
+| field | meaning |
 |---|---|
 | `query_id`, `query` | an English query |
 | `language`, `translated_query` | the same query in another language (BCP 47) |
 | `passage_id`, `positive` | the English passage that answers it |
-| `group_id` | rows of one group are never each other's negatives; `passage_id` where left out |
-| `hard_negatives` | passages that look like an answer and are none |
+| `group_id` | rows of one group are never each other's negatives; defaults to `passage_id` |
+| `hard_negatives` | passages that are similar to an answer but are none |
 | `hard_negative_ids` | their passage ids: as many, or none |
-| `hard_negative_queries` | `[k]` asks for `hard_negatives[k]`, in `language`: as many, or none |
+| `hard_negative_queries` | queries in `language`, each for its negative: as many, or none |
 
-Ids join rows with qrels and mask false negatives; text joins nothing.
+Ids join rows with qrels and mask false negatives; texts are never compared for that.
 """
 
 import json
@@ -32,7 +32,7 @@ LISTS = ("hard_negatives", "hard_negative_queries", "hard_negative_ids")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One query in two languages, its passage, and what was mined for it."""
+    """A query in two languages, its passage, and its hard negatives."""
 
     query: str
     translated_query: str
@@ -46,21 +46,21 @@ class Row:
     hard_negative_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Make a passage the group of its own where no group is named."""
+        """Default the group to the passage."""
         if not self.group_id:
             object.__setattr__(self, "group_id", self.passage_id)
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Stream a file's rows, each with its origin (`file:line`).
+    """Yield the rows of a file, each with its origin (`file:line`).
 
     Args:
         path: `.jsonl`, also `.jsonl.gz`.
 
     Raises:
-        DataError: naming file and line: a role is missing or empty, the language is unknown, the
-            numbers of negatives differ, a positive is among its own negatives, one passage id has
-            two texts, a line is over `MAX_LINE_BYTES`, not UTF-8 or not JSON; or there is no row.
+        DataError: a role is missing or empty, the language is unknown, the numbers of negatives
+            differ, a positive is among its own negatives, a passage id has two texts, a line is
+            longer than `MAX_LINE_BYTES`, not UTF-8 or not JSON (file:line); or there is no row.
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist: name a .jsonl file of training rows")
@@ -75,10 +75,10 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
-    """Write rows as JSON lines; a reader sees the whole file or none.
+    """Write rows as JSON lines, atomically.
 
     Returns:
-        How many they were.
+        The number of rows.
 
     Raises:
         OutputError: the file cannot be written.
@@ -103,7 +103,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> int:
 
 
 def row_line(row: Row) -> str:
-    """Serialise a row; what is empty, or follows from the rest, is left out."""
+    """Serialize a row as a line; empty and default fields are left out."""
     content = {name: value for name, value in asdict(row).items() if value != ()}
     if row.group_id == row.passage_id:
         del content["group_id"]
@@ -111,17 +111,17 @@ def row_line(row: Row) -> str:
 
 
 class PassageTexts:
-    """Sees to it that a passage id always stands for one text."""
+    """Checks that a passage id always stands for the same text."""
 
     def __init__(self) -> None:
-        """Start with no passage seen."""
+        """Start without passages."""
         self._seen: dict[str, tuple[int, str]] = {}
 
     def check(self, origin: str, row: Row) -> None:
-        """Compare a row's positive and its named negatives with what came before.
+        """Compare a row's positive and negatives with those of earlier rows.
 
         Raises:
-            DataError: naming both places.
+            DataError: an id has another text than before; the message names both places.
         """
         named = zip(row.hard_negative_ids, row.hard_negatives, strict=False)
         for passage_id, text in ((row.passage_id, row.positive), *named):
@@ -129,15 +129,15 @@ class PassageTexts:
             if known != hash(text):
                 raise DataError(
                     f"{origin} gives the passage {passage_id!r} another text than {first}: "
-                    "ids must be unique"
+                    "give each text an id of its own"
                 )
 
 
 def row_of(origin: str, record: object) -> Row:
-    """Check one record.
+    """Validate a record and return it as a row.
 
     Raises:
-        DataError: naming its origin and the field.
+        DataError: a field is not valid; the message names the origin and the field.
     """
     if not isinstance(record, dict):
         raise DataError(f"{origin} is not a JSON object with the roles {', '.join(TEXTS)}")
@@ -177,7 +177,7 @@ def _text(origin: str, record: Mapping[str, Any], name: str) -> str:
 def _texts(origin: str, record: Mapping[str, Any], name: str) -> tuple[str, ...]:
     values = record.get(name) or ()
     if not isinstance(values, list | tuple):
-        raise DataError(f"{origin} has `{name}` that is no list of texts")
+        raise DataError(f"{origin} has `{name}` that is not a list of texts")
     return tuple(_checked(origin, f"{name}[{k}]", value) for k, value in enumerate(values))
 
 
@@ -189,7 +189,9 @@ def _checked(origin: str, name: str, value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{origin} has half a surrogate pair in `{name}`") from None
+        raise DataError(
+            f"{origin} has half a surrogate pair in `{name}`: replace the character"
+        ) from None
     return value
 
 

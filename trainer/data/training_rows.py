@@ -1,4 +1,4 @@
-"""From rows to the columns that are embedded and the labels that go with them."""
+"""The rows of a training run: read from files, selected, with noise and English rows added."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,13 @@ from trainer.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """The rows of a run, and the group (`source:language`) that each is sampled with."""
+    """The rows of a run, and how they are sampled.
+
+    Attributes:
+        rows: all rows.
+        groups: the group of each row, `<number of its file>:<language>`.
+        shares: how often an epoch repeats the rows of a group.
+    """
 
     rows: tuple[Row, ...]
     groups: tuple[str, ...]
@@ -20,11 +26,11 @@ class TrainingRows:
 
 
 def read_training_rows(config: DataConfig, seed: int) -> TrainingRows:
-    """Read, choose and prepare all rows of a run.
+    """Read, select and augment the rows of a run.
 
     Raises:
-        DataError: a file is faulty (file:line), a chosen language has no row, or a row has fewer
-            hard negatives than the run asks for.
+        DataError: a line is not valid (file:line), a selected language has no row, or a row has
+            fewer hard negatives than the run asks for.
     """
     generator = random.Random(seed)
     rows: list[Row] = []
@@ -73,7 +79,7 @@ def _check_languages(rows: Sequence[Row], config: DataConfig) -> None:
 
 
 def noisy(row: Row, config: DataConfig, generator: random.Random) -> Row:
-    """Drop and shuffle words of the translated query, as a poor translation would."""
+    """Drop and shuffle words of the translated query, to simulate a poor translation."""
     if not config.dropped_words and not config.shuffled_words:
         return row
     words = row.translated_query.split()

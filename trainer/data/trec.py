@@ -1,4 +1,4 @@
-"""Relevance judgements and ranked output in TREC's terms, which every tool of the field reads."""
+"""Relevance judgments (qrels) and ranked output (runs), in TREC's formats."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +11,10 @@ Run = Mapping[str, Mapping[str, float]]
 
 
 def make_runs_directory(directory: Path) -> None:
-    """Make the folder for run files, so that a wrong name shows before the work, not after.
+    """Create the folder for run files, so that a wrong name fails before the work.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: the folder cannot be created.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -25,12 +25,12 @@ def make_runs_directory(directory: Path) -> None:
 
 
 def write_run(path: Path, run: Run, tag: str) -> None:
-    """Write a run file, `query Q0 passage rank score tag` a line, rank 1 the best.
+    """Write a run file with lines of `query Q0 passage rank score tag`; rank 1 is the best.
 
     Args:
-        path: the file.
+        path: of the file.
         run: each query's passages, best first.
-        tag: names the system; white space, which separates columns, becomes a hyphen.
+        tag: the name of the system; white space, which separates columns, becomes a hyphen.
 
     Raises:
         OutputError: the file cannot be written.

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.progress import OnProgress
 from trainer.config import RunConfig
 from trainer.data.rows import Row
 from trainer.objective.batch import BatchObjective, FrozenBridgeObjective, InBatchObjective
 from trainer.objective.columns import passage_codes
 from trainer.objective.divergences import matched_temperature
-from trainer.objective.frozen import OnProgress, build_frozen_pool
+from trainer.objective.frozen import build_frozen_pool
 
 # Rows that the matched temperature is estimated from.
 SAMPLE_ROWS = 512

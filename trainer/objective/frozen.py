@@ -6,7 +6,7 @@ CACHE/embeddings/<digest of encoder and role>.safetensors
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,12 @@ from safetensors.numpy import load_file, save
 
 from service.retrieval.encoder.batches import Role
 from service.retrieval.encoder.encoder import Embeddings, Encoder
+from service.retrieval.progress import OnProgress
 from service.retrieval.storage import artifact
 from trainer.data.rows import Row
 from trainer.objective.batch import FrozenPool
 from trainer.objective.columns import passage_codes
 
-OnProgress = Callable[[str, int, int | None], None]
 # Autocast converts the weights in every batch: large batches make that cheap.
 BATCH_TOKENS = 8192
 

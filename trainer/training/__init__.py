@@ -1,1 +1,1 @@
-"""Training an encoder or an adapter."""
+"""Training of an encoder or an adapter: model, loop, run directory, export."""

@@ -1,6 +1,6 @@
-"""What a model is worth while it learns: nDCG@10 of dev queries, and English kept or not.
+"""Dev-set evaluation during training: nDCG@10 by language, and the English gate.
 
-It encodes through `service.retrieval`, so that what is measured is what serves.
+Queries are encoded by `service.retrieval`, as in service.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,16 @@ from trainer.data.languages import ENGLISH
 from trainer.evaluation.measures import macro, mean
 
 TOP_K = 10
-# A result that breaks the English gate is worse than any that keeps it.
+# Larger than any nDCG@10: a score that fails the English gate is worse than any that passes.
 GATE_PENALTY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class DevSet:
-    """An evaluation set's English passages, and queries by language with their passages' places."""
+    """The English passages of an evaluation set, and queries with their relevant passages.
+
+    `relevant` holds for each query the places of its passages in `passages`.
+    """
 
     name: str
     passages: tuple[str, ...]
@@ -37,14 +40,14 @@ Scores = dict[str, dict[str, float]]
 
 
 def read_dev_set(directory: Path, max_queries: int = 0) -> DevSet:
-    """Read an evaluation set's English passages and the queries that they answer.
+    """Read the English passages of an evaluation set and the queries that they answer.
 
     Args:
-        directory: of `clear-trainer import`.
-        max_queries: of a language, evenly over the set; 0 for all.
+        directory: of the evaluation set.
+        max_queries: of a language, spread evenly over the set; 0 for all.
 
     Raises:
-        DataError: the set is faulty (file:line).
+        DataError: the set is not valid (file:line).
     """
     found = read_evaluation_set(directory)
     passages = [passage for _, passage in read_passages(found.corpus_path(ENGLISH))]
@@ -70,12 +73,12 @@ def _evenly(queries: Sequence[Query], count: int) -> Sequence[Query]:
 
 
 def dev_scores(dev_set: DevSet, encoder: Encoder, passages: Embeddings) -> dict[str, float]:
-    """Search a set's passages with its queries; nDCG@10 by language.
+    """Return nDCG@10 by language of a set's queries over its passages.
 
     Args:
         dev_set: queries and their passages.
         encoder: embeds the queries.
-        passages: of `dev_set.passages`, by whichever model they are searched with, [C, D].
+        passages: the embeddings of `dev_set.passages`, [C, D].
     """
     means = {}
     for language, queries in dev_set.queries.items():
@@ -85,11 +88,11 @@ def dev_scores(dev_set: DevSet, encoder: Encoder, passages: Embeddings) -> dict[
 
 
 def ndcg(scores: NDArray[np.float32], relevant: Sequence[frozenset[int]]) -> NDArray[np.float64]:
-    """Compute each query's nDCG@10 with gains of 0 and 1; equal scores rank by place.
+    """Compute the nDCG@10 of each query with gains of 0 and 1; equal scores rank by place.
 
     Args:
-        scores: of queries with all passages, [B, C].
-        relevant: the places of each query's passages, B.
+        scores: of queries and all passages, [B, C].
+        relevant: the places of each query's relevant passages, B of them.
 
     Source: trec_eval's ndcg_cut.
 
@@ -107,18 +110,24 @@ def ndcg(scores: NDArray[np.float32], relevant: Sequence[frozenset[int]]) -> NDA
 
 
 def macro_mean(scores: Scores) -> float:
-    """Average over the languages other than English of a set, then over the sets."""
+    """Average over the languages of each set except English, then over the sets."""
     return mean([macro(by_language) for by_language in scores.values()])
 
 
 def english_drop(base: Scores, now: Scores) -> float:
-    """Tell the most that English -> English lost in any set; 0 where no set asks in English."""
+    """Return the largest loss of English -> English in a set; 0 if no set has English queries."""
     drops = [base[name][ENGLISH] - now[name][ENGLISH] for name in base if ENGLISH in base[name]]
     return max(drops, default=0.0)
 
 
 def summary(base: Scores, now: Scores, margin: float) -> dict[str, float]:
-    """Sum up an evaluation for the trainer, which keeps the best `gated` one."""
+    """Summarize an evaluation for the trainer, which keeps the weights of the best `gated`.
+
+    Args:
+        base: scores of the untrained encoder.
+        now: scores of the current model.
+        margin: the loss of English that the English gate allows.
+    """
     mean, drop = macro_mean(now), english_drop(base, now)
     values = {"ndcg@10": mean, "english_drop": drop}
     values["gated"] = mean - (GATE_PENALTY if drop > margin else 0.0)

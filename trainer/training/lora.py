@@ -1,7 +1,9 @@
-"""Low-rank adapters on a transformer's linear layers (Hu et al. 2021): W + scale B A.
+"""Low-rank adapters (LoRA) of a transformer's linear layers: W + scale B A.
 
-Our own sixty lines and not peft: what is saved is this project's adapter format, whose names are
-the transformer's module paths, and a merged weight is plain again.
+The layers are the project's own and not those of peft, so that resumption is exact and a merged
+layer is a plain linear layer again.
+
+Source: Hu et al. 2021, section 4.1.
 """
 
 import math
@@ -11,15 +13,15 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-# Every linear layer of a BERT-like block: query, key, value and the three dense ones.
+# All linear layers of a BERT-like block: query, key, value and the three dense ones.
 BLOCK_LINEAR = r"encoder\.layer\.\d+\..*"
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer and a trained difference of rank r."""
+    """A frozen linear layer with a trained difference of rank r."""
 
     def __init__(self, base: nn.Linear, rank: int, scale: float) -> None:
-        """Start as the base layer: B is zero."""
+        """Initialize the difference to zero: A is random, B is zero."""
         super().__init__()
         self.base = base.requires_grad_(False)
         self.scale = scale
@@ -35,10 +37,10 @@ class LoraLinear(nn.Module):
 
 
 def add_lora(transformer: nn.Module, rank: int, scale: float, pattern: str = BLOCK_LINEAR) -> None:
-    """Freeze a transformer and put an adapter on each linear layer whose path matches.
+    """Freeze a transformer and add an adapter to each linear layer whose path matches.
 
     Raises:
-        ValueError: no layer does.
+        ValueError: no layer matches.
     """
     transformer.requires_grad_(False)
     names = [
@@ -55,14 +57,14 @@ def add_lora(transformer: nn.Module, rank: int, scale: float, pattern: str = BLO
 
 
 def lora_layers(transformer: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
-    """List the adapted layers by module path."""
+    """Yield the adapted layers with their module paths."""
     for name, module in transformer.named_modules():
         if isinstance(module, LoraLinear):
             yield name, module
 
 
 def lora_state(transformer: nn.Module) -> dict[str, Tensor]:
-    """Name the factors `<module path>.lora_a` [r, in] and `.lora_b` [out, r]."""
+    """Return the factors as `<module path>.lora_a`, [r, in], and `.lora_b`, [out, r]."""
     return {
         f"{name}.{factor}": getattr(layer, factor).detach()
         for name, layer in lora_layers(transformer)
@@ -79,7 +81,7 @@ def load_lora_state(transformer: nn.Module, state: Mapping[str, Tensor]) -> None
 
 
 def merge_lora(transformer: nn.Module, share: float = 1.0) -> None:
-    """Add `share` of each difference to its base weight, and make the layers plain again."""
+    """Add a share of each difference to its base weight and restore the plain layers."""
     for name, layer in list(lora_layers(transformer)):
         with torch.no_grad():
             layer.base.weight += share * layer.scale * (layer.lora_b @ layer.lora_a)

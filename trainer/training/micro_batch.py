@@ -1,4 +1,4 @@
-"""How many texts fit into one forward and backward pass."""
+"""Micro-batch size: how many texts fit into memory in one forward and backward pass."""
 
 import resource
 from collections.abc import Callable, Sequence
@@ -12,19 +12,19 @@ from trainer.data.rows import Row
 from trainer.errors import ConfigError
 from trainer.training.model import TrainableEncoder
 
-# Of the memory that is free, so much may be used: the rest is for the optimiser and for chance.
+# Share of the free memory to use; the rest is for the optimizer and as a reserve.
 USABLE_SHARE = 0.6
 UNKNOWN_FREE_BYTES = 4 * 2**30
 
 
 def probe_micro_batch(trainable: TrainableEncoder, config: RunConfig, rows: Sequence[Row]) -> int:
-    """Find the largest micro-batch of the run's longest passage that memory has room for.
+    """Find the largest micro-batch of the run's longest passage that fits into memory.
 
-    On a GPU passes are doubled until one runs out of memory. On a CPU, where that would end the
-    process, the growth from a small pass to one four times as large tells what a text costs.
+    On a GPU, the size is doubled until a pass runs out of memory. On a CPU, where that would end
+    the process, the memory of a text is estimated from a small pass and one four times as large.
 
     Returns:
-        Texts of a micro-batch, a power of two or the whole batch.
+        Texts of a micro-batch: a power of two, or the whole batch.
     """
     longest = max((row.positive for row in rows), key=len)
     limit = config.optimizer.batch_rows
@@ -49,7 +49,7 @@ def probe_micro_batch(trainable: TrainableEncoder, config: RunConfig, rows: Sequ
 
 
 def largest_that_fits(run_pass: Callable[[int], None], limit: int) -> int:
-    """Double from 1 until a pass runs out of memory; the last that ran is the answer.
+    """Double the size from 1 until a pass runs out of memory; return the last that fitted.
 
     Raises:
         ConfigError: not even one text fits.
@@ -77,7 +77,7 @@ def largest_that_fits(run_pass: Callable[[int], None], limit: int) -> int:
 
 
 def count_within(peak_bytes: Callable[[int], int], free_bytes: int, limit: int) -> int:
-    """Extrapolate the peak of two small passes to the largest power of two that fits.
+    """Return the largest power of two that fits, extrapolated from the peaks of two small passes.
 
     >>> count_within(lambda count: 1000 + 10 * count, free_bytes=2200, limit=64)
     32

@@ -1,4 +1,4 @@
-"""The encoder that learns: what of it is trained, and its view as a serving encoder."""
+"""The encoder in training: which parameters are trained, and its view as a serving encoder."""
 
 import copy
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from trainer.training.lora import add_lora
 
 @dataclass(frozen=True, eq=False)
 class TrainableEncoder:
-    """A model to train, the untrained encoder that it starts from, and that one's folder."""
+    """A model in training, the untrained base encoder, and the folder of that encoder."""
 
     model: SentenceTransformer
     base: Encoder
@@ -34,16 +34,16 @@ class TrainableEncoder:
 
     @property
     def transformer(self) -> Any:
-        """Give the transformer, without pooling."""
+        """Return the transformer, without pooling."""
         return self.model[0].model
 
     def trained_tensors(self) -> dict[str, nn.Parameter]:
-        """List the parameters that learn."""
+        """Return the trained parameters by name."""
         named = self.transformer.named_parameters()
         return {name: parameter for name, parameter in named if parameter.requires_grad}
 
     def serving_encoder(self) -> Encoder:
-        """View the model as it is now through the code that serves; training mode ends."""
+        """Return the current model as a serving encoder; the model leaves training mode."""
         encoder = copy.copy(self.base)
         encoder.runtime = AutocastRuntime(
             self.transformer, self.base.pooling, self.base.device, self.precision
@@ -52,9 +52,9 @@ class TrainableEncoder:
 
 
 class AutocastRuntime(TorchRuntime):
-    """The model as training computes it, so that the base and the trained compare like with like.
+    """A runtime that computes as training does, so that base and trained scores are comparable.
 
-    Weights and sums stay in fp32; bf16, if asked for, multiplies matrices.
+    Weights and sums are fp32; matrix products are bf16 if that is the precision of training.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class AutocastRuntime(TorchRuntime):
 def load_trainable_encoder(
     config: EncoderConfig, cache: Path, device: str, precision: str, seed: int
 ) -> TrainableEncoder:
-    """Load an encoder twice: as it is, and ready to train.
+    """Load an encoder twice: unchanged as the base, and as a model to train.
 
     Raises:
-        RetrievalError: it is missing, altered or not supported.
-        ValueError: it has no layer for an adapter.
+        RetrievalError: the encoder is missing, altered or not supported.
+        ValueError: it has no linear layer for an adapter.
     """
     base = load_encoder(
         config.name, cache=cache, device=device, max_tokens=config.max_tokens, cpu_engine="torch"
@@ -105,7 +105,7 @@ def load_trainable_encoder(
 
 
 def precision_of(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
-    """Choose bf16 where it is asked for, or `auto` and the device multiplies in it; else fp32."""
+    """Return the training precision; `auto` is bf16 on devices that multiply in it, else fp32."""
     if name == "auto":
         if device.type == "cpu":
             has_bf16 = multiplies_bf16()
@@ -116,7 +116,7 @@ def precision_of(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
 
 
 def _choose_trained(transformer: Any, config: EncoderConfig, seed: int) -> None:
-    """Let all weights learn, or an adapter; the pooler, which no embedding reads, never does."""
+    """Train all weights or an adapter; never the pooler, which no embedding depends on."""
     transformer.requires_grad_(True)
     if config.lora_rank:
         with torch.random.fork_rng():
@@ -130,7 +130,7 @@ def _choose_trained(transformer: Any, config: EncoderConfig, seed: int) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's loading bars off the terminal."""
+    """Disable the progress bars of transformers."""
     had_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -141,10 +141,17 @@ def _quiet() -> Iterator[None]:
 
 
 def load_trained_tensors(trainable: TrainableEncoder, state: dict[str, Tensor]) -> None:
-    """Set the trained parameters, all of them."""
+    """Set all trained parameters.
+
+    Raises:
+        ValueError: the state has other names than the trained parameters.
+    """
     trained = trainable.trained_tensors()
     if missing := sorted(set(trained) ^ set(state)):
-        raise ValueError(f"{missing[0]} and {len(missing) - 1} more are not what this run trains")
+        raise ValueError(
+            f"{missing[0]} and {len(missing) - 1} more are not parameters that this run trains: "
+            "name a new run directory"
+        )
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(state[name])

@@ -1,4 +1,4 @@
-"""Tells of training steps: a bar with terms, rows a second and time left, and a log file."""
+"""Progress of training steps: a bar with loss terms, rows a second and time left, and a log."""
 
 import time
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from trainer.training.run import append_log
 
-# What the trainer logs besides the loss's terms.
+# Entries of the trainer's log that are not loss terms.
 OTHERS = {"loss", "grad_norm", "learning_rate", "epoch"}
 LINE_SECONDS = 30.0
 
 
 class StepProgress(TrainerCallback):
-    """Shows steps on stderr, as a bar on a terminal and as a line now and then elsewhere."""
+    """Shows steps on stderr, as a bar on a terminal and elsewhere as a line every 30 seconds."""
 
     def __init__(self, directory: Path, console: Console | None = None) -> None:
-        """Write `log.jsonl` to a run's directory."""
+        """Log to the `log.jsonl` of a run directory."""
         self._directory = directory
         self._console = console or Console(stderr=True, highlight=False)
         self._progress = Progress(
@@ -32,7 +32,7 @@ class StepProgress(TrainerCallback):
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._started = self._told = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         self._first_step = 0
 
     def on_train_begin(
@@ -42,8 +42,8 @@ class StepProgress(TrainerCallback):
         control: TrainerControl,
         **_: Any,
     ) -> None:
-        """Start the clock; a resumed run counts its own steps."""
-        self._started = self._told = time.monotonic()
+        """Start the bar and the clock; a resumed run counts only its own steps."""
+        self._started = self._last_line = time.monotonic()
         self._first_step = state.global_step
         self._progress.start()
         self._task = self._progress.add_task(
@@ -58,7 +58,7 @@ class StepProgress(TrainerCallback):
         logs: Mapping[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Tell of a step: its terms and how fast it goes."""
+        """Log a step with its terms and rows a second, and show it."""
         if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
         seconds = time.monotonic() - self._started
@@ -78,13 +78,13 @@ class StepProgress(TrainerCallback):
         metrics: Mapping[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Tell what the dev sets say, and whether English was kept."""
+        """Print the dev scores and whether the English gate holds."""
         if metrics and "eval_ndcg@10" in metrics and state.is_world_process_zero:
             is_kept = metrics["eval_gated"] == metrics["eval_ndcg@10"]
             self._console.print(
                 f"step {state.global_step}: dev nDCG@10 {metrics['eval_ndcg@10']:.4f}, "
                 f"English {-metrics['eval_english_drop']:+.4f}"
-                f"{'' if is_kept else ' (the English gate is broken)'}"
+                f"{'' if is_kept else ' (fails the English gate)'}"
             )
 
     def on_train_end(
@@ -94,7 +94,7 @@ class StepProgress(TrainerCallback):
         control: TrainerControl,
         **_: Any,
     ) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
     def _show(self, state: TrainerState, entry: Mapping[str, Any], seconds: float) -> None:
@@ -102,8 +102,8 @@ class StepProgress(TrainerCallback):
         facts = f"loss {entry['loss']:.3f} = {terms} · {entry['rows_per_second']:.1f} rows/s"
         self._progress.update(self._task, completed=state.global_step, facts=facts)
         now = time.monotonic()
-        if not self._console.is_terminal and now - self._told > LINE_SECONDS:
-            self._told = now
+        if not self._console.is_terminal and now - self._last_line > LINE_SECONDS:
+            self._last_line = now
             steps = state.global_step - self._first_step
             left = seconds / max(steps, 1) * (state.max_steps - state.global_step)
             self._console.print(

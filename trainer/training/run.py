@@ -1,10 +1,10 @@
-"""What a run directory says of its run: all that it takes to repeat it.
+"""The directory of a training run: what is needed to resume it and to repeat it.
 
-config.json    the configuration, defaults filled in
-run.json       its digest, the data's digests, versions, commit, device, base scores, results
-log.jsonl      one line a logged step: loss terms, rows a second; one an evaluation
-checkpoints/   trained parameters, optimiser and random state, to resume from
-encoder/ or adapter/   what came out
+config.json    the configuration, with defaults
+run.json       digests of configuration and data, versions, commit, device, base scores, results
+log.jsonl      a line for each step (loss terms, rows a second) and for each evaluation
+checkpoints/   trained parameters, optimizer and random state, to resume from
+encoder/ or adapter/   the result
 """
 
 import hashlib
@@ -29,14 +29,14 @@ PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "num
 
 
 def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
-    """Make a run directory, or find the one of the same configuration and data to go on with.
+    """Create a run directory, or open one of the same configuration and data to resume.
 
     Returns:
-        Its record.
+        The run's record.
 
     Raises:
         ConfigError: the directory holds a run of another configuration or of other data.
-        OutputError: it cannot be written.
+        OutputError: the directory cannot be written.
     """
     identity = {"config": config_digest(config), "data": data_digests(config)}
     path = directory / RECORD
@@ -45,7 +45,7 @@ def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
         if {name: record[name] for name in identity} != identity:
             raise ConfigError(
                 f"{directory} holds a run of another configuration or of other data: "
-                "name another --run, or delete it"
+                "name another --output, or delete it"
             )
         return record
     record = {**identity, "seed": config.seed, "is_finished": False, **environment()}
@@ -62,14 +62,14 @@ def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
 
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
-    """Write `run.json`, by the first process; a reader sees the old one or the new."""
+    """Replace `run.json` atomically, in the first process only."""
     if not is_first_process():
         return
     artifact.replace_file(directory / RECORD, artifact.canonical_json(record))
 
 
 def append_log(directory: Path, entry: Mapping[str, Any]) -> None:
-    """Add a line to `log.jsonl`, by the first process."""
+    """Append a line to `log.jsonl`, in the first process only."""
     if not is_first_process():
         return
     with (directory / LOG).open("a", encoding="utf-8") as file:
@@ -77,7 +77,7 @@ def append_log(directory: Path, entry: Mapping[str, Any]) -> None:
 
 
 def config_digest(config: RunConfig) -> str:
-    """Hash what decides a run's outcome; where its files lie does not."""
+    """Return a digest of everything that the result depends on; paths are not part of it."""
     content = config.model_dump(mode="json", exclude={"tensorboard": True})
     for section, name in (("data", "rows"), ("dev", "sets")):
         content[section][name] = len(content[section][name])
@@ -85,10 +85,12 @@ def config_digest(config: RunConfig) -> str:
 
 
 def data_digests(config: RunConfig) -> dict[str, str]:
-    """Hash the files of rows and of dev sets; two folders name each, as sets have like files.
+    """Return the digests of the files of rows and dev sets.
+
+    A file is named with its last two folders, because all sets have the same file names.
 
     Raises:
-        ConfigError: one is not there.
+        ConfigError: a file does not exist.
     """
     digests = {}
     for path in dict.fromkeys([*config.data.rows, *config.dev.sets]):
@@ -101,7 +103,7 @@ def data_digests(config: RunConfig) -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """Describe where a run runs: commit, versions, processor, device."""
+    """Return the environment of a run: commit, versions, processor, GPUs."""
     return {
         "git_commit": _git_commit(),
         "versions": {"python": platform.python_version()}
@@ -130,17 +132,17 @@ def _git_commit() -> str:
 
 
 def base_facts(base: Encoder) -> dict[str, str]:
-    """Name the encoder that a run starts from."""
+    """Return the name and the fingerprint of the encoder that a run starts from."""
     return {"name": base.name, "fingerprint": base.fingerprint}
 
 
 def is_first_process() -> bool:
-    """Tell whether this process writes what a run leaves."""
+    """Return whether this is the first of several processes, which writes the run's files."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def local_device(device: str) -> str:
-    """Choose this process's GPU where `auto` or `cuda` stands for several.
+    """Return this process's own GPU if `auto` or `cuda` stands for several.
 
     >>> local_device("cpu")
     'cpu'
@@ -152,7 +154,7 @@ def local_device(device: str) -> str:
 
 
 def run_summary(directory: Path, record: Mapping[str, Any]) -> str:
-    """Say what came out and what the dev sets say of it."""
+    """Return the lines about a finished run: the output, and its scores on the dev sets."""
     lines = [f"{directory / record['output']}: {record['steps']} steps"]
     if record["best_step"]:
         lines[0] += f", weights of step {record['best_step']}"
@@ -161,5 +163,5 @@ def run_summary(directory: Path, record: Mapping[str, Any]) -> str:
         cells = (f"{key} {value:.4f} ({value - base[key]:+.4f})" for key, value in scores.items())
         lines.append(f"{name}, nDCG@10 and its change: {', '.join(cells)}")
     if not record.get("english_gate", True):
-        lines.append("the English gate is broken: take fewer steps, a lower rate, or blend")
+        lines.append("fails the English gate: take fewer steps, a lower learning rate, or blend")
     return "\n".join(lines)

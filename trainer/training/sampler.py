@@ -1,4 +1,4 @@
-"""Which rows meet in a batch: languages mixed in proportion, each passage once."""
+"""Batch sampling: languages in proportion, and each passage once in a batch."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +11,10 @@ Mixing = Literal["mixed", "separate"]
 
 
 class LanguageSampler(DefaultBatchSampler):
-    """Batches of every group of rows in proportion, or of one group each.
+    """Samples batches that mix all groups of rows in proportion, or batches of one group each.
 
-    A group is a source's rows of one language. The order depends on the seed and the epoch alone,
-    so that a resumed run sees the batches that an uninterrupted one does.
+    A group is a file's rows of one language. The order depends only on the seed and the epoch, so
+    that a resumed run draws the same batches as an uninterrupted one.
     """
 
     def __init__(
@@ -30,16 +30,16 @@ class LanguageSampler(DefaultBatchSampler):
         seed: int = 0,
         **_: object,
     ) -> None:
-        """Plan batches of a data set.
+        """Count the rows of each group.
 
         Args:
-            dataset: as many rows as `groups`.
+            dataset: has as many rows as `groups`.
             batch_size: rows of a batch.
-            drop_last: leave out what fills no batch.
+            drop_last: leave out the rows that do not fill a batch.
             groups: each row's group.
-            passage_ids: each row's passage; two rows of one passage are kept apart.
-            shares: how often an epoch shows a group's rows, 1 where it is not named.
-            mixing: whether a batch holds all groups or one.
+            passage_ids: each row's passage; rows with the same passage go to different batches.
+            shares: how often an epoch repeats a group's rows; 1 for a group that is not named.
+            mixing: `mixed` for batches of all groups, `separate` for batches of one.
             seed: of the order.
         """
         super().__init__(dataset, batch_size=batch_size, drop_last=drop_last, seed=seed)
@@ -53,14 +53,14 @@ class LanguageSampler(DefaultBatchSampler):
         self._mixing = mixing
 
     def __len__(self) -> int:
-        """Count an epoch's batches."""
+        """Return the number of batches in an epoch."""
         counts = list(self._counts.values())
         counts = [sum(counts)] if self._mixing == "mixed" else counts
         round_up = 0 if self.drop_last else self.batch_size - 1
         return sum((count + round_up) // self.batch_size for count in counts)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Draw an epoch."""
+        """Yield the batches of an epoch."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         drawn = {group: self._draw(group, generator) for group in sorted(self._rows)}
         if self._mixing == "mixed":
@@ -71,7 +71,7 @@ class LanguageSampler(DefaultBatchSampler):
             yield batches[number]
 
     def _draw(self, group: str, generator: torch.Generator) -> list[int]:
-        """Shuffle a group's rows, again and again until there are as many as it should show."""
+        """Shuffle a group's rows as often as needed for its share."""
         rows = self._rows[group]
         drawn: list[int] = []
         while len(drawn) < self._counts[group]:
@@ -80,7 +80,7 @@ class LanguageSampler(DefaultBatchSampler):
         return drawn[: self._counts[group]]
 
     def _batches(self, order: Sequence[int]) -> Iterator[list[int]]:
-        """Cut the order into batches; a passage that a batch has already waits for a later one."""
+        """Cut the order into batches; a row whose passage is in the batch waits for a later one."""
         waiting: deque[int] = deque()
         coming = iter(order)
         left = len(order)
@@ -94,7 +94,7 @@ class LanguageSampler(DefaultBatchSampler):
                 self._place(row, batch, passages, waiting, size)
                 if len(batch) == size:
                     break
-            while len(batch) < size:  # only passages that it has are left: the loss masks them
+            while len(batch) < size:  # only duplicates are left: the loss masks them
                 batch.append(waiting.popleft())
             left -= size
             yield batch
@@ -116,7 +116,7 @@ class LanguageSampler(DefaultBatchSampler):
 
 
 def _spread(groups: Sequence[Sequence[int]], generator: torch.Generator) -> list[int]:
-    """Merge groups so that each lies evenly over the whole order."""
+    """Merge groups so that each is spread evenly over the order."""
     places: list[tuple[float, int]] = []
     for rows in groups:
         offsets = torch.rand(len(rows), generator=generator).tolist()

@@ -14,12 +14,13 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainingArguments
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
+from service.retrieval.progress import OnProgress, ignore_progress
 from trainer.config import RunConfig
 from trainer.data.training_rows import TrainingRows, read_training_rows
 from trainer.objective.batch import BatchObjective
 from trainer.objective.build import RunObjective, build_objective
 from trainer.objective.columns import text_columns
-from trainer.objective.frozen import OnProgress, embed_cached, embed_texts
+from trainer.objective.frozen import embed_cached, embed_texts
 from trainer.objective.loss import RetrievalLoss
 from trainer.training.dev import DevSet, Scores, dev_scores, read_dev_set, summary
 from trainer.training.export import export
@@ -58,7 +59,7 @@ def train(
     *,
     cache: Path,
     device: str = "auto",
-    on_progress: OnProgress = lambda stage, done, total: None,
+    on_progress: OnProgress = ignore_progress,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Train an encoder, or resume a run that was stopped.

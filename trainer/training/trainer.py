@@ -1,4 +1,4 @@
-"""sentence-transformers' trainer as this project runs it: small checkpoints, exact resumption."""
+"""sentence-transformers' trainer with small checkpoints and exact resumption."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +16,10 @@ PREFIX = "checkpoint-"
 
 
 class EncoderTrainer(SentenceTransformerTrainer):
-    """Takes the steps of a run; a checkpoint holds the parameters that learn and no others."""
+    """A trainer whose checkpoints hold only the trained parameters and the state of training."""
 
     def __init__(self, trainable: TrainableEncoder, **arguments: Any) -> None:
-        """Take a trainable and the library's own arguments."""
+        """Train an encoder with the arguments of sentence-transformers' trainer."""
         self._trainee = trainable
         super().__init__(model=trainable.model, **arguments)
 
@@ -40,31 +40,31 @@ class EncoderTrainer(SentenceTransformerTrainer):
             self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def add_model_card_callback(self, default_args_dict: object) -> None:
-        """Add none: publishing writes the card, from what the run recorded."""
+        """Do nothing: `publish` writes the model card from the run's record."""
 
 
 class DevEvaluator(BaseEvaluator):
-    """Hands the trainer what `measure` finds; the trainer's own arguments are not needed."""
+    """An evaluator that calls a function of the step; the trainer's arguments are not needed."""
 
     def __init__(self, measure: Callable[[int], dict[str, float]]) -> None:
-        """Take what measures the model as it is now, at a step."""
+        """Call `measure`, which evaluates the current model at a step."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._measure = measure
 
     def __call__(
         self, model: object, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
-        """Measure."""
+        """Return the scores at a step."""
         return self._measure(steps)
 
 
 def last_checkpoint(directory: Path) -> Path | None:
-    """Find the newest checkpoint that was written to its end: its state is written last."""
+    """Return the newest complete checkpoint; the state of training is written last."""
     found = [path.parent for path in directory.glob(f"{PREFIX}*/{STATE}")]
     return max(found, key=lambda path: int(path.name.removeprefix(PREFIX)), default=None)
 
 
 def best_step(trainer: EncoderTrainer) -> int | None:
-    """Tell the step whose weights the run ended with, where it chose one."""
+    """Return the step of the best weights, or None if the run does not select the best."""
     best = trainer.state.best_model_checkpoint
     return int(Path(best).name.removeprefix(PREFIX)) if best else None

@@ -25,5 +25,5 @@ def test_a_code_is_written_in_its_shortest_form(code: str, expected: str) -> Non
 
 @pytest.mark.parametrize("code", ["", "xx", "klingon", "und", "e", "English", "a" * 500])
 def test_an_unknown_code_is_refused(code: str) -> None:
-    with pytest.raises(ValueError, match="is no language"):
+    with pytest.raises(ValueError, match="is not a language"):
         canonical_language(code)

@@ -105,9 +105,9 @@ def test_a_languages_code_is_made_canonical(tmp_path: Path, written: str, langua
         ({"positive": "  "}, "has an empty `positive`"),
         ({"query": 5}, "has `query` that is not text"),
         ({"query": "\ud800"}, "has half a surrogate pair in `query`"),
-        ({"language": "klingon"}, "has an unknown language: 'klingon' is no language"),
-        ({"language": "xx"}, "has an unknown language: 'xx' is no language"),
-        ({"hard_negatives": "Salt."}, "has `hard_negatives` that is no list of texts"),
+        ({"language": "klingon"}, "has an unknown language: 'klingon' is not a language"),
+        ({"language": "xx"}, "has an unknown language: 'xx' is not a language"),
+        ({"hard_negatives": "Salt."}, "has `hard_negatives` that is not a list of texts"),
         ({"hard_negatives": ["Salt.", ""]}, "has an empty `hard_negatives[1]`"),
         (
             {"hard_negative_queries": ["Chumvi?"]},

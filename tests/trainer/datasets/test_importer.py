@@ -93,7 +93,7 @@ def test_an_option_that_the_kind_lacks_is_refused(afriqa: Path, tmp_path: Path) 
 
 
 def test_a_language_that_is_none_is_refused(afriqa: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--language: 'klingon' is no language"):
+    with pytest.raises(DataError, match="--language: 'klingon' is not a language"):
         import_data("afriqa", str(afriqa), tmp_path / "out", languages=["klingon"])
 
 

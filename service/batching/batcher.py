@@ -91,14 +91,14 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
 
     async def submit(
         self,
-        texts: Sequence[tuple[PayloadT, int]],
+        payloads: Sequence[PayloadT],
         lane: Lane,
         deadline: float,
     ) -> list[Answer[ResultT]]:
         """Run the texts of a request.
 
         Args:
-            texts: payload and number of tokens of each.
+            payloads: one for each text.
             lane: `query` goes before `bulk`.
             deadline: on the monotonic clock.
 
@@ -111,17 +111,20 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
             BatchFailedError: a text fails even alone.
             NotReadyError: the service is shutting down, or its device is broken.
         """
-        request: Request[ResultT] = Request(len(texts))
-        self._admit(
-            [
-                RequestText(
-                    payload, num_tokens, request, position, deadline, self._program.kind(payload)
-                )
-                for position, (payload, num_tokens) in enumerate(texts)
-            ],
-            lane,
-            deadline,
-        )
+        program = self._program
+        request: Request[ResultT] = Request(len(payloads))
+        texts = [
+            RequestText(
+                payload,
+                program.num_tokens(payload),
+                request,
+                position,
+                deadline,
+                program.kind(payload),
+            )
+            for position, payload in enumerate(payloads)
+        ]
+        self._admit(texts, lane, deadline)
         try:
             async with asyncio.timeout_at(request.loop.time() + deadline - time.monotonic()):
                 return await request.future

@@ -32,6 +32,9 @@ class Program(Protocol[PayloadT, PreparedT, ResultT]):
     def num_slots(self) -> int:
         """Return how many batches the device runs at once."""
 
+    def num_tokens(self, payload: PayloadT) -> int:
+        """Return the number of tokens that a text costs."""
+
     def kind(self, payload: PayloadT) -> object:
         """Return the kind of a text; a batch holds texts of one kind."""
 

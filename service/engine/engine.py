@@ -13,7 +13,7 @@ import torch
 from service.auth.quotas import hold_tokens
 from service.batching.batcher import Batcher
 from service.batching.program import Limits
-from service.batching.request import Answer, Lane
+from service.batching.request import Answer
 from service.engine.language import LanguageDetector
 from service.engine.outcome import EncodeOutcome, SearchOutcome, batch_seconds, best_scores
 from service.engine.query_cache import Key, QueryCache
@@ -109,7 +109,7 @@ class Engine:
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - started}
         items = [BatchItem(text) for text in tokenized]
         with hold_tokens(sum(item.num_tokens for item in items)):
-            answers = await self._submit(items, "bulk", deadline)
+            answers = await self.batcher.submit(items, "bulk", deadline)
         seconds |= batch_seconds(answers)
         self._metrics.observe_request("/encode", tokenized, seconds)
         return EncodeOutcome(
@@ -128,7 +128,7 @@ class Engine:
         [probe] = self.searcher.encoder.tokenize([PROBE_TEXT], "query")
         item = BatchItem(probe, self.searcher, 1)
         try:
-            await self._submit([item], "query", time.monotonic() + PROBE_SECONDS)
+            await self.batcher.submit([item], "query", time.monotonic() + PROBE_SECONDS)
         except RequestError:
             return False
         return True
@@ -148,7 +148,7 @@ class Engine:
         """
         tokenized = await self._tokenize(searcher.canary_queries, "query")
         items = [BatchItem(text, searcher, CANARY_TOP_K) for text in tokenized]
-        answers = await self._submit(items, "bulk", time.monotonic() + CANARY_SECONDS)
+        answers = await self.batcher.submit(items, "bulk", time.monotonic() + CANARY_SECONDS)
         hits = await self._look_up(searcher, answers, CANARY_TOP_K, -1.0)
         searcher.compare_canaries(hits)
 
@@ -201,18 +201,12 @@ class Engine:
     async def _in_thread(self, work: Callable[[], ResultT]) -> ResultT:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def _submit(
-        self, items: Sequence[BatchItem], lane: Lane, deadline: float
-    ) -> list[Answer[BatchResult]]:
-        texts = [(item, item.num_tokens) for item in items]
-        return await self.batcher.submit(texts, lane, deadline)
-
     async def _run_queries(
         self, items: Sequence[BatchItem], deadline: float
     ) -> list[Answer[BatchResult]]:
         with hold_tokens(sum(item.num_tokens for item in items)):
             if not self._cache.is_on:
-                return await self._submit(items, "query", deadline)
+                return await self.batcher.submit(items, "query", deadline)
             return await asyncio.gather(*(self._run_query(item, deadline) for item in items))
 
     async def _run_query(self, item: BatchItem, deadline: float) -> Answer[BatchResult]:
@@ -229,7 +223,7 @@ class Engine:
         computed = None
         try:
             known = replace(item, embedding=embedding)
-            [answer] = await self._submit([known], "query", deadline)
+            [answer] = await self.batcher.submit([known], "query", deadline)
             computed = answer.result.embedding
             return answer
         finally:

@@ -71,6 +71,10 @@ class SearchProgram(Program[BatchItem, PreparedBatch, BatchResult]):
         """Return how many batches the encoder's device runs at once."""
         return self._encoder.num_slots
 
+    def num_tokens(self, payload: BatchItem) -> int:
+        """Return the number of tokens to encode; 1 if the embedding is known."""
+        return payload.num_tokens
+
     def kind(self, payload: BatchItem) -> Role:
         """Return the side of the encoder that encodes a text; a batch uses one side."""
         return payload.text.side

@@ -21,7 +21,8 @@ from service.errors import (
 )
 
 TEN_SECONDS = 10.0  # long enough never to pass
-Words = Batcher[str, list[str], str]
+Word = tuple[str, int]  # a text, and its number of tokens
+Words = Batcher[Word, list[str], str]
 
 
 class BadWordError(Exception):
@@ -53,13 +54,19 @@ class Gate:
 class WordProgram:
     """A program of plain functions; every exception is the same fault."""
 
-    prepare: Callable[[list[str]], list[str]]
+    prepare_words: Callable[[list[str]], list[str]]
     run: Callable[[list[str]], list[str]]
     fault: Fault
     num_slots: int
 
-    def kind(self, payload: str) -> object:
+    def num_tokens(self, payload: Word) -> int:
+        return payload[1]
+
+    def kind(self, payload: Word) -> object:
         return None
+
+    def prepare(self, payloads: list[Word]) -> list[str]:
+        return self.prepare_words([word for word, _ in payloads])
 
     def classify(self, error: Exception) -> Fault:
         return self.fault

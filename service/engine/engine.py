@@ -4,10 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TypeVar
 
-import numpy as np
 import torch
 
 from service.auth.quotas import hold_tokens
@@ -16,7 +14,7 @@ from service.batching.program import Limits
 from service.batching.request import Answer
 from service.engine.language import LanguageDetector
 from service.engine.outcome import EncodeOutcome, SearchOutcome, batch_seconds, best_scores
-from service.engine.query_cache import Key, QueryCache
+from service.engine.query_cache import QueryCache, QueryRunner
 from service.engine.work import PROBE_TEXT, BatchItem, BatchResult, PreparedBatch, SearchProgram
 from service.errors import DeadlineExceededError, RequestError
 from service.retrieval.corpus.filters import Filter
@@ -49,11 +47,12 @@ class Engine:
         self._metrics = metrics
         self._limits = limits
         self._languages = LanguageDetector()
-        self._cache = QueryCache(query_cache_entries)
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="tokenizer")
         self._program = SearchProgram(searcher.encoder, metrics)
         self.batcher = Batcher[BatchItem, PreparedBatch, BatchResult](self._program, limits)
-        metrics.watch(self.batcher, self._cache)
+        cache = QueryCache(query_cache_entries)
+        self._queries = QueryRunner(self.batcher, cache, searcher.encoder.fingerprint)
+        metrics.watch(self.batcher, cache)
         metrics.report(searcher)
 
     async def search(
@@ -82,7 +81,7 @@ class Engine:
         if filter or facets:
             seconds["filter"] = selected - started
         items = [BatchItem(text, searcher, top_k, filter=filter) for text in tokenized]
-        running = asyncio.ensure_future(self._run_queries(items, deadline))
+        running = asyncio.ensure_future(self._queries.run(items, deadline))
         await asyncio.sleep(0)  # the queries are queued now; the rest overlaps the device's work
         try:
             languages, labels = self._languages.languages_of(queries, language)
@@ -200,31 +199,3 @@ class Engine:
 
     async def _in_thread(self, work: Callable[[], ResultT]) -> ResultT:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    async def _run_queries(
-        self, items: Sequence[BatchItem], deadline: float
-    ) -> list[Answer[BatchResult]]:
-        with hold_tokens(sum(item.num_tokens for item in items)):
-            if not self._cache.is_on:
-                return await self.batcher.submit(items, "query", deadline)
-            return await asyncio.gather(*(self._run_query(item, deadline) for item in items))
-
-    async def _run_query(self, item: BatchItem, deadline: float) -> Answer[BatchResult]:
-        """Run one query; use the embedding of an equal query, cached or in flight."""
-        key: Key = (
-            self.searcher.encoder.fingerprint,
-            "query",
-            np.asarray(item.text.token_ids, np.int32).tobytes(),
-        )
-        embedding = self._cache.find(key)
-        if embedding is None and (flight := self._cache.join(key)) is not None:
-            await asyncio.wait({flight}, timeout=deadline - time.monotonic())
-            embedding = flight.result() if flight.done() else None
-        computed = None
-        try:
-            known = replace(item, embedding=embedding)
-            [answer] = await self.batcher.submit([known], "query", deadline)
-            computed = answer.result.embedding
-            return answer
-        finally:
-            self._cache.complete(key, computed)

@@ -1,9 +1,18 @@
 """The query cache: embeddings of recent queries, and of queries that are being encoded now."""
 
 import asyncio
+import time
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 from torch import Tensor
+
+from service.auth.quotas import hold_tokens
+from service.batching.batcher import Batcher
+from service.batching.request import Answer
+from service.engine.work import BatchItem, BatchResult, PreparedBatch
 
 # Encoder, role and token ids: texts with equal token ids have equal embeddings.
 Key = tuple[str, str, bytes]
@@ -69,3 +78,41 @@ class QueryCache:
             self._embeddings[key] = embedding.clone()
             if len(self._embeddings) > self._max_entries:
                 self._embeddings.popitem(last=False)
+
+
+class QueryRunner:
+    """Runs queries in the batcher; equal queries share one embedding."""
+
+    def __init__(
+        self,
+        batcher: Batcher[BatchItem, PreparedBatch, BatchResult],
+        cache: QueryCache,
+        fingerprint: str,
+    ) -> None:
+        """Keep the parts; the fingerprint is the encoder's."""
+        self._batcher = batcher
+        self._cache = cache
+        self._fingerprint = fingerprint
+
+    async def run(self, items: Sequence[BatchItem], deadline: float) -> list[Answer[BatchResult]]:
+        """Run the queries of a request; errors are those of `Batcher.submit`."""
+        with hold_tokens(sum(item.num_tokens for item in items)):
+            if not self._cache.is_on:
+                return await self._batcher.submit(items, "query", deadline)
+            return await asyncio.gather(*(self._run_one(item, deadline) for item in items))
+
+    async def _run_one(self, item: BatchItem, deadline: float) -> Answer[BatchResult]:
+        token_ids = np.asarray(item.text.token_ids, np.int32).tobytes()
+        key: Key = (self._fingerprint, "query", token_ids)
+        embedding = self._cache.find(key)
+        if embedding is None and (flight := self._cache.join(key)) is not None:
+            await asyncio.wait({flight}, timeout=deadline - time.monotonic())
+            embedding = flight.result() if flight.done() else None
+        computed = None
+        try:
+            known = replace(item, embedding=embedding)
+            [answer] = await self._batcher.submit([known], "query", deadline)
+            computed = answer.result.embedding
+            return answer
+        finally:
+            self._cache.complete(key, computed)

@@ -4,7 +4,6 @@ The scale of an adapter is multiplied by the share; full weights are W + share (
 Source: Wortsman et al. 2022 (WiSE-FT, arXiv 2109.01903).
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from service.retrieval.checkpoint.adapter import DESCRIPTION, WEIGHTS
+from service.retrieval.checkpoint.adapter_files import write_adapter
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.checkpoint.writer import with_other_weights, write_checkpoint
 from service.retrieval.errors import CheckpointError
-from service.retrieval.storage import artifact
 from trainer.errors import DataError, OutputError
-
-# Manifest fields that `write_checkpoint` computes from the files.
-WRITTEN = {
-    *("digest", "embedding_dim", "files", "format_version", "max_tokens", "pooling", "prompts")
-}
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class Pair:
     def is_query_side(self) -> bool:
         """Return whether the tuned encoder encodes only queries, and the base passages."""
         own = self.tuned.fingerprint(self.tuned.query)
-        return self.has_adapter or self.tuned.manifest.get("passage_fingerprint", own) != own
+        return self.has_adapter or self.tuned.passage_fingerprint != own
 
 
 def open_pair(base_name: str, tuned_name: str, cache: Path) -> Pair:
@@ -66,10 +59,10 @@ def open_pair(base_name: str, tuned_name: str, cache: Path) -> Pair:
         raise DataError(
             f"{tuned_name} has two sides: blend the query encoder before it is published"
         )
-    if pair.is_query_side and tuned.manifest["passage_fingerprint"] != own:
+    if pair.is_query_side and tuned.passage_fingerprint != own:
         raise DataError(
             f"{tuned_name} was trained for passages of the fingerprint "
-            f"{tuned.manifest['passage_fingerprint'][:16]}, the base {base_name} has {own[:16]}: "
+            f"{tuned.passage_fingerprint[:16]}, the base {base_name} has {own[:16]}: "
             "name the base that it was trained on"
         )
     if not pair.has_adapter:
@@ -116,20 +109,22 @@ def write_blend(pair: Pair, share: float, directory: Path, **facts: object) -> N
 def _write_adapter(pair: Pair, share: float, directory: Path, facts: dict[str, Any]) -> None:
     adapter = pair.tuned.query.adapter
     assert adapter is not None
-    shutil.copyfile(adapter.directory / WEIGHTS, directory / WEIGHTS)
-    content = adapter.description | {
-        "scale": adapter.scale * share,
-        "weights_sha256": adapter.weights_sha256,
-        **facts,
-    }
-    (directory / DESCRIPTION).write_bytes(artifact.canonical_json(content))
+    description = adapter.description
+    write_adapter(
+        directory,
+        adapter.pairs,
+        adapter.scale * share,
+        base=description.base,
+        base_fingerprint=description.base_fingerprint,
+        passage_fingerprint=description.passage_fingerprint,
+        **(description.facts | facts),
+    )
 
 
 def _write_checkpoint(pair: Pair, share: float, directory: Path, facts: dict[str, Any]) -> None:
     weights = interpolate(_read_weights(pair.base), _read_weights(pair.tuned), share)
     files = with_other_weights(pair.tuned.directory, pair.tuned.query, weights)
-    kept = {key: value for key, value in pair.tuned.manifest.items() if key not in WRITTEN}
-    write_checkpoint(directory, files, **(kept | facts))
+    write_checkpoint(directory, files, **(pair.tuned.facts | facts))
 
 
 def interpolate(

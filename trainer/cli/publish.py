@@ -197,8 +197,8 @@ def publish_command(
     )
     facts = {
         "directory": str(to),
-        "name": manifest["name"],
-        "passage_fingerprint": manifest["passage_fingerprint"],
+        "name": manifest.name,
+        "passage_fingerprint": manifest.passage_fingerprint,
         "commit": commit,
     }
     if as_json:

@@ -13,6 +13,7 @@ from typing import Any
 
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.checkpoint.manifest import CheckpointManifest
 from service.retrieval.checkpoint.writer import (
     FileContent,
     one_side,
@@ -52,9 +53,8 @@ def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, C
         DataError: the query encoder was trained for other passages.
     """
     query = open_checkpoint(name, cache)
-    own = query.fingerprint(query.passage)
-    trained_for = str(query.manifest.get("passage_fingerprint", own))
-    if trained_for == own:
+    trained_for = query.passage_fingerprint
+    if trained_for == query.fingerprint(query.passage):
         return query, query
     passage = open_checkpoint(passage_name, cache)
     found = passage.fingerprint(passage.passage)
@@ -68,7 +68,7 @@ def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, C
 
 def write_publication(
     query: Checkpoint, passage: Checkpoint, directory: Path, publication: Publication
-) -> dict[str, Any]:
+) -> CheckpointManifest:
     """Write the directory; replace an existing one if it is of this kind.
 
     Args:
@@ -105,14 +105,15 @@ def write_publication(
 def _facts(query: Checkpoint, passage: Checkpoint, publication: Publication) -> dict[str, Any]:
     """Return the manifest's entries: publisher's facts, training record, fingerprint."""
     adapter = query.query.adapter
-    described = adapter.description if adapter else query.manifest
-    license = publication.license or described.get("license") or passage.manifest.get("license")
+    described = query.facts
+    base = passage.manifest.facts if passage.manifest else {}
+    license = publication.license or described.get("license") or base.get("license")
     if not license:
         raise DataError("the encoder names no license: name one with --license, such as mit")
     facts = {
         "name": publication.name,
         "license": license,
-        "base_model": described.get("base_model") or passage.manifest.get("base_model"),
+        "base_model": described.get("base_model") or base.get("base_model"),
         "passage_fingerprint": passage.fingerprint(passage.passage),
         **{field: described[field] for field in RECORD_FIELDS if field in described},
     }

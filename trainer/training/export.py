@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
+from service.retrieval.checkpoint.adapter_files import write_adapter
 from service.retrieval.checkpoint.layout import read_layout
 from service.retrieval.checkpoint.writer import with_other_weights, write_checkpoint
 from service.retrieval.storage import artifact
 from trainer.config import RunConfig
-from trainer.training.lora import lora_state, merge_lora
+from trainer.training.lora import lora_layers, merge_lora
 from trainer.training.model import TrainableEncoder
-
-ADAPTER, ADAPTER_WEIGHTS, ADAPTER_FORMAT = "adapter.json", "adapter.safetensors", 1
 
 
 def export(
@@ -53,20 +51,19 @@ def _publish(target: Path, write: Any) -> Path:
 def _write_adapter(
     directory: Path, trainable: TrainableEncoder, config: RunConfig, facts: Mapping[str, Any]
 ) -> None:
-    state = lora_state(trainable.transformer)
-    tensors = {name: tensor.to(torch.float16).contiguous() for name, tensor in state.items()}
-    save_file(tensors, directory / ADAPTER_WEIGHTS)
-    content = {
-        "format_version": ADAPTER_FORMAT,
-        "side": "query",
-        "rank": config.encoder.lora_rank,
-        "scale": config.encoder.lora_scale,
-        "base_fingerprint": trainable.base.fingerprint,
-        "passage_fingerprint": trainable.base.passage_fingerprint,
-        "weights_sha256": artifact.sha256_of(directory / ADAPTER_WEIGHTS),
-        **facts,
+    pairs = {
+        name: (layer.lora_a.to(torch.float16), layer.lora_b.to(torch.float16))
+        for name, layer in lora_layers(trainable.transformer)
     }
-    (directory / ADAPTER).write_bytes(artifact.canonical_json(content))
+    write_adapter(
+        directory,
+        pairs,
+        config.encoder.lora_scale,
+        base=config.encoder.name,
+        base_fingerprint=trainable.base.fingerprint,
+        passage_fingerprint=trainable.base.passage_fingerprint,
+        **facts,
+    )
 
 
 def _write_encoder(directory: Path, trainable: TrainableEncoder, facts: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers.utils import logging
 
+from service.retrieval.checkpoint.adapter import without_adapter
 from service.retrieval.checkpoint.locator import resolve_checkpoint
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -84,9 +85,9 @@ def load_trainable_encoder(
         config.name, cache=cache, device=device, max_tokens=config.max_tokens, cpu_engine="torch"
     )
     directory = resolve_checkpoint(config.name, cache)
-    with _quiet():
+    with without_adapter(directory) as folder, _quiet():
         model = SentenceTransformer(
-            str(directory),
+            str(folder),
             device=str(base.device),
             local_files_only=True,
             model_kwargs={"dtype": torch.float32},

@@ -95,7 +95,7 @@ def _write_checkpoint(source: Path, cache: Path, directory: Path) -> None:
             "model.safetensors": WEIGHTS_SHA256,
             "tokenizer.json": TOKENIZER_SHA256,
         }.items():
-            found = written["files"][name]["sha256"]
+            found = written.files[name]["sha256"]
             if found != expected:
                 raise CheckpointError(
                     f"{name} of the bundled encoder came out as sha256 {found}, not {expected}: "

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from service.retrieval.checkpoint import adapter
-from service.retrieval.checkpoint.adapter import Adapter
+from service.retrieval.checkpoint.adapter import ADAPTER_FILES, Adapter
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import read_json, read_json_object
 from service.retrieval.storage.shape import Each, misfit
@@ -74,7 +73,7 @@ def _layout(directory: Path, modules: dict[str, str]) -> CheckpointLayout:
     weights = tuple(
         path
         for path in sorted(transformer.glob("*.safetensors"))
-        if path.name != adapter.WEIGHTS  # merged when loaded: no part of the base
+        if path.name not in ADAPTER_FILES  # merged when loaded: no part of the base
     )
     if not weights:
         raise CheckpointError(

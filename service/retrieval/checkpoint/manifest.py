@@ -1,4 +1,4 @@
-"""The manifest of an encoder checkpoint: what it is, and the hash of each of its files."""
+"""The manifest of an encoder checkpoint: what the checkpoint is, and the hash of each file."""
 
 import hashlib
 from pathlib import Path
@@ -7,20 +7,40 @@ from typing import Any
 from service.retrieval.checkpoint.layout import CheckpointLayout, read_layout
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage import artifact
+from service.retrieval.storage.artifact import FileRecord
+from service.retrieval.storage.schema import Document, JsonText, parse_document
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
+# The fields that `write_manifest` computes; all others are facts that its caller knows.
+COMPUTED_FIELDS = {
+    *("digest", "embedding_dim", "files", "format_version", "max_tokens", "pooling", "prompts")
+}
 
 
-def write_manifest(directory: Path, **facts: object) -> dict[str, Any]:
-    """Describe a finished checkpoint folder in its `manifest.json`.
+class CheckpointManifest(Document):
+    """The fields of `manifest.json` that are read; a training record is kept beside them."""
+
+    format_version: int
+    digest: JsonText
+    files: dict[JsonText, FileRecord]
+    name: JsonText | None = None
+    license: JsonText | None = None
+    base_model: JsonText | None = None
+    passage_fingerprint: JsonText | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return the entries that `write_manifest` was given."""
+        return self.model_dump(exclude=COMPUTED_FIELDS, exclude_unset=True)
+
+
+def write_manifest(directory: Path, **facts: object) -> CheckpointManifest:
+    """Describe a complete checkpoint folder in its `manifest.json`.
 
     Args:
         directory: the checkpoint.
-        facts: what else is worth knowing: `name`, `base_model`, `license`, training record.
-
-    Returns:
-        The manifest.
+        facts: further entries: `name`, `base_model`, `license`, the training record.
     """
     layout = read_layout(directory)
     names = sorted(
@@ -39,21 +59,21 @@ def write_manifest(directory: Path, **facts: object) -> dict[str, Any]:
     }
     content["digest"] = _digest(content)
     (directory / FILE_NAME).write_bytes(artifact.canonical_json(content))
-    return content
+    return CheckpointManifest.model_validate(content)
 
 
-def verify_manifest(directory: Path) -> dict[str, Any]:
-    """Hold every file of a checkpoint against its manifest.
+def verify_manifest(directory: Path) -> CheckpointManifest | None:
+    """Compare every file of a checkpoint with its manifest.
 
     Returns:
-        The manifest; empty where the checkpoint, written by another tool, has none.
+        The manifest; None if the checkpoint, written by another tool, has none.
 
     Raises:
         CheckpointError: a file is missing or altered, the manifest itself included.
     """
     path = directory / FILE_NAME
     if not path.is_file():
-        return {}
+        return None
     content = artifact.read_json_object(path, CheckpointError)
     if content.get("digest") != _digest(content):
         raise CheckpointError(f"{path} was altered: restore it from a copy")
@@ -62,20 +82,27 @@ def verify_manifest(directory: Path) -> dict[str, Any]:
             f"{path} has format version {content.get('format_version')}, "
             f"this program reads version {FORMAT_VERSION}: use a newer program"
         )
-    artifact.verify_files(directory, content["files"], CheckpointError)
-    return content
+    fix = "restore it from a copy, or delete it to load the checkpoint without hashes"
+    manifest = parse_document(CheckpointManifest, content, path, CheckpointError, fix)
+    artifact.verify_files(directory, manifest.files, CheckpointError)
+    return manifest
 
 
-def fingerprint_of(directory: Path, layout: CheckpointLayout, manifest: dict[str, Any]) -> str:
+def fingerprint_of(
+    directory: Path, layout: CheckpointLayout, manifest: CheckpointManifest | None = None
+) -> str:
     """Hash all that decides a side's embeddings: weights, adapter, tokenizer, config, prompts.
 
-    Hashes that `verify_manifest` has just checked are not computed a second time.
+    Args:
+        directory: the checkpoint.
+        layout: of the side.
+        manifest: of the checkpoint, verified; its hashes are not computed again.
     """
-    verified = manifest.get("files", {})
+    verified = manifest.files if manifest else {}
 
     def sha256(path: Path) -> str:
         record = verified.get(path.relative_to(directory).as_posix())
-        return str(record["sha256"]) if record else artifact.sha256_of(path)
+        return record["sha256"] if record else artifact.sha256_of(path)
 
     parts = {
         "weights": [sha256(path) for path in layout.weights],

@@ -7,7 +7,6 @@ computes with what is written.
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch import Tensor
 from service.retrieval.checkpoint.adapter import ADAPTER_FILES
 from service.retrieval.checkpoint.layout import LEGACY_POOLING, CheckpointLayout
 from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
-from service.retrieval.checkpoint.manifest import write_manifest
+from service.retrieval.checkpoint.manifest import CheckpointManifest, write_manifest
 from service.retrieval.storage.artifact import canonical_json
 
 StateDict = Mapping[str, Tensor]
@@ -33,7 +32,7 @@ TWO_SIDES = (("", "Router"), ("1_Normalize", "Normalize"))
 
 def write_checkpoint(
     directory: Path, files: Mapping[str, FileContent], **facts: object
-) -> dict[str, Any]:
+) -> CheckpointManifest:
     """Write a checkpoint's files, then the manifest that describes them.
 
     Args:

@@ -73,7 +73,7 @@ def _load_side(
         tokenizer,
         name=checkpoint.name,
         fingerprint=fingerprint,
-        passage_fingerprint=str(checkpoint.manifest.get("passage_fingerprint", fingerprint)),
+        passage_fingerprint=checkpoint.passage_fingerprint,
         pooling=layout.pooling,
         prompts=layout.prompts,
         max_tokens=options.max_tokens,

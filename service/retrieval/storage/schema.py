@@ -18,6 +18,9 @@ REASONS = {
     "float_type": "is not a number",
     "bool_type": "is not true or false",
     "list_type": "is not a list",
+    "too_short": "is empty",
+    "too_long": "must be empty",
+    "finite_number": "is not a finite number",
     "dict_type": "is not an object",
     "model_type": "is not an object",
 }
@@ -74,5 +77,9 @@ def schema_violation(error: ValidationError) -> str:
     for part in first["loc"]:
         name = ascii(part)[1:-1] if isinstance(part, str) else f"[{part}]"
         place += name if isinstance(part, int) or not place else f".{name}"
-    reason = REASONS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    reason = REASONS.get(first["type"]) or _plain(first["msg"])
     return f"`{place}` {reason}" if place else f"it {reason}"
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("Input should", "must")

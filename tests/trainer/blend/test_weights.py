@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from service.retrieval.checkpoint.adapter_files import read_adapter
 from service.retrieval.checkpoint.checkpoint import open_checkpoint
 from service.retrieval.checkpoint.manifest import verify_manifest
 from service.retrieval.encoder.batches import Role
@@ -73,7 +74,7 @@ def test_an_adapter_is_blended_by_its_scale(
     write_blend(pair, 0.5, tmp_path / "blend", note="half")
 
     description = json.loads((tmp_path / "blend/adapter.json").read_text())
-    assert description["scale"] == 0.03125
+    assert read_adapter(tmp_path / "blend").scale == 0.03125
     assert description["note"] == "half"
     assert description["blend"]["share"] == 0.5
     folders = (tmp_path / "blend", tiny_checkpoint, tuned_checkpoint)
@@ -103,9 +104,10 @@ def test_a_blended_query_encoder_stays_one_and_keeps_its_record(
     write_blend(pair, 0.5, tmp_path / "blend")
 
     manifest = verify_manifest(tmp_path / "blend")
-    assert manifest["passage_fingerprint"] == tiny_encoder.fingerprint
-    assert manifest["training"] == {"seed": 1}
-    assert manifest["blend"] == {"share": 0.5, "base_fingerprint": tiny_encoder.fingerprint}
+    assert manifest is not None
+    assert manifest.passage_fingerprint == tiny_encoder.fingerprint
+    assert manifest.facts["training"] == {"seed": 1}
+    assert manifest.facts["blend"] == {"share": 0.5, "base_fingerprint": tiny_encoder.fingerprint}
     loaded = load_blend(tmp_path / "blend", tiny_encoder, EncoderOptions("cpu", 64, cache=tmp_path))
     passages = loaded.encode(TEXTS, "passage").embeddings
     assert passages.tobytes() == tiny_encoder.encode(TEXTS, "passage").embeddings.tobytes()

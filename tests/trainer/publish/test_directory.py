@@ -68,13 +68,14 @@ def test_an_index_of_the_base_is_served_as_it_is(
 def test_the_manifest_holds_every_file(published: Path, tiny_encoder: Encoder) -> None:
     manifest = verify_manifest(published)
 
-    assert manifest["passage_fingerprint"] == tiny_encoder.fingerprint
-    assert manifest["license"] == "mit"
-    assert manifest["adapter"]["scale"] == 0.0625
+    assert manifest is not None
+    assert manifest.passage_fingerprint == tiny_encoder.fingerprint
+    assert manifest.license == "mit"
+    assert manifest.facts["adapter"]["scale"] == 0.0625
     files = {
         path.relative_to(published).as_posix() for path in published.rglob("*") if path.is_file()
     }
-    assert manifest["files"].keys() == files - {"manifest.json"}
+    assert manifest.files.keys() == files - {"manifest.json"}
     assert {"README.md", "modules.json", "router_config.json"} <= files
 
 
@@ -124,7 +125,9 @@ def test_a_published_encoder_is_published_again(tmp_path: Path, published: Path)
 
     write_publication(*sides, tmp_path / "again", Publication("tiny-tuned"))
 
-    assert verify_manifest(tmp_path / "again")["license"] == "mit"
+    manifest = verify_manifest(tmp_path / "again")
+    assert manifest is not None
+    assert manifest.license == "mit"
     assert load_encoder(str(tmp_path / "again"), device="cpu").fingerprint == (
         load_encoder(str(published), device="cpu").fingerprint
     )

@@ -162,7 +162,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
 
     record = run(config, tmp_path / "cut", device=device)
 
-    name = "adapter.safetensors" if output == "adapter" else "model.safetensors"
+    name = "adapter_model.safetensors" if output == "adapter" else "model.safetensors"
     whole, cut = (load_file(tmp_path / each / output / name) for each in ("whole", "cut"))
     assert record["steps"] == 6
     assert whole.keys() == cut.keys()

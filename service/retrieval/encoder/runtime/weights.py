@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging
 
-from service.retrieval.checkpoint.adapter import merge_adapter
+from service.retrieval.checkpoint.adapter import merge_adapter, without_adapter
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.errors import CheckpointError
 
@@ -33,9 +33,9 @@ def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32)
             adapter does not fit them.
     """
     try:
-        with _quiet_transformers():
+        with without_adapter(layout.transformer) as folder, _quiet_transformers():
             model, report = AutoModel.from_pretrained(
-                layout.transformer,
+                folder,
                 dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,

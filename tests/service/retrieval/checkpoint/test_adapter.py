@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from service.retrieval.checkpoint import locator as checkpoint_folder
-from service.retrieval.checkpoint.adapter import Adapter, merge_adapter, read_adapter
+from service.retrieval.checkpoint.adapter import Adapter, AdapterDescription, merge_adapter
+from service.retrieval.checkpoint.adapter_files import read_adapter
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError
@@ -29,6 +30,11 @@ def adapter_copy(tmp_path: Path, tuned_checkpoint: Path) -> Path:
     return Path(shutil.copytree(tuned_checkpoint, tmp_path / "adapter"))
 
 
+DESCRIPTION = AdapterDescription(
+    format_version=2, side="query", base_fingerprint="f" * 64, passage_fingerprint="f" * 64
+)
+
+
 def pair(outputs: list[list[float]], inputs: list[list[float]]) -> tuple[Tensor, Tensor]:
     return torch.tensor(inputs).half(), torch.tensor(outputs).half()
 
@@ -39,7 +45,7 @@ def test_the_scaled_product_of_a_pair_is_added_to_the_weights() -> None:
     # B A = [[1], [2]] [[3, 4]] = [[3, 4], [6, 8]]
     pairs = {"0": pair([[1.0], [2.0]], [[3.0, 4.0]])}
 
-    merge_adapter(model, Adapter(Path("a"), {"scale": 0.5}, pairs, "0" * 64))
+    merge_adapter(model, Adapter(Path("a"), DESCRIPTION, 0.5, pairs, "0" * 64))
 
     assert model[0].weight.tolist() == [[2.5, 4.0], [6.0, 8.0]]
 
@@ -154,18 +160,19 @@ def put(name: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], None]:
     [
         (lambda folder: (folder / "adapter.json").write_text("[1"), "json is not valid JSON"),
         (lambda folder: (folder / "adapter.json").write_text("[]"), "json is not a JSON object"),
-        (described(format_version=2), "json: `format_version` is 2, this program reads version 1"),
+        (described(format_version=3), "`format_version` is 3, this program reads versions 1 and 2"),
         (described(format_version=None), "json: `format_version` is None"),
-        (described(side="passage"), "json: `side` is not `query`"),
-        (described(rank=0), "json: `rank` is not a whole number above 0"),
+        (described(side="passage"), "json: `side` must be 'query'"),
+        (described(rank=0), "json: `rank` must be greater than or equal to 1"),
         (described(rank=True), "json: `rank` is not a whole number"),
         (described(rank="4"), "json: `rank` is not a whole number"),
-        (described(scale=None), "json: `scale` is not a finite number"),
+        (described(scale=None), "json: `scale` is not a number"),
         (described(scale=float("nan")), "json: `scale` is not a finite number"),
         (described(scale=float("inf")), "json: `scale` is not a finite number"),
-        (described(scale=10**400), "json: `scale` is not a finite number"),
-        (described(base_fingerprint=None), "json: `base_fingerprint` is missing"),
-        (described(passage_fingerprint=7), "json: `passage_fingerprint` is missing, or no text"),
+        (described(scale=10**400), "json: `scale` is not a number"),
+        (described(base_fingerprint=None), "json: `base_fingerprint` is not text"),
+        (described(passage_fingerprint=7), "json: `passage_fingerprint` is not text"),
+        (described(passage_fingerprint=""), "json: `passage_fingerprint` is empty"),
         (described(base_fingerprint="f" * 64), "json: `base_fingerprint` is ffffffffffffffff, the"),
         (described(passage_fingerprint="e" * 64), "json: `passage_fingerprint` is eeeeeeeeeeeeee"),
         (described(weights_sha256="0" * 64), "safetensors was altered"),
@@ -175,9 +182,15 @@ def put(name: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], None]:
         (lambda folder: cut_short(folder / "adapter.safetensors"), "safetensors cannot be read"),
         (lambda folder: (folder / "adapter.safetensors").write_bytes(b"\x80\x04N."), "be read"),
         (tensors(dict.clear), "safetensors holds no tensors"),
-        (tensors(put("x.weight", torch.ones(2, 2))), "x.weight is neither a `.lora_a` nor"),
-        (tensors(lambda content: content.pop(f"{QUERY}.lora_b")), "lora_a has no lora_b beside it"),
-        (tensors(lambda content: content.pop(f"{QUERY}.lora_a")), "lora_b has no lora_a beside it"),
+        (tensors(put("x.weight", torch.ones(2, 2))), "x.weight is not named <module>.lora_a or"),
+        (
+            tensors(lambda content: content.pop(f"{QUERY}.lora_b")),
+            "lora_a has no .*lora_b beside it",
+        ),
+        (
+            tensors(lambda content: content.pop(f"{QUERY}.lora_a")),
+            "lora_b has no .*lora_a beside it",
+        ),
         (
             tensors(put(f"{QUERY}.lora_a", torch.ones(5, 32).half())),
             r"query.lora_a has the shape \[5, 32\], not \[rank, inputs\] with rank 4",
@@ -188,19 +201,19 @@ def put(name: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], None]:
         ),
         (
             tensors(put(f"{QUERY}.lora_b", torch.ones(31, 4).half())),
-            r"lora_b times .*lora_a is \[31, 32\], the base's weights are \[32, 32\]",
+            r"B times A of .*query has the shape \[31, 32\], the base's weights are \[32, 32\]",
         ),
         (
             tensors(put(f"{QUERY}.lora_a", torch.full((4, 32), torch.nan).half())),
-            "query.lora_a has a value that is no finite number",
+            "query.lora_a has a value that is not a finite number",
         ),
         (
             tensors(put(f"{QUERY}.lora_a", torch.ones(4, 32, dtype=torch.int8))),
             "query.lora_a is torch.int8, not fp16",
         ),
-        (tensors(rename(QUERY, "encoder.layer.9.query")), "layer.9.query is no linear module"),
-        (tensors(rename(QUERY, "embeddings.LayerNorm")), "LayerNorm is no linear module"),
-        (described(scale=1e38), "makes weights that are no finite numbers"),
+        (tensors(rename(QUERY, "encoder.layer.9.query")), "layer.9.query is not a linear module"),
+        (tensors(rename(QUERY, "embeddings.LayerNorm")), "LayerNorm is not a linear module"),
+        (described(scale=1e38), "makes weights that are not finite numbers"),
     ],
 )
 def test_a_broken_adapter_is_refused_with_file_and_field(

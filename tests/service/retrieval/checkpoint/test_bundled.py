@@ -101,14 +101,15 @@ def test_the_real_checkpoint_is_written_to_its_hashes_and_loads_elsewhere(tmp_pa
     directory = bundled_checkpoint(tmp_path)
     texts = ["how much protein", "কতটা প্রোটিন"]
 
-    files = verify_manifest(directory)["files"]
+    manifest = verify_manifest(directory)
     ours = (
         load_encoder("bundled-base", cache=tmp_path, device="cpu").encode(texts, "query").embeddings
     )
     theirs = SentenceTransformer(str(directory), device="cpu").encode(texts, prompt_name="query")
 
-    assert files["model.safetensors"]["sha256"] == bundled.WEIGHTS_SHA256
-    assert files["tokenizer.json"]["sha256"] == bundled.TOKENIZER_SHA256
+    assert manifest is not None
+    assert manifest.files["model.safetensors"]["sha256"] == bundled.WEIGHTS_SHA256
+    assert manifest.files["tokenizer.json"]["sha256"] == bundled.TOKENIZER_SHA256
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 

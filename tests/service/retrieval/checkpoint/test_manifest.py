@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ import pytest
 from service.retrieval.checkpoint.layout import read_layout
 from service.retrieval.checkpoint.manifest import fingerprint_of, verify_manifest, write_manifest
 from service.retrieval.errors import CheckpointError
+from service.retrieval.storage.artifact import canonical_json
 from tests.conftest import cut_short, flip_bit
 
 # Every file of a checkpoint as `make_checkpoint` writes it.
@@ -24,19 +26,21 @@ FILES = [
 
 
 def fingerprint(directory: Path) -> str:
-    return fingerprint_of(directory, read_layout(directory), {})
+    return fingerprint_of(directory, read_layout(directory))
 
 
 def test_a_manifest_describes_the_checkpoint_and_each_of_its_files(tiny_checkpoint: Path) -> None:
     manifest = verify_manifest(tiny_checkpoint)
 
-    assert sorted(manifest["files"]) == FILES
-    assert manifest["format_version"] == 1
-    assert manifest["embedding_dim"] == 32
-    assert manifest["pooling"] == "mean"
-    assert manifest["prompts"] == {"query": "query: ", "passage": "passage: "}
-    assert manifest["max_tokens"] == 64
-    assert manifest["name"] == "tiny-mean-0"
+    assert manifest is not None
+    assert manifest.name == "tiny-mean-0"
+    assert sorted(manifest.files) == FILES
+    content = json.loads((tiny_checkpoint / "manifest.json").read_text())
+    assert content["format_version"] == 1
+    assert content["embedding_dim"] == 32
+    assert content["pooling"] == "mean"
+    assert content["prompts"] == {"query": "query: ", "passage": "passage: "}
+    assert content["max_tokens"] == 64
 
 
 @pytest.mark.parametrize("damage", [flip_bit, cut_short, Path.unlink])
@@ -82,10 +86,37 @@ def test_a_newer_format_is_refused_with_both_versions(checkpoint_copy: Path) -> 
         verify_manifest(checkpoint_copy)
 
 
+@pytest.mark.parametrize(
+    ("changes", "violation"),
+    [
+        ({"files": None}, "`files` is missing"),
+        ({"files": []}, "`files` is not an object"),
+        ({"files": {"config.json": {"sha256": "0"}}}, "`files.config.json.size_bytes` is missing"),
+        ({"name": 5}, "`name` is not text"),
+        ({"passage_fingerprint": ["f"]}, "`passage_fingerprint` is not text"),
+    ],
+)
+def test_a_manifest_of_another_form_is_refused_with_file_and_field(
+    checkpoint_copy: Path, changes: dict[str, object], violation: str
+) -> None:
+    """Its digest is right: whoever wrote it had the right program, or the wrong intention."""
+    path = checkpoint_copy / "manifest.json"
+    content = json.loads(path.read_text()) | changes
+    del content["digest"]
+    content = {key: value for key, value in content.items() if value is not None}
+    content["digest"] = hashlib.sha256(canonical_json(content)).hexdigest()
+    path.write_text(json.dumps(content))
+
+    with pytest.raises(CheckpointError) as caught:
+        verify_manifest(checkpoint_copy)
+
+    assert str(caught.value).startswith(f"{path}: {violation}: restore it from a copy")
+
+
 def test_a_checkpoint_of_another_tool_has_no_manifest(checkpoint_copy: Path) -> None:
     (checkpoint_copy / "manifest.json").unlink()
 
-    assert verify_manifest(checkpoint_copy) == {}
+    assert verify_manifest(checkpoint_copy) is None
 
 
 def test_writing_twice_gives_the_same_bytes(checkpoint_copy: Path) -> None:

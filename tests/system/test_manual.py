@@ -103,6 +103,31 @@ def test_named_modules_of_tests_exist() -> None:
     assert [each for each in modules if not (ROOT / f"{each.replace('.', '/')}.py").is_file()] == []
 
 
+def names_of(module: Path) -> set[str]:
+    """Return a module's classes and functions, and `Class.method`."""
+    found = set()
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{below.name}" for below in node.body if hasattr(below, "name")}
+    return found
+
+
+def test_the_architecture_page_names_what_exists() -> None:
+    """A module in a code span, then names that it defines: `service/app.py` `create_app`."""
+    page = (DOCS / "architecture.md").read_text()
+    pairs = [
+        (module, name)
+        for module, names in re.findall(r"`([\w/]+/[\w/]+\.py)`((?:,? `[\w.]+`)+)", page)
+        for name in re.findall(r"`([\w.]+)`", names)
+        if not name.endswith(".py")
+    ]
+
+    assert len(pairs) > 80
+    assert [pair for pair in pairs if pair[1] not in names_of(ROOT / pair[0])] == []
+
+
 def config_fields() -> Iterator[tuple[str, str]]:
     """Yield each field of a training configuration with its default."""
     for name, field in RunConfig.model_fields.items():

@@ -1,4 +1,4 @@
-"""`python -m service` is `clear-service`."""
+"""Run `clear-service` as `python -m service`."""
 
 from service.cli.main import main
 

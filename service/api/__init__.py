@@ -1,1 +1,1 @@
-"""The HTTP API: one module a route, the request and response schemas, and the OpenAPI document."""
+"""The HTTP API: routes, schemas of requests and responses, the OpenAPI document, the page."""

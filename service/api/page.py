@@ -1,4 +1,7 @@
-"""The search page: its files, served with headers that let it load only from its own host."""
+"""The search page: its files, and headers that restrict what a browser loads for it.
+
+The page is plain HTML, CSS and JavaScript in `service/web`, without a build step.
+"""
 
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from starlette.types import ASGIApp
 
 WEB = Path(__file__).parents[1] / "web"
 PAGE_HEADERS = {
+    # A browser asks again for each file, so that it never mixes the files of two releases.
     "Cache-Control": "no-cache",
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
@@ -30,6 +34,7 @@ class _PageFiles(StaticFiles):
     """The page's files with the page's headers."""
 
     def file_response(self, *arguments: object, **options: object) -> FileResponse:
+        """Return the response with a file; starlette calls this for each file."""
         response = super().file_response(*arguments, **options)  # type: ignore[arg-type]
         response.headers.update(PAGE_HEADERS)
         return response  # type: ignore[return-value]

@@ -1,1 +1,1 @@
-"""Who may ask what: API keys, their scopes, rates and quotas."""
+"""Authentication and authorization: API keys, scopes, rate limits and quotas."""

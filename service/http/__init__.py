@@ -1,1 +1,1 @@
-"""The HTTP transport: ASGI middleware, the protocol on the socket, limits of bytes and seconds."""
+"""The HTTP transport: ASGI middleware, the protocol of a connection, limits of size and time."""

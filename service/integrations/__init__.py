@@ -1,1 +1,1 @@
-"""The service in other people's frameworks; each module needs the extra of its own name."""
+"""Integrations with other frameworks; each module needs the extra of its own name."""

@@ -10,7 +10,7 @@ from service.client import Client
 
 @component
 class ClearRetriever:
-    """Searches a running service; pipelines with it can be written to YAML and read back."""
+    """Retrieves documents from a running service; pipelines with it can be serialized to YAML."""
 
     def __init__(
         self,
@@ -20,7 +20,15 @@ class ClearRetriever:
         filters: dict[str, Any] | None = None,
         min_score: float | None = None,
     ) -> None:
-        """Open no connection yet; `filters` are those of `/search`."""
+        """Create the component; it connects at the first search.
+
+        Args:
+            url: of the service.
+            api_key: sent with each request.
+            top_k: maximum number of documents.
+            filters: conditions on declared fields, as in `/search`.
+            min_score: documents with a lower score are omitted.
+        """
         self.url = url
         self.api_key = api_key
         self.top_k = top_k
@@ -29,7 +37,7 @@ class ClearRetriever:
         self._client = Client(url, api_key.resolve_value() if api_key else None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the component down; a key only by the name of its variable."""
+        """Serialize the component; the key is stored only as the name of its variable."""
         return default_to_dict(
             self,
             url=self.url,
@@ -41,7 +49,7 @@ class ClearRetriever:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "ClearRetriever":
-        """Read it back."""
+        """Create the component that `to_dict` serialized."""
         deserialize_secrets_inplace(data["init_parameters"], ["api_key"])
         return default_from_dict(cls, data)
 
@@ -49,7 +57,7 @@ class ClearRetriever:
     def run(
         self, query: str, top_k: int | None = None, filters: dict[str, Any] | None = None
     ) -> dict[str, list[Document]]:
-        """Find the passages that answer a question; what is given here comes first."""
+        """Find the passages that answer a query; arguments override those of the component."""
         found = self._client.search(
             query,
             top_k=top_k or self.top_k,

@@ -11,7 +11,14 @@ from service.client import Client
 
 
 class ClearRetriever(BaseRetriever):
-    """Searches a running service; `ainvoke` does so in another thread."""
+    """Retrieves documents from a running service; `ainvoke` searches in another thread.
+
+    Attributes:
+        client: of the service.
+        top_k: maximum number of documents.
+        filter: conditions on declared fields, as in `/search`.
+        min_score: documents with a lower score are omitted.
+    """
 
     client: Client
     top_k: int = 10

@@ -11,7 +11,7 @@ from service.client import Client
 
 
 class ClearRetriever(BaseRetriever):
-    """Searches a running service; `aretrieve` does so in another thread."""
+    """Retrieves nodes from a running service; `aretrieve` searches in another thread."""
 
     def __init__(
         self,
@@ -21,7 +21,15 @@ class ClearRetriever(BaseRetriever):
         min_score: float | None = None,
         **options: Any,
     ) -> None:
-        """Search by a client; `options` are those of LlamaIndex."""
+        """Create the retriever.
+
+        Args:
+            client: of the service.
+            top_k: maximum number of nodes.
+            filter: conditions on declared fields, as in `/search`.
+            min_score: nodes with a lower score are omitted.
+            options: of LlamaIndex's `BaseRetriever`.
+        """
         super().__init__(**options)
         self._client = client
         self._top_k = top_k

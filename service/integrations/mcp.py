@@ -1,4 +1,4 @@
-"""An MCP server over a running service, so that an assistant can search (extra `mcp`)."""
+"""An MCP server with which an assistant can search a running service (extra `mcp`)."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from service.client import AsyncClient, ClientError
 
 INSTRUCTIONS = (
     "Search a collection of English passages by meaning. Questions may be in any language: pass "
-    "them on as they were asked. Cite passages by passage_id."
+    "them on unchanged. Cite passages by passage_id."
 )
 
 
@@ -19,21 +19,23 @@ class FoundPassage(BaseModel):
     """A passage that may answer the question."""
 
     passage_id: str
-    score: Annotated[float, Field(description="Cosine; compare within one search only")]
+    score: Annotated[
+        float, Field(description="Cosine similarity; comparable within one search only")
+    ]
     title: str
     text: str
     metadata: dict[str, Any]
 
 
 class FoundPassages(BaseModel):
-    """The best first."""
+    """The passages found, best first."""
 
-    language: Annotated[str, Field(description="The question's, as detected (BCP 47)")]
+    language: Annotated[str, Field(description="Detected language of the question (BCP 47)")]
     passages: list[FoundPassage]
 
 
 def create_server(client: AsyncClient, version: str) -> MCPServer:
-    """Make a server whose tools ask a service."""
+    """Create an MCP server whose tools call the service."""
     server: MCPServer = MCPServer(
         "clear-search", instructions=INSTRUCTIONS, version=version, log_level="WARNING"
     )
@@ -41,7 +43,7 @@ def create_server(client: AsyncClient, version: str) -> MCPServer:
     @server.tool()
     async def search(
         query: Annotated[str, Field(description="A question, in any language")],
-        top_k: Annotated[int, Field(ge=1, le=50, description="Passages at the most")] = 5,
+        top_k: Annotated[int, Field(ge=1, le=50, description="Maximum number of passages")] = 5,
         filter: Annotated[
             dict[str, Any] | None,
             Field(
@@ -60,7 +62,7 @@ def create_server(client: AsyncClient, version: str) -> MCPServer:
 
     @server.tool()
     async def describe_index() -> dict[str, Any]:
-        """Tell how many passages there are, and by which fields they can be filtered."""
+        """Return the number of passages and the fields by which they can be filtered."""
         try:
             index = (await client.info())["index"]
         except ClientError as error:

@@ -1,4 +1,4 @@
-"""A running service as an encoder that MTEB can score (extra `mteb`)."""
+"""A running service as an encoder that MTEB can evaluate (extra `mteb`)."""
 
 import re
 from itertools import chain
@@ -13,10 +13,10 @@ from service.client import MAX_CHARACTERS, Client, Embeddings, Role
 
 
 class ServedEncoder(AbsEncoder):  # type: ignore[misc]
-    """Embeds by `/encode`: documents as passages, all else as queries, symmetric tasks' too."""
+    """Embeds by `/encode`: documents as passages, all other texts as queries."""
 
     def __init__(self, client: Client) -> None:
-        """Ask the service what it runs, for the name under which MTEB keeps the scores."""
+        """Ask the service for its encoder; MTEB stores the scores under the encoder's name."""
         self._client = client
         encoder = client.info()["encoder"]
         self.mteb_model_meta = ModelMeta.create_empty(
@@ -39,14 +39,14 @@ class ServedEncoder(AbsEncoder):  # type: ignore[misc]
         prompt_type: PromptType | None = None,
         **options: Any,
     ) -> Embeddings:
-        """Embed the texts of MTEB's batches, [B, D], unit norm."""
+        """Return unit-norm embeddings of the texts of MTEB's batches, [B, D]."""
         texts = [as_sent(text) for text in chain.from_iterable(batch["text"] for batch in inputs)]
         role: Role = "passage" if prompt_type == PromptType.document else "query"
         return self._client.encode(texts, role)
 
 
 def as_sent(text: str) -> str:
-    """Make a text of a data set one that the service takes; the encoder reads less than is cut.
+    """Change a text so that the service accepts it; the encoder reads less than what remains.
 
     >>> as_sent(" "), as_sent("tea")
     ('-', 'tea')

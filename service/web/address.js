@@ -1,8 +1,8 @@
-// The address bar holds what the page shows, so that it can be shared.
+// The address bar holds the state of the page, so that a search can be shared as a link.
 
 const FIELD_PREFIX = "f."; // ?f.country=Kenya&f.year=2000..2010
 
-/** Read what is asked for: question, the same in another language, number of hits, values by field. */
+/** Read the state: question, question in another language, number of hits, filter values by field. */
 export function readAddress() {
   const parameters = new URLSearchParams(location.search);
   const topK = Number(parameters.get("k"));
@@ -18,7 +18,7 @@ export function readAddress() {
   };
 }
 
-/** Write it; empty without a question. */
+/** Return the state as a query string; empty without a question. */
 export function writeAddress({ query, otherQuery, topK, filters }) {
   if (!query) return "";
   const parameters = new URLSearchParams({ q: query, ...(otherQuery && { q2: otherQuery }), k: topK });

@@ -1,24 +1,24 @@
-// Asks the service. Knows nothing of the page.
+// Requests to the service. Knows nothing about the page.
 
 import { storedKey } from "./key.js";
 import { TEXT, fill, writeSeconds } from "./text.js";
 
 const SEARCH_TIMEOUT_MS = 20_000;
 const READY_RETRY_MS = 3_000;
-/** Fetch, with the key that this tab was given if the service asked for one. */
+/** Fetch a path, with the API key of this tab if it has one. */
 function fetchWithKey(address, options) {
   const key = storedKey();
   return fetch(address, key ? { ...options, headers: { ...options.headers, Authorization: `Bearer ${key}` } } : options);
 }
 
-/** An answer that is not a search result, with what the page can say about it. */
+/** A failed search, with the message that the page shows. */
 export class SearchFailure extends Error {
   constructor({ title, detail = "", field = "", status = 0, retryAfterSeconds = 0 }) {
     super(title);
     Object.assign(this, { title, detail, field, status, retryAfterSeconds });
   }
 
-  /** Whether the same request may succeed later: not after a refusal of its content or key. */
+  /** Return whether the same request may succeed later; false if its content or key was refused. */
   get mayPass() {
     return this.status < 400 || this.status === 429 || this.status >= 500;
   }
@@ -73,12 +73,12 @@ async function askOnceMoreIfStarting(request, signal, onStatus) {
   }
 }
 
-/** Search once; a service that is still starting is asked a second time.
+/** Search; try once more if the service is still starting.
  *
- * @param {AbortController} controller aborts the search; this function aborts it itself when time is up
- * @param {(text: string) => void} onStatus told what is going on
- * @returns the answer of POST /search
- * @throws {SearchFailure} for whatever the service, the network or the clock made impossible
+ * @param {AbortController} controller aborts the search; this function aborts it at the timeout
+ * @param {(text: string) => void} onStatus receives progress messages
+ * @returns the response of POST /search
+ * @throws {SearchFailure} if the service refuses or fails, the network fails, or time runs out
  */
 export async function requestSearch(request, controller, onStatus) {
   const timer = setTimeout(() => controller.abort(), SEARCH_TIMEOUT_MS);
@@ -91,13 +91,13 @@ export async function requestSearch(request, controller, onStatus) {
   }
 }
 
-/** Count a field's values among what a filter lets through; null where it can't be done now. */
+/** Count the values of a field among the passages that match a filter; null if that fails. */
 export async function requestFacet(query, field, filter, signal) {
   const request = { query, top_k: 1, include_text: false, filter, facets: [field] };
   return ask(request, signal).then((answer) => answer.facets[field], () => null);
 }
 
-/** Embed texts; one Float32Array each. */
+/** Embed texts; returns one Float32Array per text. */
 export async function requestEmbeddings(texts, role, signal) {
   const { embeddings } = await ask({ texts, role, encoding_format: "base64" }, signal, "encode");
   return embeddings.map((written) => new Float32Array(Uint8Array.from(atob(written), (byte) => byte.charCodeAt(0)).buffer));

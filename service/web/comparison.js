@@ -1,5 +1,5 @@
-// Two questions' hits: which passages did both find, and at which rank? Side by side, or one behind the other
-// where there is no room: tabs switch, and the rank that was in view stays in view.
+// Compares the hits of two questions: passages that both found, and their ranks. Columns are side by side;
+// on narrow screens tabs switch between them and keep the rank in view.
 
 import { byId, element } from "./element.js";
 import { hitItems } from "./hits.js";
@@ -14,9 +14,9 @@ let isComparing = false;
 let front = 0; // the column that is seen where there is room for one
 let compared = ""; // the questions; others begin with the first column
 
-/** Show both results; returns the number of passages that both found.
+/** Show both results and return the number of passages that both found.
  *
- * @param languages the questions' languages, "" where not known; two that differ name the columns
+ * @param languages languages of the questions, "" if unknown; if they differ, they name the columns
  */
 export function showComparison(results, questions, languages) {
   const ranks = results.map(({ hits }) => new Map(hits.map((hit) => [hit.passage_id, hit.rank])));
@@ -68,7 +68,7 @@ function arrange() {
   }
 }
 
-/** The hit that is being read gives its place to the other column's hit of its rank. */
+/** Scroll the other column's hit of the same rank to the place of the hit in view. */
 function bringToFront(side) {
   if (side === front) return;
   const { bottom } = byId("column-tabs").getBoundingClientRect();

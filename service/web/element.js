@@ -1,8 +1,8 @@
-// Elements of the page: found, made, filled.
+// Finds, creates and fills elements of the page.
 
 export const byId = (id) => document.getElementById(id);
 
-/** Make an element; children that are strings become text nodes, never HTML. */
+/** Create an element; string children become text nodes, never HTML. */
 export function element(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
   node.append(...children);

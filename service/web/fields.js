@@ -1,4 +1,4 @@
-// The fields that the index declares, and what a search asks of them.
+// Declared fields of the index, and the filters and facets of a search.
 
 import { requestFacet, requestJson } from "./client.js";
 
@@ -6,7 +6,7 @@ const MAX_FACETS = 16; // of one request
 const INFO_TIMEOUT_MS = 3_000;
 const RANGE = "..";
 
-/** Ask which fields there are and of what kinds; null where the service does not tell now. */
+/** Fetch the declared fields and their kinds; null if the service does not answer. */
 export async function declaredFields(signal) {
   try {
     const { index } = await requestJson("info", AbortSignal.any([signal, AbortSignal.timeout(INFO_TIMEOUT_MS)]));
@@ -17,7 +17,7 @@ export async function declaredFields(signal) {
   }
 }
 
-/** Write the body of POST /search for what the address holds. */
+/** Return the body of POST /search for the state in the address bar. */
 export function searchRequest({ query, otherQuery, topK, filters }, fields) {
   const counted = countedFields(fields).filter((name) => !filters[name]);
   return {
@@ -28,7 +28,7 @@ export function searchRequest({ query, otherQuery, topK, filters }, fields) {
   };
 }
 
-/** Count a field that is filtered by as if it were not, so that more of its values can be chosen. */
+/** Count the values of a filtered field without its own filter, so that more values can be chosen. */
 export async function countFiltered({ query, filters }, fields, signal) {
   const names = countedFields(fields).filter((name) => filters[name]);
   const facets = await Promise.all(names.map((name) => {
@@ -38,15 +38,15 @@ export async function countFiltered({ query, filters }, fields, signal) {
   return Object.fromEntries(names.map((name, index) => [name, facets[index]]).filter(([, facet]) => facet));
 }
 
-/** Name the fields whose values are worth counting: numbers are filtered by their bounds. */
+/** Return the fields whose values are counted; number fields are filtered by bounds instead. */
 function countedFields(fields) {
   return Object.keys(fields).filter((name) => fields[name] !== "number").slice(0, MAX_FACETS);
 }
 
-/** Write chosen values as the `filter` of a request; undefined without any.
+/** Return chosen values as the `filter` of a request; undefined without any.
  *
- * @param filters lists of texts by field, as the address has them
- * @param fields the kinds of the declared fields; any other is left for the service to refuse
+ * @param filters lists of texts by field, as in the address bar
+ * @param fields kinds of the declared fields; the service refuses any other field
  */
 function filterOf(filters, fields) {
   const conditions = Object.entries(filters).map(([name, values]) => [name, conditionOf(values, fields[name])]);
@@ -60,13 +60,13 @@ function conditionOf(values, kind) {
   return { ...(least !== "" && { gte: Number(least) }), ...(most !== "" && { lte: Number(most) }) };
 }
 
-/** Read the bounds of a number: `2000..2010`, open at an end as `..2010`, or one number. */
+/** Parse the bounds of a number: `2000..2010`, half-open as `..2010`, or one number. */
 export function boundsOf([value = ""]) {
   const [least, most] = value.includes(RANGE) ? value.split(RANGE) : [value, value];
   return [least, most];
 }
 
-/** Write bounds as the one value that the address has; none where both are open. */
+/** Return bounds as one value for the address bar; none if both are open. */
 export function writeBounds(bounds) {
   return bounds.some(Boolean) ? [bounds.join(RANGE)] : [];
 }

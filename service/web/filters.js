@@ -1,4 +1,4 @@
-// Filters by the fields that the index declares: boxes to tick and to write in.
+// Filter controls for the declared fields: check boxes and text boxes.
 
 import { byId, element } from "./element.js";
 import { boundsOf, writeBounds } from "./fields.js";
@@ -6,12 +6,12 @@ import { TEXT, fill, plural, writeCount } from "./text.js";
 
 const NUM_VALUES_SHOWN = 8;
 
-/** Show the filters again; the control that was used keeps the focus.
+/** Rebuild the filter controls; the control in use keeps the focus.
  *
- * @param fields the kinds of the declared fields
- * @param facets their values with counts, where they were counted
+ * @param fields kinds of the declared fields
+ * @param facets their values with counts, if they were counted
  * @param filters lists of chosen texts by field
- * @param {(field: string, values: string[]) => void} onChange told a field's new values
+ * @param {(field: string, values: string[]) => void} onChange receives a field's new values
  */
 export function showFilters(fields, facets, filters, onChange) {
   const key = document.activeElement?.dataset.key;
@@ -24,7 +24,7 @@ export function showFilters(fields, facets, filters, onChange) {
   if (key) byId("filter-groups").querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
-/** Build a group of controls a field. */
+/** Build a group of controls for each field. */
 function filterGroups(fields, facets, filters, onChange) {
   return Object.entries(fields)
     .filter(([name, kind]) => kind === "number" || facets[name]?.values.length || filters[name])
@@ -37,7 +37,7 @@ function filterGroups(fields, facets, filters, onChange) {
     });
 }
 
-/** Build a button for each value that is chosen; it takes the value back. */
+/** Build a button for each chosen value; it removes the value. */
 function chosenItems(fields, filters, onChange) {
   return Object.entries(filters).flatMap(([field, values]) => values.map((value) => {
     const words = fill(TEXT.chosen, { field, value: shown(value, fields[field]) });
@@ -74,7 +74,7 @@ function valueBoxes(name, kind, facet, chosen, change) {
   return parts;
 }
 
-/** A box for a value that is too rare to be listed. */
+/** Build a text box for values that are too rare to be listed. */
 function otherValueBox(name, chosen, change) {
   const box = element("input", { type: "text", dir: "auto", autocomplete: "off", spellcheck: false });
   box.dataset.key = `${name}+`;

@@ -1,4 +1,4 @@
-// The form: the question, the same in another language, the number of hits.
+// The form: question, question in another language, number of hits.
 
 import { readAddress } from "./address.js";
 import { byId } from "./element.js";
@@ -21,14 +21,14 @@ export function fillForm({ query, otherQuery, topK }) {
   topKChoice.value = topK;
 }
 
-/** Write a question into it, as if it had been typed. */
+/** Set the question, as if it had been typed. */
 export function fillQuestion(text) {
   queryBox.value = text;
   otherBox.value = "";
   if (matchMedia("(pointer: fine)").matches) queryBox.focus({ preventScroll: true });
 }
 
-/** Tell fonts and a screen reader the languages of the questions; "" is not known. */
+/** Set the languages of the questions, for fonts and screen readers; "" is unknown. */
 export function markLanguages(language = "", otherLanguage = "") {
   queryBox.lang = language;
   otherBox.lang = otherLanguage;
@@ -59,7 +59,7 @@ function onEndCompare(onAsk) {
   if (wasComparing) onAsk();
 }
 
-/** @param {() => void} onAsk called whenever what the form holds is to be searched for */
+/** @param {() => void} onAsk called when the content of the form is to be searched for */
 export function listenToForm(onAsk) {
   byId("search-form").addEventListener("submit", (event) => onSubmit(event, onAsk));
   byId("compare").addEventListener("click", onCompare);

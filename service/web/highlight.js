@@ -1,14 +1,14 @@
-// Marks in each passage the sentence that is nearest to the question, by the encoder that searches.
+// Marks the sentence of each passage that is nearest to the question, by the encoder of the service.
 
 import { requestEmbeddings } from "./client.js";
 
 const MAX_TEXTS = 256; // of one request
 
-/** Mark passages as they come into view; what cannot be marked stays as it is.
+/** Mark passages when they come into view; a passage that cannot be marked stays unchanged.
  *
  * @param {string} query the question
- * @param {Iterable<HTMLElement>} passages elements that hold nothing but a passage's text
- * @param {AbortSignal} signal ends the work
+ * @param {Iterable<HTMLElement>} passages elements that contain only the text of a passage
+ * @param {AbortSignal} signal stops the marking
  */
 export function markBestSentences(query, passages, signal) {
   let question = null;
@@ -36,7 +36,7 @@ export function markBestSentences(query, passages, signal) {
   signal.addEventListener("abort", () => observer.disconnect(), { once: true });
 }
 
-/** Cut a passage into sentences; one alone needs no mark. */
+/** Split a passage into sentences; a single sentence needs no mark. */
 function sentencesOf(passage) {
   const segmenter = new Intl.Segmenter("en", { granularity: "sentence" });
   const sentences = Array.from(segmenter.segment(passage.textContent), ({ segment }) => segment);
@@ -48,7 +48,7 @@ function product(one, other) {
   return one.reduce((sum, value, index) => sum + value * other[index], 0);
 }
 
-/** Where the fold would hide the sentence, the folded passage begins with it. */
+/** Start the folded passage with the sentence if the fold would hide it. */
 function markSentence(passage, sentences, best) {
   const sentence = sentences[best].trimEnd();
   const before = document.createElement("span");

@@ -7,8 +7,8 @@ const PASSAGE_LANGUAGE = "en"; // whatever the page's own
 
 /** Build the hits of one question.
  *
- * @param otherRanks where two questions are compared: rank by passage for the other one
- * @param {(rank: number) => void} goTo leads to the other question's hit of a rank
+ * @param otherRanks if two questions are compared: the other question's rank by passage
+ * @param {(rank: number) => void} goTo scrolls to the other question's hit of a rank
  */
 export function hitItems(hits, otherRanks, goTo) {
   const scores = hits.map((hit) => hit.score);
@@ -28,7 +28,7 @@ function otherRankNote(rank, goTo) {
   return element("p", { className: "other-rank" }, button);
 }
 
-/** One hit; `relativeScore` places it between the lowest (0) and the highest (1) of its search. */
+/** Build one hit; `relativeScore` is 0 for the lowest and 1 for the highest score of the search. */
 function hitItem(hit, relativeScore) {
   const item = element("li", { className: "hit is-folded", tabIndex: -1 });
   const title = element("h2", { className: "hit-title", lang: PASSAGE_LANGUAGE, dir: "auto" }, hit.title || hit.passage_id);
@@ -52,7 +52,7 @@ function scoreMark(score, relativeScore) {
   return element("span", { className: "score", title: TEXT.scoreHint }, bar, value);
 }
 
-// A hit gets its toggle only while folding hides part of it. All is read before anything is written: one layout.
+// A hit has a toggle only if folding hides part of it. All reads come before all writes: one layout.
 const foldObserver = new ResizeObserver((entries) => {
   const hits = new Set(entries.map(({ target }) => target.closest(".hit.is-folded")));
   hits.delete(null);

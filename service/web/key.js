@@ -1,4 +1,4 @@
-// Asks for the API key in a dialog that hides it; the tab keeps it as long as it lives.
+// Asks for the API key in a password dialog; the key is kept until the tab is closed.
 
 import { byId } from "./element.js";
 
@@ -7,7 +7,7 @@ const IS_USED = "use"; // what the dialog returns for its submit button
 
 export const storedKey = () => sessionStorage.getItem(KEY_ITEM);
 
-/** Have the dialog asked; resolves to whether it gave a key, false where it is open already. */
+/** Open the dialog; resolves to whether a key was entered, false if the dialog is open already. */
 export async function askKey() {
   const dialog = byId("key-dialog");
   if (dialog.open) return false;

@@ -1,4 +1,4 @@
-// "/" goes to the box; arrows walk from the box through the hits and back.
+// Keyboard control: "/" focuses the question; arrow keys move between the question and the hits.
 
 import { byId } from "./element.js";
 

@@ -1,4 +1,4 @@
-// The results and their states: none asked for, on their way, there, none found, failed.
+// The results and their states: idle, loading, shown, empty, failed.
 
 import { SearchFailure } from "./client.js";
 import { clearComparison, showComparison } from "./comparison.js";
@@ -24,7 +24,7 @@ export function clearResults() {
   clearComparison();
 }
 
-/** Earlier hits stay, dimmed, until the next ones are there; without any there are placeholders. */
+/** Show the loading state: dim the earlier hits, or show placeholders if there are none. */
 export function showLoading() {
   setBusy(true);
   byId("error").hidden = true;
@@ -34,7 +34,7 @@ export function showLoading() {
   byId("hits").replaceChildren(...Array.from({ length: NUM_PLACEHOLDERS }, placeholder));
 }
 
-/** Show an answer of POST /search to what is wanted; `signal` ends the marking of sentences. */
+/** Show a response of POST /search; `signal` stops the marking of sentences. */
 export function showAnswer(answer, wanted, signal) {
   const [one, other] = answer.results;
   const questions = other ? [wanted.query, wanted.otherQuery] : [wanted.query];
@@ -65,7 +65,7 @@ function summary(numHits, language, tookMs) {
   return language ? `${found}, ${languageLabel(language)}` : found;
 }
 
-/** Show what went wrong; where the same request may succeed later, `onRetry` sends it again. */
+/** Show an error; if the same request may succeed later, `onRetry` sends it again. */
 export function showFailure(failure, onRetry) {
   const known = failure instanceof SearchFailure ? failure
     : new SearchFailure({ title: TEXT.unexpectedTitle, detail: TEXT.unexpectedDetail });

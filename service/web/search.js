@@ -1,4 +1,4 @@
-// The search page: searches for what the address bar holds, which the form and the filters write.
+// The search page: form and filters change the address bar, and the page searches for its state.
 
 import { readAddress, writeAddress } from "./address.js";
 import { requestSearch } from "./client.js";
@@ -19,7 +19,7 @@ let newestSearch = null; // AbortController of the only search that may write to
 let shownAddress = null; // location.search of what the page shows
 let fields = null; // declared fields and their kinds, once the service has told them
 
-/** Search and show what comes back, unless a newer search has begun meanwhile. */
+/** Search and show the response, unless a newer search has started. */
 async function search(wanted) {
   newestSearch?.abort();
   const controller = new AbortController();
@@ -45,7 +45,7 @@ async function search(wanted) {
   setBusy(false);
 }
 
-/** Show the page as it is without a question. */
+/** Show the page without a question. */
 function showNothing() {
   newestSearch?.abort();
   newestSearch = null;
@@ -66,7 +66,7 @@ function searchFromAddress() {
   else showNothing();
 }
 
-/** Search for what the form holds, with the filters that are chosen. */
+/** Search for the content of the form with the chosen filters. */
 function searchFromForm(filters = readAddress().filters) {
   const address = writeAddress({ ...readForm(), filters });
   if (address !== location.search) history.pushState(null, "", address || location.pathname);

@@ -1,4 +1,4 @@
-// Every word of the page, and how numbers and names are written.
+// All texts of the page, and the formats of numbers and names.
 // For another language, translate TEXT and set <html lang>.
 
 export const TEXT = {
@@ -90,7 +90,7 @@ export const writeScore = (score) => scoreFormat.format(score);
 export const writeMilliseconds = (milliseconds) => millisecondFormat.format(milliseconds);
 export const writeSeconds = (seconds) => secondFormat.format(seconds);
 
-/** Put values into the {named} places of a text. */
+/** Replace the {named} placeholders of a text by values. */
 export function fill(text, values) {
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
@@ -99,7 +99,7 @@ export function plural(forms, count) {
   return fill(forms[pluralRules.select(count)] ?? forms.other, { count: writeCount(count) });
 }
 
-/** The detected language of a question that is long enough to tell it, else "": the word "tea" is of many. */
+/** Return the detected language of a question, or "" if the question is too short to be sure. */
 export function languageOf(question, detected) {
   const isLong = question.split(/\s+/).length > 2 || /[^\P{L}\p{Script=Latin}]/u.test(question);
   return isLong && detected !== UNDETERMINED ? detected : "";

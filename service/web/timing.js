@@ -1,4 +1,4 @@
-// The time that a search took, by stage.
+// The time of a search by stage.
 
 import { element } from "./element.js";
 import { TEXT, writeMilliseconds } from "./text.js";
@@ -9,7 +9,7 @@ export function totalMilliseconds({ total, ...stages }) {
   return total ?? Object.values(stages).reduce((sum, milliseconds) => sum + milliseconds, 0);
 }
 
-/** A stacked bar of the stages and its legend; a stage that this page does not know comes last. */
+/** Build a stacked bar of the stages and its legend; stages unknown to this page come last. */
 export function timingParts(tookMs) {
   const known = STAGES.filter((name) => name in tookMs);
   const others = Object.keys(tookMs).filter((name) => !STAGES.includes(name) && name !== "total");

@@ -1,4 +1,4 @@
-// What the page offers before anything is asked: its words, examples, and facts about the index.
+// The page before the first search: introduction, examples, and facts about the index.
 
 import { requestJson } from "./client.js";
 import { byId, element } from "./element.js";
@@ -11,7 +11,7 @@ export function fillWords() {
   for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", TEXT[node.dataset.label]);
 }
 
-/** @param {(text: string) => void} onChoose told the question that was chosen */
+/** @param {(text: string) => void} onChoose receives the chosen question */
 export async function showExamples(onChoose) {
   const examples = await requestJson("web/examples.json");
   const items = examples.map((example) => exampleItem(example, onChoose));

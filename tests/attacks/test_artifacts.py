@@ -1,4 +1,4 @@
-"""Indexes and checkpoints from somebody who means harm: whole, but with lies in them."""
+"""Malicious indexes and checkpoints: complete, with forged values."""
 
 import copy
 import json
@@ -37,12 +37,12 @@ A_FEW = settings(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-# The same lies each time, so that no unrelated change fails; others with EXPLORE=1.
+# The same forged values in each run, so that unrelated changes do not fail; others with EXPLORE=1.
 MANY = settings(A_FEW, max_examples=400, derandomize="EXPLORE" not in os.environ)
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """List the way to every value in a JSON document."""
+    """Return the path of every value of a JSON document."""
     if path:
         yield path
     pairs: Any = ()
@@ -55,7 +55,7 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 def with_lie(content: Any, path: tuple[Any, ...], lie: object) -> Any:
-    """Copy a document, one value replaced."""
+    """Return a copy of a document with one value replaced."""
     told = copy.deepcopy(content)
     place = told
     for key in path[:-1]:
@@ -65,7 +65,7 @@ def with_lie(content: Any, path: tuple[Any, ...], lie: object) -> Any:
 
 
 def lying_index(honest: Path, to: Path, data: st.DataObject) -> Path:
-    """Copy an index whose manifest lies, and is named and hashed as if it did not."""
+    """Copy an index with a forged manifest, and name and hash it consistently."""
     shutil.rmtree(to, ignore_errors=True)
     shutil.copytree(honest, to)
     [directory] = generations_directory(to).iterdir()
@@ -89,7 +89,7 @@ def open_lying_index(honest: Path, to: Path, encoder: Encoder, data: st.DataObje
 
 @A_FEW
 @given(data=st.data())
-def test_a_manifest_with_a_lie_opens_or_is_refused_in_words(
+def test_a_forged_manifest_opens_or_is_refused_with_a_message(
     tmp_path: Path, tiny_index: Path, tiny_encoder: Encoder, data: st.DataObject
 ) -> None:
     open_lying_index(tiny_index, tmp_path / "index", tiny_encoder, data)
@@ -99,7 +99,7 @@ def test_a_manifest_with_a_lie_opens_or_is_refused_in_words(
 @pytest.mark.timeout(900)
 @MANY
 @given(data=st.data())
-def test_many_manifests_with_lies_open_or_are_refused_in_words(
+def test_many_forged_manifests_open_or_are_refused_with_a_message(
     tmp_path: Path, tiny_index: Path, tiny_encoder: Encoder, data: st.DataObject
 ) -> None:
     open_lying_index(tiny_index, tmp_path / "index", tiny_encoder, data)
@@ -136,14 +136,14 @@ def load_lying_checkpoint(honest: Path, to: Path, data: st.DataObject) -> None:
 
 @settings(A_FEW, max_examples=12)
 @given(data=st.data())
-def test_a_checkpoint_with_a_lie_loads_or_is_refused_in_words(
+def test_a_forged_checkpoint_loads_or_is_refused_with_a_message(
     tmp_path: Path, foreign_checkpoint: Path, data: st.DataObject
 ) -> None:
     load_lying_checkpoint(foreign_checkpoint, tmp_path / "checkpoint", data)
 
 
 @pytest.mark.parametrize("field", ["vocab_size", "intermediate_size", "hidden_size"])
-def test_a_checkpoint_of_no_size_is_refused_in_words(
+def test_a_checkpoint_of_no_size_is_refused_with_a_message(
     tmp_path: Path, foreign_checkpoint: Path, field: str
 ) -> None:
     to = tmp_path / "checkpoint"
@@ -159,7 +159,7 @@ def test_a_checkpoint_of_no_size_is_refused_in_words(
 @pytest.mark.timeout(900)
 @settings(MANY, max_examples=200)
 @given(data=st.data())
-def test_many_checkpoints_with_lies_load_or_are_refused_in_words(
+def test_many_forged_checkpoints_load_or_are_refused_with_a_message(
     tmp_path: Path, foreign_checkpoint: Path, data: st.DataObject
 ) -> None:
     load_lying_checkpoint(foreign_checkpoint, tmp_path / "checkpoint", data)
@@ -168,7 +168,7 @@ def test_many_checkpoints_with_lies_load_or_are_refused_in_words(
 @pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "model.pt", "model.pkl", "modeling_evil.py", "handler.py"]
 )
-def test_what_could_run_code_is_not_even_opened(
+def test_a_file_that_could_run_code_is_never_opened(
     tmp_path: Path, foreign_checkpoint: Path, name: str
 ) -> None:
     to = tmp_path / "checkpoint"

@@ -1,4 +1,4 @@
-"""The OpenAPI document held against the server by schemathesis: what it allows, and what not."""
+"""Schemathesis checks the server against its OpenAPI document, with valid and invalid requests."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.config import SchemathesisConfig
 
-from tests.attacks import patience  # noqa: F401  (registers itself)
+from tests.attacks import hooks  # noqa: F401  (registers itself)
 from tests.attacks.victim import Victim
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,14 +31,16 @@ schema = schemathesis.openapi.from_dict(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_the_server_keeps_to_the_document(case: schemathesis.Case, victim_process: Victim) -> None:
-    """All checks: statuses, media types, schemas and headers; what is wrong is refused."""
+def test_the_server_conforms_to_the_document(
+    case: schemathesis.Case, victim_process: Victim
+) -> None:
+    """Statuses, media types, schemas and headers match, and invalid requests are refused."""
     case.call_and_validate(base_url=f"http://127.0.0.1:{victim_process.port}")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_many_requests_after_the_document_find_no_fault(victim: Victim, tmp_path: Path) -> None:
+def test_many_requests_by_the_document_find_no_error(victim: Victim, tmp_path: Path) -> None:
     """The same by schemathesis' own command, with every phase and 200 examples an operation."""
     url = f"http://127.0.0.1:{victim.port}"
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)]

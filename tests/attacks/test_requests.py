@@ -1,4 +1,4 @@
-"""Requests that are not what they seem: heads without end, two lengths, compressed bombs."""
+"""Malicious requests: endless heads, two lengths, compressed bombs."""
 
 import gzip
 import json
@@ -33,7 +33,7 @@ def test_a_head_without_end_is_refused(victim: Victim, chunks: list[bytes]) -> N
     assert set(conversation.statuses) <= {400, 431}
 
 
-def test_a_head_just_below_the_limit_is_taken(victim: Victim) -> None:
+def test_a_head_just_below_the_limit_is_accepted(victim: Victim) -> None:
     long = "A: " + "a" * (MAX_HEAD_BYTES - 300)
 
     assert victim.talk(request(lines=[long])).statuses == [200]
@@ -61,8 +61,10 @@ SMUGGLED = {
 
 
 @pytest.mark.parametrize("lines", SMUGGLED.values(), ids=SMUGGLED)
-def test_a_request_of_doubtful_length_ends_its_connection(victim: Victim, lines: list[str]) -> None:
-    """Nothing of what follows is taken for a request: two servers may differ on where it begins."""
+def test_a_request_of_ambiguous_length_ends_its_connection(
+    victim: Victim, lines: list[str]
+) -> None:
+    """The bytes that follow are never parsed: a proxy could see another request in them."""
     conversation = victim.talk(head(lines=lines) + b"0\r\n\r\n" + HIDDEN, shut=True)
 
     assert b"hidden" not in conversation.received
@@ -80,7 +82,7 @@ def test_a_request_of_doubtful_length_ends_its_connection(victim: Victim, lines:
         b"2 \r\n{}\r\n0\r\n\r\n",
     ],
 )
-def test_chunks_that_lie_about_their_length_are_refused(victim: Victim, body: bytes) -> None:
+def test_chunks_of_a_wrong_length_are_refused(victim: Victim, body: bytes) -> None:
     conversation = victim.talk(head(lines=[CHUNKED]) + body + HIDDEN, shut=True)
 
     assert conversation.is_closed
@@ -88,7 +90,7 @@ def test_chunks_that_lie_about_their_length_are_refused(victim: Victim, body: by
     assert set(conversation.statuses) <= {400}
 
 
-def test_chunks_that_do_not_are_answered(victim: Victim) -> None:
+def test_chunks_of_the_right_length_are_answered(victim: Victim) -> None:
     conversation = victim.talk(head(lines=[CHUNKED, "Connection: close"]) + CHUNKED_QUERY)
 
     assert conversation.statuses == [200]
@@ -106,7 +108,7 @@ NO_HTTP = {
 
 
 @pytest.mark.parametrize("sent", NO_HTTP.values(), ids=NO_HTTP)
-def test_what_is_no_http_is_a_problem_and_ends_the_connection(victim: Victim, sent: bytes) -> None:
+def test_invalid_http_is_a_problem_and_ends_the_connection(victim: Victim, sent: bytes) -> None:
     conversation = victim.talk(sent)
 
     assert conversation.statuses == [400]
@@ -116,7 +118,7 @@ def test_what_is_no_http_is_a_problem_and_ends_the_connection(victim: Victim, se
     assert f"x-request-id: {problem['request_id']}".encode() in conversation.received
 
 
-def test_a_wish_for_another_protocol_is_not_heard(victim: Victim) -> None:
+def test_a_protocol_upgrade_is_ignored(victim: Victim) -> None:
     lines = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: AA=="]
 
     conversation = victim.talk(head("GET", "/livez", lines))
@@ -149,7 +151,7 @@ def bomb(compress: object, layers: int = 1) -> bytes:
         ("identity, gzip", bomb(gzip.compress)),
     ],
 )
-def test_a_compressed_bomb_is_refused_without_unpacking_it(
+def test_a_compressed_bomb_is_refused_without_decompression(
     victim: Victim, encoding: str, body: bytes
 ) -> None:
     """50 MB of text in 49 kB."""
@@ -162,7 +164,7 @@ def test_a_compressed_bomb_is_refused_without_unpacking_it(
 
 
 @pytest.mark.parametrize("length", [MAX_BODY_BYTES + 1, 10**12, 2**63 - 1])
-def test_a_body_that_is_declared_too_large_is_refused_before_it_comes(
+def test_a_body_declared_too_large_is_refused_before_it_is_sent(
     victim: Victim, length: int
 ) -> None:
     conversation = victim.talk(
@@ -173,10 +175,10 @@ def test_a_body_that_is_declared_too_large_is_refused_before_it_comes(
 
 
 @pytest.mark.parametrize(("headers", "status"), [({}, 413), ({"Content-Encoding": "gzip"}, 415)])
-def test_who_sends_all_before_reading_and_closes_learns_why_it_was_refused(
+def test_a_client_that_sends_all_before_reading_learns_why_it_was_refused(
     victim: Victim, headers: dict[str, str], status: int
 ) -> None:
-    """A socket that is closed with unread bytes is reset, and the answer lost with it."""
+    """Closing a socket with unread bytes resets the connection and loses the response."""
     body = b" " * (50 * MAX_BODY_BYTES)
 
     found, answer = victim.ask(body, Connection="close", **headers)
@@ -185,7 +187,7 @@ def test_who_sends_all_before_reading_and_closes_learns_why_it_was_refused(
     assert json.loads(answer)["status"] == status
 
 
-def test_a_client_that_waits_to_be_told_to_go_on_is_told(victim: Victim) -> None:
+def test_a_client_that_waits_for_100_continue_gets_it(victim: Victim) -> None:
     waiting = head(lines=[f"Content-Length: {len(QUERY)}", "Expect: 100-continue"])
 
     conversation = victim.talk(waiting, QUERY, until=lambda received: b"results" in received)

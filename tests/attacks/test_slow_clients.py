@@ -1,4 +1,4 @@
-"""Clients that send or read slowly, stop halfway, or come in masses."""
+"""Clients that send or read slowly, stop halfway, or open many connections."""
 
 import socket
 import time
@@ -24,7 +24,7 @@ BEGINNINGS = [
 ]
 
 
-def test_who_stops_halfway_is_answered_408_and_cut_off(victim: Victim) -> None:
+def test_a_client_that_stops_halfway_gets_408_and_is_disconnected(victim: Victim) -> None:
     with ThreadPoolExecutor(len(BEGINNINGS)) as pool:
         conversations = list(pool.map(victim.talk, BEGINNINGS))
 
@@ -32,8 +32,8 @@ def test_who_stops_halfway_is_answered_408_and_cut_off(victim: Victim) -> None:
     assert all(each.is_closed and TIMED_OUT in each.body for each in conversations)
 
 
-def test_who_says_nothing_is_cut_off_without_a_word(victim: Victim) -> None:
-    """So do browsers and probes: they connect for a request that may never come."""
+def test_a_client_that_sends_nothing_is_disconnected_without_a_response(victim: Victim) -> None:
+    """Browsers and probes also open connections without sending a request."""
     conversation = victim.talk()
 
     assert conversation.received == b""
@@ -41,10 +41,10 @@ def test_who_says_nothing_is_cut_off_without_a_word(victim: Victim) -> None:
 
 
 @pytest.mark.parametrize("path", ["/search", "/nowhere"])
-def test_a_body_that_comes_byte_by_byte_has_no_more_time_than_any_other(
+def test_a_body_sent_byte_by_byte_has_no_more_time_than_any_other(
     victim: Victim, path: str
 ) -> None:
-    """It held its connection for good, for each byte started the clock anew."""
+    """Such a client kept its connection forever: each byte restarted the timeout."""
     drops = [b"a"] * round(READ_SECONDS * 1.5 / 0.05)
 
     conversation = victim.talk(
@@ -55,7 +55,7 @@ def test_a_body_that_comes_byte_by_byte_has_no_more_time_than_any_other(
     assert conversation.is_closed
 
 
-def test_a_head_that_comes_byte_by_byte_is_answered_if_it_is_there_in_time(victim: Victim) -> None:
+def test_a_head_sent_byte_by_byte_is_answered_if_complete_in_time(victim: Victim) -> None:
     whole = request()
 
     conversation = victim.talk(*(whole[i : i + 1] for i in range(len(whole))))
@@ -72,7 +72,7 @@ def test_an_idle_connection_is_kept_for_a_while_and_then_closed(victim: Victim) 
     assert conversation.is_closed
 
 
-def test_half_of_a_next_request_does_not_cost_the_first_its_answer(victim: Victim) -> None:
+def test_half_of_a_next_request_does_not_lose_the_first_response(victim: Victim) -> None:
     conversation = victim.talk(head("GET", "/livez") + b"GET /livez HTTP/1.1\r\n")
 
     assert conversation.statuses == [200, 408]
@@ -86,7 +86,7 @@ def test_a_half_closed_connection_ends(victim: Victim, body: bytes) -> None:
     assert set(conversation.statuses) <= {200}
 
 
-def test_who_leaves_halfway_is_counted_as_gone(victim: Victim) -> None:
+def test_a_client_that_leaves_halfway_is_counted_as_gone(victim: Victim) -> None:
     series = 'clear_refusals_total{reason="gone"}'
     before = victim.value(series)
 
@@ -97,8 +97,8 @@ def test_who_leaves_halfway_is_counted_as_gone(victim: Victim) -> None:
     wait_until(lambda: victim.value(series) == before + 10)
 
 
-def test_who_does_not_read_the_answer_is_cut_off(victim: Victim) -> None:
-    """Its answers filled the server's memory, and its request never ended."""
+def test_a_client_that_does_not_read_the_response_is_disconnected(victim: Victim) -> None:
+    """The responses filled the server's memory, and the request never ended."""
     asked = head("GET", "/openapi.json")
     with closing(victim.connect(receive_bytes=4096)) as client:
         client.settimeout(1)
@@ -111,13 +111,13 @@ def test_who_does_not_read_the_answer_is_cut_off(victim: Victim) -> None:
                     continue
 
 
-def test_as_many_connections_as_may_be_are_answered_and_the_next_is_refused(
+def test_connections_up_to_the_limit_are_answered_and_the_next_is_refused(
     victim: Victim,
 ) -> None:
     wait_until(lambda: victim.value("clear_requests_in_flight") == 1)
     with ExitStack() as stack:
         clients = [stack.enter_context(closing(victim.connect())) for _ in range(MAX_CONNECTIONS)]
-        for client in clients:  # taken in by the server, and not to be closed as silent
+        for client in clients:  # accepted by the server, and not closed as silent
             client.sendall(b"GET /livez HTTP/1.1\r\n")
         refused = victim.talk(until=lambda received: b"\r\n\r\n{" in received)
 
@@ -128,7 +128,7 @@ def test_as_many_connections_as_may_be_are_answered_and_the_next_is_refused(
         assert clients[0].recv(12) == b"HTTP/1.1 200"
 
 
-def test_fifty_slow_clients_hold_up_nobody(victim: Victim) -> None:
+def test_fifty_slow_clients_delay_no_other(victim: Victim) -> None:
     with ExitStack() as stack:
         slow: list[socket.socket] = []
         for _ in range(50):

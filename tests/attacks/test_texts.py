@@ -1,6 +1,6 @@
-"""Texts of every kind that Unicode has: sound vectors or a refusal in words, never a failure.
+"""Texts of every kind in Unicode: valid embeddings or a refusal with a message, never a failure.
 
-The tokenizer here normalises (NFKC), as those of multilingual encoders do.
+The tokenizer here normalizes (NFKC), as those of multilingual encoders do.
 """
 
 import json
@@ -44,7 +44,7 @@ EMOJI = [
 
 
 def texts(*alternatives: st.SearchStrategy[str], max_size: int = 12) -> st.SearchStrategy[str]:
-    """Make texts of pieces, each of one of the alternatives."""
+    """Build texts of pieces, each from one of the alternatives."""
     return st.lists(st.one_of(*alternatives), min_size=1, max_size=max_size).map("".join)
 
 
@@ -87,13 +87,13 @@ def strange() -> list[str]:
         "a" + "\u0301\u0316" * 400,
         "\U0001f9ff\U000f0000\U0010fffd\U00040000\u0378",
         "\u202eDESREVER\u202c \u2067שלום\u2069 \x01\x1f\x7f\x85\u2028\u2029.",
-        "\ufb01 \u1e9b\u0323 \u212b",  # a normaliser changes these: a passage keeps them
+        "\ufb01 \u1e9b\u0323 \u212b",  # a normalizer changes these: a passage keeps them
     ]
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory, strange: list[str]) -> Iterator[TestClient]:
-    """A service whose encoder normalises, without a cache, over passages of strange texts."""
+    """A service whose encoder normalizes, without a cache, over passages of strange texts."""
     folder = tmp_path_factory.mktemp("texts")
     checkpoint = make_checkpoint(folder / "checkpoint", with_manifest=False)
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
@@ -127,7 +127,7 @@ def body_of(route: str, asked: list[str]) -> dict[str, Any]:
 
 
 def ask(client: TestClient, route: str, asked: list[str]) -> Any:
-    """Ask by JSON of nothing but ASCII; check what any answer must be."""
+    """Post ASCII-only JSON; check what holds for every response."""
     response = post(client, route, json.dumps(body_of(route, asked)))
     assert response.status_code < 500, response.text
     assert str(response.status_code) in CONTRACT["paths"][route]["post"]["responses"]
@@ -140,7 +140,7 @@ def ask(client: TestClient, route: str, asked: list[str]) -> Any:
 
 
 def vectors(response: Any) -> NDArray[np.float32]:
-    """Read the vectors of an answer of /encode or /v1/embeddings; they must be sound."""
+    """Return the embeddings in a response of /encode or /v1/embeddings, after a check."""
     answer = response.json()
     rows = answer.get("embeddings") or [each["embedding"] for each in answer["data"]]
     found = np.array(rows, np.float32)
@@ -153,7 +153,7 @@ def is_refusable(text: str) -> bool:
     return "\x00" in text or not text.strip()
 
 
-def test_the_kinds_are_what_they_are_called() -> None:
+def test_the_kinds_of_text_match_their_names() -> None:
     assert len(set(NONCHARACTERS)) == 66
     assert {unicodedata.category(each) for each in NONCHARACTERS} == {"Cn"}
     assert all(unicodedata.bidirectional(each) in {
@@ -193,7 +193,9 @@ def test_a_text_of_any_kind_has_a_sound_vector_that_no_batch_changes(
 @pytest.mark.parametrize("route", ROUTES)
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(text=st.tuples(texts(LETTERS), SURROGATES, texts(LETTERS)).map("".join))
-def test_a_lone_surrogate_is_refused_where_it_is(client: TestClient, route: str, text: str) -> None:
+def test_a_lone_surrogate_is_refused_with_its_field(
+    client: TestClient, route: str, text: str
+) -> None:
     response = ask(client, route, ["tea", text])
 
     field = {"/search": "queries", "/encode": "texts", "/v1/embeddings": "input"}[route]
@@ -251,9 +253,7 @@ def test_a_megabyte_of_blanks_is_refused(
 
 @pytest.mark.parametrize("blank", BLANKS.values(), ids=BLANKS)
 @pytest.mark.parametrize("route", ROUTES)
-def test_as_many_blanks_as_are_allowed_are_answered(
-    client: TestClient, route: str, blank: str
-) -> None:
+def test_blanks_up_to_the_limit_are_answered(client: TestClient, route: str, blank: str) -> None:
     response = ask(client, route, ["tea" + blank * (MAX_CHARACTERS - 4) + "a"])
 
     assert response.status_code == 200

@@ -1,4 +1,4 @@
-"""What attacks are made with: raw bytes to a socket, and a look at how the server is."""
+"""Tools of the attacks: send raw bytes to a socket, and check the health of the server."""
 
 import json
 import re
@@ -22,7 +22,7 @@ SETTINGS = {
     "CLEAR_MAX_HEAD_BYTES": str(MAX_HEAD_BYTES),
     "CLEAR_MAX_CONNECTIONS": str(MAX_CONNECTIONS),
     "CLEAR_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
-    "CLEAR_LOG_LEVEL": "info",  # the pipe of its log is read at the end alone
+    "CLEAR_LOG_LEVEL": "info",  # the pipe of its log is read only at the end
 }
 JSON = "Content-Type: application/json\r\n"
 QUERY = json.dumps({"query": "tea"}).encode()
@@ -30,19 +30,19 @@ QUERY = json.dumps({"query": "tea"}).encode()
 
 @dataclass(frozen=True)
 class Conversation:
-    """What came back, and whether the server has closed the connection."""
+    """Received bytes, and whether the server closed the connection."""
 
     received: bytes
     is_closed: bool
 
     @property
     def statuses(self) -> list[int]:
-        """List the statuses of all answers."""
+        """Return the statuses of all responses."""
         return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.received)]
 
     @property
     def body(self) -> bytes:
-        """Give what follows the last head."""
+        """Return the bytes after the last head."""
         return self.received.rpartition(b"\r\n\r\n")[2]
 
 
@@ -50,12 +50,12 @@ class Victim:
     """A running server under attack."""
 
     def __init__(self, server: RunningServer) -> None:
-        """Remember its process."""
+        """Attack a server process."""
         self.server = server
         self.port = server.port
 
     def connect(self, receive_bytes: int | None = None) -> socket.socket:
-        """Open a connection; with so small a buffer, it takes little of an answer."""
+        """Open a connection with a receive buffer of a given size."""
         client = socket.socket()
         client.settimeout(TIMEOUT_SECONDS)
         if receive_bytes:
@@ -70,7 +70,7 @@ class Victim:
         until: Callable[[bytes], bool] = lambda received: False,
         shut: bool = False,
     ) -> Conversation:
-        """Send chunks and read until the server closes, or enough has come."""
+        """Send chunks and read until the server closes, or enough was received."""
         with closing(self.connect()) as client:
             try:
                 for chunk in chunks:
@@ -79,7 +79,7 @@ class Victim:
                 if shut:
                     client.shutdown(socket.SHUT_WR)
             except (BrokenPipeError, ConnectionResetError):
-                pass  # it has heard enough; the answer may be there to read
+                pass  # the server stopped reading; its response may be available
             received = b""
             while not until(received):
                 try:
@@ -92,28 +92,28 @@ class Victim:
             return Conversation(received, False)
 
     def ask(self, body: bytes = QUERY, path: str = "/search", **headers: str) -> tuple[int, bytes]:
-        """Ask as a decent client does."""
+        """Send a valid request."""
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)) as connection:
             connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
             response = connection.getresponse()
             return response.status, response.read()
 
     def value(self, series: str) -> float:
-        """Read one value of /metrics; 0 where it is not there."""
+        """Return one value of /metrics; 0 if there is none."""
         found = re.search(rf"^{re.escape(series)} (\S+)$", self.server.get("/metrics")[1], re.M)
         return float(found[1]) if found else 0.0
 
     def assert_well(self) -> None:
-        """Check that it answers, that nothing is stuck in it, and that it has not failed."""
+        """Check that the server answers, has no stuck request, and has not failed."""
         assert self.ask()[0] == 200
-        wait_until(lambda: self.value("clear_requests_in_flight") == 1)  # that of /metrics
+        wait_until(lambda: self.value("clear_requests_in_flight") == 1)  # the request for /metrics
         wait_until(lambda: self.value("clear_waiting_tokens") == 0)
         assert self.value('clear_refusals_total{reason="failed"}') == 0
         assert self.server.process.poll() is None
 
 
 def head(method: str = "POST", path: str = "/search", lines: Iterable[str] = ()) -> bytes:
-    """Write a head with Host and Content-Type, and further header lines."""
+    """Return a head with Host and Content-Type, and further header lines."""
     text = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{JSON}" + "".join(
         f"{line}\r\n" for line in lines
     )
@@ -121,6 +121,6 @@ def head(method: str = "POST", path: str = "/search", lines: Iterable[str] = ())
 
 
 def request(body: bytes = QUERY, path: str = "/search", lines: Iterable[str] = ()) -> bytes:
-    """Write a whole request, after which the connection may be closed."""
+    """Return a whole request; the connection closes after it."""
     length = f"Content-Length: {len(body)}"
     return head(path=path, lines=[length, "Connection: close", *lines]) + body

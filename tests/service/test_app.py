@@ -1,15 +1,14 @@
-import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from html.parser import HTMLParser
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from service.api.page import WEB
 from service.app import create_app
 from service.errors import SettingsError
 from service.retrieval.encoder.encoder import Encoder
@@ -18,27 +17,13 @@ from service.settings.settings import Settings
 from service.state import State
 from tests.conftest import flip_bit, make_checkpoint
 
-FOREIGN = re.compile(r"(?:https?:)?//(?!localhost\b)[\w.-]+\.\w+")
-
-
-class References(HTMLParser):
-    """Collects what a page loads."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [value or "" for name, value in attrs if name in ("src", "href")]
-
 
 def test_a_running_service_is_live_and_ready(client: TestClient) -> None:
     assert client.get("/livez").json() == {"status": "live"}
     assert client.get("/readyz").json() == {"status": "ready"}
 
 
-def test_info_tells_what_runs_without_a_path(
+def test_info_describes_the_instance_without_paths(
     client: TestClient, tiny_encoder: Encoder, service_settings: Settings
 ) -> None:
     info = client.get("/info")
@@ -51,45 +36,6 @@ def test_info_tells_what_runs_without_a_path(
     assert facts["limits"]["timeout_ms"] == 10_000
     assert str(service_settings.index) not in info.text
     assert service_settings.encoder not in info.text
-
-
-@pytest.mark.parametrize("path", ["/", "/docs"])
-def test_a_page_loads_nothing_from_another_host(client: TestClient, path: str) -> None:
-    html = client.get(path).text
-
-    references = [reference for reference in References(html).found if reference != "."]
-    assert references
-    assert not FOREIGN.findall(html)
-    for reference in references:
-        if not reference.startswith("#"):
-            assert client.get(f"/{reference.lstrip('/')}").status_code == 200, reference
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in WEB.iterdir()))
-def test_each_file_of_the_page_is_served_with_the_page_s_headers(
-    client: TestClient, name: str
-) -> None:
-    response = client.get(f"/web/{name}")
-
-    assert response.content == (WEB / name).read_bytes()
-    assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert response.headers["Cache-Control"] == "no-cache"
-
-
-@pytest.mark.parametrize("path", ["/", "/web/search.js"])
-def test_the_page_may_load_only_from_its_own_host(client: TestClient, path: str) -> None:
-    policy = client.get(path).headers["Content-Security-Policy"]
-
-    assert "default-src 'self'" in policy
-    assert "unsafe" not in policy
-    assert not FOREIGN.search(policy)
-
-
-def test_head_of_the_page_has_its_headers_and_no_body(client: TestClient) -> None:
-    response = client.head("/")
-
-    assert (response.status_code, response.content) == (200, b"")
-    assert response.headers["Content-Type"].startswith("text/html")
 
 
 @pytest.mark.parametrize("path", ["/nope", "/web/nope.js", "/web/", "/web/../app.py", "/redoc"])
@@ -105,7 +51,7 @@ def test_an_unknown_path_is_a_problem(client: TestClient, path: str) -> None:
     ("method", "path", "allowed"),
     [("GET", "/search", "POST"), ("DELETE", "/encode", "POST"), ("POST", "/livez", "GET")],
 )
-def test_another_method_is_a_problem_that_tells_the_right_one(
+def test_a_wrong_method_is_a_problem_that_names_the_right_one(
     client: TestClient, method: str, path: str, allowed: str
 ) -> None:
     response = client.request(method, path)
@@ -175,8 +121,8 @@ def test_an_altered_index_is_refused_at_start(tiny_checkpoint: Path, index_copy:
         pass
 
 
-class Gate:
-    """Holds the encoder back until `open`; `begun` tells that a batch has reached it."""
+class HeldEncoder:
+    """Blocks the encoder until `open` is set; sets `begun` when a batch reaches it."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.begun, self.open = threading.Event(), threading.Event()
@@ -205,15 +151,15 @@ def test_a_full_queue_is_429_a_late_answer_504_and_what_runs_is_answered(
     small_client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = small_client.app.state.service.engine.searcher.encoder  # type: ignore[attr-defined]
-    gate = Gate(encoder)
-    monkeypatch.setattr(encoder, "embed", gate)
+    held = HeldEncoder(encoder)
+    monkeypatch.setattr(encoder, "embed", held)
 
     with ThreadPoolExecutor() as pool:
         running = pool.submit(small_client.post, "/search", json={"query": "runs"})
-        assert gate.begun.wait(10)
+        assert held.begun.wait(10)
         late = small_client.post("/search", json={"query": "late", "timeout_ms": 50})
         busy = small_client.post("/search", json={"query": "busy " * 20})
-        gate.open.set()
+        held.open.set()
 
     assert [late.status_code, busy.status_code, running.result().status_code] == [504, 429, 200]
     assert int(busy.headers["Retry-After"]) >= 1
@@ -235,3 +181,42 @@ def test_a_failing_encoder_is_a_500_and_the_next_request_is_answered(
     assert failed.headers["Content-Type"] == "application/problem+json"
     assert "secret" not in failed.text
     assert client.post("/search", json={"query": "a"}).status_code == 200
+
+
+KEY = "a-key-of-24-characters-!"
+
+
+@contextmanager
+def serving(settings: Settings, **changes: object) -> Iterator[TestClient]:
+    with TestClient(create_app(settings.model_copy(update=changes))) as client:
+        yield client
+
+
+def test_a_browser_of_another_origin_is_accepted_only_if_listed(
+    service_settings: Settings,
+) -> None:
+    asked = {
+        "Origin": "https://a.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type",
+    }
+    keys = {"api_key": SecretStr(KEY), "cors_origins": "https://a.example,https://b.example"}
+    with serving(service_settings, **keys) as client:
+        allowed = client.options("/search", headers=asked)
+        refused = client.options("/search", headers=asked | {"Origin": "https://c.example"})
+        without_key = client.post("/search", json={}, headers={"Origin": "https://a.example"})
+
+    assert allowed.status_code == 200
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert "Authorization" in allowed.headers["Access-Control-Allow-Headers"]
+    assert "Access-Control-Allow-Credentials" not in allowed.headers
+    assert "Access-Control-Allow-Origin" not in refused.headers
+    assert without_key.status_code == 401
+    assert without_key.headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert "X-Request-Id" in without_key.headers["Access-Control-Expose-Headers"]
+
+
+def test_without_a_list_no_other_origin_is_accepted(client: TestClient) -> None:
+    response = client.get("/livez", headers={"Origin": "https://a.example"})
+
+    assert not any(name.startswith("access-control") for name in response.headers)

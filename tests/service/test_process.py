@@ -7,8 +7,8 @@ import pytest
 
 MEBIBYTE = 2**20
 LARGE_BYTES, SMALL_BYTES = MEBIBYTE, MEBIBYTE // 5
-# Buffers of 20 MiB teach glibc to keep all that are smaller; small ones between the others hold
-# the heap's end.
+# Buffers of 20 MiB make glibc keep all smaller ones; small buffers between the large ones keep the
+# heap from shrinking.
 SCRIPT = """
 import asyncio
 import sys
@@ -56,15 +56,15 @@ def kept_bytes(mode: str, buffer_bytes: int = LARGE_BYTES, **environment: str) -
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc")
 
 
-def test_a_serving_process_gives_large_buffers_back() -> None:
+def test_a_serving_process_returns_large_buffers() -> None:
     assert kept_bytes("ours") < 12 * MEBIBYTE
     assert kept_bytes("as it is") > 120 * MEBIBYTE
 
 
-def test_smaller_buffers_go_back_when_memory_is_trimmed() -> None:
+def test_smaller_buffers_are_returned_when_memory_is_trimmed() -> None:
     assert kept_bytes("ours", SMALL_BYTES) > 30 * MEBIBYTE
     assert kept_bytes("trimmed", SMALL_BYTES) < 12 * MEBIBYTE
 
 
-def test_an_allocator_set_by_the_environment_stays_as_it_is() -> None:
+def test_an_allocator_configured_by_the_environment_is_unchanged() -> None:
     assert kept_bytes("ours", MALLOC_MMAP_THRESHOLD_=str(32 * MEBIBYTE)) > 120 * MEBIBYTE

@@ -12,10 +12,10 @@ from service.server import bind
 from tests.support.processes import half_sent_search, running, wait_until
 
 
-def test_sigterm_turns_unready_first_and_answers_what_is_in_flight(
+def test_sigterm_makes_the_server_unready_and_answers_requests_in_flight(
     tiny_checkpoint: Path, tiny_index: Path
 ) -> None:
-    """The drain is an hour here: the second SIGTERM ends it, so that no clock decides."""
+    """The drain lasts an hour; the second SIGTERM ends it, so that the test needs no clock."""
     with (
         running(tiny_checkpoint, tiny_index, CLEAR_DRAIN_SECONDS="3600") as server,
         half_sent_search(server.port, json.dumps({"query": "tea"}).encode()) as finish,
@@ -63,7 +63,7 @@ def test_sigterm_right_after_ready_ends_the_server_cleanly(
     assert "Traceback" not in log
 
 
-def test_ctrl_c_ends_the_server_cleanly_and_what_users_asked_is_not_logged(
+def test_ctrl_c_ends_the_server_cleanly_and_no_query_is_logged(
     tiny_checkpoint: Path, tiny_index: Path
 ) -> None:
     with running(tiny_checkpoint, tiny_index, CLEAR_LOG_LEVEL="debug") as server:
@@ -84,8 +84,8 @@ def test_port_0_finds_a_free_port() -> None:
         assert listener.getsockname()[1] > 0
 
 
-def test_a_port_taken_by_a_server_that_still_loads_is_refused() -> None:
-    """Two servers that started together both took the port; one died later, with a traceback."""
+def test_a_port_taken_by_a_server_that_is_loading_is_refused() -> None:
+    """Two servers started together, both bound the port, and one failed later with a traceback."""
     with bind("127.0.0.1", 0) as loading:
         port = loading.getsockname()[1]
 

@@ -1,4 +1,4 @@
-"""What other people's clients do to a running server, and that the next request does not notice."""
+"""Faulty clients of a running server; the next request is answered."""
 
 import json
 import signal
@@ -37,7 +37,7 @@ def test_clients_that_leave_are_counted_and_dropped(
         assert ask(server.port) == 200
 
 
-def test_a_client_that_sends_a_byte_at_a_time_holds_up_nobody(
+def test_a_client_that_sends_byte_by_byte_delays_no_other(
     tiny_checkpoint: Path, tiny_index: Path
 ) -> None:
     with running(tiny_checkpoint, tiny_index) as server, ExitStack() as slow_clients:

@@ -1,4 +1,4 @@
-"""Chromium for tests of the search page, and what a person does there."""
+"""Chromium for tests of the search page, and the actions of a user."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ FLAGS = [
 
 
 class Watch:
-    """What a page must not do: ask another host, or complain."""
+    """Forbidden behavior of a page: requests to other hosts, and logged errors."""
 
     def __init__(self, page: "Page", address: str) -> None:
         self.foreign: list[str] = []
@@ -41,7 +41,7 @@ class Watch:
 
 @contextmanager
 def opened(browser: "Browser", address: str) -> "Iterator[Page]":
-    """Open the page; where it asks another host or logs an error, the test fails."""
+    """Open the page; fail if it sends a request to another host or logs an error."""
     page = browser.new_page(locale="en-GB")
     watch = Watch(page, address)
     page.goto(address)
@@ -49,12 +49,12 @@ def opened(browser: "Browser", address: str) -> "Iterator[Page]":
     yield page
     page.close()
     assert watch.foreign == []
-    # Chromium writes every answer that is a refusal to the console, whatever the page does.
+    # Chromium logs every failed response to the console.
     assert [error for error in watch.errors if "the server responded with" not in error] == []
 
 
 def wait_for_answer(page: "Page") -> None:
-    """Wait until the newest search is done."""
+    """Wait until the newest search has finished."""
     page.wait_for_selector("#results[aria-busy=false]")
 
 
@@ -69,7 +69,7 @@ def titles(page: "Page") -> list[str]:
 
 
 def active(page: "Page") -> str:
-    """Name the element that has the focus, as `tag#id.class`."""
+    """Return the focused element as `tag#id.class`."""
     return str(
         page.evaluate(
             "(({tagName, id, className}) => `${tagName}#${id}.${className}`)"

@@ -1,4 +1,4 @@
-"""What a Kubernetes Service does, in one process: new connections go to ready instances.
+"""A Kubernetes Service in one process: new connections go to ready instances.
 
 A connection stays with its instance, as there: one that ends takes its idle connections with
 it. Readiness is asked for as a kubelet does, so it is known late.
@@ -14,10 +14,10 @@ PROBE_SECONDS = 0.2
 
 
 class ServiceProxy:
-    """Passes bytes between clients and instances; `ports` may change while it runs."""
+    """Forwards bytes between clients and instances; `ports` may change while it runs."""
 
     def __init__(self, ports: set[int]) -> None:
-        """Know the instances; none is ready before it has said so."""
+        """Start without ready instances; each becomes ready by its probe."""
         self.ports = ports
         self.port = 0
         self.ready: list[int] = []
@@ -37,7 +37,7 @@ class ServiceProxy:
             for writer in self._writers:
                 writer.transport.abort()
             await asyncio.gather(probing, *self._tasks, return_exceptions=True)
-            await asyncio.sleep(0)  # transports that were closed are let go of
+            await asyncio.sleep(0)  # releases closed transports
 
     async def _probe_all(self) -> None:
         while True:
@@ -76,7 +76,7 @@ class ServiceProxy:
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on what comes, and the end of it."""
+    """Forward bytes and the end of the stream."""
     with contextlib.suppress(OSError):
         while chunk := await reader.read(65536):
             writer.write(chunk)
@@ -86,7 +86,7 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def is_ready(port: int) -> bool:
-    """Ask an instance as a probe does."""
+    """Probe the readiness of an instance."""
     try:
         async with asyncio.timeout(5):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -101,7 +101,7 @@ async def is_ready(port: int) -> bool:
 
 @contextmanager
 def running_proxy(ports: set[int]) -> Iterator[ServiceProxy]:
-    """Run a proxy in a thread of its own."""
+    """Run a proxy in its own thread."""
     proxy, started = ServiceProxy(ports), threading.Event()
     loop, until = asyncio.new_event_loop(), asyncio.Event()
     thread = threading.Thread(

@@ -1,4 +1,4 @@
-"""A service on a real port, in a thread of the tests' process."""
+"""A service on a real port, in a thread of the test process."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from service.settings.settings import Settings
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[str]:
-    """Serve until the block ends; yields the address, without a slash at its end."""
+    """Serve until the block ends; yield the address without a trailing slash."""
     ready = threading.Event()
 
     class Announcing(uvicorn.Server):

@@ -15,7 +15,7 @@ TEN_MEGABYTES = 10_000_000
 
 
 def post(client: TestClient, path: str, body: object) -> Any:
-    """Post a value, or bytes as they are."""
+    """Post a value as JSON, or bytes unchanged."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return client.post(path, content=content, headers=JSON)
 
@@ -40,7 +40,7 @@ def post(client: TestClient, path: str, body: object) -> Any:
     ],
     ids=lambda body: repr(body[:30]),
 )
-def test_a_body_that_is_no_json_object_is_malformed(
+def test_a_body_that_is_not_a_json_object_is_malformed(
     client: TestClient, path: str, body: bytes
 ) -> None:
     assert_problem(post(client, path, body), 400, "body")
@@ -134,7 +134,7 @@ def test_a_bad_text_is_named(
     ],
 )
 def test_a_bad_field_of_a_search_is_named(client: TestClient, field: str, value: object) -> None:
-    """`min_score: true` was read as 1, and the answer was empty."""
+    """`min_score: true` was read as 1, and the result was empty."""
     named = {"queries": "query", "filter": "filter.page" if value else "filter"}.get(field, field)
 
     assert_problem(post(client, "/search", {"query": "a", field: value}), 422, named)
@@ -236,7 +236,7 @@ def test_an_unknown_field_is_named_on_one_short_printable_line(
     ],
     ids=lambda value: repr(value)[:50],
 )
-def test_what_a_user_sent_is_repeated_neither_in_the_answer_nor_in_the_log(
+def test_user_content_is_in_neither_the_response_nor_the_log(
     client: TestClient, caplog: pytest.LogCaptureFixture, path: str, body: object
 ) -> None:
     caplog.set_level("DEBUG")

@@ -63,7 +63,7 @@ def test_base64_holds_the_same_little_endian_floats(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("dimensions", [1, 7, 31])
-def test_fewer_dimensions_are_the_first_ones_unit_norm_again(
+def test_fewer_dimensions_are_the_first_ones_renormalized(
     client: TestClient, dimensions: int
 ) -> None:
     shortened = encode(client, texts=TEXTS, dimensions=dimensions)
@@ -78,7 +78,9 @@ def test_all_dimensions_are_the_embedding_itself(client: TestClient) -> None:
     whole = encode(client, texts=TEXTS, dimensions=32)
 
     again = encode(client, texts=TEXTS)["embeddings"]
-    np.testing.assert_allclose(whole["embeddings"], again, atol=1e-6)  # batches may part otherwise
+    np.testing.assert_allclose(
+        whole["embeddings"], again, atol=1e-6
+    )  # batches may be split differently
 
 
 def test_usage_counts_tokens_and_truncated_texts(client: TestClient, tiny_encoder: Encoder) -> None:
@@ -90,7 +92,7 @@ def test_usage_counts_tokens_and_truncated_texts(client: TestClient, tiny_encode
     assert usage == {"tokens": expected.num_tokens, "truncated_texts": 2}
 
 
-def test_the_answer_tells_encoder_and_dimension(client: TestClient, tiny_encoder: Encoder) -> None:
+def test_a_response_names_encoder_and_dimension(client: TestClient, tiny_encoder: Encoder) -> None:
     answer = encode(client, texts=TEXTS)
 
     assert (answer["encoder"], answer["dimension"]) == (tiny_encoder.name, 32)

@@ -31,7 +31,7 @@ def rows(answer: dict[str, Any]) -> Any:
     ("model", "role"),
     [(NAME, "passage"), (f"{NAME}:passage", "passage"), (f"{NAME}:query", "query")],
 )
-def test_the_model_s_name_chooses_the_prompt(
+def test_the_model_s_name_selects_the_prompt(
     client: TestClient, tiny_encoder: Encoder, model: str, role: Any
 ) -> None:
     expected = tiny_encoder.encode(TEXTS, role)
@@ -61,7 +61,7 @@ def test_base64_holds_the_same_little_endian_floats(client: TestClient) -> None:
     np.testing.assert_array_equal(np.stack(decoded), rows(embed(client)))
 
 
-def test_fewer_dimensions_are_unit_norm_again(client: TestClient) -> None:
+def test_fewer_dimensions_are_renormalized(client: TestClient) -> None:
     shortened = rows(embed(client, dimensions=7))
 
     head = rows(embed(client))[:, :7]
@@ -115,7 +115,7 @@ def test_a_wrong_field_is_named_in_both_forms(
     assert int(response.headers["Content-Length"]) == len(response.content)
 
 
-def test_token_ids_are_refused_with_the_way_out(client: TestClient) -> None:
+def test_token_ids_are_refused_with_advice(client: TestClient) -> None:
     response = client.post("/v1/embeddings", json={"model": NAME, "input": [[9906, 11]]})
 
     assert "must be texts" in response.json()["detail"]
@@ -145,7 +145,7 @@ def test_models_are_listed_and_described(client: TestClient) -> None:
     assert client.get("/v1/models/owner/other").status_code == 404
 
 
-def test_a_missing_key_is_told_in_both_forms(service_settings: Settings) -> None:
+def test_a_missing_key_is_reported_in_both_forms(service_settings: Settings) -> None:
     settings = service_settings.model_copy(update={"api_key": SecretStr("a" * 20)})
 
     response = TestClient(create_app(settings)).get("/v1/models")

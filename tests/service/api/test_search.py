@@ -35,7 +35,7 @@ def test_one_query_gets_one_result_of_the_best_passages(
     assert [hit["score"] for hit in found] == pytest.approx([hit.score for hit in expected])
 
 
-def test_a_hit_has_the_fields_of_the_contract_and_no_row(client: TestClient) -> None:
+def test_a_hit_has_the_documented_fields_and_no_row(client: TestClient) -> None:
     found = hits(client, query=QUESTION, top_k=12)
 
     kenya = next(hit for hit in found if hit["passage_id"] == "kenya.1")
@@ -49,7 +49,7 @@ def test_a_hit_has_the_fields_of_the_contract_and_no_row(client: TestClient) -> 
     }
 
 
-def test_hits_are_ranked_from_1_by_falling_score(client: TestClient) -> None:
+def test_hits_are_ranked_from_1_by_descending_score(client: TestClient) -> None:
     found = hits(client, query=QUESTION, top_k=12)
 
     scores = [hit["score"] for hit in found]
@@ -83,7 +83,7 @@ def test_a_query_alone_scores_as_among_32(client: TestClient) -> None:
     )
 
 
-def test_include_text_false_leaves_out_the_text_alone(client: TestClient) -> None:
+def test_include_text_false_omits_only_the_text(client: TestClient) -> None:
     with_text = hits(client, query=QUESTION)
 
     without = hits(client, query=QUESTION, include_text=False)
@@ -91,7 +91,7 @@ def test_include_text_false_leaves_out_the_text_alone(client: TestClient) -> Non
     assert without == [hit | {"text": None} for hit in with_text]
 
 
-def test_min_score_leaves_out_lower_hits_and_keeps_ranks(client: TestClient) -> None:
+def test_min_score_omits_lower_hits_and_keeps_ranks(client: TestClient) -> None:
     found = hits(client, query=QUESTION, top_k=12)
     min_score = (found[4]["score"] + found[5]["score"]) / 2
 
@@ -127,7 +127,7 @@ def test_an_undeclared_language_is_detected(client: TestClient) -> None:
     assert [result["language"] for result in answer["results"]] == ["sw", "bn", "und"]
 
 
-def test_the_answer_tells_what_answered(
+def test_a_response_names_its_encoder_and_generation(
     client: TestClient, tiny_encoder: Encoder, searcher: Searcher
 ) -> None:
     answer = search(client, query=QUESTION)
@@ -137,7 +137,7 @@ def test_the_answer_tells_what_answered(
     assert answer["encoder"] == tiny_encoder.name
 
 
-def test_took_ms_names_every_stage_and_the_header_says_the_same(client: TestClient) -> None:
+def test_took_ms_and_the_header_server_timing_name_every_stage(client: TestClient) -> None:
     response = client.post("/search", json={"query": QUESTION})
 
     took_ms = response.json()["took_ms"]

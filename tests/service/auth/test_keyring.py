@@ -17,7 +17,7 @@ from service.settings.settings import Settings
 
 
 def write_keys(path: Path, *names: str, scopes: tuple[Scope, ...] = ("search",)) -> list[str]:
-    """Write a file of keys; return the secrets."""
+    """Write a keys file and return the secrets."""
     made = [make_key(scopes) for _ in names]
     lines = [write_line(name, key) for name, (_, key) in zip(names, made, strict=True)]
     path.write_text("\n".join(lines) + "\n")
@@ -29,7 +29,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyring, "CHECK_EVERY_SECONDS", 0.0)
 
 
-def test_a_key_finds_its_account_and_no_other_does(tmp_path: Path) -> None:
+def test_only_a_key_finds_its_account(tmp_path: Path) -> None:
     secrets = write_keys(tmp_path / "keys", "one", "two", "three")
     ring = KeyRing(Settings(keys_file=tmp_path / "keys"))
 
@@ -42,7 +42,7 @@ def test_a_key_finds_its_account_and_no_other_does(tmp_path: Path) -> None:
 
 
 def steps_of(call: Callable[[], object]) -> list[tuple[str, int]]:
-    """List the bytecode instructions that a call runs, by function and offset."""
+    """Return the bytecode instructions that a call runs, by function and offset."""
     steps: list[tuple[str, int]] = []
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -88,7 +88,7 @@ def test_a_digest_that_differs_in_one_bit_is_another_key(
     assert ring.find(bytes(near)) is None
 
 
-def test_a_key_of_variable_and_file_opens_as_one_of_them(tmp_path: Path) -> None:
+def test_a_key_in_both_variable_and_file_is_accepted_as_one_of_them(tmp_path: Path) -> None:
     secrets = write_keys(tmp_path / "keys", "one", "two")
     ring = KeyRing(Settings(keys_file=tmp_path / "keys", api_key=SecretStr(secrets[0])))
     account = ring.find(secrets[0].encode())
@@ -106,7 +106,7 @@ def test_the_one_variable_is_a_key_with_all_scopes() -> None:
     assert account.key.max_tokens is None
 
 
-def test_keys_of_variable_file_and_one_key_open_together(tmp_path: Path) -> None:
+def test_keys_of_variables_and_file_are_all_accepted(tmp_path: Path) -> None:
     [in_file] = write_keys(tmp_path / "keys", "one")
     secret, key = make_key(["encode"])
     ring = KeyRing(
@@ -139,7 +139,7 @@ def test_a_bad_file_is_refused_at_start(tmp_path: Path, content: bytes | None) -
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_a_changed_file_is_read_again_and_an_unchanged_key_keeps_its_use(tmp_path: Path) -> None:
+def test_a_changed_file_is_reloaded_and_an_unchanged_key_keeps_its_use(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     [stays, goes] = write_keys(path, "stays", "goes")
     ring = KeyRing(Settings(keys_file=path))
@@ -155,8 +155,8 @@ def test_a_changed_file_is_read_again_and_an_unchanged_key_keeps_its_use(tmp_pat
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(tmp_path: Path) -> None:
-    """That is how an orchestrator mounts a new secret: a link is turned to another file."""
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_reloaded(tmp_path: Path) -> None:
+    """Kubernetes mounts a new secret this way: it changes the target of a symbolic link."""
     [old] = write_keys(tmp_path / "first", "one")
     [new] = write_keys(tmp_path / "second", "one")
     os.utime(tmp_path / "first", ns=(1, 1))
@@ -175,7 +175,7 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(tmp_path
 
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("content", [None, "page = {"])
-def test_where_the_changed_file_is_bad_the_keys_stay_and_the_log_says_why(
+def test_an_invalid_changed_file_keeps_the_keys_and_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str | None
 ) -> None:
     path = tmp_path / "keys"
@@ -192,7 +192,7 @@ def test_where_the_changed_file_is_bad_the_keys_stay_and_the_log_says_why(
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_an_emptied_file_opens_the_service_to_nobody(tmp_path: Path) -> None:
+def test_an_emptied_file_accepts_no_key(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     [secret] = write_keys(path, "one")
     ring = KeyRing(Settings(keys_file=path))

@@ -13,7 +13,7 @@ def line(name: str = "page", digest: str = DIGEST, scopes: str = '"search"', res
     return f'{name} = {{sha256 = "{digest}", scopes = [{scopes}]{rest}}}\n'
 
 
-def test_a_new_key_is_random_and_its_line_holds_the_digest_alone() -> None:
+def test_a_new_key_is_random_and_its_line_holds_only_the_digest() -> None:
     (secret, key), (other, _) = make_key(["search"]), make_key(["search"])
 
     text = write_line("page", key)
@@ -32,7 +32,7 @@ def test_a_new_key_is_random_and_its_line_holds_the_digest_alone() -> None:
         Key(sha256=DIGEST, scopes=frozenset(["admin"]), max_tokens=1, requests_per_second=20),
     ],
 )
-def test_a_line_is_read_as_it_was_written(key: Key) -> None:
+def test_a_written_line_is_read_back_as_the_same_key(key: Key) -> None:
     assert read_keys(write_line("page", key), "keys") == {"page": key}
 
 
@@ -62,13 +62,13 @@ def test_keys_may_be_tables_with_comments() -> None:
         (line() + line("two"), "keys:2: two has the key of page"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(text: str, message: str) -> None:
+def test_an_invalid_key_is_reported_with_its_line(text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         read_keys(text, "keys")
 
 
 def test_a_message_never_repeats_a_value() -> None:
-    """Someone who writes the key where its digest belongs would find it in a log."""
+    """A key that is written in place of its digest must not appear in a log."""
     with pytest.raises(SettingsError) as caught:
         read_keys(line(digest="clear_the-key-itself"), "keys")
 

@@ -22,7 +22,7 @@ def count_passed(limited: Account, moments: list[float]) -> int:
     return passed
 
 
-def test_a_second_s_worth_passes_at_once_and_then_the_rate() -> None:
+def test_a_burst_of_one_second_passes_and_then_the_rate_holds() -> None:
     limited = account(requests_per_second=5)
 
     assert count_passed(limited, [100.0] * 20) == 5
@@ -30,7 +30,7 @@ def test_a_second_s_worth_passes_at_once_and_then_the_rate() -> None:
     assert count_passed(limited, [110.0] * 20) == 5
 
 
-def test_a_rate_below_one_a_second_lets_one_pass_and_tells_when_the_next() -> None:
+def test_a_rate_below_one_a_second_admits_one_and_says_when_to_retry() -> None:
     limited = account(requests_per_second=0.1)
 
     limited.count_request(50.0)
@@ -41,7 +41,7 @@ def test_a_rate_below_one_a_second_lets_one_pass_and_tells_when_the_next() -> No
     limited.count_request(60.0)
 
 
-def test_who_comes_again_when_told_passes() -> None:
+def test_a_retry_after_the_stated_time_passes() -> None:
     limited = account(requests_per_second=3)
     count_passed(limited, [7.0] * 3)
 
@@ -51,7 +51,7 @@ def test_who_comes_again_when_told_passes() -> None:
     limited.count_request(7.0 + caught.value.retry_after_seconds)
 
 
-def test_a_refused_request_costs_nothing_of_the_rate() -> None:
+def test_a_refused_request_does_not_count_against_the_rate() -> None:
     limited = account(requests_per_second=1)
 
     assert count_passed(limited, [1.0, *[1.5] * 100, 2.0]) == 2
@@ -61,7 +61,7 @@ def test_without_a_rate_everything_passes() -> None:
     assert count_passed(account(), [1.0] * 1000) == 1000
 
 
-def test_tokens_in_the_works_are_bounded_and_freed_whatever_happens() -> None:
+def test_tokens_in_flight_are_bounded_and_released_also_after_errors() -> None:
     limited = account(max_tokens=10)
 
     with (
@@ -79,12 +79,12 @@ def test_tokens_in_the_works_are_bounded_and_freed_whatever_happens() -> None:
 
 
 def test_more_tokens_than_the_key_may_ever_have_are_too_large() -> None:
-    """To come again later would not help."""
+    """A retry could not succeed."""
     with pytest.raises(ContentTooLargeError, match="11 tokens .* 10 in flight: send fewer"):
         account(max_tokens=10).hold(11).__enter__()
 
 
-def test_tokens_are_counted_on_whose_request_it_is() -> None:
+def test_tokens_count_against_the_key_of_the_request() -> None:
     one, two = account(max_tokens=10), account(max_tokens=10)
     held: list[tuple[int, int]] = []
 
@@ -103,6 +103,6 @@ def test_tokens_are_counted_on_whose_request_it_is() -> None:
     assert (one.tokens, two.tokens) == (0, 0)
 
 
-def test_without_keys_tokens_are_counted_on_nobody() -> None:
+def test_without_keys_tokens_are_not_counted() -> None:
     with hold_tokens(10**9):
         pass

@@ -15,7 +15,7 @@ def forecast(lane: Lane, timeout_seconds: float) -> int | None:
 
 
 class App:
-    """Notes the bodies that reach it."""
+    """Records the bodies that reach it."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -30,7 +30,7 @@ class App:
 
 
 def ask(*messages: bytes, path: str = "/search", wait: bool = True) -> tuple[App, list[Message]]:
-    """Send a request in so many messages through admission control to an app."""
+    """Send a request in several messages through admission control to an app."""
     app, sent = App(), list[Message]()
     control = AdmissionControl(
         app, forecast if wait else lambda lane, seconds: None, timeout_ms=5000
@@ -52,7 +52,7 @@ def ask(*messages: bytes, path: str = "/search", wait: bool = True) -> tuple[App
 
 
 @pytest.mark.parametrize("body", [b'{"query": "tea"}', b'{"query": "tea", "timeout_ms": 7000}'])
-def test_what_could_not_be_in_time_is_refused_with_the_moment_to_come_back(body: bytes) -> None:
+def test_a_request_that_cannot_meet_its_deadline_is_refused_with_retry_after(body: bytes) -> None:
     app, sent = ask(body)
 
     assert app.bodies == []
@@ -75,7 +75,7 @@ def test_what_could_not_be_in_time_is_refused_with_the_moment_to_come_back(body:
         b'{"query": "' + b"a" * MAX_BODY_BYTES + b'"}',
     ],
 )
-def test_what_has_time_or_is_odd_reaches_the_app_as_it_was(body: bytes) -> None:
+def test_a_request_with_time_or_an_invalid_body_reaches_the_app_unchanged(body: bytes) -> None:
     app, sent = ask(body)
 
     assert (app.bodies, sent) == ([body], [])
@@ -88,7 +88,7 @@ def test_a_body_in_pieces_reaches_the_app_whole() -> None:
 
 
 @pytest.mark.parametrize(("path", "wait"), [("/livez", True), ("/search", False)])
-def test_other_paths_and_quiet_times_are_let_through(path: str, wait: bool) -> None:
+def test_other_paths_and_requests_without_a_queue_are_admitted(path: str, wait: bool) -> None:
     app, _ = ask(b"{}", path=path, wait=wait)
 
     assert app.bodies == [b"{}"]

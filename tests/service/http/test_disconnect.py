@@ -32,7 +32,7 @@ def test_a_result_is_returned() -> None:
 
 
 def test_a_slow_result_is_returned_to_a_client_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The work ends only after the watcher has begun, and has seen a message of a body."""
+    """The work ends only after the watcher has started and read a message of the body."""
     monkeypatch.setattr(disconnect, "WATCH_AFTER_SECONDS", 0)
 
     async def scenario() -> tuple[int, int]:

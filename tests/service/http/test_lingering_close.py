@@ -16,7 +16,7 @@ def part(more_body: bool) -> Message:
 
 
 def happened(num_read_by_app: int, incoming: Iterable[Message]) -> list[object]:
-    """Answer after reading some of a body; list what was read and sent, in order."""
+    """Respond after reading part of a body; return the reads and sends in order."""
     events: list[object] = []
     messages = iter(incoming)
 
@@ -40,7 +40,7 @@ def happened(num_read_by_app: int, incoming: Iterable[Message]) -> list[object]:
     return events
 
 
-def test_the_answer_is_out_before_the_rest_of_the_body_is_read() -> None:
+def test_the_response_is_sent_before_the_rest_of_the_body_is_read() -> None:
     assert happened(1, [part(True), part(True), part(False)]) == [
         "read",
         (None, False),
@@ -50,7 +50,7 @@ def test_the_answer_is_out_before_the_rest_of_the_body_is_read() -> None:
     ]
 
 
-def test_nothing_is_read_on_where_the_app_has_read_all() -> None:
+def test_nothing_more_is_read_if_the_app_read_the_whole_body() -> None:
     assert happened(2, [part(True), part(False)]) == [
         *("read", "read"),
         (None, False),
@@ -62,7 +62,9 @@ def test_a_client_that_has_gone_is_not_waited_for() -> None:
     assert happened(0, [{"type": "http.disconnect"}])[-2:] == ["read", (b"", False)]
 
 
-def test_a_client_that_never_ends_is_left_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_never_ends_its_body_is_dropped_after_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "LINGER_SECONDS", 0.01)
 
     assert happened(0, [part(True)])[-2:] == ["read", (b"", False)]

@@ -26,19 +26,19 @@ def test_a_clients_request_id_comes_back(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "two words", "a" * 129, "<script>", "a\tb"])
-def test_an_id_that_is_none_is_replaced(client: TestClient, given: str) -> None:
+def test_an_invalid_request_id_is_replaced(client: TestClient, given: str) -> None:
     answer = client.get("/livez", headers={"X-Request-Id": given})
 
     assert len(answer.headers["X-Request-Id"]) == 32
 
 
-def test_each_request_has_an_id_of_its_own_refusals_included(client: TestClient) -> None:
+def test_each_request_has_its_own_id_also_if_refused(client: TestClient) -> None:
     answers = [client.post("/search", content=b"{") for _ in range(3)]
 
     assert len({answer.headers["X-Request-Id"] for answer in answers}) == 3
 
 
-def test_the_access_log_tells_route_and_status_but_nothing_that_was_sent(
+def test_the_access_log_has_route_and_status_but_nothing_that_was_sent(
     service_settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving(service_settings, access_log_level="info") as client, caplog.at_level("INFO"):
@@ -57,7 +57,7 @@ def test_the_access_log_tells_route_and_status_but_nothing_that_was_sent(
 
 
 @pytest.mark.parametrize(("level", "is_logged"), [("debug", False), ("info", True), ("off", False)])
-def test_the_access_log_has_a_level_of_its_own(
+def test_the_access_log_has_its_own_level(
     service_settings: Settings, caplog: pytest.LogCaptureFixture, level: str, is_logged: bool
 ) -> None:
     with serving(service_settings, access_log_level=level) as client, caplog.at_level("INFO"):
@@ -66,7 +66,7 @@ def test_the_access_log_has_a_level_of_its_own(
     assert any(record.name == "service.access" for record in caplog.records) == is_logged
 
 
-def test_a_server_error_is_logged_as_a_warning_at_least(
+def test_a_server_error_is_logged_at_least_as_a_warning(
     service_settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     with serving(service_settings) as client, caplog.at_level(logging.INFO):
@@ -77,8 +77,8 @@ def test_a_server_error_is_logged_as_a_warning_at_least(
     assert (record.levelname, vars(record)["fields"]["status"]) == ("WARNING", 503)
 
 
-def test_a_draining_service_has_its_clients_connect_anew(service_settings: Settings) -> None:
-    """An idle kept-alive connection is cut at the end, and a request sent into that is lost."""
+def test_a_draining_service_makes_its_clients_reconnect(service_settings: Settings) -> None:
+    """At the end idle connections are closed; a request sent at that moment would be lost."""
     with serving(service_settings) as client:
         before = client.post("/search", json={"query": "tea"})
         client.app.state.service.enter("draining")  # type: ignore[attr-defined]
@@ -89,9 +89,11 @@ def test_a_draining_service_has_its_clients_connect_anew(service_settings: Setti
     assert after.headers["connection"] == "close"
 
 
-def test_a_file_whose_client_left_is_no_fault_of_the_service(service_settings: Settings) -> None:
+def test_a_file_whose_client_left_is_not_counted_as_a_server_error(
+    service_settings: Settings,
+) -> None:
     async def drop(scope: Scope, receive: Receive, send: Send) -> None:
-        """Do as starlette's FileResponse does when the client leaves before it has begun."""
+        """Send nothing, as starlette's FileResponse if the client has left."""
 
     async def receive() -> Message:
         return {"type": "http.disconnect"}

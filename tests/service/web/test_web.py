@@ -1,4 +1,4 @@
-"""The search page in a real browser, asking a real service."""
+"""The search page in a real browser, with a real service."""
 
 import json
 import re
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def page(browser: "Browser", address: str) -> "Iterator[Page]":
-    """The page, open."""
+    """The open page."""
     with opened(browser, address) as page:
         yield page
 
@@ -35,14 +35,14 @@ def test_a_bengali_question_gets_hits_that_are_the_service_s(page: "Page", addre
     assert page.locator(".score-value").all_inner_texts() == [f"{hit['score']:.3f}" for hit in hits]
 
 
-def test_the_status_tells_hits_time_and_language(page: "Page") -> None:
+def test_the_status_shows_hits_time_and_language(page: "Page") -> None:
     search(page, BENGALI)
 
     status = page.get_by_role("status").inner_text()
     assert re.fullmatch(r"10 hits in [\d.]+ ms, asked in (Bangla|Bengali) \(bn\)", status)
 
 
-def test_the_language_of_a_word_is_not_told(page: "Page") -> None:
+def test_the_language_of_a_single_word_is_not_shown(page: "Page") -> None:
     """It would be detected as Romanian."""
     search(page, "tea")
 
@@ -101,7 +101,7 @@ def test_every_example_is_shown_once_asked_for(page: "Page") -> None:
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_the_page_needs_no_sideways_scroll(page: "Page", width: int) -> None:
+def test_the_page_needs_no_horizontal_scrolling(page: "Page", width: int) -> None:
     page.set_viewport_size({"width": width, "height": 740})
     page.locator("#all-examples").click()
     search(page, "supercalifragilistic" * 20)
@@ -114,7 +114,7 @@ def test_the_page_needs_no_sideways_scroll(page: "Page", width: int) -> None:
     assert overflow <= 0
 
 
-def test_slash_goes_to_the_box_and_arrows_walk_through_the_hits(page: "Page") -> None:
+def test_slash_focuses_the_question_and_arrows_move_through_the_hits(page: "Page") -> None:
     search(page, "tea")
     page.locator("#home").focus()
     visited = []
@@ -187,7 +187,7 @@ def test_a_passage_is_shown_as_text_never_as_html(page: "Page", address: str) ->
     assert page.locator(".hit-text").inner_text() == "<img src=x onerror=alert(1)>"
 
 
-def test_a_busy_service_is_told_and_can_be_asked_again(page: "Page") -> None:
+def test_a_busy_service_is_reported_with_a_retry_button(page: "Page") -> None:
     problem = {"type": "x", "title": "Busy", "status": 429, "detail": "the queue is full"}
     answers = iter([True])
 

@@ -1,4 +1,4 @@
-"""What the page makes of an answer: filters, marks, two languages side by side, its words."""
+"""How the page shows a response: filters, marks, two languages side by side, texts, keys."""
 
 import base64
 import re
@@ -92,7 +92,7 @@ def tick(page: "Page", field: str, value: str) -> None:
 
 
 def is_for_hits(request: Any) -> bool:
-    """Tell a search from one that only counts a field's values."""
+    """Return whether a request searches; others only count the values of a field."""
     return request.url.endswith("/search") and request.post_data_json["top_k"] > 1
 
 
@@ -166,7 +166,7 @@ def test_an_address_with_filters_is_shareable(page: "Page", address: str) -> Non
     ]
 
 
-def test_a_chosen_filter_is_taken_back_by_its_button_and_by_going_back(page: "Page") -> None:
+def test_a_chosen_filter_is_removed_by_its_button_and_by_going_back(page: "Page") -> None:
     search(page, ENGLISH)
     open_filters(page)
     tick(page, "country", "Peru")
@@ -199,7 +199,7 @@ def test_a_long_title_is_folded_with_its_passage(page: "Page") -> None:
     assert page.locator(".metadata").first.inner_text().split() == ["id", "1"]  # no empty list
 
 
-def test_nothing_behind_the_filters_is_told_and_all_can_be_cleared(page: "Page") -> None:
+def test_filters_without_hits_are_reported_and_can_be_cleared(page: "Page") -> None:
     search(page, ENGLISH)
     open_filters(page)
     tick(page, "country", "Peru")
@@ -215,7 +215,7 @@ def test_nothing_behind_the_filters_is_told_and_all_can_be_cleared(page: "Page")
     assert "f." not in page.url.partition("?")[2]
 
 
-def test_an_address_with_an_undeclared_field_is_refused_and_mended(
+def test_an_address_with_an_undeclared_field_is_refused_and_fixed(
     page: "Page", address: str
 ) -> None:
     page.goto(f"{address}/?q=tea&f.city=Lima")
@@ -228,7 +228,7 @@ def test_an_address_with_an_undeclared_field_is_refused_and_mended(
     assert "city" in told and "country (string)" in told
 
 
-def test_the_bar_has_the_time_of_filtering(page: "Page") -> None:
+def test_the_timing_bar_shows_the_time_of_filtering(page: "Page") -> None:
     search(page, ENGLISH)
 
     stages = page.locator("#timing .timing-legend dt").all_inner_texts()
@@ -238,7 +238,7 @@ def test_the_bar_has_the_time_of_filtering(page: "Page") -> None:
 def test_a_value_too_rare_to_be_listed_can_be_written(page: "Page") -> None:
     def answer(route: Any) -> None:
         found = route.fetch().json()
-        if "facets" in found:  # of more values than are counted
+        if "facets" in found:  # more values than are counted
             found["facets"]["country"] = {
                 "values": [{"value": "Peru", "count": 3}],
                 "num_values": 200,
@@ -256,7 +256,7 @@ def test_a_value_too_rare_to_be_listed_can_be_written(page: "Page") -> None:
     assert request.value.post_data_json["filter"] == {"country": ["Kenya"]}
     assert sorted(titles(page)) == ["Kenya 0", "Kenya 1", "Kenya 2"]
     assert group(page, "country").get_by_role("checkbox", name="Kenya").is_checked()
-    assert counts(page, "country") == {"Peru": "3", "Kenya": ""}  # not counted, so not told
+    assert counts(page, "country") == {"Peru": "3", "Kenya": ""}  # not counted, so not shown
 
 
 # ---- Marks
@@ -265,7 +265,7 @@ def test_a_value_too_rare_to_be_listed_can_be_written(page: "Page") -> None:
 def test_the_sentence_nearest_to_the_question_is_marked(
     page: "Page", tiny_encoder: Encoder
 ) -> None:
-    page.set_viewport_size({"width": 1280, "height": 3000})  # what is out of sight is not marked
+    page.set_viewport_size({"width": 1280, "height": 3000})  # only visible passages are marked
     search(page, ENGLISH)
     page.wait_for_selector("#hits li.hit:nth-child(6) mark")
 
@@ -364,7 +364,7 @@ COMPARED = f"/?q={ENGLISH}&q2={SWAHILI}&k=5"
 
 @pytest.fixture
 def phone(page: "Page", address: str) -> "Page":
-    """The page on a phone, where two languages are compared."""
+    """The page on a phone, comparing two languages."""
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(address + COMPARED)
     page.wait_for_selector("#other-hits > li.hit", state="attached")
@@ -373,7 +373,7 @@ def phone(page: "Page", address: str) -> "Page":
 
 
 def tops(page: "Page") -> list[float]:
-    """Where the hits that can be seen begin."""
+    """Return the top of the visible hits."""
     hits = page.locator(".column:visible .hit").all()
     return [box["y"] for hit in hits if (box := hit.bounding_box())]
 
@@ -411,7 +411,7 @@ def test_the_rank_in_view_stays_in_view_when_the_language_is_switched(phone: "Pa
     assert (phone.locator("#column-tabs").bounding_box() or {})["y"] == 0
 
 
-def test_arrows_walk_through_the_hits_that_are_seen(phone: "Page") -> None:
+def test_arrows_move_through_the_visible_hits(phone: "Page") -> None:
     phone.locator("#other-column-tab").click()
     phone.locator("#query").focus()
 
@@ -441,7 +441,7 @@ def test_the_rank_for_the_other_question_leads_to_that_hit(phone: "Page", width:
     assert phone.locator("#other-hits").is_visible()
 
 
-def test_turning_the_phone_makes_room_for_both(phone: "Page") -> None:
+def test_turning_the_phone_shows_both_columns(phone: "Page") -> None:
     phone.locator("#other-column-tab").click()
 
     phone.set_viewport_size({"width": 1000, "height": 740})
@@ -452,7 +452,7 @@ def test_turning_the_phone_makes_room_for_both(phone: "Page") -> None:
     assert phone.get_by_role("region", name="Swahili 5 hits").count() == 1
 
 
-def test_columns_have_the_questions_as_names_where_these_are_too_short_to_tell(
+def test_columns_are_named_by_questions_that_are_too_short_to_detect(
     page: "Page", address: str
 ) -> None:
     page.goto(f"{address}/?q=tea&q2=chai&k=5")
@@ -462,7 +462,7 @@ def test_columns_have_the_questions_as_names_where_these_are_too_short_to_tell(
 
 
 @pytest.mark.parametrize("width", [320, 1280])
-def test_nothing_needs_a_sideways_scroll(page: "Page", address: str, width: int) -> None:
+def test_results_need_no_horizontal_scrolling(page: "Page", address: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 740})
     page.goto(f"{address}/?q=tea&q2=chai&f.country=Kenya&f.year=1000..3000")
     page.wait_for_selector("#other-hits > li.hit", state="attached")
@@ -490,7 +490,7 @@ def test_the_first_hit_is_in_view_without_scrolling(page: "Page", width: int, he
 # ---- For everyone
 
 
-def test_all_of_it_by_keyboard_alone(page: "Page") -> None:
+def test_the_page_works_by_keyboard_alone(page: "Page") -> None:
     def tab_to(start: str) -> None:
         for _ in range(60):
             page.keyboard.press("Tab")
@@ -517,7 +517,7 @@ def test_controls_have_names_ids_are_single_and_text_has_contrast(
     page: "Page", address: str, scheme: Any, width: int
 ) -> None:
     page.emulate_media(color_scheme=scheme)
-    page.set_viewport_size({"width": width, "height": 2400})  # what is out of sight is not marked
+    page.set_viewport_size({"width": width, "height": 2400})  # only visible passages are marked
     page.goto(f"{address}/?q=tea&q2=chai&k=5&f.country=Kenya&f.country=Peru")
     page.wait_for_selector("#other-hits mark" if width > 960 else "#hits mark")
     open_filters(page)
@@ -527,8 +527,8 @@ def test_controls_have_names_ids_are_single_and_text_has_contrast(
     assert audit(page, "faint") == []
 
 
-def test_every_word_of_the_page_comes_from_the_table_of_words(page: "Page", address: str) -> None:
-    """Where `TEXT` is in another language, so is all that the page says."""
+def test_every_text_of_the_page_comes_from_text_js(page: "Page", address: str) -> None:
+    """If `TEXT` is translated, every text of the page is."""
     source = (Path(__file__).parents[3] / "service/web/text.js").read_text()
     table, rest = source.split("\n};\n", 1)
     translated = re.sub(r'"((?:[^"\\]|\\.)*)"', r'"«\1»"', table) + "\n};\n" + rest
@@ -552,7 +552,7 @@ def test_every_word_of_the_page_comes_from_the_table_of_words(page: "Page", addr
 
 
 def guarded(page: "Page", key: str) -> None:
-    """Answer searches with 401 unless they show the key."""
+    """Answer searches without the key with 401."""
 
     def guard(route: Any) -> None:
         if route.request.headers.get("authorization") == f"Bearer {key}":
@@ -563,7 +563,7 @@ def guarded(page: "Page", key: str) -> None:
     page.route("**/search", guard)
 
 
-def test_a_service_that_wants_a_key_has_it_typed_unseen(page: "Page") -> None:
+def test_the_key_is_typed_into_a_password_field(page: "Page") -> None:
     guarded(page, "secret")
     search(page, ENGLISH)
 
@@ -581,7 +581,7 @@ def test_a_service_that_wants_a_key_has_it_typed_unseen(page: "Page") -> None:
     assert len(titles(page)) == 6
 
 
-def test_a_wrong_key_is_asked_for_again_and_a_missing_one_is_told(page: "Page") -> None:
+def test_a_wrong_key_is_asked_for_again_and_a_missing_one_is_reported(page: "Page") -> None:
     guarded(page, "secret")
     search(page, ENGLISH)
     dialog = page.get_by_role("dialog")

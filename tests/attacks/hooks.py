@@ -1,4 +1,4 @@
-"""A hook of schemathesis: neither a deadline of 2 ms nor a model that is not there is a fault."""
+"""A hook of schemathesis that avoids expected errors: short deadlines and unknown models."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ MAX_MODEL_CHARACTERS = 1024
 def before_call(
     context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]
 ) -> None:
-    """Give every request that has a valid deadline the longest, and a model's name the victim's."""
+    """Replace each valid deadline by the longest, and each model name by the one that is served."""
     if isinstance(case.body, dict):
         timeout_ms = case.body.get("timeout_ms")
         if type(timeout_ms) is int and 1 <= timeout_ms <= LONGEST_MS:

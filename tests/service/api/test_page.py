@@ -1,0 +1,60 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.api.page import WEB
+
+FOREIGN = re.compile(r"(?:https?:)?//(?!localhost\b)[\w.-]+\.\w+")
+
+
+class References(HTMLParser):
+    """Collects the references of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_page_loads_nothing_from_another_host(client: TestClient, path: str) -> None:
+    html = client.get(path).text
+
+    references = [reference for reference in References(html).found if reference != "."]
+    assert references
+    assert not FOREIGN.findall(html)
+    for reference in references:
+        if not reference.startswith("#"):
+            assert client.get(f"/{reference.lstrip('/')}").status_code == 200, reference
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in WEB.iterdir()))
+def test_each_file_of_the_page_is_served_with_the_page_s_headers(
+    client: TestClient, name: str
+) -> None:
+    response = client.get(f"/web/{name}")
+
+    assert response.content == (WEB / name).read_bytes()
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["/", "/web/search.js"])
+def test_the_page_may_load_only_from_its_own_host(client: TestClient, path: str) -> None:
+    policy = client.get(path).headers["Content-Security-Policy"]
+
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert not FOREIGN.search(policy)
+
+
+def test_head_of_the_page_has_its_headers_and_no_body(client: TestClient) -> None:
+    response = client.head("/")
+
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["Content-Type"].startswith("text/html")

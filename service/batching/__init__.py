@@ -1,1 +1,1 @@
-"""Dynamic batching: a queue with two lanes and an owner thread; knows nothing of encoders."""
+"""Dynamic batching: joins the texts of concurrent requests; knows nothing of encoders."""

@@ -1,1 +1,1 @@
-"""Answers queries and texts: batches through the encoder, the index, the passages."""
+"""The engine: answers search and encode requests; knows nothing of HTTP."""

@@ -1,4 +1,4 @@
-"""Makes another generation live while requests go on: asked for, by a signal, by a new CURRENT."""
+"""Reloads the index while requests go on: on request, on SIGHUP, or when CURRENT changes."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ MAX_RETRY_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Reloaded:
-    """What a reload did."""
+    """The result of a reload."""
 
     result: Literal["swapped", "unchanged"]
     generation: str
@@ -36,7 +36,7 @@ class Reloaded:
     seconds: float
 
     def as_dict(self) -> dict[str, object]:
-        """Lay it out as `/admin/reload` answers it."""
+        """Return the body of `/admin/reload`."""
         return {
             "result": self.result,
             "index": {"generation": self.generation, "passages": self.passages},
@@ -45,12 +45,12 @@ class Reloaded:
 
 
 class Reloader:
-    """Follows an index's CURRENT; lives in the event loop."""
+    """Makes the generation that CURRENT names live; lives in the event loop."""
 
     def __init__(
         self, engine: Engine, index: Path, options: IndexOptions, metrics: Metrics
     ) -> None:
-        """Do nothing yet: what the engine searches is live."""
+        """Start with the generation that the engine searches; nothing is watched yet."""
         self._engine = engine
         self._index = index
         self._options = options
@@ -60,20 +60,20 @@ class Reloader:
         self.refusal = ""
 
     async def reload(self) -> Reloaded:
-        """Serve the generation that CURRENT names: verify, open, warm up, swap.
+        """Verify, open and warm up the generation that CURRENT names, and make it live.
 
         Raises:
-            ReloadRefusedError: it cannot be served; the one before serves on.
+            ReloadRefusedError: it cannot be served; the live generation stays.
         """
         async with self._turn:
             started = time.monotonic()
             try:
                 result = await self._follow()
             except (RetrievalError, RequestError, OSError, MemoryError) as error:
-                # what runs here is no secret, where it lies is
+                # the message may name the generation, but not the path of the index
                 self.refusal = (str(error) or "out of memory").replace(f"{self._index}/", "")
                 self._count("refused")
-                logger.error("the live generation serves on: %s", error)
+                logger.error("the reload was refused, the live generation stays: %s", error)
                 raise ReloadRefusedError(self.refusal) from error
             self.refusal = ""
             self._count(result)
@@ -85,7 +85,7 @@ class Reloader:
             return Reloaded(result, generation.name, len(generation.passages), seconds)
 
     def start(self) -> None:
-        """Reload without waiting for it; a refusal is logged."""
+        """Reload in the background; a refusal is logged."""
 
         async def reload() -> None:
             await self._try()
@@ -93,9 +93,9 @@ class Reloader:
         self._spawn(reload())
 
     def watch(self, seconds: float) -> None:
-        """Look at CURRENT every so many seconds from now on; 0 never.
+        """Check CURRENT every `seconds` from now on; never if 0.
 
-        A name that was refused is tried again later and later: it may have been copied halfway.
+        A refused generation is retried with exponential back-off: its copy may be incomplete.
         """
         if seconds:
             self._spawn(self._watch(seconds))
@@ -143,7 +143,7 @@ class Reloader:
             try:
                 await self._engine.try_out(searcher)
                 break
-            except OverloadedError as error:  # the queue is full of what matters more
+            except OverloadedError as error:  # the queue is full of live requests
                 await asyncio.sleep(error.retry_after_seconds)
         self._engine.replace(searcher)
         return "swapped"

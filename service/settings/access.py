@@ -1,4 +1,4 @@
-"""Settings of where the service listens and who may use it."""
+"""Settings of access: address, keys, and who may use which route."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,29 +7,33 @@ from pydantic import BaseModel, Field, SecretStr
 
 
 class AccessSettings(BaseModel):
-    """Address, keys, and routes that are closed or need a key."""
+    """The address, the keys, and the routes that are closed or need a key."""
 
     host: Annotated[str, Field(description="Address to listen on")] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 finds one")] = 8000
+    port: Annotated[
+        int, Field(ge=0, le=65535, description="Port to listen on; 0 picks a free one")
+    ] = 8000
     api_key: Annotated[
         SecretStr | None,
         Field(
             min_length=16,
-            description="A key with all scopes, for `Authorization: Bearer <key>`; else open",
+            description="Key with all scopes, sent as `Authorization: Bearer <key>`; no key: open",
         ),
     ] = None
     keys_file: Annotated[
         Path | None,
         Field(
-            description="Digests of more keys, with scopes and limits, a line a key; read again "
-            "when it changes; `clear-service key new` makes lines"
+            description="File of keys: one line for each, with digest, scopes and limits, from "
+            "`clear-service key new`; read again when it changes"
         ),
     ] = None
-    keys: Annotated[SecretStr | None, Field(description="The same lines in a variable")] = None
+    keys: Annotated[
+        SecretStr | None, Field(description="The lines of a keys file, as a variable")
+    ] = None
     require_keys: Annotated[bool, Field(description="Refuse to start without a key")] = False
     metrics: Annotated[
         Literal["open", "key", "closed"],
-        Field(description="Who may read `/metrics`; `key`: one with the scope `admin`"),
+        Field(description="Who may read `/metrics`; `key`: keys with the scope `admin`"),
     ] = "open"
     docs: Annotated[
         Literal["open", "key", "closed"], Field(description="Who may read `/docs`; `key`: any key")
@@ -39,23 +43,23 @@ class AccessSettings(BaseModel):
         Field(
             ge=1,
             le=65535,
-            description="A second port that alone answers `/metrics`, `/docs` and `/admin`",
+            description="Second port, which alone serves `/metrics`, `/docs` and `/admin`",
         ),
     ] = None
     cors_origins: Annotated[
         str,
         Field(
             pattern=r"^(\*|https?://[^\s,/*]+(,https?://[^\s,/*]+)*|)$",
-            description="Origins whose pages may ask, with commas; `*` is any",
+            description="Origins allowed by CORS, separated by commas; `*` allows any",
         ),
     ] = ""
 
     @property
     def is_local(self) -> bool:
-        """Tell whether only this machine can reach the service."""
+        """Return whether only this machine can reach the service."""
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
     @property
     def has_keys(self) -> bool:
-        """Tell whether the service asks for a key."""
+        """Return whether the service requires a key."""
         return any((self.api_key, self.keys, self.keys_file))

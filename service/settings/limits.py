@@ -1,4 +1,4 @@
-"""Settings that limit connections, batches and requests."""
+"""Settings of limits: of connections, batches, and requests."""
 
 from typing import Annotated
 
@@ -9,26 +9,41 @@ class ConnectionSettings(BaseModel):
     """Limits of a connection and its messages."""
 
     max_body_bytes: Annotated[
-        int, Field(ge=1024, description="A larger request body is refused with 413")
+        int, Field(ge=1024, description="Largest request body; a larger one is refused with 413")
     ] = 2_097_152
     max_head_bytes: Annotated[
-        int, Field(ge=1024, description="Longer request lines with headers are refused with 431")
+        int,
+        Field(
+            ge=1024,
+            description="Longest request line with headers; a longer one is refused with 431",
+        ),
     ] = 32_768
     max_connections: Annotated[
-        int, Field(ge=1, description="Connections at a time; more are refused with 503")
+        int, Field(ge=1, description="Open connections; more are refused with 503")
     ] = 1000
     read_seconds: Annotated[
-        float, Field(gt=0, description="Time for a client to send a request; then 408")
+        float, Field(gt=0, description="Time for a client to send its request; then 408")
     ] = 30.0
     write_seconds: Annotated[
-        float, Field(gt=0, description="Time for a client to take an answer; then it is cut off")
+        float,
+        Field(
+            gt=0,
+            description="Time for a client to read its response; then the connection is closed",
+        ),
     ] = 60.0
     keep_alive_seconds: Annotated[
         float,
-        Field(gt=0, description="Idle connections are kept; longer than a proxy in front does"),
+        Field(
+            gt=0,
+            description="Time to keep an idle connection; set it above that of a proxy in front",
+        ),
     ] = 75.0
     gzip_min_bytes: Annotated[
-        int, Field(ge=0, description="Larger answers are compressed if asked; 0 never")
+        int,
+        Field(
+            ge=0,
+            description="Smallest response that is compressed if the client accepts gzip; 0: never",
+        ),
     ] = 16_384
 
 
@@ -37,35 +52,36 @@ class BatchSettings(BaseModel):
 
     max_batch_tokens: Annotated[
         int | None,
-        Field(ge=16, description="Padded tokens of a batch at the most; 1536, on a GPU 16384"),
+        Field(ge=16, description="Padded tokens of a batch; by default 1536, on a GPU 16384"),
     ] = None
     max_bulk_batch_tokens: Annotated[
         int | None,
         Field(
             ge=16,
-            description="The same for `/encode`, for which a query may wait; 512, on a GPU 4096",
+            description="Padded tokens of an `/encode` batch; by default 512, on a GPU 4096",
         ),
     ] = None
     bulk_share: Annotated[
-        float, Field(gt=0, lt=1, description="Share of `/encode` in the device while both wait")
+        float,
+        Field(
+            gt=0, lt=1, description="Share of `/encode` in the device's time while searches wait"
+        ),
     ] = 0.25
     query_cache_entries: Annotated[
-        int, Field(ge=0, description="Embeddings of queries kept; 0 switches the cache off")
+        int, Field(ge=0, description="Query embeddings in the cache; 0 disables it")
     ] = 10_000
 
 
 class DeadlineSettings(BaseModel):
-    """Limits of the queue, and of the time of a request or a batch."""
+    """Limits of the queue, and deadlines of requests and batches."""
 
     stuck_seconds: Annotated[
-        float, Field(gt=0, description="A batch that runs for longer fails `/livez`")
+        float, Field(gt=0, description="Longest time of a batch; a longer one fails `/livez`")
     ] = 60.0
     max_waiting_tokens: Annotated[
-        int, Field(ge=16, description="Tokens that may wait; more are refused with 429")
+        int, Field(ge=16, description="Tokens in the queue; more are refused with 429")
     ] = 65_536
-    timeout_ms: Annotated[int, Field(ge=1, description="Deadline of a request that names none")] = (
-        10_000
-    )
+    timeout_ms: Annotated[int, Field(ge=1, description="Default deadline of a request")] = 10_000
     max_timeout_ms: Annotated[
-        int, Field(ge=1, description="Longest deadline that a request may ask for")
+        int, Field(ge=1, description="Longest deadline that a request may set")
     ] = 60_000

@@ -1,4 +1,4 @@
-"""Settings of running the service: reloads, shutdown, logs, traces."""
+"""Settings of operation: reloads, shutdown, logs and traces."""
 
 from typing import Annotated, Literal
 
@@ -11,14 +11,14 @@ class ReloadSettings(BaseModel):
     watch_seconds: Annotated[
         float,
         Field(
-            ge=0, description="How often to look whether CURRENT names another generation; 0 never"
+            ge=0, description="Interval of checks for a new index generation (CURRENT); 0: never"
         ),
     ] = 5.0
     admin: Annotated[
         Literal["auto", "open", "closed"],
         Field(
-            description="Whether `/admin` answers (to keys of scope `admin`); `auto`: with keys, "
-            "or on a loopback address"
+            description="Whether `/admin` is open, to keys with the scope `admin`; `auto`: if "
+            "there are keys, or on a loopback address"
         ),
     ] = "auto"
 
@@ -27,10 +27,10 @@ class ShutdownSettings(BaseModel):
     """What happens after SIGTERM."""
 
     drain_seconds: Annotated[
-        float, Field(ge=0, description="After SIGTERM: time not ready, but still answering")
+        float, Field(ge=0, description="Time after SIGTERM to serve requests while not ready")
     ] = 0.0
     shutdown_seconds: Annotated[
-        float, Field(ge=0, description="Then: time for requests in flight to finish")
+        float, Field(ge=0, description="Time after that for requests in flight to finish")
     ] = 30.0
 
 
@@ -38,19 +38,20 @@ class TelemetrySettings(BaseModel):
     """Logs and traces."""
 
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Field(description="Least level logged")
+        Literal["debug", "info", "warning", "error"],
+        Field(description="Lowest level that is logged"),
     ] = "info"
     log_format: Annotated[
-        Literal["text", "json"], Field(description="Lines for people, or a JSON object a line")
+        Literal["text", "json"], Field(description="Log format: lines of text, or of JSON")
     ] = "text"
     access_log_level: Annotated[
         Literal["debug", "info", "off"],
-        Field(description="Level at which each request is logged, never what it asks"),
+        Field(description="Level of the access log; texts are never logged"),
     ] = "debug"
     traces_endpoint: Annotated[
         str | None,
         Field(
             pattern="^https?://",
-            description="Send spans there by OTLP, such as `http://collector:4318/v1/traces`",
+            description="OTLP endpoint for spans, such as `http://collector:4318/v1/traces`",
         ),
     ] = None

@@ -1,4 +1,4 @@
-"""Settings of what is searched and how: encoder, index, Milvus."""
+"""Settings of retrieval: encoder, index and Milvus."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,26 +10,30 @@ from service.retrieval.index.options import Backend
 
 
 class ArtifactSettings(BaseModel):
-    """Which encoder and index are used, and how the index is searched."""
+    """The encoder and the index, and the backend that searches it."""
 
     encoder: Annotated[
-        str, Field(description="`bundled`, `bundled-base`, a folder, or a Hub id (name@commit)")
+        str,
+        Field(
+            description="Encoder: `bundled`, `bundled-base`, a folder, or a Hub id (name@commit)"
+        ),
     ] = BUNDLED
-    index: Annotated[Path | None, Field(description="The index folder to search")] = None
-    cache: Annotated[Path, Field(description="Folder for what is made once and kept")] = Field(
-        default_factory=default_cache
-    )
+    index: Annotated[Path | None, Field(description="Index folder to search")] = None
+    cache: Annotated[
+        Path, Field(description="Cache folder: converted encoders and the demo's index")
+    ] = Field(default_factory=default_cache)
     factory: Annotated[
-        str, Field(description="FAISS factory string of a new index, or CAGRA64")
+        str, Field(description="FAISS factory string of a new index, or `CAGRA64`")
     ] = "Flat"
     index_backend: Annotated[
         Backend,
-        Field(description="What searches: `auto` is `torch` for a flat index, else `faiss`"),
+        Field(description="Index backend; `auto` is `torch` for a flat index, else `faiss`"),
     ] = "auto"
     index_device: Annotated[
         str | None,
         Field(
-            description="Where it searches, by default beside the encoder; several GPUs with commas"
+            description="Device of the index, by default the encoder's; "
+            "several GPUs separated by commas"
         ),
     ] = None
 
@@ -39,54 +43,61 @@ class MilvusSettings(BaseModel):
 
     milvus_uri: Annotated[
         str | None,
-        Field(description="Milvus, for `CLEAR_INDEX_BACKEND=milvus`: `https://host:19530`"),
+        Field(description="Milvus, for `CLEAR_INDEX_BACKEND=milvus`; such as `https://host:19530`"),
     ] = None
     milvus_token: Annotated[
-        SecretStr | None, Field(description="`user:password` or an API key; never shown")
+        SecretStr | None, Field(description="`user:password` or API key for Milvus; never shown")
     ] = None
-    milvus_database: Annotated[str, Field(description="Database in Milvus")] = ""
+    milvus_database: Annotated[str, Field(description="Milvus database")] = ""
     milvus_prefix: Annotated[
         str,
         Field(
             pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$",
-            description="Alias in Milvus, and how its collections' names begin; one an index",
+            description="Milvus alias, and prefix of the collection names; unique to an index",
         ),
     ] = "clear"
     milvus_index_type: Annotated[
-        str, Field(pattern=r"^[A-Z][A-Z0-9_]*$", description="`FLAT` is exact; Milvus has others")
+        str, Field(pattern=r"^[A-Z][A-Z0-9_]*$", description="Milvus index type; `FLAT` is exact")
     ] = "HNSW"
     milvus_ca_file: Annotated[
-        Path | None, Field(description="Certificate that Milvus' own is checked against (TLS)")
+        Path | None, Field(description="CA certificate that verifies Milvus (TLS)")
     ] = None
     milvus_client_certificate_file: Annotated[
-        Path | None, Field(description="Our certificate, where Milvus asks for one (mutual TLS)")
+        Path | None, Field(description="Client certificate for Milvus (mutual TLS)")
     ] = None
     milvus_client_key_file: Annotated[
-        Path | None, Field(description="The key of that certificate")
+        Path | None, Field(description="Private key of the client certificate")
     ] = None
     milvus_timeout_seconds: Annotated[
-        float, Field(gt=0, description="Patience with one call of Milvus")
+        float, Field(gt=0, description="Timeout of one call to Milvus")
     ] = 10.0
 
 
 class ComputeSettings(BaseModel):
-    """Accuracy against time: of an approximate index, and of the encoder."""
+    """Speed and accuracy: of an approximate index, and of the encoder."""
 
     nprobe: Annotated[
-        int | None, Field(ge=1, description="Lists of an IVF index that a search looks at; 128")
+        int | None,
+        Field(ge=1, description="Lists of an IVF index that a search visits; by default 128"),
     ] = None
     ef_search: Annotated[
         int | None,
-        Field(ge=1, description="Candidates that a search of a graph (HNSW, CAGRA) keeps; 128"),
+        Field(
+            ge=1,
+            description="Candidates of a search in a graph index (HNSW, CAGRA); by default 128",
+        ),
     ] = None
-    device: Annotated[str, Field(description="`auto`, `cpu`, `cuda` or `cuda:N`")] = "auto"
+    device: Annotated[
+        str, Field(description="Device of the encoder: `auto`, `cpu`, `cuda` or `cuda:N`")
+    ] = "auto"
     cpu_engine: Annotated[
-        Literal["auto", "torch", "openvino"], Field(description="What computes on a CPU")
+        Literal["auto", "torch", "openvino"], Field(description="Inference engine on a CPU")
     ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16", "int8"],
-        Field(description="Of the encoder's numbers, as far as engine and device have it"),
+        Field(description="Numeric precision of the encoder; engine and device must support it"),
     ] = "auto"
     max_tokens: Annotated[
-        int | None, Field(ge=8, description="Cut texts here; by default at the encoder's limit")
+        int | None,
+        Field(ge=8, description="Truncate texts at this length; by default at the encoder's limit"),
     ] = None

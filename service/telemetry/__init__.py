@@ -1,1 +1,1 @@
-"""Metrics, traces and logs of the service."""
+"""Telemetry: metrics, traces and logs of the service."""

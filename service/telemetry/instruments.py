@@ -1,4 +1,4 @@
-"""All that the service counts and times: names, what they mean, labels and buckets."""
+"""The Prometheus metrics of the service: names, descriptions, labels and buckets."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -15,14 +15,14 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-# From a cache hit to the default deadline, about five a decade.
+# From a cache hit to the default deadline, about five buckets per decade.
 SECONDS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075,
     0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 60,
 )  # fmt: skip
-# Coarser, for these come once a language.
+# Coarser, because each language has its own series.
 LANGUAGE_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-# Cosines; the bundled encoder's best hits lie between .75 and .95, those of others elsewhere.
+# Cosines. The best hits of the bundled encoder lie between .75 and .95; others differ.
 SCORES = (
     0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.725, 0.75, 0.775, 0.8, 0.825, 0.85, 0.875, 0.9,
     0.925, 0.95, 1,
@@ -42,34 +42,34 @@ class LookupCounts(Protocol):
 
 
 class CacheCounters(Collector):
-    """Reads the query cache's own counts whenever they are asked for."""
+    """Reads the counts of the query cache at each scrape."""
 
     _labelnames = ()
 
     def __init__(self) -> None:
-        """Count nothing until there is a cache."""
+        """Report zeros until there is a cache."""
         self.source: LookupCounts | None = None
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Read them."""
+        """Return the counts as metrics."""
         lookups, hits = (self.source.num_lookups, self.source.num_hits) if self.source else (0, 0)
         yield CounterMetricFamily(
-            "clear_query_cache_lookups", "Queries whose embedding was looked for.", lookups
+            "clear_query_cache_lookups", "Queries looked up in the query cache.", lookups
         )
         yield CounterMetricFamily(
-            "clear_query_cache_hits", "Queries whose embedding was known or being made.", hits
+            "clear_query_cache_hits", "Queries whose embedding was cached or in flight.", hits
         )
 
     def describe(self) -> Iterator[CounterMetricFamily]:
-        """Name them."""
+        """Return the metrics, for the registry."""
         return self.collect()
 
 
 class Instruments:
-    """One attribute a metric, in a registry of its own."""
+    """One attribute for each metric, in a registry of its own."""
 
     def __init__(self) -> None:
-        """Register all metrics, so that each is there before the first request."""
+        """Register all metrics, so that each one is exposed before the first request."""
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -78,7 +78,7 @@ class Instruments:
             self._add_requests,
             self._add_queries,
             self._add_batches,
-            self._add_served,
+            self._add_state,
             self._add_reloads,
         ):
             add(registry)
@@ -86,36 +86,34 @@ class Instruments:
     def _add_requests(self, registry: CollectorRegistry) -> None:
         self.request_seconds = Histogram(
             "clear_request_duration_seconds",
-            "Time from a request's first byte to its answer's last.",
+            "Time from the first byte of a request to the last byte of its response.",
             ["route", "method", "status"],
             buckets=SECONDS,
             registry=registry,
         )
         self.stage_seconds = Histogram(
             "clear_stage_duration_seconds",
-            "Time of a request by stage.",
+            "Time of each stage of a request.",
             ["route", "stage"],
             buckets=SECONDS,
             registry=registry,
         )
-        self.in_flight = Gauge(
-            "clear_requests_in_flight", "Requests being answered.", registry=registry
-        )
+        self.in_flight = Gauge("clear_requests_in_flight", "Requests in flight.", registry=registry)
         self.refusals = Counter(
             "clear_refusals_total",
-            "Requests refused or given up, by reason.",
+            "Requests refused or cancelled, by reason.",
             ["reason"],
             registry=registry,
         )
         self.key_requests = Counter(
             "clear_key_requests_total",
-            "Requests by key: passed on, or refused by its limits (rate, quota).",
+            "Requests by key: accepted, or refused by the key's rate or quota.",
             ["key", "result"],
             registry=registry,
         )
         self.connections_refused = Counter(
             "clear_connections_refused_total",
-            "Connections that were cut or refused before there was a request, by reason.",
+            "Connections closed or refused before a complete request, by reason.",
             ["reason"],
             registry=registry,
         )
@@ -123,26 +121,26 @@ class Instruments:
     def _add_queries(self, registry: CollectorRegistry) -> None:
         self.queries = Counter(
             "clear_queries_total",
-            "Queries searched, by language (declared or detected; bounded).",
+            "Queries searched, by language; the source is declared or detected.",
             ["language", "source"],
             registry=registry,
         )
         self.query_seconds = Histogram(
             "clear_query_duration_seconds",
-            "Time of the answered request that a query came in, by the query's language.",
+            "Time of the request that held a query, by the query's language.",
             ["language"],
             buckets=LANGUAGE_SECONDS,
             registry=registry,
         )
         self.truncated_queries = Counter(
             "clear_truncated_queries_total",
-            "Queries cut at the encoder's limit, by language.",
+            "Queries truncated at the encoder's limit, by language.",
             ["language"],
             registry=registry,
         )
         self.top_score = Histogram(
             "clear_top_score",
-            "Cosine of a query and its best passage, by language; a fall is drift.",
+            "Cosine of a query and its best passage, by language; a decrease indicates drift.",
             ["language"],
             buckets=SCORES,
             registry=registry,
@@ -152,7 +150,7 @@ class Instruments:
         )
         self.truncated = Counter(
             "clear_truncated_texts_total",
-            "Texts cut at the encoder's limit, by route.",
+            "Texts truncated at the encoder's limit, by route.",
             ["route"],
             registry=registry,
         )
@@ -160,7 +158,7 @@ class Instruments:
     def _add_batches(self, registry: CollectorRegistry) -> None:
         self.batch_items = Histogram(
             "clear_batch_items",
-            "Texts of a batch.",
+            "Texts in a batch.",
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
             registry=registry,
         )
@@ -168,82 +166,87 @@ class Instruments:
             "clear_waiting_tokens", "Tokens waiting for a batch.", registry=registry
         )
         self.max_waiting_tokens = Gauge(
-            "clear_max_waiting_tokens", "Tokens that may wait; more are refused.", registry=registry
+            "clear_max_waiting_tokens",
+            "Limit of the tokens waiting for a batch.",
+            registry=registry,
         )
         self.batch_tokens = Counter(
             "clear_batch_tokens_total",
-            "Tokens that went through the encoder, padding apart.",
+            "Tokens of batches, by lane and kind: text or padding.",
             ["lane", "kind"],
             registry=registry,
         )
         self.batch_seconds = Histogram(
             "clear_batch_duration_seconds",
-            "Time of a batch on the device.",
+            "Time of a batch on the device, by lane.",
             ["lane"],
             buckets=SECONDS,
             registry=registry,
         )
         self.batch_token_budget = Gauge(
             "clear_batch_token_budget",
-            "Padded tokens of a batch at the most; halved when memory runs out.",
+            "Padded tokens that a batch may have; halved when memory runs out.",
             registry=registry,
         )
         self.cache = CacheCounters()
         registry.register(self.cache)
 
-    def _add_served(self, registry: CollectorRegistry) -> None:
+    def _add_state(self, registry: CollectorRegistry) -> None:
         self.device_memory_used = Gauge(
             "clear_device_memory_used_bytes",
-            "Memory taken: of a GPU by everything on it, of a CPU by this process.",
+            "Memory in use: on a GPU by all processes, on a CPU by this process.",
             ["device"],
             registry=registry,
         )
         self.device_memory_total = Gauge(
             "clear_device_memory_total_bytes",
-            "Memory that there is: of a GPU, or of the container or machine.",
+            "Memory in total: of the GPU, or of the container or machine.",
             ["device"],
             registry=registry,
         )
-        self.ready = Gauge("clear_ready", "1 where the service takes requests.", registry=registry)
+        self.ready = Gauge("clear_ready", "1 if the service accepts requests.", registry=registry)
         self.build_info = Gauge(
-            "clear_build_info", "The program; the value is 1.", ["version"], registry=registry
+            "clear_build_info",
+            "Version of the service; the value is always 1.",
+            ["version"],
+            registry=registry,
         )
         self.encoder_info = Gauge(
             "clear_encoder_info",
-            "The encoder; the value is 1.",
+            "The encoder; the value is always 1.",
             ["name", "fingerprint", "passage_fingerprint", "dimension", "device", "runtime"],
             registry=registry,
         )
         self.index_info = Gauge(
             "clear_index_info",
-            "The live index generation; the value is 1.",
+            "The live index generation; the value is always 1.",
             ["generation", "backend", "factory"],
             registry=registry,
         )
         self.index_passages = Gauge(
-            "clear_index_passages", "Passages of the live generation.", registry=registry
+            "clear_index_passages", "Passages in the live generation.", registry=registry
         )
         self.index_created = Gauge(
             "clear_index_created_timestamp_seconds",
-            "When the live generation was built.",
+            "Unix time at which the live generation was built.",
             registry=registry,
         )
 
     def _add_reloads(self, registry: CollectorRegistry) -> None:
         self.reloads = Counter(
             "clear_reloads_total",
-            "Attempts to serve the generation that CURRENT names, by result.",
+            "Reloads of the index, by result: swapped, unchanged or refused.",
             ["result"],
             registry=registry,
         )
         self.reload_seconds = Histogram(
             "clear_reload_duration_seconds",
-            "Time to verify, open, warm up and swap a generation.",
+            "Time to verify, open, warm up and swap in a generation.",
             buckets=SECONDS,
             registry=registry,
         )
         self.reload_refused = Gauge(
             "clear_reload_refused",
-            "1 where CURRENT names a generation that is refused; the one before serves on.",
+            "1 if the generation that CURRENT names was refused; the one before stays live.",
             registry=registry,
         )

@@ -1,7 +1,7 @@
-"""Log records: text for people, JSON for programs; each carries the id of its request.
+"""Log formats: text for people, JSON for programs; each record has the id of its request.
 
-Nothing that a user sent is in a record. The message of an exception may quote it, so only the
-exception's class and the lines that it passed through are written.
+A record holds nothing that a user sent. The message of an exception may quote a text, so only its
+class and its traceback are written.
 """
 
 import json
@@ -19,7 +19,7 @@ ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def request_id_of(header: bytes | None) -> str:
-    """Take a client's own id over where it is one, else make one.
+    """Return the client's request id if it is well-formed, else a new one.
 
     >>> request_id_of(b"order-17.retry-2")
     'order-17.retry-2'
@@ -32,18 +32,18 @@ def request_id_of(header: bytes | None) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """A record as a line; an exception by its class and its lines of code."""
+    """Formats a record as a line; an exception as its traceback and class."""
 
     def formatException(self, ei: object) -> str:
-        """Write an exception without its message."""
+        """Format an exception without its message."""
         return describe_exception(ei)
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object a line."""
+    """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; its `fields` become fields."""
+        """Format a record; its `fields` become JSON fields."""
         entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -59,7 +59,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def describe_exception(info: object) -> str:
-    """Write the code that an exception passed through, and its class; not its message."""
+    """Return the traceback and class of an exception, without its message."""
     if not isinstance(info, tuple) or info[0] is None:
         return ""
     kind, _, trace = info

@@ -1,4 +1,4 @@
-"""Prometheus metrics as the service sets them, and what a reader of them is shown."""
+"""Metrics as the service records, describes and exposes them."""
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -15,20 +15,20 @@ Stage = Literal["tokenize", "filter", "queue", "encode", "search", "passages"]
 STAGES: tuple[Stage, ...] = ("tokenize", "filter", "queue", "encode", "search", "passages")
 
 
-class Watched(Protocol):
-    """What the metrics read off the batcher."""
+class BatcherGauges(Protocol):
+    """The figures of the batcher that metrics read."""
 
     @property
     def waiting_tokens(self) -> int:
-        """Tell how many tokens wait."""
+        """Return the number of waiting tokens."""
 
     @property
     def batch_token_budget(self) -> int:
-        """Tell how many padded tokens a batch may have."""
+        """Return the number of padded tokens that a batch may have."""
 
 
 class MetricDescription(NamedTuple):
-    """What a reader of the metrics wants to know of one."""
+    """Name, description and labels of one metric."""
 
     name: str
     description: str
@@ -36,12 +36,12 @@ class MetricDescription(NamedTuple):
 
 
 class Metrics(Instruments):
-    """What the service counts and times, each service in a registry of its own."""
+    """Records what the service does; each instance has a registry of its own."""
 
     def observe_batch(
         self, lane: str, num_texts: int, num_tokens: int, padded_tokens: int, seconds: float
     ) -> None:
-        """Count one batch."""
+        """Record one batch."""
         self.batch_items.observe(num_texts)
         self.batch_tokens.labels(lane, "text").inc(num_tokens)
         self.batch_tokens.labels(lane, "padding").inc(padded_tokens - num_tokens)
@@ -50,7 +50,7 @@ class Metrics(Instruments):
     def observe_request(
         self, route: str, texts: Sequence[TokenizedText], seconds: Mapping[Stage, float]
     ) -> None:
-        """Count one answered request and its stages."""
+        """Record an answered request and its stages."""
         self.tokens.labels(route).inc(sum(len(text.token_ids) for text in texts))
         self.truncated.labels(route).inc(sum(text.is_truncated for text in texts))
         for stage, duration in seconds.items():
@@ -68,7 +68,7 @@ class Metrics(Instruments):
         best_scores: Sequence[float | None],
         seconds: float,
     ) -> None:
-        """Count the queries of one answered request by language, which must be of a bounded set."""
+        """Record the queries of an answered request; languages must be from a bounded set."""
         for language, text, score in zip(languages, texts, best_scores, strict=True):
             self.query_seconds.labels(language).observe(seconds)
             self.truncated_queries.labels(language).inc(text.is_truncated)
@@ -76,18 +76,18 @@ class Metrics(Instruments):
                 self.top_score.labels(language).observe(max(score, 0.0))
 
     def describe(self, max_waiting_tokens: int) -> None:
-        """Tell what holds before anything is loaded."""
+        """Set the metrics that are known before anything is loaded."""
         self.build_info.labels(version("clear-search")).set(1)
         self.max_waiting_tokens.set(max_waiting_tokens)
 
-    def watch(self, batcher: Watched, cache: LookupCounts) -> None:
-        """Read gauges off the batcher and the cache whenever they are asked for."""
+    def watch(self, batcher: BatcherGauges, cache: LookupCounts) -> None:
+        """Read gauges from the batcher and the cache at each scrape."""
         self.waiting_tokens.set_function(lambda: batcher.waiting_tokens)
         self.batch_token_budget.set_function(lambda: batcher.batch_token_budget)
         self.cache.source = cache
 
     def report(self, searcher: Searcher) -> None:
-        """Tell which encoder and which index are served."""
+        """Set the metrics that describe the live encoder and index."""
         encoder, generation = searcher.encoder, searcher.generation
         self.encoder_info.labels(
             encoder.name,
@@ -103,13 +103,13 @@ class Metrics(Instruments):
                 lambda field=field: read_memory(encoder.device)[field]  # type: ignore[misc]
             )
         manifest = generation.manifest
-        self.index_info.clear()  # of the generation before
+        self.index_info.clear()  # the series of the previous generation
         self.index_info.labels(generation.name, manifest.backend, manifest.factory).set(1)
         self.index_passages.set(len(generation.passages))
         self.index_created.set(generation.created.timestamp())
 
     def own(self) -> list[MetricDescription]:
-        """List the service's metrics, without those of the process and of Python."""
+        """Return the service's metrics, without those of the process and of Python."""
         collectors = (value for name, value in vars(self).items() if not name.startswith("_"))
         return [
             MetricDescription(
@@ -122,6 +122,6 @@ class Metrics(Instruments):
         ]
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
-        """Write all metrics, with exemplars where OpenMetrics is accepted, and the media type."""
+        """Return all metrics and their media type; OpenMetrics, if accepted, has exemplars."""
         encoder, media_type = choose_encoder(accept)
         return encoder(self._registry), media_type

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of requests, FastAPI's own; off, and nothing loaded, unless asked for."""
+"""Tracing: OpenTelemetry spans of requests, made by FastAPI; off by default."""
 
 import os
 from collections.abc import Mapping, MutableMapping
@@ -13,15 +13,15 @@ from service.errors import SettingsError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-# Neither FastAPI nor a variable of OpenTelemetry's sends anything anywhere by itself.
+# Neither FastAPI nor an OpenTelemetry variable may turn anything on.
 OFF: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 class Tracing:
-    """Sends a span a request to an OTLP address, in batches, in a thread of its own."""
+    """Sends a span for each request to an OTLP endpoint, from a background thread."""
 
     def __init__(self, endpoint: str | None) -> None:
-        """Prepare it; None switches it off.
+        """Configure tracing; None turns it off.
 
         Raises:
             SettingsError: OpenTelemetry's packages are not installed.
@@ -38,13 +38,13 @@ class Tracing:
             }
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining spans."""
         if self._provider:
             self._provider.shutdown()
 
 
 def make_provider(endpoint: str) -> "TracerProvider":
-    """Make what samples (as OTEL_TRACES_SAMPLER says) and sends spans."""
+    """Return a provider that samples spans (OTEL_TRACES_SAMPLER) and sends them."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -62,7 +62,9 @@ def make_provider(endpoint: str) -> "TracerProvider":
 
 
 def is_excluded(scope: MutableMapping[str, Any]) -> bool:
-    """Leave out probes, pages and scrapes, and a query string: the search page keeps queries there.
+    """Return whether a request is not traced: a probe, page or scrape, or one with a query string.
+
+    The search page keeps queries in the query string.
 
     >>> is_excluded({"method": "GET", "query_string": b"q=secret"})
     True
@@ -71,13 +73,13 @@ def is_excluded(scope: MutableMapping[str, Any]) -> bool:
 
 
 def trace_id() -> str | None:
-    """Name the trace of the request being answered; None where it is not sampled."""
+    """Return the trace id of the current request; None if it is not sampled."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.trace_flags.sampled else None
 
 
 def annotate(took_ms: Mapping[str, float]) -> None:
-    """Tell the request's span the time of each stage."""
+    """Add the time of each stage to the span of the current request."""
     span = trace.get_current_span()
     if span.is_recording():
         span.set_attributes({f"clear.{stage}_ms": value for stage, value in took_ms.items()})

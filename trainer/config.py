@@ -1,4 +1,4 @@
-"""What a training run is told, from a TOML file; a wrong field is named with its file."""
+"""The configuration of a training run, read from a TOML file; errors name file and field."""
 
 import tomllib
 from pathlib import Path
@@ -14,49 +14,51 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A table of the file: no unknown field, nothing changes once read."""
+    """A table of the file: immutable, without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class EncoderConfig(Section):
-    """What is trained."""
+    """The encoder that is trained, and which of its weights."""
 
     name: str = BUNDLED_BASE
     max_tokens: Annotated[int, Field(ge=16)] = 256
     dropout: Share = 0.0
-    # The word embeddings are most of a multilingual encoder, and nearly all of its optimiser.
+    # Word embeddings are most of a multilingual encoder's weights and of the optimizer's state.
     trains_word_embeddings: bool = False
     gradient_checkpointing: bool = False
-    lora_rank: Annotated[int, Field(ge=0)] = 0  # 0: all weights learn
+    lora_rank: Annotated[int, Field(ge=0)] = 0  # 0: train all weights
     lora_scale: Positive = 1.0
 
 
 class DataConfig(Section):
-    """What it is trained on."""
+    """The training rows, and how they are sampled and augmented."""
 
     rows: Annotated[list[Path], Field(min_length=1)]
-    # How often an epoch shows each file's rows; 1 for all where left out.
+    # How often an epoch repeats the rows of each file; 1 by default.
     shares: list[Positive] = []
-    languages: list[str] = []  # all where left out
+    languages: list[str] = []  # all by default
     max_rows: Annotated[int, Field(ge=0)] = 0  # 0: all
-    hard_negatives: Annotated[int, Field(ge=0)] = 0  # of each row's, so many
+    hard_negatives: Annotated[int, Field(ge=0)] = 0  # of each row
     mixing: Literal["mixed", "separate"] = "mixed"
-    # Of the translated queries' words, to stand for poor translations.
+    # Shares of the words of translated queries, to simulate poor translations.
     dropped_words: Share = 0.0
     shuffled_words: Share = 0.0
-    # English queries as further "translated" ones: the share of rows that also come so.
+    # Share of rows that are added again with the English query as the "translated" one.
     english_share: Share = 0.0
 
     @model_validator(mode="after")
     def _shares_match(self) -> Self:
         if self.shares and len(self.shares) != len(self.rows):
-            raise ValueError(f"{len(self.shares)} shares for {len(self.rows)} files of rows")
+            raise ValueError(
+                f"{len(self.shares)} shares for {len(self.rows)} files of rows: give one each"
+            )
         return self
 
 
 class ObjectiveConfig(Section):
-    """What it minimises."""
+    """The objective that is minimized."""
 
     name: Literal["clear", "info_nce", "frozen_bridge"] = "clear"
     temperature: Positive | Literal["matched"] = 0.05
@@ -68,7 +70,7 @@ class ObjectiveConfig(Section):
     info_nce_queries: Literal["english", "translated", "both"] = "translated"
     masks_false_negatives: bool = True
     gathers: bool = True
-    # Of the frozen bridge.
+    # Weights of the frozen bridge's terms.
     cross: Annotated[float, Field(ge=0)] = 0.5
     kl: Annotated[float, Field(ge=0)] = 0.5
     anchor: Annotated[float, Field(ge=0)] = 5.0
@@ -76,7 +78,7 @@ class ObjectiveConfig(Section):
     @model_validator(mode="after")
     def _weights_sum(self) -> Self:
         if self.reverse_weight + self.kl_weight > 1:
-            raise ValueError("reverse_weight and kl_weight are over 1 together")
+            raise ValueError("reverse_weight and kl_weight are over 1 together: lower one")
         return self
 
     @property
@@ -86,21 +88,21 @@ class ObjectiveConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """How it is minimised."""
+    """The optimizer, its schedule and its batches."""
 
     steps: Annotated[int, Field(ge=1)] = 50
     batch_rows: Annotated[int, Field(ge=2)] = 64  # of one device
-    # Texts of a forward pass of the cached form; 0: plain; auto: probe for the most that fits.
+    # Texts of a forward pass of the cached loss; 0: plain loss; auto: the most that fits memory.
     micro_batch_rows: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
-    # The same by tokens: many short texts share a pass, few long ones do. One of the two.
+    # The same in tokens, so that many short texts share a pass. Set at most one of the two.
     micro_batch_tokens: Annotated[int, Field(ge=0)] = 0
     learning_rate: Positive = 5e-5
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: Annotated[float, Field(ge=0)] = 0.05  # below 1 a share of the steps, else steps
+    warmup: Annotated[float, Field(ge=0)] = 0.05  # below 1 a share of the steps, else a number
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_gradient_norm: Positive = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    is_deterministic: bool = False  # slower on a GPU; a CPU repeats itself anyway
+    is_deterministic: bool = False  # slower on a GPU; a CPU is deterministic anyway
 
     @model_validator(mode="after")
     def _one_measure(self) -> Self:
@@ -110,19 +112,19 @@ class OptimizerConfig(Section):
 
 
 class DevConfig(Section):
-    """What is measured while training, and what it decides."""
+    """Evaluation during training, and what its scores decide."""
 
     # Evaluation sets, as `clear-trainer import` writes them.
     sets: list[Path] = []
     every_steps: Annotated[int, Field(ge=1)] = 20
-    patience: Annotated[int, Field(ge=0)] = 0  # evaluations without a gain; 0: never stop early
+    patience: Annotated[int, Field(ge=0)] = 0  # evaluations without a gain; 0: no early stopping
     keeps_best: bool = True
     english_margin: Annotated[float, Field(ge=0)] = 0.005
     max_queries: Annotated[int, Field(ge=0)] = 0  # of a language; 0: all
 
 
 class RunConfig(Section):
-    """A training run."""
+    """The configuration of a training run."""
 
     seed: int = 0
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
@@ -130,16 +132,16 @@ class RunConfig(Section):
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     dev: DevConfig = Field(default_factory=DevConfig)
-    # Where the best evaluation is kept, each evaluation is a checkpoint instead.
+    # Where the best weights are kept, a checkpoint is saved at each evaluation instead.
     checkpoint_steps: Annotated[int, Field(ge=1)] = 20
     tensorboard: bool = False
 
 
 def read_config(path: Path) -> RunConfig:
-    """Read a configuration; its paths are relative to its own folder.
+    """Read a configuration; its paths are relative to the file's folder.
 
     Raises:
-        ConfigError: the file is missing, no TOML, or a field is unknown or of the wrong kind.
+        ConfigError: the file is missing or not valid TOML, or a field is unknown or not valid.
     """
     return parse_config(read_toml(path), path)
 
@@ -148,7 +150,7 @@ def read_toml(path: Path) -> dict[str, object]:
     """Read a TOML file.
 
     Raises:
-        ConfigError: it is missing or no TOML.
+        ConfigError: the file is missing or not valid TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -159,10 +161,10 @@ def read_toml(path: Path) -> dict[str, object]:
 
 
 def parse_config(content: dict[str, object], path: Path) -> RunConfig:
-    """Check a configuration.
+    """Validate the content of a configuration file.
 
     Raises:
-        ConfigError: naming the file and the fields.
+        ConfigError: fields are unknown or not valid; the message names the file and the fields.
     """
     try:
         config = RunConfig.model_validate(content)
@@ -181,6 +183,6 @@ def parse_config(content: dict[str, object], path: Path) -> RunConfig:
 
 
 def _relative(section: Section, path: Path, *names: str) -> Section:
-    """Take a section's paths as seen from the file's folder."""
+    """Resolve paths of a section against the file's folder."""
     paths = {name: [path.parent / each for each in getattr(section, name)] for name in names}
     return section.model_copy(update=paths)

@@ -1,4 +1,4 @@
-"""The data card of an import: counts, languages, licence, digests; for people and for programs."""
+"""The data card of an import: counts, languages, license and digests, as JSON and Markdown."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -31,11 +31,11 @@ class DataCard:
     outputs: Mapping[str, str]  # file name -> sha256
 
     def as_dict(self) -> dict[str, Any]:
-        """Lay the card out as `card.json`."""
+        """Return the card as `card.json` holds it."""
         return asdict(self)
 
     def as_markdown(self) -> str:
-        """Lay the card out as `README.md`, with the header that the Hub reads."""
+        """Return the card as `README.md`, with the header that the Hub reads."""
         languages = sorted({*self.rows, *self.queries, *self.passages, "en"})
         lines = ["---", "language:", *(f"- {language}" for language in languages)]
         lines += [f"license: {_hub_licence(self.licence)}", "---", "", f"# {self.name}", ""]
@@ -61,7 +61,7 @@ def make_card(
     contamination: Mapping[str, int],
     contamination_kept: bool,
 ) -> DataCard:
-    """Describe an import whose files have been written to a folder."""
+    """Make the card of an import whose files have been written to a folder."""
     evaluation = imported.evaluation
     return DataCard(
         name=imported.name,

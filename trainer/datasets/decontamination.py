@@ -1,4 +1,4 @@
-"""Keeps evaluation out of training: rows whose passage or question an evaluation set asks for."""
+"""Decontamination: finds training rows whose passage or question is in an evaluation set."""
 
 import hashlib
 import unicodedata
@@ -12,35 +12,35 @@ from trainer.data.rows import Row
 
 
 def passage_hash(text: str) -> str:
-    """Hash a text whatever its case, its white space and its form of Unicode."""
+    """Return a hash of a text that ignores case, white space and the form of Unicode."""
     normal = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return hashlib.sha256(normal.encode()).hexdigest()
 
 
 @dataclass
 class Decontamination:
-    """What the named evaluation sets ask for; counts what it finds in rows, by set and reason."""
+    """The relevant passages and questions of evaluation sets, and counts of rows that hold one."""
 
     passages: dict[str, str] = field(default_factory=dict)  # hash of a relevant passage -> set
     query_ids: dict[str, str] = field(default_factory=dict)  # query id -> set
     found: Counter[str] = field(default_factory=Counter)
 
     def add(self, evaluation_set: EvaluationSet) -> None:
-        """Remember a set's relevant passages, with and without title, and its question ids."""
+        """Add a set's relevant passages, with and without title, and its question ids."""
         for passage in relevant_passages(evaluation_set):
             for text in (passage.encoder_text, passage.text):
                 self.passages[passage_hash(text)] = evaluation_set.name
         self.query_ids |= dict.fromkeys(evaluation_set.qrels, evaluation_set.name)
 
     def reason(self, row: Row) -> str | None:
-        """Say why a row does not belong into training, or None."""
+        """Return why a row must not be in training, or None."""
         if row.query_id in self.query_ids:
             return f"question id in {self.query_ids[row.query_id]}"
         name = self.passages.get(passage_hash(row.positive))
         return f"passage in {name}" if name else None
 
     def clean(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Pass on what is clean; count the rest."""
+        """Yield the clean rows; count the others in `found`."""
         for row in rows:
             if reason := self.reason(row):
                 self.found[reason] += 1
@@ -49,7 +49,7 @@ class Decontamination:
 
 
 def relevant_passages(evaluation_set: EvaluationSet) -> Iterator[Passage]:
-    """Read the passages, of all languages, that some query of a set is judged to find."""
+    """Yield the passages, of all languages, that are relevant for a query of a set."""
     relevant = {passage_id for judged in evaluation_set.qrels.values() for passage_id in judged}
     for language in evaluation_set.passage_ids:
         for _, passage in read_passages(evaluation_set.corpus_path(language)):
@@ -60,15 +60,15 @@ def relevant_passages(evaluation_set: EvaluationSet) -> Iterator[Passage]:
 def decontaminate(
     rows: Sequence[Row], evaluation_sets: Iterable[EvaluationSet], *, keep: bool = False
 ) -> tuple[list[Row], dict[str, int]]:
-    """Take out the rows that evaluation sets ask for.
+    """Remove rows whose passage or question is in an evaluation set.
 
     Args:
         rows: for training.
-        evaluation_sets: that will be measured on.
-        keep: count alone, and keep them.
+        evaluation_sets: that the encoder will be evaluated on.
+        keep: count such rows, but keep them.
 
     Returns:
-        The rows that stay, and reason -> how many were found.
+        The rows that remain, and the number of contaminated rows by reason.
     """
     decontamination = Decontamination()
     for evaluation_set in evaluation_sets:

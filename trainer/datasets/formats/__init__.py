@@ -1,1 +1,1 @@
-"""One module a data set format; each has `import_<format>`."""
+"""Formats of published data sets: a module each, with a function `import_<format>`."""

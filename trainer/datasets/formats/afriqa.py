@@ -1,7 +1,7 @@
 """AfriQA's gold passages: questions in African languages, their translations, English passages.
 
-Files are `gold_span_passages.afriqa.<language>.en.<split>.json`, JSON lines. The set names no
-passage: its id is the hash of its title and text. Titles are embedded as the service embeds them.
+Files are `gold_span_passages.afriqa.<language>.en.<split>.json`, JSON lines. Passages have no id in
+them: theirs is the hash of title and text. Titles are part of a positive, as in the service.
 """
 
 import hashlib
@@ -42,17 +42,17 @@ def import_afriqa(
 ) -> ImportedDataset:
     """Make rows of one split and an evaluation set of another.
 
-    The set's corpus holds the passages of all splits in the folder, so that those of the training
-    split are distractors.
+    The corpus holds the passages of all splits in the folder, so that those of the training split
+    are distractors.
 
     Args:
         directory: of the files.
-        languages: to take; all by default.
+        languages: to import; all by default.
         train_split: of the rows.
         evaluation_split: of the queries.
 
     Raises:
-        DataError: there is no such file, or a line of one is bad (file:line).
+        DataError: there is no such file, or a line is not valid (file:line).
     """
     files = _files(directory, languages)
     skipped: Counter[str] = Counter()
@@ -93,7 +93,7 @@ def _records(path: Path, skipped: Counter[str]) -> Iterator[_Record]:
     for origin, parse in read_json_lines(path, DataError, MAX_LINE_BYTES, nan_is_null=True):
         record = parse()
         if not isinstance(record, dict) or "question_lang" not in record:
-            raise DataError(f"{origin} is no record of AfriQA: it lacks `question_lang`")
+            raise DataError(f"{origin} is not a record of AfriQA: it lacks `question_lang`")
         texts = {}
         for name in ("id", "question_translated", "question_lang", "context", "title"):
             value = record.get(name)

@@ -1,7 +1,7 @@
 """Belebele: questions about FLORES passages in 122 languages, one JSON lines file a language.
 
-A passage is named by its `link`, in every language alike; a question by its passage and its
-`question_number`; the language by `dialect`. For evaluation only.
+`link` identifies a passage in all languages, `link` and `question_number` a question; `dialect` is
+the language. For evaluation only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,15 +28,15 @@ class _Record:
 
 
 def import_belebele(directory: Path, *, languages: Sequence[str] = ()) -> ImportedDataset:
-    """Make an evaluation set of all languages, queries and passages.
+    """Make an evaluation set of queries and passages in all languages.
 
     Args:
         directory: of the files, `<language>_<script>.jsonl`, or one such file.
-        languages: to take beside English; all by default.
+        languages: to import besides English; all by default.
 
     Raises:
-        DataError: a line is bad (file:line), English is missing or lacks a question, or a passage
-            has two texts in one language.
+        DataError: a line is not valid (file:line), English is missing or lacks a question, or a
+            passage has two texts in one language.
     """
     files = [directory] if directory.is_file() else sorted(directory.rglob("*.jsonl"))
     passages: dict[str, dict[str, Passage]] = {ENGLISH: {}}

@@ -1,9 +1,10 @@
-"""Line-aligned texts of documents: training rows by inverse cloze.
+"""Line-aligned texts of documents: training rows by the inverse cloze task.
 
-A document is cut into passages of a few sentences. Each sentence in turn is the query, its line in
-another language the translated query, the passage without it the positive. Passages that differ in
-the sentence left out answer one another's queries, so they are one group. Documents held out make
-an evaluation set: sentence -> the English sentence of the same line.
+A document is cut into passages of a few sentences. Each sentence in turn is the query, the same
+line in another language is the translated query, and the passage without the sentence is the
+positive. Passages that differ only in the sentence left out answer each other's queries, so they
+are one group. Held-out documents make an evaluation set: from a sentence in another language to the
+English sentence of the same line.
 
 Source: Lee et al. 2019, section 3.1 (inverse cloze task).
 """
@@ -21,7 +22,7 @@ from trainer.datasets.imported import ImportedDataset
 from trainer.errors import DataError
 
 DOCUMENTS = "documents.tsv"
-# About 200 tokens of English news: what the bundled encoder's figures are measured with fits.
+# About 200 tokens of English news, which fits the token limit of the bundled encoder.
 PASSAGE_SENTENCES = 8
 
 
@@ -41,17 +42,17 @@ def import_lines(
 
     Args:
         name: of the data set, the start of all ids.
-        files: one a language, English among them.
-        documents: each line's document; a document's lines stand together.
-        languages: to take beside English; all by default.
+        files: one for each language, with English.
+        documents: each line's document; the lines of a document are consecutive.
+        languages: to import besides English; all by default.
         held_out_share: of the documents, for evaluation.
-        seed: decides which.
+        seed: selects them.
         own_passages: as in `cloze_rows`.
         licence: of the texts.
-        url: where they are from.
+        url: where they are published.
 
     Raises:
-        DataError: a file is not UTF-8, or of another length than `documents`.
+        DataError: a file is not UTF-8, or has another number of lines than `documents`.
     """
     chosen = {
         language: path
@@ -81,7 +82,7 @@ def import_lines(
 
 
 def held_out_documents(documents: Sequence[str], share: float, seed: int) -> frozenset[str]:
-    """Choose documents by the hash of seed and name: the same on every machine, in any order."""
+    """Select documents by the hash of seed and name, independent of machine and order."""
     ranked = sorted(
         set(documents), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest()
     )
@@ -96,15 +97,15 @@ def cloze_rows(
     *,
     own_passages: bool = False,
 ) -> Iterator[Row]:
-    """Make a row of each sentence and language, documents held out left out.
+    """Yield a row for each sentence and language, without held-out documents.
 
     Args:
         name: of the data set, the start of all ids.
-        texts: line-aligned, by language; English among them.
-        documents: each line's document; a document's lines stand together.
+        texts: line-aligned, by language, with English.
+        documents: each line's document; the lines of a document are consecutive.
         held_out: documents to leave out.
-        own_passages: a sentence's passage is its English line, not the passage that it is cut out
-            of: what a translation says is not forgotten while questions are learned.
+        own_passages: use the sentence's English line as its passage, not the passage around it, so
+            that an encoder that learns questions does not forget translations.
     """
     english = texts[ENGLISH]
     for start, end in _passages(documents, held_out):
@@ -129,7 +130,7 @@ def cloze_rows(
 def _passages(
     documents: Sequence[str], held_out: frozenset[str] = frozenset()
 ) -> Iterator[tuple[int, int]]:
-    """Cut documents into runs of lines of like length, at least two each."""
+    """Yield the first and the last line (exclusive) of passages of similar length, at least two."""
     start = 0
     while start < len(documents):
         end = start
@@ -148,7 +149,7 @@ def _judged(
     documents: Sequence[str],
     held_out: frozenset[str],
 ) -> EvaluationData:
-    """Ask for each held-out sentence; English queries would be their own answers."""
+    """Make queries of held-out sentences, except English ones, which would equal their answers."""
     lines = [
         line
         for line, document in enumerate(documents)
@@ -169,7 +170,7 @@ def _judged(
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read a text's lines, white space made plain.
+    """Read the lines of a text, with white space normalized.
 
     Raises:
         DataError: the file cannot be read or has a line that is not UTF-8.

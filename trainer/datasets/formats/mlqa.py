@@ -2,8 +2,7 @@
 
 Not every question is in every language. Files are
 `<split>-context-<language>-question-<language>.json`, or the Hub's
-`mlqa.<context>.<question>/<split>-*.parquet`. The rows of its translated SQuAD come by
-`import squad`.
+`mlqa.<context>.<question>/<split>-*.parquet`. `import squad` reads MLQA's translations of SQuAD.
 """
 
 import re
@@ -25,11 +24,11 @@ SPLITS = {"dev": "dev|validation", "test": "test"}
 def import_mlqa(
     directory: Path, *, languages: Sequence[str] = (), evaluation_split: str = "dev"
 ) -> ImportedDataset:
-    """Make an evaluation set of each language's questions with its contexts and the English ones.
+    """Make an evaluation set of questions and contexts in each language and in English.
 
     Args:
         directory: of the files.
-        languages: to take beside English; all by default.
+        languages: to import besides English; all by default.
         evaluation_split: `dev` or `test`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""NTREX-128: news in 128 languages, line by line, with each line's document."""
+"""NTREX-128: news in 128 languages, aligned by line, with the document of each line."""
 
 import re
 from collections.abc import Sequence
@@ -25,13 +25,14 @@ def import_ntrex(
 
     Args:
         directory: of `newstest2019-{src,ref}.<language>.txt` and `DOCUMENT_IDS.tsv`.
-        languages: to take beside English; all by default.
+        languages: to import besides English; all by default.
         held_out_share: of the documents, for evaluation.
-        seed: decides which.
-        own_passages: each sentence's passage is its English line.
+        seed: selects them.
+        own_passages: use each sentence's English line as its passage.
 
     Raises:
-        DataError: a file is missing, not UTF-8, or of another length than the list of documents.
+        DataError: a file is missing, not UTF-8, or has another number of lines than the list of
+            documents.
     """
     files = _files(directory)
     return import_lines(

@@ -1,8 +1,8 @@
-"""Parallel data of one's own: a table of training rows, or line-aligned texts of documents.
+"""The user's own parallel data: a table of training rows, or line-aligned texts of documents.
 
-A table is `.jsonl`, `.parquet` or `.arrow`, roles by the names of its columns. Texts are
-`<name>.<language>.txt` with one sentence a line, line i the same in each, English among them;
-`documents.tsv` names each line's document (without it, all is one document).
+A table is `.jsonl`, `.parquet` or `.arrow`, with columns named by role. Texts are
+`<name>.<language>.txt` with one sentence a line, aligned by line, with English among them;
+`documents.tsv` names the document of each line (without it, all lines are one document).
 """
 
 import re
@@ -26,17 +26,17 @@ def import_parallel(
     held_out_share: float = 0.0,
     seed: int = 0,
 ) -> ImportedDataset:
-    """Make rows of a table or of texts.
+    """Make rows of a table or of texts, and an evaluation set of held-out documents.
 
     Args:
-        source: a table's file or folder, or a folder of texts.
-        languages: of a table without a column `language`, the one; of texts, those to take.
-        by_position: a table's roles by the order of its columns.
+        source: the file or folder of a table, or a folder of texts.
+        languages: the language of a table without a column `language`; of texts, those to import.
+        by_position: take the roles of a table's columns by their order.
         held_out_share: of the documents of texts, for evaluation.
-        seed: decides which.
+        seed: selects them.
 
     Raises:
-        DataError: a row is bad (file:line), or there is neither a table nor a text.
+        DataError: a row is not valid (file:line), or there is neither a table nor a text.
     """
     tables = table_files(source)
     if tables:

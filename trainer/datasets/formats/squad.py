@@ -2,7 +2,7 @@
 
 English is `train-v1.1.json`, `squad.en.json` or the Hub's `train-*.parquet`; a translation is
 `<language>_squad-translate-train-train-v1.1.json` (MLQA's), `squad.<language>.json`, or the Hub's
-`mlqa-translate-train.<language>/train-*.parquet`. The questions' ids join them.
+`mlqa-translate-train.<language>/train-*.parquet`. Question ids join the files.
 """
 
 import re
@@ -14,7 +14,7 @@ from trainer.datasets.formats.squad_format import parallel_rows, read_squad
 from trainer.datasets.imported import ImportedDataset
 from trainer.errors import DataError
 
-# The Hub calls SQuAD's dev split validation.
+# On the Hub, SQuAD's dev split is called validation.
 SPLITS = {"train": "train", "dev": "dev|validation"}
 ENGLISH_FILE = r"(?:.*/)?(?:(?:{split})-v1\.1\.json|(?:{split})-[\w-]+\.parquet|squad\.en\.json)"
 TRANSLATED_FILES = (
@@ -27,11 +27,11 @@ TRANSLATED_FILES = (
 def import_squad(
     directory: Path, *, languages: Sequence[str] = (), train_split: str = "train"
 ) -> ImportedDataset:
-    """Make a row of each question and translation; of English alone, English rows.
+    """Make a row for each question and translation, or English rows if there is no translation.
 
     Args:
         directory: of the files.
-        languages: of the translations to take; all by default.
+        languages: of the translations to import; all by default.
         train_split: `train` or `dev`.
 
     Raises:

@@ -1,8 +1,8 @@
-"""The format of SQuAD 1.1: paragraphs with their questions, one file a language.
+"""The format of SQuAD 1.1: paragraphs with their questions, one file for each language.
 
-A paragraph's place in its file is its id (`a03.p02`: article 3, paragraph 2, from 0). Queries carry
-the file's own `qas` ids, which join the languages; text joins nothing. The flat form of the Hub
-(Parquet, a question a row) is read, too: there, a paragraph ends where the context changes.
+A passage's id is its place in the file (`a03.p02`: article 3, paragraph 2, from 0). The ids of
+`qas` join the questions of all languages; texts are never compared. The Hub's flat form (Parquet
+with one question a row) is read, too: there, a paragraph ends where the context changes.
 """
 
 import json
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question and the passage that it was asked about."""
+    """A question and the id of the passage that answers it."""
 
     query_id: str
     text: str
@@ -34,7 +34,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class SquadFile:
-    """One language."""
+    """The passages and questions of one file, in one language."""
 
     path: Path
     passages: tuple[Passage, ...]
@@ -42,10 +42,10 @@ class SquadFile:
 
 
 def read_squad(path: Path) -> SquadFile:
-    """Read one file.
+    """Read a file.
 
     Raises:
-        DataError: it is missing or not SQuAD 1.1; the message names the place in it.
+        DataError: the file is missing or not SQuAD 1.1; the message names the place in it.
     """
     passages: list[Passage] = []
     questions: dict[str, Question] = {}
@@ -65,10 +65,10 @@ def read_squad(path: Path) -> SquadFile:
 
 
 def evaluation_data(files: Mapping[str, SquadFile]) -> EvaluationData:
-    """Join files by question id: queries and corpora in every language.
+    """Join files by question id to queries and corpora in every language.
 
     Args:
-        files: by language; English has every question.
+        files: by language; English has all questions.
 
     Raises:
         DataError: English lacks a question.
@@ -95,7 +95,7 @@ def evaluation_data(files: Mapping[str, SquadFile]) -> EvaluationData:
 def parallel_rows(
     name: str, english: SquadFile, translated: SquadFile, language: str
 ) -> Iterator[Row]:
-    """Make a row of each question that a file has in another language.
+    """Yield a row for each question of a file in another language.
 
     Raises:
         DataError: English lacks a question.
@@ -130,12 +130,12 @@ def _check_joined(file: SquadFile, english_path: Path, english: Iterable[str]) -
 
 
 def _flat_paragraphs(path: Path) -> Iterator[tuple[str, str, object]]:
-    """Walk a Parquet file as `_paragraphs` walks a nested one."""
+    """Yield the paragraphs of a Parquet file, as `_paragraphs` does of JSON."""
     try:
         rows = pq.read_table(path, columns=["id", "title", "context", "question"]).to_pylist()
     except (pa.ArrowException, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is no Parquet file of SQuAD's columns: {reason}") from None
+        raise DataError(f"{path} is not a Parquet file with SQuAD's columns: {reason}") from None
     article, number, start = 0, 0, 0
     for end in range(1, len(rows) + 1):
         last, following = rows[end - 1], rows[end] if end < len(rows) else {}
@@ -148,7 +148,7 @@ def _flat_paragraphs(path: Path) -> Iterator[tuple[str, str, object]]:
 
 
 def _paragraphs(path: Path) -> Iterator[tuple[str, str, object]]:
-    """Walk a file: where a paragraph is, its passage id, its content."""
+    """Yield the place in the file, the passage id and the content of each paragraph."""
     root = f"{path}: $"  # JSONPath's name of the whole file
     for article_number, article in enumerate(_list(_read_json(path), "data", root)):
         where = f"{root}.data[{article_number}]"

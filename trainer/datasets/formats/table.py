@@ -1,7 +1,8 @@
-"""Tables of training rows: one column a role, named as here, as in CLEAR's own data, or by order.
+"""Tables of training rows: a column for each role, found by name or by order.
 
-The reference's tables have 3 + 2 N columns, thirteen for five negatives, in this order: English
-query, passage, N negative passages, translated query, N negative queries. A cell is one text.
+Names are those of training rows or those of CLEAR's public data. The tables of that data have
+3 + 2 N columns, thirteen for five negatives, in this order: English query, passage, N negative
+passages, translated query, N negative queries. A cell is one text.
 
 Source: the public code of CLEAR (arXiv 2604.05821), its example data and its README.
 """
@@ -20,7 +21,7 @@ from service.retrieval.storage.json_lines import read_json_lines
 from trainer.data.rows import MAX_LINE_BYTES, Row, row_of
 from trainer.errors import DataError
 
-# Role -> the names that it goes by.
+# The names of columns by role.
 QUERY = ("query", "anchor", "en_question")
 POSITIVE = ("positive", "paragraphs", "passage")
 TRANSLATED = ("translated_query", "cross_anchor", "lang_question")
@@ -34,7 +35,7 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """Which column plays which role."""
+    """The column of each role."""
 
     query: str
     positive: str
@@ -43,10 +44,10 @@ class TableColumns:
     negative_queries: tuple[str, ...]
 
     def row(self, origin: str, record: Record, language: str | None) -> Row:
-        """Make a row; what has no id is named by the hash of its text.
+        """Make a row of a record; a missing id is the hash of its text.
 
         Raises:
-            DataError: a cell is empty or no text, or the roles contradict each other.
+            DataError: a cell is empty or not text, or roles contradict each other.
         """
         positive, query = record.get(self.positive), record.get(self.query)
         negatives = [record.get(name) for name in self.negatives]
@@ -72,15 +73,15 @@ class TableColumns:
 def read_table(
     path: Path, *, language: str | None = None, by_position: bool = False
 ) -> Iterator[Row]:
-    """Stream the rows of a table.
+    """Yield the rows of a table.
 
     Args:
         path: `.jsonl`, `.parquet`, `.arrow`, or a folder of `.arrow` or `.parquet` files.
-        language: of the translated queries, where no column `language` says it.
-        by_position: take the roles by the order of the columns, whatever their names.
+        language: of the translated queries, if there is no column `language`.
+        by_position: take the roles of columns by their order.
 
     Raises:
-        DataError: naming file and row.
+        DataError: a row is not valid (file:row), or there is none.
     """
     empty = True
     for file in table_files(path):
@@ -91,21 +92,21 @@ def read_table(
             yield columns.row(origin, record, language)
             empty = False
     if empty:
-        raise DataError(f"{path} holds no rows")
+        raise DataError(f"{path} holds no rows: name a table with rows")
 
 
 def table_files(path: Path) -> list[Path]:
-    """List the files of a table, one or a folder's."""
+    """Return the files of a table: itself, or those in a folder."""
     if path.is_file():
         return [path] if path.suffix in SUFFIXES else []
     return sorted([*path.rglob("*.arrow"), *path.rglob("*.parquet")])
 
 
 def find_columns(origin: str, names: Sequence[str], by_position: bool) -> TableColumns:
-    """Tell the roles of columns.
+    """Find the column of each role.
 
     Raises:
-        DataError: a role has no column, or passages and queries are not as many.
+        DataError: a role has no column, or the numbers of negatives and their queries differ.
     """
     texts = [name for name in names if name not in IDS]
     if by_position:
@@ -177,7 +178,9 @@ def _columnar_records(
                 number += 1
                 yield f"{path}:{number}", record
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not readable: {str(error).splitlines()[0]}") from None
+        raise DataError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): restore it from a copy"
+        ) from None
 
 
 def _parquet(path: Path) -> Iterator[Any]:
@@ -186,7 +189,7 @@ def _parquet(path: Path) -> Iterator[Any]:
 
 
 def _arrow(path: Path) -> Iterator[Any]:
-    """Read Arrow's stream, which `datasets` writes, or its file format."""
+    """Read Arrow's stream format, which `datasets` writes, or its file format."""
     with pa.memory_map(str(path)) as source:
         try:
             stream = pa.ipc.open_stream(source)

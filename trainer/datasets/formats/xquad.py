@@ -1,4 +1,4 @@
-"""XQuAD: `xquad.<language>.json`, or the Hub's folders; for evaluation, never for training."""
+"""XQuAD: `xquad.<language>.json`, or the Hub's folders; for evaluation only."""
 
 import re
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ FILE = re.compile(r"(?:.*/)?xquad\.(?P<language>[\w-]+)(?:\.json|/[\w-]+\.parque
 
 
 def import_xquad(directory: Path, *, languages: Sequence[str] = ()) -> ImportedDataset:
-    """Make an evaluation set of all languages, queries and passages.
+    """Make an evaluation set of queries and passages in all languages.
 
     Args:
         directory: of the files.
-        languages: to take beside English; all by default.
+        languages: to import besides English; all by default.
 
     Raises:
         DataError: English is missing, or a file is not SQuAD 1.1.
@@ -42,10 +42,10 @@ def import_xquad(directory: Path, *, languages: Sequence[str] = ()) -> ImportedD
 
 
 def xquad_files(directory: Path) -> dict[str, Path]:
-    """Find a folder's files by language, English first.
+    """Return the files of a folder by language, English first.
 
     Raises:
-        DataError: English is not among them.
+        DataError: there is no English file.
     """
     found = {}
     for path in directory.rglob("*"):

@@ -80,7 +80,7 @@ def test_only_the_languages_asked_for_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"id": "1"}', "is no record of AfriQA"),
+        ('{"id": "1"}', "is not a record of AfriQA"),
         ('{"question_lang": 5}', "has `question_lang` that is not text"),
         ("{", "is not valid JSON"),
     ],

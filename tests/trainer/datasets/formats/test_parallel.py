@@ -143,7 +143,7 @@ def test_a_table_without_a_language_is_refused(tmp_path: Path) -> None:
 def test_a_broken_table_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no table")
 
-    with pytest.raises(DataError, match=rf"{name} is not readable"):
+    with pytest.raises(DataError, match=rf"{name} cannot be read"):
         import_parallel(tmp_path / name, languages=["sw"])
 
 

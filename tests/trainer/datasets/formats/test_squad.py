@@ -163,7 +163,7 @@ def test_a_parquet_file_of_other_columns_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"text": ["x"]}), path)
 
-    with pytest.raises(DataError, match=r"x\.parquet is no Parquet file of SQuAD's columns"):
+    with pytest.raises(DataError, match=r"x\.parquet is not a Parquet file with SQuAD's columns"):
         read_squad(path)
 
 

@@ -1,5 +1,7 @@
 """Language codes: `hau`, `arb_Arab` and `zho-CN` of data sets become BCP 47's shortest form."""
 
+from functools import lru_cache
+
 from langcodes import Language, standardize_tag, tag_is_valid
 from langcodes.tag_parser import LanguageTagError
 
@@ -9,6 +11,7 @@ ENGLISH = "en"
 SHORT_CODE = 2
 
 
+@lru_cache(maxsize=1024)  # a file repeats few codes in many rows
 def canonical_language(code: str) -> str:
     """Return a language code in the shortest form of BCP 47.
 

@@ -1,1 +1,1 @@
-"""The HTTP process: one encoder, one index, `POST /search` and `POST /encode`."""
+"""The search service: one encoder, one index, `POST /search` and `POST /encode`."""

@@ -181,7 +181,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _head_too_large(self) -> RequestError:
         return HeadTooLargeError(
             f"request line and headers are above {self._settings.max_head_bytes} bytes "
-            "(CLEAR_MAX_HEAD_BYTES)"
+            "(CLEAR_MAX_HEAD_BYTES): send fewer or shorter headers"
         )
 
     def _refuse(self, error: RequestError) -> None:

@@ -22,16 +22,16 @@ def example(kind: type[RequestError]) -> RequestError:
     return kind("the reason")
 
 
-def answer_to(error: Exception) -> Any:
+def answer_to(error: Exception, path: str = "/") -> Any:
     """Return the response of an app whose only route raises an error."""
     app = FastAPI()
     install_problems(app)
 
-    @app.get("/")
+    @app.get(path)
     async def fail() -> None:
         raise error
 
-    return TestClient(app, raise_server_exceptions=False).get("/")
+    return TestClient(app, raise_server_exceptions=False).get(path)
 
 
 def kinds_below(kind: type[RequestError]) -> set[type[RequestError]]:
@@ -101,3 +101,24 @@ def test_a_bug_is_a_500_without_details() -> None:
 
     assert (response.status_code, response.headers["Content-Type"]) == (500, MEDIA_TYPE)
     assert "secret" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (errors.UnauthorizedError("no"), "authentication_error"),
+        (errors.OverloadedError(RETRY), "rate_limit_error"),
+        (errors.InvalidRequestError("no"), "invalid_request_error"),
+        (KeyError("secret"), "server_error"),
+    ],
+)
+def test_an_error_on_openai_s_paths_has_openai_s_member_too(error: Exception, kind: str) -> None:
+    problem = answer_to(error, "/v1/embeddings").json()
+
+    assert problem["error"] == {
+        "message": problem["detail"],
+        "type": kind,
+        "param": None,
+        "code": problem["type"].rpartition(":")[2],
+    }
+    assert "error" not in answer_to(error, "/v1").json()

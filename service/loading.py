@@ -4,7 +4,7 @@ from functools import partial
 
 from service.retrieval.build.local_workers import LocalWorkers
 from service.retrieval.build.ray_workers import RayWorkers
-from service.retrieval.build.shards import EncoderHere, ShardEncoder
+from service.retrieval.build.shards import InProcessEncoder, ShardEncoder
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -29,7 +29,7 @@ def shard_encoder_of(
         return RayWorkers(load, identity, device, ray, workers)
     if workers and workers > 1:
         return LocalWorkers(load, identity, device, workers)
-    return EncoderHere(encoder)
+    return InProcessEncoder(encoder)
 
 
 def load_encoder_on(settings: Settings, device: str) -> Encoder:

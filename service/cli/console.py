@@ -33,7 +33,7 @@ STAGE_NAMES = {
 }
 
 
-def messages() -> Console:
+def stderr_console() -> Console:
     """Make the console for people."""
     return Console(stderr=True, highlight=False)
 
@@ -45,7 +45,7 @@ def start_logging(level: str, log_format: str = "text") -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(JsonFormatter())
     else:
-        handler = RichHandler(console=messages(), show_path=False, rich_tracebacks=False)
+        handler = RichHandler(console=stderr_console(), show_path=False, rich_tracebacks=False)
         handler.setFormatter(TextFormatter("%(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
@@ -62,7 +62,7 @@ def build_progress() -> Iterator[Callable[[str, int, int | None], None]]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=messages()) as progress:
+    with Progress(*columns, console=stderr_console()) as progress:
 
         def on_progress(stage: str, done: int, total: int | None) -> None:
             if stage not in tasks:
@@ -75,7 +75,7 @@ def build_progress() -> Iterator[Callable[[str, int, int | None], None]]:
 def fail(message: str, code: int = 1) -> NoReturn:
     """Print one line and end."""
     line = Text.assemble(("error:", "red"), " ", " ".join(message.split()))
-    messages().print(line, soft_wrap=True)
+    stderr_console().print(line, soft_wrap=True)
     raise typer.Exit(code)
 
 

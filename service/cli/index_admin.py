@@ -57,7 +57,7 @@ def index_push(index: IndexOption = None, as_json: JsonOption = False) -> None:
         if as_json:
             typer.echo(json.dumps({"generation": name, "collection": collection}))
         else:
-            console.messages().print(f"generation {name} is in Milvus as {collection}")
+            console.stderr_console().print(f"generation {name} is in Milvus as {collection}")
 
 
 @app.command("plan")

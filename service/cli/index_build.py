@@ -96,7 +96,7 @@ def _write_index(
     as_json: bool,
 ) -> None:
     from service.loading import index_options_of, load_encoder_of, shard_encoder_of
-    from service.retrieval.build.push import push_where_asked
+    from service.retrieval.build.push import push_if_configured
     from service.retrieval.corpus.reader import read_passages, refuse
 
     skipped: list[str] = []
@@ -104,7 +104,7 @@ def _write_index(
     def skip(error: "PassageError") -> None:
         skipped.append(str(error))
         if len(skipped) <= 10:
-            console.messages().print(f"skipped: {error}", soft_wrap=True, markup=False)
+            console.stderr_console().print(f"skipped: {error}", soft_wrap=True, markup=False)
 
     on_invalid = skip if skip_invalid else refuse
     with console.build_progress() as on_progress:
@@ -115,7 +115,7 @@ def _write_index(
             folder,
             loaded,
             shard_encoder=shard_encoder_of(settings, loaded, *workers),
-            before_publish=partial(push_where_asked, options=options, on_progress=on_progress),
+            before_publish=partial(push_if_configured, options=options, on_progress=on_progress),
             on_invalid=on_invalid,
             on_progress=on_progress,
         )
@@ -134,7 +134,7 @@ def _print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> Non
         }
         typer.echo(json.dumps(facts))
         return
-    out = console.messages()
+    out = console.stderr_console()
     out.print(f"generation {report.directory.name}: {report.counts.num_passages} passages")
     if report.counts.num_truncated:
         out.print(

@@ -51,7 +51,7 @@ def key_new(
         if as_json:
             typer.echo(json.dumps({"key": secret, "line": line}))
             return
-        out = console.messages()
+        out = console.stderr_console()
         out.print("The key; it is nowhere else, and will not be shown again:")
         typer.echo(secret)
         if not append:

@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.retrieval.build.reuse import NOT_FOUND, Reusable, in_order, write_texts
+from service.retrieval.build.reuse import (
+    NOT_FOUND,
+    ReusableEmbeddings,
+    merge_embeddings,
+    write_texts,
+)
 from service.retrieval.build.shards import Shard, ShardEncoder, ShardFolder, shard_name
 from service.retrieval.build.staging import StagedPassages
 from service.retrieval.corpus.fields import Fields, checked_values
@@ -42,7 +47,7 @@ CANARY_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
-class Counts:
+class BuildCounts:
     """What became of the passages."""
 
     num_passages: int
@@ -80,9 +85,9 @@ class Assembly:
         directory: Path,
         unfinished: Path,
         passages: Iterable[tuple[str, Passage]],
-        reusable: Reusable | None,
+        reusable: ReusableEmbeddings | None,
         on_invalid: OnInvalid,
-    ) -> Counts:
+    ) -> BuildCounts:
         """Make it.
 
         Args:
@@ -104,7 +109,7 @@ class Assembly:
             rows = reusable.find(digests) if reusable else np.full(count, NOT_FOUND)
             shards = ShardFolder(unfinished, self._encoder.embedding_dim)
             names, num_encoded = self._encode(staged, digests, rows, shards)
-            embeddings = in_order(rows, reusable, map(shards.read, names), WINDOW_PASSAGES)
+            embeddings = merge_embeddings(rows, reusable, map(shards.read, names), WINDOW_PASSAGES)
             is_truncated = self._write(directory, staged, embeddings)
             canary_passages = staged.sample(NUM_CANARIES)
         write_texts(directory / TEXTS, digests, is_truncated)
@@ -116,7 +121,7 @@ class Assembly:
             raw.unlink()
         num_truncated = int(is_truncated.sum())
         self._check(directory, self._manifest(directory, count, num_truncated), canary_passages)
-        return Counts(count, num_truncated, int((rows != NOT_FOUND).sum()), num_encoded)
+        return BuildCounts(count, num_truncated, int((rows != NOT_FOUND).sum()), num_encoded)
 
     def _stage(
         self,

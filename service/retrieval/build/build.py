@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.retrieval.build.assembly import Assembly, Counts
-from service.retrieval.build.reuse import Reusable, reusable
-from service.retrieval.build.shards import EncoderHere, ShardEncoder
+from service.retrieval.build.assembly import Assembly, BuildCounts
+from service.retrieval.build.reuse import ReusableEmbeddings, open_reusable
+from service.retrieval.build.shards import InProcessEncoder, ShardEncoder
 from service.retrieval.corpus.fields import NO_FIELDS, Fields
 from service.retrieval.corpus.reader import OnInvalid, Passage, refuse
 from service.retrieval.encoder.bulk import EncoderIdentity
@@ -22,7 +22,7 @@ from service.retrieval.generation.generation import (
     generations_directory,
     verify_generation,
 )
-from service.retrieval.generation.history import BUILDING, UNFINISHED, publish, writing
+from service.retrieval.generation.history import BUILDING, UNFINISHED, exclusive_writer, publish
 from service.retrieval.generation.manifest import MANIFEST, generation_name
 from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage import artifact
@@ -36,10 +36,10 @@ class BuildReport:
     """What a build made of its input."""
 
     directory: Path
-    counts: Counts
+    counts: BuildCounts
 
 
-def publish_at_once(directory: Path, name: str) -> None:
+def do_nothing(directory: Path, name: str) -> None:
     """Do nothing more with a finished generation."""
 
 
@@ -51,7 +51,7 @@ def build_index(
     factory: str = "Flat",
     fields: Fields = NO_FIELDS,
     shard_encoder: ShardEncoder | None = None,
-    before_publish: BeforePublish = publish_at_once,
+    before_publish: BeforePublish = do_nothing,
     on_invalid: OnInvalid = refuse,
     on_progress: OnProgress = ignore_progress,
 ) -> BuildReport:
@@ -75,9 +75,9 @@ def build_index(
         PassageError: a passage is invalid (by default), or there is none.
         GenerationError: the index cannot be built, another build is running, the disk is full.
     """
-    with writing(index):
+    with exclusive_writer(index):
         assembly = Assembly(
-            encoder, factory, fields, shard_encoder or EncoderHere(encoder), on_progress
+            encoder, factory, fields, shard_encoder or InProcessEncoder(encoder), on_progress
         )
         return _publish(assembly, passages, index, nullcontext(), before_publish, on_invalid)
 
@@ -90,7 +90,7 @@ def update_index(
     factory: str | None = None,
     fields: Fields | None = None,
     shard_encoder: ShardEncoder | None = None,
-    before_publish: BeforePublish = publish_at_once,
+    before_publish: BeforePublish = do_nothing,
     on_invalid: OnInvalid = refuse,
     on_progress: OnProgress = ignore_progress,
 ) -> BuildReport:
@@ -117,7 +117,7 @@ def update_index(
         PassageError: as `build_index`.
     """
     live = generations_directory(index) / current_name(index)
-    with writing(index):
+    with exclusive_writer(index):
         manifest = verify_generation(live)
         if manifest.encoder.fingerprint != encoder.passage_fingerprint:
             raise EncoderMismatchError(
@@ -130,10 +130,10 @@ def update_index(
             encoder,
             factory or manifest.factory,
             manifest.fields if fields is None else fields,
-            shard_encoder or EncoderHere(encoder),
+            shard_encoder or InProcessEncoder(encoder),
             on_progress,
         )
-        lent = reusable(live, manifest, EncoderIdentity.of(encoder))
+        lent = open_reusable(live, manifest, EncoderIdentity.of(encoder))
         return _publish(assembly, passages, index, lent, before_publish, on_invalid)
 
 
@@ -141,7 +141,7 @@ def _publish(
     assembly: Assembly,
     passages: Iterable[tuple[str, Passage]],
     index: Path,
-    lent: AbstractContextManager[Reusable | None],
+    lent: AbstractContextManager[ReusableEmbeddings | None],
     before_publish: BeforePublish,
     on_invalid: OnInvalid,
 ) -> BuildReport:

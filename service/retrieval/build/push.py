@@ -47,7 +47,7 @@ def push_generation(
     return push(directory / VECTORS, passages, name, options.milvus, on_rows)
 
 
-def push_where_asked(
+def push_if_configured(
     directory: Path, name: str, options: IndexOptions, on_progress: OnProgress
 ) -> None:
     """Load a finished generation into Milvus where that is the backend; errors as above."""

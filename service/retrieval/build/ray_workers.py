@@ -64,12 +64,12 @@ class RayWorkers:
                 return
             ray.data.DataContext.get_current().enable_progress_bars = False
             rows = ray.data.from_arrow_refs(references).map(
-                _Encode,
+                _EncodeActor,
                 fn_constructor_args=(self._load_encoder, self._identity, self._device),
                 **self._resources(ray, len(references)),
             )
             for row in rows.iter_rows():
-                encoded = _unpacked(row)
+                encoded = _unpack(row)
                 on_texts(len(encoded))
                 yield row["name"], encoded
         except ray.exceptions.RayError as error:
@@ -97,7 +97,7 @@ class RayWorkers:
         return {"concurrency": count, "num_cpus": max(1, min(offers) // a_machine)}
 
 
-class _Encode:
+class _EncodeActor:
     """An actor: loads the encoder once."""
 
     def __init__(self, load_encoder: LoadEncoder, identity: EncoderIdentity, device: str) -> None:
@@ -115,7 +115,7 @@ class _Encode:
 
 def _connect(address: str) -> Any:
     try:
-        _knock(address)
+        _check_reachable(address)
         ray = _import_ray()
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (OSError, RuntimeError, ValueError) as error:
@@ -126,7 +126,7 @@ def _connect(address: str) -> Any:
     return ray
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """See whether anybody listens; Ray itself would try for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
@@ -147,7 +147,7 @@ def _table(shard: Shard) -> pa.Table:
     return pa.table({"name": [shard.name], "texts": [shard.texts]})
 
 
-def _unpacked(row: Row) -> EncodedPassages:
+def _unpack(row: Row) -> EncodedPassages:
     is_truncated = np.frombuffer(row["is_truncated"], np.bool_)
     embeddings = np.frombuffer(row["embeddings"], np.float32)
     return EncodedPassages(embeddings.reshape(len(is_truncated), -1), is_truncated)

@@ -38,7 +38,7 @@ def write_texts(path: Path, digests: NDArray[np.void], is_truncated: NDArray[np.
         writer.write_table(table)
 
 
-class Reusable:
+class ReusableEmbeddings:
     """The embeddings of a verified generation by the digest of their text."""
 
     def __init__(
@@ -67,9 +67,9 @@ class Reusable:
 
 
 @contextmanager
-def reusable(
+def open_reusable(
     directory: Path, manifest: GenerationManifest, identity: EncoderIdentity
-) -> Iterator[Reusable]:
+) -> Iterator[ReusableEmbeddings]:
     """Lend the embeddings of a verified generation; none where they have another identity.
 
     Raises:
@@ -77,7 +77,7 @@ def reusable(
     """
     dimension = manifest.dimension
     if _identity_of(directory, manifest) != identity:
-        yield Reusable(
+        yield ReusableEmbeddings(
             np.empty((0, dimension), np.float32), np.empty(0, "V16"), np.empty(0, np.bool_)
         )
         return
@@ -89,12 +89,12 @@ def reusable(
     is_truncated = texts["is_truncated"].to_numpy()
     if (directory / EMBEDDINGS).is_file():
         shape = (manifest.count, dimension)
-        yield Reusable(
+        yield ReusableEmbeddings(
             np.memmap(directory / EMBEDDINGS, np.float32, "r", shape=shape), digests, is_truncated
         )
         return
     with flat_vectors(directory / VECTORS) as vectors:
-        yield Reusable(vectors, digests, is_truncated)
+        yield ReusableEmbeddings(vectors, digests, is_truncated)
 
 
 def _identity_of(directory: Path, manifest: GenerationManifest) -> EncoderIdentity:
@@ -108,9 +108,9 @@ def _identity_of(directory: Path, manifest: GenerationManifest) -> EncoderIdenti
     return EncoderIdentity(encoder.fingerprint, encoder.max_tokens, encoder.runtime)
 
 
-def in_order(
+def merge_embeddings(
     rows: NDArray[np.int64],
-    former: Reusable | None,
+    former: ReusableEmbeddings | None,
     fresh: Iterator[EncodedPassages],
     window_rows: int,
 ) -> Iterator[EncodedPassages]:

@@ -44,7 +44,7 @@ class ShardEncoder(Protocol):
         """
 
 
-class EncoderHere:
+class InProcessEncoder:
     """Encodes in this thread."""
 
     def __init__(self, encoder: Encoder) -> None:

@@ -64,7 +64,7 @@ class RemovedGenerations:
 
 
 @contextmanager
-def writing(index: Path) -> Iterator[Path]:
+def exclusive_writer(index: Path) -> Iterator[Path]:
     """Be the index's only writer; what a killed writer left is removed.
 
     Yields:
@@ -139,7 +139,7 @@ def list_generations(index: Path) -> list[GenerationInfo]:
     *former, live = live_names(index) or [current_name(index)]
     places: dict[str, Place] = {**dict.fromkeys(former, "former"), live: "live"}
     found = [
-        _describe(directory, places.get(directory.name, "unlisted"))
+        _inspect(directory, places.get(directory.name, "unlisted"))
         for directory in generations_directory(index).iterdir()
         if NAME.fullmatch(directory.name)
     ]
@@ -159,7 +159,7 @@ def roll_back(index: Path, name: str | None = None) -> str:
     Raises:
         GenerationError: there is no such generation, or it is damaged.
     """
-    with writing(index) as generations:
+    with exclusive_writer(index) as generations:
         current_name(index)
         names = live_names(index)
         if name is None:
@@ -188,7 +188,7 @@ def collect_garbage(index: Path, keep: int = 1) -> RemovedGenerations:
     Raises:
         GenerationError: there is no index, or another process writes to it.
     """
-    with writing(index) as generations:
+    with exclusive_writer(index) as generations:
         live = current_name(index)
         former = [name for name in live_names(index)[:-1] if (generations / name).is_dir()]
         kept = [*former[len(former) - keep :], live] if keep < len(former) else [*former, live]
@@ -227,7 +227,7 @@ def _remove(directory: Path) -> None:
     shutil.rmtree(hidden)
 
 
-def _describe(directory: Path, place: Place) -> GenerationInfo:
+def _inspect(directory: Path, place: Place) -> GenerationInfo:
     """Read a manifest; the files are measured, not hashed."""
     built = datetime.fromtimestamp(directory.stat().st_mtime, tz=UTC)
     size, manifest, damage = size_bytes(directory), None, ""

@@ -1,1 +1,1 @@
-"""Vectors to nearest rows: one protocol, one backend a folder or module."""
+"""Nearest-vector search: one protocol, and a module or folder for each backend."""

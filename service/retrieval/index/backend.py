@@ -1,4 +1,7 @@
-"""What every backend is and does. A row is a vector's position; rows never leave the retrieval."""
+"""The protocol of every backend, and its result, the ranking.
+
+A row is the position of a vector in an index; rows never leave `service.retrieval`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ from service.retrieval.corpus.filters import Filter
 from service.retrieval.corpus.selection import Selection
 
 MAX_TOP_K = 1000
-# More candidates than asked for, to find the lowest rows among equal scores at the cut.
+# Candidates searched beyond top_k, so that equal scores at the cut are ordered by row.
 EXTRA_CANDIDATES = 16
 
 Selected = Sequence[Selection | None] | None
@@ -20,30 +23,30 @@ Selected = Sequence[Selection | None] | None
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """One query's nearest vectors, best first; as long as there are vectors to be found."""
+    """The nearest vectors of one query, best first; short only where too few are selected."""
 
     scores: NDArray[np.float32]
     rows: NDArray[np.int64]
 
     def first(self, top_k: int) -> "Ranking":
-        """Cut the ranking to its best."""
+        """Return the `top_k` best of the ranking."""
         return Ranking(self.scores[:top_k], self.rows[:top_k])
 
 
 class VectorIndex(Protocol):
     """A searchable set of unit-norm vectors; scores are inner products, in [-1, 1].
 
-    Equal scores come lowest row first; where more than `EXTRA_CANDIDATES` vectors tie with the
-    last one, it is not defined which of them come.
+    Equal scores are ordered by rising row. If more than `EXTRA_CANDIDATES` vectors tie with the
+    last one, which of them are returned is undefined.
     """
 
     @property
     def count(self) -> int:
-        """Count the vectors."""
+        """Number of vectors."""
 
     @property
     def embedding_dim(self) -> int:
-        """Tell the length of a vector."""
+        """Length of a vector."""
 
     def search(
         self,
@@ -53,17 +56,20 @@ class VectorIndex(Protocol):
     ) -> list[Ranking]:
         """Find each query's `top_k` nearest vectors among those selected for it.
 
-        A ranking is shorter only where fewer are selected, however few they are.
+        A ranking is shorter than `top_k` only if fewer vectors are selected.
 
         Args:
-            queries: unit-norm, [B, D]; a tensor may be on the device that encodes.
+            queries: unit-norm, [B, D]; a tensor may be on the encoder's device.
             top_k: 1 to `MAX_TOP_K`.
-            selected: one a query, None for all vectors; or None, for all of every query.
+            selected: one selection per query, None for all vectors; or None, to search all
+                vectors for every query.
         """
 
 
-def by_selection(selected: Selected, num_queries: int) -> list[tuple[Selection | None, list[int]]]:
-    """Group queries that search among the same vectors: each selection with its queries."""
+def group_by_selection(
+    selected: Selected, num_queries: int
+) -> list[tuple[Selection | None, list[int]]]:
+    """Group the queries by selection: each selection, with the numbers of its queries."""
     groups: dict[Filter | None, tuple[Selection | None, list[int]]] = {}
     for query, selection in enumerate(selected or [None] * num_queries):
         key = selection.filter if selection else None
@@ -72,11 +78,11 @@ def by_selection(selected: Selected, num_queries: int) -> list[tuple[Selection |
 
 
 def empty_ranking() -> Ranking:
-    """Make the ranking of a query that finds nothing."""
+    """Return the ranking of a query that finds nothing."""
     return Ranking(np.empty(0, np.float32), np.empty(0, np.int64))
 
 
-def best_first(scores: NDArray[np.float32], rows: NDArray[np.int64], top_k: int) -> Ranking:
-    """Rank one query's candidates: by falling score, equal ones by rising row."""
+def rank_candidates(scores: NDArray[np.float32], rows: NDArray[np.int64], top_k: int) -> Ranking:
+    """Rank one query's candidates: by falling score, equal scores by rising row."""
     order = np.lexsort((rows, -scores))[:top_k]
     return Ranking(scores[order], rows[order])

@@ -70,5 +70,5 @@ def open_vectors(
             device = options.device.partition(",")[0]
             index = open_faiss_index(path, device, options.nprobe, options.ef_search)
             if fields:
-                index.check_selects()
+                index.check_selection_support()
             return index

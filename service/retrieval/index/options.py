@@ -1,4 +1,4 @@
-"""Which backend searches an index, and how: what the settings say of it."""
+"""Settings of an index backend; imports no backend, so that settings and commands load fast."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,7 +8,11 @@ Backend = Literal["auto", "faiss", "torch", "milvus"]
 
 @dataclass(frozen=True, slots=True)
 class MilvusOptions:
-    """How a Milvus server is reached and which index it makes; secrets are never shown."""
+    """A Milvus server, and the index that it creates; the token is never shown.
+
+    `prefix` is the alias, and begins the names of collections. `timeout_seconds` limits one call,
+    `load_seconds` loading and indexing a whole collection.
+    """
 
     uri: str
     token: str = field(default="", repr=False)
@@ -24,10 +28,11 @@ class MilvusOptions:
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """How an index is opened.
+    """The backend of an index, its device and its search settings.
 
     `auto` searches a flat index by torch, any other by FAISS. `device` may name several GPUs,
-    with commas: a flat index is split among them.
+    separated by commas: a flat index is split among them. `nprobe` (IVF) and `ef_search` (graphs)
+    are FAISS's search settings; None means the default.
     """
 
     device: str = "cpu"

@@ -1,8 +1,8 @@
-"""Which index suits a corpus: bytes by arithmetic; recall and build time as they were measured.
+"""Index options for a corpus: computed size, measured recall and build time.
 
-Measured by `tests.bench.index_variants`: 384 dimensions, two cores, questions of eight languages,
-which are unlike the passages: lists and graphs find less for them than for passages. Other
-embeddings find more or less: measure before you rely on it.
+Measured by `tests.bench.index_variants`: 384 dimensions, two cores, queries in eight languages.
+Queries in other languages are farther from the passages, and IVF and graph indexes have less recall
+for them than for passages as queries. Other embeddings differ: measure yours.
 """
 
 import math
@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 GIBIBYTE = 2**30
-# On a CPU a query looks at a million vectors of 384 dimensions in tenths of a second.
+# A CPU scores a million vectors of 384 dimensions in tenths of a second.
 MAX_FLAT_ON_CPU = 1_000_000
-# What FAISS asks for each list to be trained well; with fewer, lists are not worth it.
+# Vectors per list that FAISS needs to train an IVF index well.
 VECTORS_A_LIST = 39
-GRAPH_BYTES = 2 * 32 * 4 + 16  # of HNSW32: edges and levels of a vector
-CAGRA_BYTES = 64 * 4  # of CAGRA64
+GRAPH_BYTES = 2 * 32 * 4 + 16  # edges and levels per vector of HNSW32
+CAGRA_BYTES = 64 * 4  # edges per vector of CAGRA64
 
 
 class Measured(NamedTuple):
-    """Recall with the settings' defaults at 100,000 vectors; processor time of a build at most."""
+    """Recall at 100,000 vectors with default settings, and CPU minutes of a build, at most."""
 
     recall_at_10: float | None
     build_minutes_a_million: float | None
@@ -35,7 +35,7 @@ NOT_MEASURED = Measured(None, None)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One way to serve a corpus."""
+    """One way to index a corpus; `factory` is FAISS's description of the index."""
 
     backend: Literal["torch", "faiss", "milvus"]
     factory: str
@@ -49,16 +49,18 @@ class Plan:
 def plan(
     num_passages: int, embedding_dim: int, memory_gibibytes: float, on_gpu: bool = False
 ) -> list[Plan]:
-    """Lay out the ways to serve a corpus, and advise the first that suits and fits.
+    """Return the index options for a corpus, ranked, and recommend one.
+
+    Recommended is the first that fits the memory and is fast enough.
 
     Args:
-        num_passages: of the corpus.
-        embedding_dim: of a vector.
-        memory_gibibytes: that the vectors may take, on a GPU of its memory.
-        on_gpu: they are searched on a GPU.
+        num_passages: size of the corpus.
+        embedding_dim: length of a vector.
+        memory_gibibytes: memory for the vectors; the GPU's, if `on_gpu`.
+        on_gpu: whether a GPU searches them.
 
     Returns:
-        The most exact first; Milvus last, where several machines share the bytes.
+        The most exact option first; Milvus, on several machines, last.
     """
     raw = embedding_dim * (2 if on_gpu else 4)
     lists = 2 ** round(math.log2(4 * math.sqrt(num_passages)))

@@ -1,4 +1,4 @@
-"""One index in several parts, by rows: as many GPUs hold what one cannot."""
+"""An index split by rows, so that several GPUs hold what one cannot."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,33 +12,33 @@ from service.retrieval.index.backend import (
     Ranking,
     Selected,
     VectorIndex,
-    best_first,
+    rank_candidates,
 )
 
 
 class ShardedIndex:
-    """Parts searched at the same time behind the protocol `VectorIndex`."""
+    """Shards searched in parallel, behind the protocol `VectorIndex`."""
 
     def __init__(self, shards: Sequence[VectorIndex]) -> None:
-        """Join parts; rows of each follow those of the one before."""
+        """Join shards: the rows of each follow those of the shard before it."""
         self._shards = list(shards)
         self._starts = np.cumsum([0, *(shard.count for shard in shards)]).tolist()
         self._threads = ThreadPoolExecutor(len(shards), thread_name_prefix="index-shard")
 
     @property
     def count(self) -> int:
-        """Count the vectors."""
+        """Number of vectors."""
         return int(self._starts[-1])
 
     @property
     def embedding_dim(self) -> int:
-        """Tell the length of a vector."""
+        """Length of a vector."""
         return self._shards[0].embedding_dim
 
     def search(
         self, queries: NDArray[np.float32] | Tensor, top_k: int, selected: Selected = None
     ) -> list[Ranking]:
-        """Find each query's nearest vectors; arguments as `VectorIndex.search` has them."""
+        """Find each query's nearest vectors; arguments as in `VectorIndex.search`."""
 
         def search_shard(number: int) -> list[Ranking]:
             part = self._starts[number], self._starts[number + 1]
@@ -47,7 +47,7 @@ class ShardedIndex:
 
         found = list(self._threads.map(search_shard, range(len(self._shards))))
         return [
-            best_first(
+            rank_candidates(
                 np.concatenate([ranking.scores for ranking in rankings]),
                 np.concatenate(
                     [

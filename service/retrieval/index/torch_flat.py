@@ -1,6 +1,6 @@
 """The exact backend: one matrix product and a top-k, on a GPU or, in fp32, on the CPU.
 
-On a GPU, embeddings never leave the device. No GPU has run it yet.
+On a GPU, the embeddings of queries stay on the device. Not yet run on a GPU.
 """
 
 from pathlib import Path
@@ -16,22 +16,22 @@ from service.retrieval.index.backend import (
     Ranking,
     Selected,
     VectorIndex,
-    by_selection,
     empty_ranking,
+    group_by_selection,
 )
 from service.retrieval.index.faiss.index import flat_vectors
 from service.retrieval.index.sharded import ShardedIndex
 
 UPLOAD_ROWS = 65_536
-# Similarities held at once: 256 MiB of fp32; a million vectors are one tile for up to 64 queries.
+# Similarities per tile: 256 MiB of fp32; a million vectors are one tile for up to 64 queries.
 TILE_SCORES = 2**26
 
 
 class TorchFlatIndex:
-    """Vectors in fp16 (on the CPU fp32) behind the protocol `VectorIndex`; exact search.
+    """Exact search of vectors in fp16 (on the CPU, fp32), behind the protocol `VectorIndex`.
 
-    Similarities are summed and returned in fp32. Queries with different filters share the
-    product. Several threads may search.
+    Similarities are summed and returned in fp32. Queries with different filters share the matrix
+    product. Several threads may search at the same time.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class TorchFlatIndex:
 
         Args:
             vectors: unit-norm, [N, D].
-            device: where they are searched.
-            tile_scores: similarities held in memory at once.
+            device: the device that searches them.
+            tile_scores: similarities in memory at the same time.
 
         Raises:
-            DeviceError: they don't fit in the device's memory.
+            DeviceError: the vectors do not fit in the device's memory.
         """
         dtype = torch.float16 if device.type == "cuda" else torch.float32
         try:
@@ -66,12 +66,12 @@ class TorchFlatIndex:
 
     @property
     def count(self) -> int:
-        """Count the vectors."""
+        """Number of vectors."""
         return self._vectors.shape[0]
 
     @property
     def embedding_dim(self) -> int:
-        """Tell the length of a vector."""
+        """Length of a vector."""
         return self._vectors.shape[1]
 
     @torch.inference_mode()
@@ -86,7 +86,8 @@ class TorchFlatIndex:
         Args:
             queries: unit-norm, [B, D]; a tensor on the index's device is not copied off it.
             top_k: 1 to `MAX_TOP_K`.
-            selected: one a query, None for all vectors; or None, for all of every query.
+            selected: one selection per query, None for all vectors; or None, to search all
+                vectors for every query.
         """
         if self.count == 0 or len(queries) == 0:
             return [empty_ranking()] * len(queries)
@@ -94,7 +95,7 @@ class TorchFlatIndex:
             queries = torch.tensor(np.ascontiguousarray(queries, dtype=np.float32))
         queries = queries.to(self._vectors.device, self._vectors.dtype)
         found = self._nearest(queries, top_k, self._hidden(selected))
-        # one copy for both; float64 holds a score and any row exactly
+        # One copy off the device for both: float64 holds a score and any row exactly.
         scores, rows = torch.stack([each.double() for each in found]).cpu().numpy()
         scores, rows = scores.astype(np.float32), rows.astype(np.int64)
         if selected is None:
@@ -105,8 +106,8 @@ class TorchFlatIndex:
         ]
 
     def _hidden(self, selected: Selected) -> list[tuple[Tensor, list[int]]]:
-        """Lay out where each filter hides a vector, [N], with the queries that it is for."""
-        groups = by_selection(selected, len(selected or ()))
+        """Return, for each filter, a mask of the vectors it excludes, [N], and its queries."""
+        groups = group_by_selection(selected, len(selected or ()))
         return [
             (torch.from_numpy(~selection.mask).to(self._vectors.device), group)
             for selection, group in groups
@@ -116,7 +117,7 @@ class TorchFlatIndex:
     def _nearest(
         self, queries: Tensor, top_k: int, hidden: list[tuple[Tensor, list[int]]]
     ) -> tuple[Tensor, Tensor]:
-        """Find scores and rows, both [B, K], going through the vectors in tiles."""
+        """Return scores and rows, both [B, K]; the vectors are scored tile by tile."""
         num_candidates = min(top_k + EXTRA_CANDIDATES, self.count)
         tile_rows = max(1, self._tile_scores // len(queries))
         scores = torch.empty(len(queries), 0, device=queries.device, dtype=torch.float32)
@@ -124,10 +125,10 @@ class TorchFlatIndex:
         for start in range(0, self.count, tile_rows):
             similarities = _inner_products(queries, self._vectors[start : start + tile_rows])
             for mask, group in hidden:
-                for query in group:  # a view each: a list of them as index would copy
+                for query in group:  # one view per query: indexing by a list would copy
                     similarities[query].masked_fill_(mask[start : start + tile_rows], -torch.inf)
             tile_scores, tile_rows_found = _candidates(similarities, num_candidates)
-            # A stable sort, rows ascending on the way in, keeps the lowest of equals in front.
+            # Rows ascend before the stable sort, so that equal scores stay ordered by row.
             scores, order = torch.cat([scores, tile_scores], dim=1).sort(
                 dim=1, descending=True, stable=True
             )
@@ -137,22 +138,22 @@ class TorchFlatIndex:
 
 
 def open_torch_flat(path: Path, device: str = "cuda") -> VectorIndex:
-    """Copy the vectors of a flat FAISS index file to a device, or to several, a part each.
+    """Copy the vectors of a flat FAISS index file to a device, or split them among several.
 
     Args:
         path: the file; its hash must have been checked.
-        device: `cpu`, `cuda`, `cuda:N`; several with commas.
+        device: `cpu`, `cuda` or `cuda:N`; several are separated by commas.
 
     Raises:
-        GenerationError: the file is no FAISS index, or not a flat one.
-        DeviceError: a device is not there, or its memory is too small.
+        GenerationError: the file is not a flat FAISS index.
+        DeviceError: a device does not exist, or its memory is too small.
     """
     devices = [torch.device(name.strip()) for name in device.split(",")]
     for found in devices:
         if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
             raise DeviceError(
-                f"the index is asked for on {found}, and there are {torch.cuda.device_count()} "
-                "CUDA devices: set CLEAR_DEVICE=cpu, or mend the driver"
+                f"the index is to be searched on {found}, and the machine has "
+                f"{torch.cuda.device_count()} CUDA devices: set CLEAR_DEVICE=cpu, or fix the driver"
             )
     with flat_vectors(path) as vectors:
         parts = np.array_split(vectors, len(devices))
@@ -161,7 +162,7 @@ def open_torch_flat(path: Path, device: str = "cuda") -> VectorIndex:
 
 
 def _candidates(similarities: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:
-    """Find a tile's best scores and their rows in it, [B, T] to [B, C], lowest row first."""
+    """Return a tile's best scores and their rows, [B, T] to [B, C], ordered by row."""
     scores, rows = similarities.topk(
         min(num_candidates, similarities.shape[1]), dim=1, sorted=False
     )
@@ -173,5 +174,5 @@ def _inner_products(queries: Tensor, vectors: Tensor) -> Tensor:
     """Multiply [B, D] by [T, D] to [B, T] in fp32."""
     if vectors.dtype == torch.float32:
         return queries @ vectors.T
-    # Not `@`: rounded to fp16, similarities near 1 would be 0.0005 apart, and passages tie.
+    # Not `@`: its fp16 result would round similarities near 1 to steps of 0.0005, and make ties.
     return torch.mm(queries, vectors.T, out_dtype=torch.float32)

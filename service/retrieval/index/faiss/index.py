@@ -20,9 +20,9 @@ from service.retrieval.index.backend import (
     EXTRA_CANDIDATES,
     Ranking,
     Selected,
-    best_first,
-    by_selection,
     empty_ranking,
+    group_by_selection,
+    rank_candidates,
 )
 from service.retrieval.index.faiss.exact import search_all, search_selected
 from service.retrieval.index.faiss.gpu import to_gpu
@@ -90,7 +90,7 @@ class FaissIndex:
         if isinstance(queries, Tensor):
             queries = queries.cpu().numpy()
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        for selection, group in by_selection(selected, len(queries)):
+        for selection, group in group_by_selection(selected, len(queries)):
             found = (
                 self._search_all(queries[group], top_k)
                 if selection is None
@@ -98,10 +98,10 @@ class FaissIndex:
             )
             for query, scores, rows in zip(group, *found, strict=True):
                 is_hit = rows >= 0  # FAISS pads with -1
-                rankings[query] = best_first(scores[is_hit], rows[is_hit], top_k)
+                rankings[query] = rank_candidates(scores[is_hit], rows[is_hit], top_k)
         return rankings
 
-    def check_selects(self) -> None:
+    def check_selection_support(self) -> None:
         """Check that FAISS applies a selection: an excluded vector must not be found.
 
         Raises:

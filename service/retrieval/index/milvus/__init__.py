@@ -1,1 +1,1 @@
-"""The Milvus backend; nothing else imports pymilvus."""
+"""The Milvus backend; only this folder imports pymilvus."""

@@ -1,4 +1,4 @@
-"""The collection of one generation in Milvus: made, loaded, counted, under the alias."""
+"""The Milvus collection of one generation: create, load, count, set the alias."""
 
 import time
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from typing import Any
 
 from service.retrieval.corpus.fields import Fields
 from service.retrieval.errors import GenerationError
-from service.retrieval.index.milvus.connection import Client, ask, connect
-from service.retrieval.index.milvus.filter import ROW, columns
+from service.retrieval.index.milvus.connection import Client, call_milvus, connect
+from service.retrieval.index.milvus.filter import ROW, field_columns
 from service.retrieval.index.options import MilvusOptions
 
-# Seconds-old data is enough: a collection is complete before it is searched. Strong takes 50 times
+# A collection is complete before it is searched, so data may be seconds old; Strong takes 50 times
 # as long.
 CONSISTENCY = "Bounded"
 POLL_SECONDS = 0.2
@@ -25,24 +25,26 @@ BUILD_PARAMETERS: dict[str, dict[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A collection by its name, whether it is there or not; errors are those of `ask`."""
+    """A collection by its name, which may not exist yet; errors as `call_milvus` raises them."""
 
     client: Client
     name: str
     options: MilvusOptions
 
-    def ask(self, call: str, *arguments: Any, **named: Any) -> Any:
-        """Call a method of the client that takes a collection first."""
-        return ask(self.options, getattr(self.client, call), self.name, *arguments, **named)
+    def call(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """Call a method of the client whose first argument is a collection."""
+        return call_milvus(
+            self.options, getattr(self.client, method), self.name, *arguments, **named
+        )
 
     @property
-    def is_there(self) -> bool:
-        """Tell whether Milvus has it."""
-        return bool(self.ask("has_collection"))
+    def exists(self) -> bool:
+        """Whether Milvus has the collection."""
+        return bool(self.call("has_collection"))
 
     def is_complete(self, count: int) -> bool:
-        """Tell whether it is there and holds so many vectors; loads it."""
-        if not self.is_there:
+        """Load the collection; return whether it exists and holds `count` vectors."""
+        if not self.exists:
             return False
         try:
             self.load(count)
@@ -51,47 +53,50 @@ class Collection:
         return True
 
     def create(self, embedding_dim: int, fields: Fields) -> None:
-        """Make it, empty.
+        """Create the collection, empty.
 
         Raises:
-            GenerationError: Milvus makes an index of another type than it was asked for.
+            GenerationError: Milvus creates an index of another type than the settings name.
         """
-        self.ask(
+        self.call(
             "create_collection",
             schema=self._schema(embedding_dim, fields),
             index_params=self._index_parameters(),
             consistency_level=CONSISTENCY,
         )
-        made = self.ask("describe_index", "vector")
-        asked = self.options.index_type
-        if made.get("index_type") != asked or made.get("metric_type") != "IP":
+        created = self.call("describe_index", "vector")
+        wanted = self.options.index_type
+        if created.get("index_type") != wanted or created.get("metric_type") != "IP":
             raise GenerationError(
-                f"Milvus made an index of {made.get('index_type')} and {made.get('metric_type')}, "
-                f"not of {asked} and IP: set CLEAR_MILVUS_INDEX_TYPE to one that it has"
+                f"Milvus created an index of type {created.get('index_type')} and metric "
+                f"{created.get('metric_type')}, not of {wanted} and IP: set "
+                "CLEAR_MILVUS_INDEX_TYPE to a type that this Milvus has"
             )
 
     def load(self, count: int) -> None:
-        """Load it into the servers' memory, and see that it is: a wrong index type may fail here.
+        """Load the collection into the servers' memory, and check that this succeeded.
+
+        Some Milvus versions refuse an unknown index type only here.
 
         Raises:
             GenerationError: it cannot be loaded, or holds another number of vectors.
         """
-        self.ask("load_collection", timeout=self.options.load_seconds)
-        state = self.ask("get_load_state")["state"]
+        self.call("load_collection", timeout=self.options.load_seconds)
+        state = self.call("get_load_state")["state"]
         if getattr(state, "name", str(state)) != "Loaded":
             raise GenerationError(f"Milvus has not loaded {self.name}: {state}")
         self._wait_until_indexed()
         self._check_count(count)
 
-    def take_alias(self) -> None:
-        """Set the alias on it."""
+    def set_alias(self) -> None:
+        """Point the alias at the collection."""
         from pymilvus.exceptions import MilvusException
 
         alias, timeout = self.options.prefix, self.options.timeout_seconds
         try:
             self.client.alter_alias(self.name, alias, timeout=timeout)
-        except MilvusException:  # there is none yet
-            self.ask("create_alias", alias)
+        except MilvusException:  # no such alias yet
+            self.call("create_alias", alias)
 
     def _schema(self, embedding_dim: int, fields: Fields) -> Any:
         from pymilvus import DataType
@@ -99,7 +104,7 @@ class Collection:
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field(ROW, DataType.INT64, is_primary=True)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=embedding_dim)
-        for column, facts in columns(fields):
+        for column, facts in field_columns(fields):
             kinds = {key: getattr(DataType, value) for key, value in facts.items() if "type" in key}
             schema.add_field(column, **{**facts, **kinds})
         return schema
@@ -115,22 +120,22 @@ class Collection:
         return indexes
 
     def _wait_until_indexed(self) -> None:
-        """Wait for the index of what was sent; until then Milvus looks at every vector."""
+        """Wait until all vectors are indexed; until then Milvus scores every vector."""
         deadline = time.monotonic() + self.options.load_seconds
         while True:
-            index = self.ask("describe_index", "vector")
+            index = self.call("describe_index", "vector")
             if not int(index.get("pending_index_rows", 0)):
                 return
             if index.get("state") == "Failed" or time.monotonic() > deadline:
                 raise GenerationError(
-                    f"Milvus fails to index {self.name} as {self.options.index_type} "
-                    f"({index['pending_index_rows']} vectors are missing): set "
+                    f"Milvus failed to index {self.name} as {self.options.index_type} "
+                    f"({index['pending_index_rows']} vectors are not indexed): set "
                     "CLEAR_MILVUS_INDEX_TYPE to a type that this Milvus has"
                 )
             time.sleep(POLL_SECONDS)
 
     def _check_count(self, count: int) -> None:
-        found = self.ask("query", output_fields=["count(*)"], consistency_level="Strong")[0]
+        found = self.call("query", output_fields=["count(*)"], consistency_level="Strong")[0]
         if found["count(*)"] != count:
             raise GenerationError(
                 f"Milvus holds {found['count(*)']} vectors in {self.name}, the generation has "
@@ -138,15 +143,15 @@ class Collection:
             )
 
 
-def collection_of(name: str, options: MilvusOptions | None) -> Collection:
-    """Connect to Milvus for the collection of a generation.
+def open_collection(name: str, options: MilvusOptions | None) -> Collection:
+    """Connect to Milvus and return the collection of a generation, which may not exist yet.
 
     Args:
         name: the generation's.
-        options: which Milvus.
+        options: the Milvus server.
 
     Raises:
-        DeviceError: as `connect` raises it.
+        DeviceError: pymilvus is not installed, no server is named, or it cannot be reached.
     """
     client = connect(options)
     assert options is not None

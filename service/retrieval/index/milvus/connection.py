@@ -1,4 +1,4 @@
-"""The connection to Milvus: its errors are ours, without what was asked."""
+"""The connection to Milvus; its errors become ours, without the text of a query."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ Client = Any
 
 
 def connect(options: MilvusOptions | None) -> Client:
-    """Connect to Milvus; the client keeps the connection up.
+    """Connect to Milvus; the client reconnects by itself.
 
     Raises:
         DeviceError: pymilvus is not installed, no server is named, or it cannot be reached.
@@ -32,7 +32,7 @@ def connect(options: MilvusOptions | None) -> Client:
             "client_key_path": options.client_key_file,
             "ca_pem_path": tls.pop("server_pem_path", ""),
         }
-    return ask(
+    return call_milvus(
         options,
         client_class,
         options.uri,
@@ -42,30 +42,33 @@ def connect(options: MilvusOptions | None) -> Client:
     )
 
 
-def ask(options: MilvusOptions, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Call Milvus.
+def call_milvus(
+    options: MilvusOptions, function: Callable[..., Any], *arguments: Any, **named: Any
+) -> Any:
+    """Call a function of pymilvus and convert its errors.
 
     Raises:
-        GenerationError: it refuses, or fails; a search is not repeated in the message.
-        DeviceError: it cannot be reached.
+        GenerationError: Milvus refuses or fails. Its message is left out for a search, because it
+            may repeat the filter.
+        DeviceError: Milvus cannot be reached.
     """
     from pymilvus.exceptions import MilvusException
 
     try:
-        return call(*arguments, **{"timeout": options.timeout_seconds, **named})
+        return function(*arguments, **{"timeout": options.timeout_seconds, **named})
     except MilvusException as error:
-        action = getattr(call, "__name__", "connect")
+        action = getattr(function, "__name__", "connect")
         if action == "MilvusClient":
             raise DeviceError(
                 "Milvus cannot be reached at CLEAR_MILVUS_URI, or refuses CLEAR_MILVUS_TOKEN "
-                f"(code {error.code}): see that it runs, and that address, TLS and token are right"
+                f"(code {error.code}): check that it runs, and check address, TLS and token"
             ) from None
         reason = " ".join(str(error.message).split())[:200] if action != "search" else ""
-        raise GenerationError(f"Milvus fails to {action} (code {error.code}) {reason}") from None
+        raise GenerationError(f"Milvus failed to {action} (code {error.code}) {reason}") from None
 
 
 def _client_class() -> Any:
-    """Import pymilvus, which otherwise reads a `.env` file that it finds above itself."""
+    """Import pymilvus, without the `.env` file that it would read from a parent folder."""
     before = os.environ.get("PYTHON_DOTENV_DISABLED")
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
     try:
@@ -75,6 +78,6 @@ def _client_class() -> Any:
             del os.environ["PYTHON_DOTENV_DISABLED"]
         else:
             os.environ["PYTHON_DOTENV_DISABLED"] = before
-    # It logs each failed call with what was asked, a user's filter among it.
+    # pymilvus logs the arguments of failed calls, among them a user's filter.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     return MilvusClient

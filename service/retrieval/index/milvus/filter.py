@@ -1,7 +1,7 @@
-"""Declared fields as Milvus' columns, and filters as its expressions.
+"""Declared fields as columns of Milvus, and filters as Milvus expressions.
 
-Columns are numbered: a field may have any name. A second column tells whether a passage has the
-field, for Milvus before 2.5 knows no null; an absent list is an empty one.
+Columns are numbered, because a field may have any name. A second column says whether a passage has
+the field, because Milvus before 2.5 has no null. A missing list is stored as an empty one.
 """
 
 import json
@@ -31,19 +31,19 @@ ABSENT: dict[FieldKind, Any] = {"string": "", "number": 0.0, "boolean": False, "
 OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
-def columns(fields: Fields) -> Iterator[tuple[str, dict[str, Any]]]:
-    """List the columns of declared fields: name, and Milvus' facts of the type."""
+def field_columns(fields: Fields) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the columns of declared fields: the name, and Milvus' parameters of the type."""
     for number, kind in enumerate(fields.values()):
         yield f"f{number}", TYPES[kind]
         if kind != "strings":
             yield f"has_f{number}", {"datatype": "BOOL"}
 
 
-def row_values(passages: PassageTable, start: int, stop: int) -> list[dict[str, Any]]:
-    """Read what the columns hold, a mapping a row.
+def field_values(passages: PassageTable, start: int, stop: int) -> list[dict[str, Any]]:
+    """Return the column values of the rows `start` to `stop`, one mapping per row.
 
     Raises:
-        GenerationError: a value is longer than Milvus takes.
+        GenerationError: a value is longer than Milvus allows.
     """
     rows: list[dict[str, Any]] = [{} for _ in range(start, stop)]
     for number, (name, kind) in enumerate(passages.fields.items()):
@@ -57,11 +57,11 @@ def row_values(passages: PassageTable, start: int, stop: int) -> list[dict[str, 
     return rows
 
 
-def expression(filter: Filter, fields: Fields) -> str:
-    """Write a filter, checked against the fields, as Milvus' boolean expression.
+def to_expression(filter: Filter, fields: Fields) -> str:
+    """Convert a filter that was checked against the fields to a boolean expression of Milvus.
 
     >>> from service.retrieval.corpus.filters import parse_filter
-    >>> expression(parse_filter({"year": {"gte": 2000, "not": 2005}}), {"year": "number"})
+    >>> to_expression(parse_filter({"year": {"gte": 2000, "not": 2005}}), {"year": "number"})
     '(has_f0 == true and f0 >= 2000.0) and not (has_f0 == true and f0 in [2005.0])'
     """
     numbers = {name: number for number, name in enumerate(fields)}
@@ -98,6 +98,6 @@ def _check_length(name: str, value: object) -> None:
         isinstance(text, str) and len(text.encode()) > MAX_TEXT_BYTES for text in texts
     ):
         raise GenerationError(
-            f"a passage's `{name}` is longer than Milvus takes ({MAX_TEXT_BYTES} bytes a string, "
-            f"{MAX_ITEMS} strings a list): shorten it, or declare the field no more"
+            f"a passage's `{name}` is longer than Milvus allows ({MAX_TEXT_BYTES} bytes per "
+            f"string, {MAX_ITEMS} strings per list): shorten it, or do not declare the field"
         )

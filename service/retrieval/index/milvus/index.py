@@ -1,8 +1,9 @@
-"""The Milvus backend: one collection a generation, for an index that outgrows one machine.
+"""The Milvus backend: one collection per generation, for an index that outgrows one machine.
 
-A generation keeps its files; its vectors and fields are loaded into a collection of its own name,
-counted and asked for again before the alias is set on it. A service searches the collection of the
-generation that it opened, not the alias: passages and vectors never mix.
+A generation keeps its files. Its vectors and fields are also loaded into a collection of its own
+name, which is counted and searched before the alias points at it. A service searches the
+collection of the generation that it opened, not the alias, so that passages and vectors of two
+generations never mix.
 """
 
 import numpy as np
@@ -16,12 +17,12 @@ from service.retrieval.index.backend import (
     EXTRA_CANDIDATES,
     Ranking,
     Selected,
-    best_first,
-    by_selection,
     empty_ranking,
+    group_by_selection,
+    rank_candidates,
 )
-from service.retrieval.index.milvus.collection import CONSISTENCY, Collection, collection_of
-from service.retrieval.index.milvus.filter import expression
+from service.retrieval.index.milvus.collection import CONSISTENCY, Collection, open_collection
+from service.retrieval.index.milvus.filter import to_expression
 from service.retrieval.index.options import MilvusOptions
 
 MAX_CANDIDATES = 16_384
@@ -30,15 +31,15 @@ MAX_CANDIDATES = 16_384
 class MilvusIndex:
     """One loaded collection behind the protocol `VectorIndex`.
 
-    Filters run in Milvus. They are exact with the index types FLAT and GPU_BRUTE_FORCE; with
-    another they are as good as it is, and a ranking that comes back short is asked for again with
+    Filters run in Milvus. They are exact with the index types FLAT and GPU_BRUTE_FORCE; with other
+    types they have the recall of the index, and a ranking that is too short is searched again with
     more candidates.
     """
 
     def __init__(
         self, collection: Collection, count: int, embedding_dim: int, fields: Fields
     ) -> None:
-        """Take over a collection that is loaded and complete."""
+        """Wrap a collection that is loaded and complete."""
         self._collection = collection
         self._count = count
         self._embedding_dim = embedding_dim
@@ -46,26 +47,26 @@ class MilvusIndex:
 
     @property
     def count(self) -> int:
-        """Count the vectors."""
+        """Number of vectors."""
         return self._count
 
     @property
     def embedding_dim(self) -> int:
-        """Tell the length of a vector."""
+        """Length of a vector."""
         return self._embedding_dim
 
     def search(
         self, queries: NDArray[np.float32] | Tensor, top_k: int, selected: Selected = None
     ) -> list[Ranking]:
-        """Find each query's nearest vectors; arguments as `VectorIndex.search` has them.
+        """Find each query's nearest vectors; arguments as in `VectorIndex.search`.
 
         Raises:
-            GenerationError: Milvus cannot be asked, or finds fewer than there are.
+            GenerationError: Milvus fails, or returns too few vectors.
         """
         rankings = [empty_ranking()] * len(queries)
         if isinstance(queries, Tensor):
             queries = queries.cpu().numpy()
-        for selection, group in by_selection(selected, len(queries)):
+        for selection, group in group_by_selection(selected, len(queries)):
             count = self._count if selection is None else selection.count
             if count:
                 vectors = np.ascontiguousarray(queries[group], dtype=np.float32)
@@ -80,28 +81,28 @@ class MilvusIndex:
     ) -> list[Ranking]:
         limit = min(top_k + EXTRA_CANDIDATES, count)
         for breadth in (max(128, limit), MAX_CANDIDATES):
-            found = self._ask(queries, limit, selection, breadth)
+            found = self._search(queries, limit, selection, breadth)
             if all(len(ranking.rows) >= min(top_k, count) for ranking in found):
                 return [ranking.first(top_k) for ranking in found]
         raise GenerationError(
-            f"Milvus finds fewer than {min(top_k, count)} of {count} vectors in "
-            f"{self._collection.name}: use CLEAR_MILVUS_INDEX_TYPE=FLAT, or ask for less"
+            f"Milvus returns fewer than {min(top_k, count)} of {count} vectors in "
+            f"{self._collection.name}: set CLEAR_MILVUS_INDEX_TYPE=FLAT, or lower top_k"
         )
 
-    def _ask(
+    def _search(
         self, queries: NDArray[np.float32], limit: int, selection: Selection | None, breadth: int
     ) -> list[Ranking]:
-        parameters = _breadth(self._collection.options.index_type, breadth)
-        found = self._collection.ask(
+        parameters = _search_parameters(self._collection.options.index_type, breadth)
+        found = self._collection.call(
             "search",
             data=list(queries),
             limit=limit,
-            filter=expression(selection.filter, self._fields) if selection else "",
+            filter=to_expression(selection.filter, self._fields) if selection else "",
             search_params={"metric_type": "IP", "params": parameters},
             consistency_level=CONSISTENCY,
         )
         return [
-            best_first(
+            rank_candidates(
                 np.array(hits.distances, np.float32),
                 np.array(hits.ids, np.int64),
                 limit,
@@ -130,8 +131,8 @@ def open_milvus(
         GenerationError: there is no such collection, or it is not complete.
         DeviceError: Milvus cannot be reached.
     """
-    collection = collection_of(name, options)
-    if not collection.is_there:
+    collection = open_collection(name, options)
+    if not collection.exists:
         raise GenerationError(
             f"Milvus has no collection {collection.name}: run `clear-service index push` with the "
             "same settings, or leave CLEAR_INDEX_BACKEND out"
@@ -140,8 +141,8 @@ def open_milvus(
     return MilvusIndex(collection, count, embedding_dim, fields)
 
 
-def _breadth(index_type: str, candidates: int) -> dict[str, int]:
-    """Say how much a search looks at."""
+def _search_parameters(index_type: str, candidates: int) -> dict[str, int]:
+    """Return the search parameters that make Milvus examine so many candidates."""
     if "IVF" in index_type or index_type == "SCANN":
         return {"nprobe": min(candidates // 2, 4096)}
     if index_type == "HNSW":

@@ -13,10 +13,10 @@ from service.retrieval.generation.history import (
     HISTORY,
     UNFINISHED,
     collect_garbage,
+    exclusive_writer,
     list_generations,
     live_names,
     roll_back,
-    writing,
 )
 from service.retrieval.searcher import Searcher
 from service.retrieval.storage import artifact
@@ -182,7 +182,10 @@ def test_a_generation_in_use_may_be_collected(index: Path, tiny_encoder: Encoder
 
 @pytest.mark.parametrize("write", [roll_back, collect_garbage])
 def test_one_process_writes_at_a_time(index: Path, write: Callable[[Path], object]) -> None:
-    with writing(index), pytest.raises(GenerationError, match="another build is writing to"):
+    with (
+        exclusive_writer(index),
+        pytest.raises(GenerationError, match="another build is writing to"),
+    ):
         write(index)
 
 

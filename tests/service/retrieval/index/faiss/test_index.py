@@ -93,14 +93,14 @@ def test_a_build_of_faiss_that_ignores_filters_is_found_out(
 ) -> None:
     """Classic GPU indexes take a selection and ignore it."""
     index = built(unit_vectors(20), tmp_path / "index")
-    index.check_selects()
+    index.check_selection_support()
     monkeypatch.setattr(
         "service.retrieval.index.faiss.index.search_selected",
         lambda index, queries, top_k, mask: search_all(index, queries, top_k),
     )
 
     with pytest.raises(GenerationError, match="ignores filters"):
-        index.check_selects()
+        index.check_selection_support()
 
 
 def test_top_k_over_the_count_gives_all_vectors(tmp_path: Path) -> None:

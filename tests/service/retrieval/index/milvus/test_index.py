@@ -18,7 +18,7 @@ from service.retrieval.index.faiss.build import build_faiss_index
 from service.retrieval.index.milvus import collection as milvus_collection
 from service.retrieval.index.milvus import push as milvus_push
 from service.retrieval.index.milvus.connection import connect
-from service.retrieval.index.milvus.filter import expression, row_values
+from service.retrieval.index.milvus.filter import field_values, to_expression
 from service.retrieval.index.milvus.index import open_milvus
 from service.retrieval.index.milvus.push import push
 from service.retrieval.index.options import IndexOptions, MilvusOptions
@@ -108,7 +108,7 @@ def test_a_second_push_sends_nothing(files: tuple[Path, PassageTable], own: Milv
     assert sent == [23]
 
 
-def test_what_a_stopped_push_left_is_begun_anew(
+def test_what_a_stopped_push_left_is_begun_again(
     files: tuple[Path, PassageTable], own: MilvusOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(milvus_push, "BATCH_BYTES", 10 * 8 * 4)
@@ -127,7 +127,7 @@ def test_what_a_stopped_push_left_is_begun_anew(
     assert open_milvus("name", own, **FACTS).count == 23
 
 
-def test_a_collection_that_is_not_there_is_refused_with_the_mend(own: MilvusOptions) -> None:
+def test_a_collection_that_is_not_there_is_refused_with_the_fix(own: MilvusOptions) -> None:
     with pytest.raises(GenerationError, match="run `clear-service index push`"):
         open_milvus("absent", own, **FACTS)
 
@@ -147,7 +147,7 @@ def test_an_index_type_that_milvus_lacks_is_refused(
     """The lite one takes any type and says that it has made it."""
     options = MilvusOptions(milvus_server_uri, index_type=index_type, prefix=f"t{index_type}")
 
-    with pytest.raises(GenerationError, match="Milvus fails to"):
+    with pytest.raises(GenerationError, match="Milvus failed to"):
         push(*files, "name", options)
 
 
@@ -173,7 +173,7 @@ def test_an_index_of_another_type_than_asked_for_is_refused(
     monkeypatch.setattr(client, "describe_index", lambda *_, **__: {"index_type": "AUTOINDEX"})
     monkeypatch.setattr(milvus_collection, "connect", lambda options: client)
 
-    with pytest.raises(GenerationError, match="Milvus made an index of AUTOINDEX"):
+    with pytest.raises(GenerationError, match="Milvus created an index of type AUTOINDEX"):
         push(*files, "name", own)
 
 
@@ -191,13 +191,13 @@ def test_a_value_that_is_too_long_for_milvus_is_refused(tmp_path: Path) -> None:
         table.write([Passage("a", "text", "", {"country": "x" * 70_000})])
 
     with pytest.raises(GenerationError, match="`country` is longer than Milvus takes"):
-        row_values(PassageTable(tmp_path / "passages", FIELDS), 0, 1)
+        field_values(PassageTable(tmp_path / "passages", FIELDS), 0, 1)
 
 
 def test_a_filter_is_written_with_its_strings_quoted() -> None:
     content = {"country": 'x"] or true or f0 in ["', "tags": ["a"], "open": {"not": True}}
 
-    assert expression(parse_filter(content), FIELDS) == (
+    assert to_expression(parse_filter(content), FIELDS) == (
         '(has_f0 == true and f0 in ["x\\"] or true or f0 in [\\""])'
         " and not (has_f1 == true and f1 in [true])"
         ' and (array_contains_any(f2, ["a"]))'

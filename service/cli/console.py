@@ -1,8 +1,8 @@
-"""The terminal: progress and messages on stderr, answers on stdout; one line for an error."""
+"""The terminal: progress, messages and one-line errors on stderr; stdout is for results."""
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -22,6 +22,7 @@ from rich.text import Text
 
 from service.errors import ServiceError
 from service.retrieval.errors import RetrievalError
+from service.retrieval.progress import OnProgress
 from service.telemetry.logs import JsonFormatter, TextFormatter
 
 STAGE_NAMES = {
@@ -34,12 +35,12 @@ STAGE_NAMES = {
 
 
 def stderr_console() -> Console:
-    """Make the console for people."""
+    """Return a console on stderr, for messages to people."""
     return Console(stderr=True, highlight=False)
 
 
 def start_logging(level: str, log_format: str = "text") -> None:
-    """Log to stderr, one line a record: for people, or as JSON for programs."""
+    """Log to stderr, one line per record: as text for people, or as JSON for programs."""
     handler: logging.Handler
     if log_format == "json":
         handler = logging.StreamHandler()
@@ -51,8 +52,8 @@ def start_logging(level: str, log_format: str = "text") -> None:
 
 
 @contextmanager
-def build_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Show a bar a stage while an index is built; yields what `build_index` reports to."""
+def build_progress() -> Iterator[OnProgress]:
+    """Show a progress bar per stage of a build; yield the callback for `build_index`."""
     columns = (
         TextColumn("{task.description:>9}"),
         BarColumn(),
@@ -73,7 +74,7 @@ def build_progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Print one line and end."""
+    """Print an error in one line and end with an exit code."""
     line = Text.assemble(("error:", "red"), " ", " ".join(message.split()))
     stderr_console().print(line, soft_wrap=True)
     raise typer.Exit(code)
@@ -81,7 +82,7 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 @contextmanager
 def one_line_errors(on_interrupt: str = "interrupted") -> Iterator[None]:
-    """Turn what a user can mend into one line and an exit code that is not 0."""
+    """Turn errors that a user can fix into one line and a non-zero exit code."""
     try:
         yield
     except (ServiceError, RetrievalError) as error:

@@ -1,4 +1,4 @@
-"""What is there and what is missing: devices, builds, encoder, index, versions."""
+"""The checks of `clear-service doctor`: packages, devices, faiss, encoder and index."""
 
 import os
 import platform
@@ -11,6 +11,7 @@ from service.retrieval.errors import RetrievalError
 from service.settings.settings import Settings
 
 PACKAGES = ("clear-search", "torch", "transformers", "tokenizers", "fastapi", "pyarrow")
+FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "faiss-gpu-cu12")
 CHECKPOINT_BYTES = 600_000_000
 
 
@@ -33,7 +34,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything that a service with these settings needs."""
+    """Check everything that a service with these settings needs."""
     return [
         *_machine(settings),
         *_device(settings),
@@ -50,8 +51,8 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     yield Finding("packages", ", ".join(f"{name} {version(name)}" for name in PACKAGES))
     folder = next(path for path in (settings.cache, *settings.cache.parents) if path.exists())
     free_bytes = shutil.disk_usage(folder).free
-    too_little = "free 600 MB or set CLEAR_CACHE" if free_bytes < CHECKPOINT_BYTES else ""
-    yield Finding("cache", f"{settings.cache}, {free_bytes // 10**6} MB free", too_little)
+    fix = "free 600 MB or set CLEAR_CACHE" if free_bytes < CHECKPOINT_BYTES else ""
+    yield Finding("cache", f"{settings.cache}, {free_bytes // 10**6} MB free", fix)
 
 
 def _device(settings: Settings) -> Iterator[Finding]:
@@ -60,7 +61,7 @@ def _device(settings: Settings) -> Iterator[Finding]:
     from service.retrieval.hardware import resolve_device
 
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    yield Finding("GPUs", ", ".join(names) or "none: the CPU encodes")
+    yield Finding("GPUs", ", ".join(names) or "none: the CPU is used")
     try:
         yield Finding("device", str(resolve_device(settings.device)))
     except RetrievalError as error:
@@ -76,9 +77,6 @@ def _faiss(settings: Settings) -> Iterator[Finding]:
     from service.retrieval.index.faiss.library import num_gpus
 
     yield Finding("faiss", f"{', '.join(builds)}, serving {num_gpus()} GPUs", fix)
-
-
-FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "faiss-gpu-cu12")
 
 
 def _version(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The commands that look after an index: `verify`, `push`, `plan`, `list`, `rollback` and `gc`."""
+"""The commands that administer an index: verify, push, plan, list, rollback and gc."""
 
 import json
 from typing import Annotated
@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @app.command("verify")
 def index_verify(index: IndexOption = None, as_json: JsonOption = False) -> None:
-    """Hold every file of the live generation against its hash."""
+    """Verify every file of the live generation by its hash."""
     with console.one_line_errors():
         folder = index_folder(load_settings(index=index))
         from service.retrieval.generation.generation import open_current
@@ -36,8 +36,8 @@ def index_verify(index: IndexOption = None, as_json: JsonOption = False) -> None
 
 @app.command("push")
 def index_push(index: IndexOption = None, as_json: JsonOption = False) -> None:
-    """Load the live generation into Milvus (CLEAR_MILVUS_URI) and set the alias on it."""
-    with console.one_line_errors("interrupted: run it again, it begins anew"):
+    """Load the live generation into Milvus (CLEAR_MILVUS_URI) and point the alias at it."""
+    with console.one_line_errors("interrupted: run it again, it starts over"):
         settings = load_settings(index=index, index_backend="milvus")
         folder = index_folder(settings)
         from service.loading import index_options_of
@@ -62,13 +62,13 @@ def index_push(index: IndexOption = None, as_json: JsonOption = False) -> None:
 
 @app.command("plan")
 def index_plan(
-    passages: Annotated[int, typer.Option(min=1, help="How many there will be")],
-    dimension: Annotated[int, typer.Option(min=1, help="Of an embedding")] = 384,
-    memory: Annotated[float, typer.Option(min=0.001, help="GiB that the vectors may take")] = 8.0,
-    on_gpu: Annotated[bool, typer.Option("--gpu", help="The memory is a GPU's")] = False,
+    passages: Annotated[int, typer.Option(min=1, help="Number of passages")],
+    dimension: Annotated[int, typer.Option(min=1, help="Length of an embedding")] = 384,
+    memory: Annotated[float, typer.Option(min=0.001, help="GiB of memory for the vectors")] = 8.0,
+    on_gpu: Annotated[bool, typer.Option("--gpu", help="Search on a GPU, in its memory")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Advise which index suits a corpus: size, recall and time of each kind."""
+    """Compare index types for a corpus by size, recall and build time, and recommend one."""
     with console.one_line_errors():
         from service.retrieval.index.plan import plan
 
@@ -77,7 +77,7 @@ def index_plan(
 
 @app.command("list")
 def index_list(index: IndexOption = None, as_json: JsonOption = False) -> None:
-    """List the generations, newest first; files are measured, `verify` hashes them."""
+    """List the generations, newest first; file sizes are checked, hashes only by `verify`."""
     with console.one_line_errors():
         folder = index_folder(load_settings(index=index))
         from service.retrieval.generation.history import list_generations
@@ -89,11 +89,11 @@ def index_list(index: IndexOption = None, as_json: JsonOption = False) -> None:
 def index_rollback(
     index: IndexOption = None,
     to: Annotated[
-        str | None, typer.Option(help="A generation's name; by default the one live before")
+        str | None, typer.Option(help="Name of a generation; by default the one live before")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a former generation live again, once its files are verified."""
+    """Verify a former generation and make it live again."""
     with console.one_line_errors():
         folder = index_folder(load_settings(index=index))
         from service.retrieval.generation.history import roll_back
@@ -106,11 +106,11 @@ def index_rollback(
 def index_gc(
     index: IndexOption = None,
     keep: Annotated[
-        int, typer.Option(min=0, help="How many former generations stay to roll back to")
+        int, typer.Option(min=0, help="Number of former generations to keep for a rollback")
     ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove old generations and what interrupted builds left."""
+    """Remove old generations and the shards of interrupted builds."""
     with console.one_line_errors():
         folder = index_folder(load_settings(index=index))
         from service.retrieval.generation.history import collect_garbage

@@ -1,4 +1,4 @@
-"""The commands that write an index: `index build` and `index update`."""
+"""The commands that write an index: build and update."""
 
 import json
 from functools import partial
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from service.retrieval.errors import PassageError
 
 app = typer.Typer()
-NO_INDEX_WRITTEN = "interrupted: the live generation is unchanged, what was encoded is kept"
+NO_INDEX_WRITTEN = "interrupted: the live generation is unchanged, the encoded shards are kept"
 
 
 @app.command("build")
@@ -48,7 +48,7 @@ def index_build(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Embed passages and publish them as the index's live generation."""
+    """Embed passages and publish them as the live generation of the index."""
     with console.one_line_errors(NO_INDEX_WRITTEN):
         settings = load_settings(
             index=index, encoder=encoder, factory=factory, cache=cache, device=device
@@ -66,7 +66,7 @@ def index_update(
     index: IndexOption = None,
     encoder: EncoderOption = None,
     factory: Annotated[
-        str | None, typer.Option("--factory", help="FAISS factory string, by default as it is")
+        str | None, typer.Option("--factory", help="FAISS factory string; by default unchanged")
     ] = None,
     field: FieldOption = None,
     skip_invalid: SkipOption = False,
@@ -76,13 +76,13 @@ def index_update(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish the whole corpus anew; only new and changed passages are embedded."""
+    """Publish a changed corpus; only new and changed passages are embedded."""
     with console.one_line_errors(NO_INDEX_WRITTEN):
         settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
         from service.retrieval.build.build import update_index
         from service.retrieval.corpus.fields import parse_fields
 
-        fields = parse_fields(field) if field else None  # by default as they are
+        fields = parse_fields(field) if field else None  # None: unchanged
         update = partial(update_index, factory=factory, fields=fields)
         _write_index(update, passages, settings, (workers, ray), skip_invalid, as_json)
 
@@ -138,7 +138,7 @@ def _print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> Non
     out.print(f"generation {report.directory.name}: {report.counts.num_passages} passages")
     if report.counts.num_truncated:
         out.print(
-            f"{report.counts.num_truncated} passages were cut at the encoder's limit of tokens"
+            f"{report.counts.num_truncated} passages were truncated at the encoder's token limit"
         )
     if num_skipped:
         out.print(f"{num_skipped} invalid passages were skipped")

@@ -1,4 +1,4 @@
-"""The commands `clear-service key`: a key is shown once, and its digest kept."""
+"""The commands `clear-service key`: a new key is shown once; only its digest is stored."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,9 @@ from service.cli.options import JsonOption
 from service.errors import SettingsError
 from service.settings.settings import load_settings
 
-app = typer.Typer(help="Make API keys and look after them.", no_args_is_help=True)
+app = typer.Typer(help="Create and list API keys.", no_args_is_help=True)
 FileOption = Annotated[
-    Path | None, typer.Option("--keys-file", help="Where keys are kept (CLEAR_KEYS_FILE)")
+    Path | None, typer.Option("--keys-file", help="The file of keys (CLEAR_KEYS_FILE)")
 ]
 
 
@@ -23,26 +23,24 @@ def key_new(
     name: Annotated[str, typer.Argument(help="For logs and metrics: A-Z a-z 0-9 _ -")],
     scope: Annotated[
         list[str],
-        typer.Option("--scope", help="search, encode or admin: what it is for; may be repeated"),
+        typer.Option("--scope", help="search, encode or admin; may be repeated"),
     ],
     requests_per_second: Annotated[
-        float | None, typer.Option(min=0.001, help="How often it may ask, in each process")
+        float | None, typer.Option(min=0.001, help="Rate limit, in each process")
     ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Tokens that it may have in the works")
-    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in flight")] = None,
     append: Annotated[
-        bool, typer.Option("--append", help="Write the line to the file instead of the terminal")
+        bool, typer.Option("--append", help="Append the line to the file instead of printing it")
     ] = False,
     keys_file: FileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a key; print it once, and the line with its digest for CLEAR_KEYS_FILE."""
+    """Create a key; print it once, and the line with its digest for CLEAR_KEYS_FILE."""
     with console.one_line_errors():
         if not PLAIN_NAME.fullmatch(name):
-            console.fail("a key's name is 1 to 64 of A-Z a-z 0-9 _ -")
+            console.fail(f"the name {name!r} is not valid: use 1 to 64 of A-Z a-z 0-9 _ -")
         if unknown := set(scope) - set(SCOPES):
-            console.fail(f"--scope {min(unknown)}: there are {', '.join(SCOPES)}")
+            console.fail(f"--scope {min(unknown)} is unknown: use {', '.join(SCOPES)}")
         scopes = [each for each in SCOPES if each in scope]
         secret, key = make_key(scopes, requests_per_second, max_tokens)
         line = write_line(name, key)
@@ -52,7 +50,7 @@ def key_new(
             typer.echo(json.dumps({"key": secret, "line": line}))
             return
         out = console.stderr_console()
-        out.print("The key; it is nowhere else, and will not be shown again:")
+        out.print("The key; it is not stored and will not be shown again:")
         typer.echo(secret)
         if not append:
             out.print("Its line for the file that CLEAR_KEYS_FILE names:")
@@ -61,7 +59,7 @@ def key_new(
 
 @app.command("list")
 def key_list(keys_file: FileOption = None, as_json: JsonOption = False) -> None:
-    """Tell whose keys a file holds, and what they may do."""
+    """List the keys of a file: names, scopes and limits."""
     with console.one_line_errors():
         path = _file(keys_file)
         for name, key in _read(path).items():
@@ -82,9 +80,11 @@ def _file(given: Path | None) -> Path:
 
 
 def _append(path: Path, name: str, line: str) -> None:
-    """Add a line; the file is made for its owner alone."""
+    """Append a line; a new file is readable by its owner only."""
     if path.exists() and name in _read(path):
-        raise SettingsError(f"{path} has a key {name}: take another name, or remove its line")
+        raise SettingsError(
+            f"{path} has a key {name} already: use another name, or remove its line"
+        )
     if not path.exists():
         path.touch(mode=0o600)
     text = path.read_text(encoding="utf-8")
@@ -96,4 +96,4 @@ def _read(path: Path) -> dict[str, Key]:
     try:
         return read_keys(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from None
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""The command line `clear-service`: what a person or a script calls; the work is done elsewhere."""
+"""The command line `clear-service`; each command imports what it needs when it runs."""
 
 import json
 import os
@@ -23,12 +23,12 @@ from service.process import configure_allocator, configure_openmp
 from service.settings.settings import Settings, load_settings
 
 app = typer.Typer(
-    help="Ask in any language, search English passages.",
+    help="Search English passages by queries in any language.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-index_app = typer.Typer(help="Build an index and look after it.", no_args_is_help=True)
+index_app = typer.Typer(help="Build and administer an index.", no_args_is_help=True)
 index_app.add_typer(index_build.app)
 index_app.add_typer(index_admin.app)
 app.add_typer(index_app, name="index")
@@ -60,11 +60,11 @@ def serve(
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(help="A question, in any language")],
+    query: Annotated[str, typer.Argument(help="A query in any language")],
     index: IndexOption = None,
     encoder: EncoderOption = None,
     top_k: Annotated[
-        int, typer.Option(min=1, max=1000, envvar="CLEAR_TOP_K", help="Hits at the most")
+        int, typer.Option(min=1, max=1000, envvar="CLEAR_TOP_K", help="Most hits to return")
     ] = 5,
     filter: Annotated[
         str | None,
@@ -76,7 +76,7 @@ def search(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask one question in the terminal."""
+    """Search an index from the terminal."""
     with console.one_line_errors():
         settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
         from service.loading import index_options_of, load_encoder_of
@@ -94,7 +94,7 @@ def search(
 @app.command()
 def demo(
     index: Annotated[
-        Path | None, typer.Option("--index", help="Its folder; one in the cache by default")
+        Path | None, typer.Option("--index", help="The index folder; by default in the cache")
     ] = None,
     host: HostOption = None,
     port: PortOption = None,
@@ -104,7 +104,7 @@ def demo(
         typer.Option("--build-only", envvar="CLEAR_BUILD_ONLY", help="Build the index and stop"),
     ] = False,
 ) -> None:
-    """Serve the CIA World Factbook with the bundled encoder; builds its index the first time."""
+    """Serve the CIA World Factbook with the bundled encoder; build its index the first time."""
     with console.one_line_errors("interrupted"):
         configure_openmp()
         from service.demo.index import demo_index_name, ensure_demo_index
@@ -125,7 +125,7 @@ def doctor(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at devices, builds, encoder and index, and say what to mend."""
+    """Check devices, packages, encoder and index, and say what to fix."""
     with console.one_line_errors():
         from service.cli.doctor import examine
 
@@ -138,12 +138,12 @@ def doctor(
 @app.command()
 def mcp(
     url: Annotated[
-        str, typer.Option(envvar="CLEAR_URL", help="Of the running service to search")
+        str, typer.Option(envvar="CLEAR_URL", help="URL of the running service")
     ] = "http://127.0.0.1:8000",
 ) -> None:
-    """Let an assistant search a running service: the Model Context Protocol on stdin and stdout.
+    """Let an assistant search a running service, by the Model Context Protocol on stdin and stdout.
 
-    Where the service asks for a key, it is read from CLEAR_API_KEY.
+    The service's API key, if it needs one, is read from CLEAR_API_KEY.
     """
     with console.one_line_errors():
         from importlib.metadata import version
@@ -153,7 +153,7 @@ def mcp(
         try:
             from service.integrations.mcp import create_server
         except ImportError:
-            console.fail("the extra is missing: pip install 'clear-search[mcp]'")
+            console.fail("the extra `mcp` is missing: pip install 'clear-search[mcp]'")
         client = AsyncClient(url, os.environ.get("CLEAR_API_KEY"))
         create_server(client, version("clear-search")).run()
 

@@ -1,1 +1,1 @@
-"""The demo: passages of the CIA World Factbook and their index."""
+"""The demo: the passages of the CIA World Factbook, and their index."""

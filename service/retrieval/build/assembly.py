@@ -1,4 +1,4 @@
-"""One build in its temporary folder: passages staged, encoded, indexed, checked, described."""
+"""One build in its temporary folder: stage, encode, index, check, write the manifest."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from service.retrieval.searcher import CANARY_TOP_K, Searcher
 from service.retrieval.storage import artifact
 
 WINDOW_PASSAGES = 1024
-# So many that most batches are full, though a batch holds texts of one length.
+# Large enough that most batches are full, though a batch holds texts of similar length.
 SHARD_PASSAGES = 4096
 NUM_CANARIES = 8
 CANARY_CHARACTERS = 200
@@ -48,16 +48,16 @@ CANARY_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class BuildCounts:
-    """What became of the passages."""
+    """Numbers of passages that a build indexed, truncated, reused and encoded."""
 
     num_passages: int
     num_truncated: int
     num_reused: int
-    num_encoded: int  # by this run: neither reused nor left by an interrupted one
+    num_encoded: int  # by this run; neither reused nor encoded by an interrupted run
 
 
 class Assembly:
-    """Makes a generation of passages."""
+    """Builds a generation from passages."""
 
     def __init__(
         self,
@@ -67,16 +67,23 @@ class Assembly:
         shard_encoder: ShardEncoder,
         on_progress: OnProgress,
     ) -> None:
-        """Decide how; `encoder` answers the canary queries, `shard_encoder` embeds.
+        """Check the settings; nothing is built yet.
+
+        Args:
+            encoder: encodes the canary queries.
+            factory: FAISS's description of the index.
+            fields: metadata that hits can be filtered and counted by.
+            shard_encoder: embeds the passages.
+            on_progress: called during the stages read, encode, index, check.
 
         Raises:
-            GenerationError: FAISS makes no such index, or none that can be filtered.
+            GenerationError: FAISS has no such index, or cannot filter it.
         """
         check_factory(factory, encoder.embedding_dim, bool(fields), str(encoder.device))
         self._encoder = encoder
         self._identity = EncoderIdentity.of(encoder)
         self._factory = factory
-        self._fields = dict(sorted(fields.items()))  # as the manifest has them
+        self._fields = dict(sorted(fields.items()))  # in the manifest's order
         self._shard_encoder = shard_encoder
         self._on_progress = on_progress
 
@@ -88,14 +95,14 @@ class Assembly:
         reusable: ReusableEmbeddings | None,
         on_invalid: OnInvalid,
     ) -> BuildCounts:
-        """Make it.
+        """Build the generation.
 
         Args:
             directory: an empty folder.
-            unfinished: keeps what was encoded where the run is stopped.
+            unfinished: the folder of encoded shards, kept if the run is interrupted.
             passages: each with its origin.
-            reusable: embeddings that there are already.
-            on_invalid: is given the error of a passage that repeats an id or doesn't fit.
+            reusable: embeddings of an older generation.
+            on_invalid: called with the error of a passage that repeats an id or violates a field.
 
         Raises:
             PassageError, GenerationError: as `build_index`.
@@ -117,7 +124,7 @@ class Assembly:
         self._index(vectors, directory / VECTORS)
         del vectors
         staging.unlink()
-        if self._factory == "Flat":  # which holds them as they are
+        if self._factory == "Flat":  # whose file holds the same embeddings
             raw.unlink()
         num_truncated = int(is_truncated.sum())
         self._check(directory, self._manifest(directory, count, num_truncated), canary_passages)
@@ -139,7 +146,9 @@ class Assembly:
                 self._on_progress("read", len(staged), None)
         self._on_progress("read", len(staged), len(staged))
         if len(staged) == 0:
-            raise PassageError("there are no passages to index: the file is empty")
+            raise PassageError(
+                "there are no passages to index: the file is empty or all were skipped"
+            )
 
     def _encode(
         self,
@@ -148,7 +157,7 @@ class Assembly:
         rows: NDArray[np.int64],
         shards: ShardFolder,
     ) -> tuple[list[str], int]:
-        """Encode what is not reused and not there yet; names of all shards, number encoded."""
+        """Encode the missing shards; return the names of all shards, and the number encoded."""
         missing = np.flatnonzero(rows == NOT_FOUND)
         total = len(missing)
         done = num_encoded = 0
@@ -180,7 +189,7 @@ class Assembly:
     def _write(
         self, directory: Path, staged: StagedPassages, embeddings: Iterator[EncodedPassages]
     ) -> NDArray[np.bool_]:
-        """Write passages and embeddings in the order of ids; tell which texts were cut."""
+        """Write passages and embeddings in the order of ids; return which texts were truncated."""
         flags = []
         with (
             PassageTableWriter(directory / PASSAGES, self._fields) as table,
@@ -231,7 +240,7 @@ class Assembly:
     def _check(
         self, directory: Path, manifest: GenerationManifest, canary_passages: list[Passage]
     ) -> None:
-        """Open what was written, as a reader will, and record what it answers."""
+        """Open the generation as a reader does, record the canaries, write the manifest."""
         self._on_progress("check", 0, 1)
         searcher = Searcher(self._encoder, open_verified(directory, manifest))
         queries = [passage.encoder_text[:CANARY_CHARACTERS] for passage in canary_passages]

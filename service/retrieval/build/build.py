@@ -1,6 +1,6 @@
-"""Passages in, a published index generation out: from scratch, or with what an older one holds.
+"""Building and updating an index: passages in, a published generation out.
 
-A run that stops early leaves the live generation as it was, and for the next run what it encoded.
+An interrupted run leaves the live generation unchanged, and its encoded shards for the next run.
 """
 
 import shutil
@@ -27,20 +27,20 @@ from service.retrieval.generation.manifest import MANIFEST, generation_name
 from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage import artifact
 
-# A finished generation's folder and the name that it will have.
+# Called with the folder of a finished generation and its future name.
 BeforePublish = Callable[[Path, str], None]
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build made of its input."""
+    """The published generation, and the numbers of its passages."""
 
     directory: Path
     counts: BuildCounts
 
 
 def do_nothing(directory: Path, name: str) -> None:
-    """Do nothing more with a finished generation."""
+    """Do nothing before a generation is published; the default."""
 
 
 def build_index(
@@ -57,23 +57,23 @@ def build_index(
 ) -> BuildReport:
     """Embed passages, index them, and make the result the live generation.
 
-    Memory holds one window of passages and the FAISS index, whatever the length of the corpus.
+    Memory holds the FAISS index and one window of passages, whatever the size of the corpus.
 
     Args:
-        passages: each with its origin, as `read_passages` streams them.
-        index: the index folder, made where it is missing.
-        encoder: embeds the passages, or checks what others embed.
+        passages: each with its origin, as `read_passages` yields them.
+        index: the index folder, created if missing.
+        encoder: encodes the canary queries; and the passages, unless `shard_encoder` does.
         factory: FAISS's description of the index.
         fields: metadata that hits can be filtered and counted by.
-        shard_encoder: where passages are encoded; by default here.
-        before_publish: is given the finished folder and the generation's name; where it raises,
+        shard_encoder: encodes the passages; by default this thread, with `encoder`.
+        before_publish: called with the finished folder and the generation's name; if it raises,
             the live generation stays.
-        on_invalid: is given the error of a passage that repeats an id or doesn't fit the fields.
-        on_progress: is told of the stages read, encode, index, check.
+        on_invalid: called with the error of a passage that repeats an id or violates a field.
+        on_progress: called during the stages read, encode, index, check.
 
     Raises:
-        PassageError: a passage is invalid (by default), or there is none.
-        GenerationError: the index cannot be built, another build is running, the disk is full.
+        PassageError: a passage is invalid (by default), or there are no passages.
+        GenerationError: the index cannot be built, another build is running, or the disk is full.
     """
     with exclusive_writer(index):
         assembly = Assembly(
@@ -94,27 +94,26 @@ def update_index(
     on_invalid: OnInvalid = refuse,
     on_progress: OnProgress = ignore_progress,
 ) -> BuildReport:
-    """Make the live generation one of these passages; only what is new or changed is encoded.
+    """Replace the live generation by one of these passages; encode new and changed ones only.
 
-    The result has the bytes that `build_index` makes of the same passages. Nothing is reused
-    where the same encoder ran with another limit of tokens, in another precision or by another
-    program: then all passages are encoded.
+    The result has the same bytes as `build_index` of the same passages. All passages are encoded
+    if the live generation was embedded with another token limit, precision or runtime.
 
     Args:
-        passages: the whole corpus; what is not among them is dropped.
+        passages: the whole corpus; passages that are missing from it leave the index.
         index: the index folder.
-        encoder: the one that embedded the live generation.
-        factory: FAISS's description of the index; by default as it is.
-        fields: as in `build_index`; by default as they are.
-        shard_encoder: where passages are encoded; by default here.
+        encoder: the encoder that embedded the live generation.
+        factory: FAISS's description of the index; by default the live generation's.
+        fields: as in `build_index`; by default the live generation's.
+        shard_encoder: as in `build_index`.
         before_publish: as in `build_index`.
         on_invalid: as in `build_index`.
         on_progress: as in `build_index`.
 
     Raises:
         EncoderMismatchError: another encoder embedded the live generation.
-        GenerationError: there is no index, its live generation is damaged, or as `build_index`.
-        PassageError: as `build_index`.
+        GenerationError: there is no index, its live generation is damaged, or as in `build_index`.
+        PassageError: as in `build_index`.
     """
     live = generations_directory(index) / current_name(index)
     with exclusive_writer(index):
@@ -124,7 +123,7 @@ def update_index(
                 f"the live generation was embedded by the encoder {manifest.encoder.name} "
                 f"(fingerprint {manifest.encoder.fingerprint[:16]}), not by {encoder.name} "
                 f"({encoder.passage_fingerprint[:16]}): nothing of it can be reused; update with "
-                "that encoder, or start anew with `clear-service index build`"
+                "that encoder, or build again with `clear-service index build`"
             )
         assembly = Assembly(
             encoder,

@@ -1,4 +1,4 @@
-"""Shards encoded in several processes of this machine; with GPUs, one after the other gets them."""
+"""Encoding of shards in several processes of this machine, each with its cores or a GPU."""
 
 import multiprocessing
 import os
@@ -15,24 +15,24 @@ from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, enc
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 
-# Makes the encoder in a worker, on the device that it is given; must be importable there.
+# Loads the encoder in a worker, on the device given; the function must be importable there.
 LoadEncoder = Callable[[str], Encoder]
-AHEAD = 2  # shards that wait for each worker
+AHEAD = 2  # queued shards per worker
 
 
 class LocalWorkers:
-    """A pool of processes, each with its own encoder and its share of the cores."""
+    """A process pool; each worker has its own encoder and its share of the cores, or a GPU."""
 
     def __init__(
         self, load_encoder: LoadEncoder, identity: EncoderIdentity, device: str, count: int
     ) -> None:
-        """Decide how; nothing is started yet.
+        """Keep the settings; `encode` starts the processes.
 
         Args:
-            load_encoder: called in each worker.
-            identity: what the embeddings must be made by.
+            load_encoder: called in each worker with its device.
+            identity: the encoder that must make the embeddings.
             device: `cpu` or `cuda`.
-            count: of workers.
+            count: number of workers.
         """
         self._load_encoder = load_encoder
         self._identity = identity
@@ -42,13 +42,13 @@ class LocalWorkers:
     def encode(
         self, shards: Iterable[Shard], on_texts: OnTexts
     ) -> Iterator[tuple[str, EncodedPassages]]:
-        """Encode shards as workers get free.
+        """Encode shards, in the order in which workers finish them.
 
         Raises:
-            GenerationError: a worker was killed.
-            EncoderMismatchError: a worker's encoder is another one.
+            GenerationError: a worker died.
+            EncoderMismatchError: a worker loaded another encoder.
         """
-        context = multiprocessing.get_context("spawn")  # CUDA and FAISS do not survive a fork
+        context = multiprocessing.get_context("spawn")  # CUDA and FAISS do not work after a fork
         numbers = context.Queue()
         for number in range(self._count):
             numbers.put(number)
@@ -64,8 +64,8 @@ class LocalWorkers:
                 yield from _finished(running, on_texts)
         except BrokenProcessPool:
             raise GenerationError(
-                "a worker died, perhaps of too little memory: run again with fewer --workers; "
-                "what was encoded is kept"
+                "a worker died, perhaps for lack of memory: run again with fewer --workers; "
+                "the encoded shards are kept"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
@@ -74,21 +74,21 @@ class LocalWorkers:
 def _finished(
     running: dict[Future[EncodedPassages], str], on_texts: OnTexts
 ) -> Iterator[tuple[str, EncodedPassages]]:
-    """Wait for the next ones; yield and forget them."""
+    """Wait for the next finished shards; remove them from `running` and yield them."""
     for future in wait(running, return_when=FIRST_COMPLETED).done:
         name, encoded = running.pop(future), future.result()
         on_texts(len(encoded))
         yield name, encoded
 
 
-# Of this process, where it is a worker.
+# State of a worker process.
 _worker: dict[str, Any] = {}
 
 
 def _start_worker(
     load_encoder: LoadEncoder, identity: EncoderIdentity, device: str, count: int, numbers: Any
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when it is over
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent shuts the pool down
     number = numbers.get()
     if device.startswith("cuda"):
         device = f"cuda:{number % torch.cuda.device_count()}"
@@ -98,22 +98,22 @@ def _start_worker(
 
 
 def _encode(texts: list[str]) -> EncodedPassages:
-    # Here and not at the start: an error there would not reach the parent.
+    # Loaded here: an error in the initializer would not reach the parent.
     if "encoder" not in _worker:
         _worker["encoder"] = _worker["load"]()
     return encode_passages(_worker["encoder"], texts)
 
 
 def check_identity(encoder: Encoder, identity: EncoderIdentity, where: str) -> Encoder:
-    """Refuse an encoder whose embeddings would not be those that are wanted.
+    """Check that a worker's encoder is the one that must make the embeddings, and return it.
 
     Raises:
-        EncoderMismatchError: naming both.
+        EncoderMismatchError: it is another one; both are named.
     """
     found = EncoderIdentity.of(encoder)
     if found != identity:
         raise EncoderMismatchError(
-            f"{where} has the encoder {found}, and {identity} is wanted: give all machines the "
+            f"{where} has the encoder {found}, but {identity} is needed: give all machines the "
             "same checkpoint, CLEAR_CPU_ENGINE, CLEAR_PRECISION and CLEAR_MAX_TOKENS"
         )
     return encoder

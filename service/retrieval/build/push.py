@@ -1,4 +1,4 @@
-"""A generation's way into Milvus: before it is published, or when an index outgrows FAISS."""
+"""Pushing a generation into Milvus, before it is published or later."""
 
 from pathlib import Path
 
@@ -17,16 +17,16 @@ from service.retrieval.progress import OnProgress
 def push_generation(
     directory: Path, name: str, options: IndexOptions, on_progress: OnProgress
 ) -> str:
-    """Load a verified generation into Milvus and set the alias on it.
+    """Load a verified generation into Milvus and point the alias at it.
 
     Args:
-        directory: the generation's folder, whatever it is called yet.
+        directory: the generation's folder, which may not have its final name yet.
         name: the generation's.
-        options: which Milvus.
-        on_progress: is told of the stage push.
+        options: the Milvus server.
+        on_progress: called during the stage push.
 
     Returns:
-        The collection.
+        The collection's name.
 
     Raises:
         GenerationError: the index is not flat, or Milvus refuses it.
@@ -50,6 +50,6 @@ def push_generation(
 def push_if_configured(
     directory: Path, name: str, options: IndexOptions, on_progress: OnProgress
 ) -> None:
-    """Load a finished generation into Milvus where that is the backend; errors as above."""
+    """Push a finished generation if Milvus is the backend; errors as in `push_generation`."""
     if options.backend == "milvus":
         push_generation(directory, name, options, on_progress)

@@ -1,9 +1,8 @@
-"""Shards encoded on a Ray cluster by Ray Data, which places, streams and retries them.
+"""Encoding of shards on a Ray cluster by Ray Data, which places, streams and retries them.
 
-The cluster's machines need this package in the same version and the checkpoint under the same
-name. Texts go through the object store of this machine, which writes to its disk what it cannot
-hold. Ray asks nobody for a password unless RAY_AUTH_MODE=token is set: whoever reaches a cluster
-runs code on it.
+The cluster's machines need the same version of this package, and the checkpoint under the same
+name. Texts go through the object store of this machine, which spills to disk. Without
+RAY_AUTH_MODE=token, anyone who can reach a Ray cluster can run code on it.
 """
 
 import os
@@ -24,7 +23,7 @@ CONNECT_SECONDS = 5.0
 
 
 class RayWorkers:
-    """Actors on a cluster, each with its own encoder."""
+    """Actors on a Ray cluster, each with its own encoder."""
 
     def __init__(
         self,
@@ -34,14 +33,14 @@ class RayWorkers:
         address: str,
         count: int | None = None,
     ) -> None:
-        """Decide how; nothing is started yet.
+        """Keep the settings; `encode` connects to the cluster.
 
         Args:
-            load_encoder: called in each worker; must be importable there.
-            identity: what the embeddings must be made by.
+            load_encoder: called in each worker with its device; must be importable there.
+            identity: the encoder that must make the embeddings.
             device: `cpu` or `cuda`.
-            address: of the cluster, `auto` or `host:port`.
-            count: of workers; by default one a GPU, without GPUs one a machine.
+            address: the cluster's, `auto` or `host:port`.
+            count: number of workers; by default one per GPU, or one per machine on CPUs.
         """
         self._load_encoder = load_encoder
         self._identity = identity
@@ -52,10 +51,12 @@ class RayWorkers:
     def encode(
         self, shards: Iterable[Shard], on_texts: OnTexts
     ) -> Iterator[tuple[str, EncodedPassages]]:
-        """Encode shards as workers get free; a lost machine's are encoded by others.
+        """Encode shards, in the order in which workers finish them.
+
+        If a machine is lost, other workers encode its shards.
 
         Raises:
-            GenerationError: the cluster cannot be reached, has no room, or a worker failed.
+            GenerationError: the cluster cannot be reached, has no free device, or a worker failed.
         """
         ray = _connect(self._address)
         try:
@@ -75,7 +76,7 @@ class RayWorkers:
         except ray.exceptions.RayError as error:
             raise GenerationError(
                 f"the Ray cluster {self._address} failed: {_reason(error)}; "
-                "run again: what was encoded is kept"
+                "run again: the encoded shards are kept"
             ) from None
         finally:
             ray.shutdown()
@@ -98,7 +99,7 @@ class RayWorkers:
 
 
 class _EncodeActor:
-    """An actor: loads the encoder once."""
+    """An actor of the cluster; loads the encoder once."""
 
     def __init__(self, load_encoder: LoadEncoder, identity: EncoderIdentity, device: str) -> None:
         where = f"the worker on {_import_ray().util.get_node_ip_address()}"
@@ -127,7 +128,11 @@ def _connect(address: str) -> Any:
 
 
 def _check_reachable(address: str) -> None:
-    """See whether anybody listens; Ray itself would try for minutes."""
+    """Connect once, because Ray itself retries for minutes.
+
+    Raises:
+        OSError: nothing listens at the address.
+    """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
@@ -154,6 +159,6 @@ def _unpack(row: Row) -> EncodedPassages:
 
 
 def _reason(error: Exception) -> str:
-    """Find the line of a remote traceback that says what went wrong."""
+    """Return the last line of a remote traceback, which says what went wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

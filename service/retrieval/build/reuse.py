@@ -1,7 +1,7 @@
-"""Which embeddings of a generation serve again: of passages whose text is still the same.
+"""Reuse of a generation's embeddings for passages whose text did not change.
 
-`texts.arrow` names each row's text by its digest; embeddings are read off a flat index, else off
-`embeddings.f32`, which is there because other indexes do not hold them as they were.
+`texts.arrow` holds the digest of each row's text. Embeddings are read from a flat index; beside any
+other index, which stores them compressed or changed, lies `embeddings.f32`.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ NOT_FOUND = -1
 
 
 def write_texts(path: Path, digests: NDArray[np.void], is_truncated: NDArray[np.bool_]) -> None:
-    """Write what each row was made of, [N] each."""
+    """Write the digest of each row's text, and whether it was truncated, [N] each."""
     digest_column = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(16), len(digests), [None, pa.py_buffer(digests.tobytes())]
     )
@@ -39,12 +39,12 @@ def write_texts(path: Path, digests: NDArray[np.void], is_truncated: NDArray[np.
 
 
 class ReusableEmbeddings:
-    """The embeddings of a verified generation by the digest of their text."""
+    """The embeddings of a verified generation, found by the digest of their text."""
 
     def __init__(
         self, embeddings: Embeddings, digests: NDArray[np.void], is_truncated: NDArray[np.bool_]
     ) -> None:
-        """Sort digests [N] of embeddings [N, D]."""
+        """Index the embeddings [N, D] by their digests [N]."""
         self._embeddings = embeddings
         self._is_truncated = is_truncated
         self._halves = digests.view(np.uint64).reshape(-1, 2)
@@ -52,17 +52,17 @@ class ReusableEmbeddings:
         self._sorted = self._halves[self._order, 0]
 
     def find(self, digests: NDArray[np.void]) -> NDArray[np.int64]:
-        """Look digests up, [M]; a row each, `NOT_FOUND` where there is none."""
+        """Return the row of each digest, [M]; `NOT_FOUND` where there is none."""
         if len(self._sorted) == 0:
             return np.full(len(digests), NOT_FOUND)
         wanted = digests.view(np.uint64).reshape(-1, 2)
         places = np.minimum(np.searchsorted(self._sorted, wanted[:, 0]), len(self._sorted) - 1)
         rows = self._order[places]
-        # Of two texts with one first half, the second is not found and encoded anew: no harm.
+        # Of two digests with equal first halves only one is found; the other text is encoded again.
         return np.where((self._halves[rows] == wanted).all(axis=1), rows, NOT_FOUND)
 
     def read(self, rows: NDArray[np.int64]) -> EncodedPassages:
-        """Read rows that were found, in the order given."""
+        """Return the embeddings of rows, in the order given."""
         return EncodedPassages(self._embeddings[rows], self._is_truncated[rows])
 
 
@@ -70,10 +70,10 @@ class ReusableEmbeddings:
 def open_reusable(
     directory: Path, manifest: GenerationManifest, identity: EncoderIdentity
 ) -> Iterator[ReusableEmbeddings]:
-    """Lend the embeddings of a verified generation; none where they have another identity.
+    """Yield the embeddings of a verified generation; none if they have another identity.
 
     Raises:
-        GenerationError: its files are not what its manifest says.
+        GenerationError: a file cannot be read, or the manifest does not say what embedded it.
     """
     dimension = manifest.dimension
     if _identity_of(directory, manifest) != identity:
@@ -114,13 +114,13 @@ def merge_embeddings(
     fresh: Iterator[EncodedPassages],
     window_rows: int,
 ) -> Iterator[EncodedPassages]:
-    """Yield all embeddings in windows: reused where a row is named, else the next fresh ones.
+    """Yield all embeddings in windows: reused ones by row, new ones in the order of passages.
 
     Args:
-        rows: of `former`, a passage each, [N]; `NOT_FOUND` where its embedding is fresh.
-        former: what is reused.
-        fresh: the others in order, in pieces of any length.
-        window_rows: how many at a time.
+        rows: each passage's row in `former`, [N]; `NOT_FOUND` where its embedding is new.
+        former: the embeddings to reuse.
+        fresh: the new embeddings in order, in pieces of any length.
+        window_rows: number of passages per window.
     """
     left: EncodedPassages | None = None
     for start in range(0, len(rows), window_rows):

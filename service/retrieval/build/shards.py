@@ -1,7 +1,7 @@
-"""What a build has encoded so far: one file a shard, so that a killed build goes on where it was.
+"""Shards: parts of a corpus that are encoded at once, and saved, one file each.
 
-A shard is named by its texts and by what encodes them, so that whatever build comes next finds
-it, with other passages around it, too.
+If a build is killed, the next one encodes only the missing shards. A shard is named by its texts
+and its encoder, so that a build of other passages finds it, too.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ OnTexts = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Shard:
-    """Some thousands of passages that are encoded at one go."""
+    """The texts of a few thousand passages, encoded as one unit."""
 
     name: str
     texts: list[str]
 
 
 class ShardEncoder(Protocol):
-    """Where shards are encoded: here, in other processes, on other machines."""
+    """Encodes shards: in this thread, in other processes, or on other machines."""
 
     def encode(
         self, shards: Iterable[Shard], on_texts: OnTexts
@@ -37,53 +37,53 @@ class ShardEncoder(Protocol):
 
         Args:
             shards: read one by one.
-            on_texts: is told how many texts were encoded.
+            on_texts: called with the number of texts encoded.
 
         Yields:
-            Each shard's name and what it became, in any order.
+            Each shard's name and its embeddings, in any order.
         """
 
 
 class InProcessEncoder:
-    """Encodes in this thread."""
+    """Encodes shards in this thread."""
 
     def __init__(self, encoder: Encoder) -> None:
-        """Take an encoder."""
+        """Keep the encoder."""
         self._encoder = encoder
 
     def encode(
         self, shards: Iterable[Shard], on_texts: OnTexts
     ) -> Iterator[tuple[str, EncodedPassages]]:
-        """Encode shards in their order."""
+        """Encode shards one by one, in order."""
         for shard in shards:
             yield shard.name, encode_passages(self._encoder, shard.texts, on_texts)
 
 
 def shard_name(identity: EncoderIdentity, digests: bytes) -> str:
-    """Name a shard by all that decides its embeddings: what encodes, and its texts' digests."""
-    # Shards that an older program left behind, which called the class Origin, keep their names.
-    maker = repr(identity).replace("EncoderIdentity", "Origin", 1)
-    return hashlib.sha256(maker.encode() + digests).hexdigest()[:32]
+    """Return a shard's name: a hash of the encoder and the texts' digests."""
+    # The class was once called Origin; shards keep the names that older programs gave them.
+    encoder = repr(identity).replace("EncoderIdentity", "Origin", 1)
+    return hashlib.sha256(encoder.encode() + digests).hexdigest()[:32]
 
 
 class ShardFolder:
-    """Encoded shards on the disk."""
+    """The folder of encoded shards."""
 
     def __init__(self, directory: Path, embedding_dim: int) -> None:
-        """Make the folder where it is missing."""
+        """Create the folder if it is missing."""
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._embedding_dim = embedding_dim
 
     def save(self, name: str, encoded: EncodedPassages) -> None:
-        """Write a shard: the hash of all else, flags, embeddings."""
+        """Write a shard: the hash of the rest, truncation flags, embeddings."""
         content = encoded.is_truncated.tobytes() + encoded.embeddings.tobytes()
         temporary = self._directory / f".{name}"
         temporary.write_bytes(hashlib.sha256(content).digest() + content)
         temporary.replace(self._directory / name)
 
     def has(self, name: str) -> bool:
-        """Tell whether a shard is there and whole; a crash of the machine may have cut it."""
+        """Return whether a shard exists and is undamaged; a crash may have truncated it."""
         try:
             self.read(name)
         except OSError:
@@ -94,13 +94,13 @@ class ShardFolder:
         """Read a shard.
 
         Raises:
-            OSError: there is none, or it is altered.
+            OSError: it is missing or damaged.
         """
         path = self._directory / name
         content = memoryview(path.read_bytes())
         digest, content = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         if hashlib.sha256(content).digest() != digest:
-            raise OSError(f"{path} is altered")
+            raise OSError(f"{path} was altered")
         count = len(content) // (1 + 4 * self._embedding_dim)
         return EncodedPassages(
             np.frombuffer(content[count:], np.float32).reshape(count, self._embedding_dim),

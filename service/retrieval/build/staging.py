@@ -1,4 +1,4 @@
-"""A corpus checked and put in order on disk, so that memory does not grow with it."""
+"""Staging of a corpus on disk, checked and sorted, so that memory does not grow with it."""
 
 import json
 import sqlite3
@@ -20,13 +20,13 @@ SCHEMA = """CREATE TABLE passages (
 
 
 class StagedPassages:
-    """Passages in a throw-away SQLite file: unique by id, counted, read back in the order of ids.
+    """Passages in a temporary SQLite file: unique by id, read back in the order of ids.
 
-    The order makes an index independent of the order of the file that it came from.
+    Because of this order, an index does not depend on the order of its passages file.
     """
 
     def __init__(self, path: Path) -> None:
-        """Create the file; SQLite's page cache is bounded, whatever the corpus."""
+        """Create the file; SQLite's page cache has a fixed size."""
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=OFF")
         self._connection.execute("PRAGMA synchronous=OFF")
@@ -35,7 +35,7 @@ class StagedPassages:
         self._count = 0
 
     def __enter__(self) -> Self:
-        """Use as a context manager: leaving closes the file."""
+        """Return the passages; leaving the context closes the file."""
         return self
 
     def __exit__(
@@ -48,14 +48,14 @@ class StagedPassages:
         self._connection.close()
 
     def __len__(self) -> int:
-        """Count the passages."""
+        """Return the number of passages."""
         return self._count
 
     def add(self, origin: str, passage: Passage) -> None:
         """Add a passage.
 
         Raises:
-            PassageError: its id was added before; both origins are named.
+            PassageError: a passage with the same id was added before; both origins are named.
         """
         metadata = json.dumps(passage.metadata, ensure_ascii=False)
         digest = digest_of(passage.encoder_text)
@@ -70,7 +70,7 @@ class StagedPassages:
         self._count += 1
 
     def windows(self, size: int) -> Iterator[list[Passage]]:
-        """Read all passages back, ordered by id, `size` at a time."""
+        """Yield all passages, ordered by id, `size` at a time."""
         cursor = self._connection.execute(
             "SELECT passage_id, title, text, metadata FROM passages ORDER BY passage_id"
         )
@@ -78,15 +78,15 @@ class StagedPassages:
             yield [_passage(row) for row in rows]
 
     def digests(self) -> NDArray[np.void]:
-        """Name all texts by 16 bytes each, in the order of ids."""
+        """Return the 16-byte digests of all texts, in the order of ids, [N]."""
         rows = self._connection.execute("SELECT digest FROM passages ORDER BY passage_id")
         return np.frombuffer(b"".join(digest for (digest,) in rows), "V16")
 
     def encoder_texts(self, positions: NDArray[np.int64]) -> Iterator[str]:
-        """Read some texts back as the encoder reads them.
+        """Yield the texts at some positions, as the encoder reads them.
 
         Args:
-            positions: in the order of ids, ascending.
+            positions: ascending, in the order of ids.
         """
         wanted = iter(positions.tolist())
         position = next(wanted, None)
@@ -100,7 +100,7 @@ class StagedPassages:
                     return
 
     def sample(self, size: int) -> list[Passage]:
-        """Read up to `size` passages spread evenly over the order of ids."""
+        """Return up to `size` passages, evenly spread over the order of ids."""
         positions = sorted({position * self._count // size for position in range(size)})
         rows = [
             self._connection.execute(

@@ -1,1 +1,1 @@
-"""Generations of an index: open, verify, publish, roll back."""
+"""Generations of an index: open, verify, publish, list, roll back, remove."""

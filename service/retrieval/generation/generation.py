@@ -1,4 +1,4 @@
-"""An index generation: immutable, checksummed, named by its manifest's hash; opened to be read.
+"""An index generation: an immutable folder, named by the hash of its manifest.
 
 INDEX/CURRENT                     the name of the live generation
 INDEX/generations/<name>/         manifest.json, vectors.faiss, passages.arrow, texts.arrow and,

@@ -1,9 +1,10 @@
-"""Which generations an index has and had live: publish, list, roll back, remove; one writer.
+"""The history of an index: publish a generation, list, roll back, remove; one writer at a time.
 
 INDEX/CURRENT   the name of the live generation
-INDEX/HISTORY   the names that were live before it and its own, oldest first
+INDEX/HISTORY   the names of the generations that were live, oldest first; the live one is last
 
-CURRENT is replaced first: where a writer dies between the two, HISTORY is read up to CURRENT.
+CURRENT is replaced first. If a writer dies before it replaces HISTORY, readers ignore the names
+after that of the live generation.
 """
 
 import errno
@@ -37,9 +38,9 @@ from service.retrieval.storage import artifact
 HISTORY = "HISTORY"
 LOCK = ".lock"
 BUILDING, REMOVING = ".building-", ".removing-"
-UNFINISHED = "unfinished"  # what interrupted builds have encoded so far
+UNFINISHED = "unfinished"  # the shards that interrupted builds encoded
 
-# Never live, or left by a rollback: unlisted.
+# `unlisted`: never live, or rolled back from.
 Place = Literal["live", "former", "unlisted"]
 
 
@@ -65,22 +66,22 @@ class RemovedGenerations:
 
 @contextmanager
 def exclusive_writer(index: Path) -> Iterator[Path]:
-    """Be the index's only writer; what a killed writer left is removed.
+    """Hold the index's write lock, and remove the temporary files of a killed writer.
 
     Yields:
-        The folder of the generations, made where it is missing.
+        The folder of the generations, created if missing.
 
     Raises:
-        GenerationError: another process writes, or the disk fails or is full.
+        GenerationError: another process holds the lock, or the disk fails or is full.
     """
     generations = generations_directory(index)
     try:
         generations.mkdir(parents=True, exist_ok=True)
         with FileLock(index / LOCK, timeout=0):
-            for prefix in (BUILDING, REMOVING):  # of a killed writer: we hold the lock
+            for prefix in (BUILDING, REMOVING):  # we hold the lock: their writer is dead
                 for stale in generations.glob(f"{prefix}*"):
                     shutil.rmtree(stale, ignore_errors=True)
-            for stale in index.glob(".*.*"):  # `artifact.replace_file`, killed
+            for stale in index.glob(".*.*"):  # temporary files of `artifact.replace_file`
                 if stale.name.startswith((f".{CURRENT}.", f".{HISTORY}.")):
                     stale.unlink(missing_ok=True)
             yield generations
@@ -93,14 +94,14 @@ def exclusive_writer(index: Path) -> Iterator[Path]:
 
 
 def publish(directory: Path, index: Path) -> Path:
-    """Make a finished, verified generation the live one; the caller is `writing`.
+    """Make a finished, verified generation the live one; the caller is the `exclusive_writer`.
 
     Args:
-        directory: the finished folder, beside the generations.
+        directory: the finished folder, in the same folder as the generations.
         index: the index.
 
     Returns:
-        The folder under its final name; where an equal, whole generation is there, that one.
+        The folder under its final name; or the existing folder of an equal, undamaged generation.
     """
     name = generation_name((directory / MANIFEST).read_bytes())
     target = generations_directory(index) / name
@@ -116,7 +117,7 @@ def publish(directory: Path, index: Path) -> Path:
 
 
 def live_names(index: Path) -> list[str]:
-    """List the generations that were live, oldest first; the last one is, where there is one."""
+    """Return the generations that were live, oldest first; the last one is the live one."""
     try:
         live = current_name(index)
     except GenerationError:
@@ -131,7 +132,7 @@ def live_names(index: Path) -> list[str]:
 
 
 def list_generations(index: Path) -> list[GenerationInfo]:
-    """List all generations, newest first.
+    """Return all generations, newest first.
 
     Raises:
         GenerationError: there is no index.
@@ -147,14 +148,14 @@ def list_generations(index: Path) -> list[GenerationInfo]:
 
 
 def roll_back(index: Path, name: str | None = None) -> str:
-    """Make a former generation live again, once it has been verified.
+    """Verify a former generation and make it live again.
 
     Args:
         index: the index.
-        name: of the generation, any on the disk; by default the one that was live before.
+        name: any generation on the disk; by default the one that was live before.
 
     Returns:
-        The name of what is live now.
+        The name of the generation that is now live.
 
     Raises:
         GenerationError: there is no such generation, or it is damaged.
@@ -168,22 +169,27 @@ def roll_back(index: Path, name: str | None = None) -> str:
             )
         if name is None:
             raise GenerationError(
-                f"{index} has no former generation to roll back to: name one of those that "
-                "`clear-service index list` shows with --to"
+                f"{index} has no former generation to roll back to: name one with --to "
+                "(`clear-service index list` shows them)"
             )
         if not NAME.fullmatch(name):
-            raise GenerationError(f"{name!r} is not the name of a generation (32 hex digits)")
+            raise GenerationError(
+                f"{name!r} is not the name of a generation (32 hex digits): "
+                "`clear-service index list` shows the names"
+            )
         verify_generation(generations / name)
         _make_live(index, name, names[: names.index(name)] if name in names else names)
         return name
 
 
 def collect_garbage(index: Path, keep: int = 1) -> RemovedGenerations:
-    """Remove all generations but the live one and the last that were live before it.
+    """Remove all generations but the live one and the last `keep` that were live before it.
+
+    The shards of interrupted builds are removed, too.
 
     Args:
         index: the index.
-        keep: how many former generations stay, to roll back to.
+        keep: number of former generations to keep for a rollback.
 
     Raises:
         GenerationError: there is no index, or another process writes to it.
@@ -192,22 +198,22 @@ def collect_garbage(index: Path, keep: int = 1) -> RemovedGenerations:
         live = current_name(index)
         former = [name for name in live_names(index)[:-1] if (generations / name).is_dir()]
         kept = [*former[len(former) - keep :], live] if keep < len(former) else [*former, live]
-        doomed = [
+        removable = [
             path
             for path in generations.iterdir()
             if NAME.fullmatch(path.name) and path.name not in kept
         ]
         unfinished = index / UNFINISHED
-        num_bytes = sum(map(size_bytes, [*doomed, unfinished]))
+        num_bytes = sum(map(size_bytes, [*removable, unfinished]))
         artifact.replace_file(index / HISTORY, _lines(kept))
-        for directory in doomed:
+        for directory in removable:
             _remove(directory)
         shutil.rmtree(unfinished, ignore_errors=True)
-        return RemovedGenerations(sorted(path.name for path in doomed), num_bytes)
+        return RemovedGenerations(sorted(path.name for path in removable), num_bytes)
 
 
 def size_bytes(directory: Path) -> int:
-    """Add up the files of a folder; 0 where it is missing."""
+    """Return the total size of a folder's files; 0 if it is missing."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
@@ -221,14 +227,14 @@ def _lines(names: list[str]) -> bytes:
 
 
 def _remove(directory: Path) -> None:
-    """Take the name away first: no reader may find half a generation."""
+    """Remove a generation; rename it first, so that no reader finds half of it."""
     hidden = directory.with_name(REMOVING + directory.name)
     directory.rename(hidden)
     shutil.rmtree(hidden)
 
 
 def _inspect(directory: Path, place: Place) -> GenerationInfo:
-    """Read a manifest; the files are measured, not hashed."""
+    """Read the manifest and compare the files' sizes; hashes are not computed."""
     built = datetime.fromtimestamp(directory.stat().st_mtime, tz=UTC)
     size, manifest, damage = size_bytes(directory), None, ""
     try:

@@ -1,4 +1,4 @@
-"""How much memory an index takes, and how much is left for it."""
+"""The memory that opening a generation takes, compared with the memory that is free."""
 
 from service.retrieval.errors import MemoryShortError
 from service.retrieval.generation.manifest import VECTORS, GenerationManifest
@@ -10,30 +10,31 @@ HALF_BYTES = 2
 
 
 def check_room(name: str, manifest: GenerationManifest, options: IndexOptions) -> None:
-    """Refuse to open a generation that does not fit beside what is in memory.
+    """Check that a generation fits in memory beside the live one.
 
     Args:
-        name: of the generation.
-        manifest: its manifest.
-        options: by what and where its vectors are to be searched.
+        name: the generation's.
+        manifest: the generation's.
+        options: the backend that will search its vectors, and the device.
 
     Raises:
-        MemoryShortError: with what is needed and what is free.
+        MemoryShortError: a device has too little free memory.
     """
-    for where, needed_bytes in needed(manifest, options).items():
-        free = free_bytes(where)
-        if needed_bytes > free:
+    for device, num_bytes in needed_bytes(manifest, options).items():
+        free = free_bytes(device)
+        if num_bytes > free:
             raise MemoryShortError(
-                f"the generation {name} needs {_gib(needed_bytes)} on {where} beside the live one, "
+                f"the generation {name} needs {_gib(num_bytes)} on {device} beside the live one, "
                 f"{_gib(free)} are free: give the instance more memory, or restart it, which "
                 "loads the new generation alone"
             )
 
 
-def needed(manifest: GenerationManifest, options: IndexOptions) -> dict[str, int]:
-    """Tell the most bytes that opening a generation takes, by device; passages stay on the disk.
+def needed_bytes(manifest: GenerationManifest, options: IndexOptions) -> dict[str, int]:
+    """Return the peak number of bytes that opening a generation takes, by device.
 
-    What torch searches is read by FAISS and copied: for a moment it is there twice.
+    Passages are memory-mapped and do not count. For the torch backend FAISS reads the vectors
+    before they are copied, so that they are in memory twice for a moment.
     """
     size_bytes = manifest.files[VECTORS]["size_bytes"]
     backend = choose_backend(manifest.factory, options)

@@ -145,7 +145,7 @@ def test_texts_over_the_limit_are_counted(tmp_path: Path, tiny: list[str]) -> No
 
     result = run("index", "build", passages, "--index", tmp_path / "index", *tiny)
 
-    assert "1 passages were cut at the encoder's limit" in result.stderr
+    assert "1 passages were truncated at the encoder's token limit" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "vectors.faiss", "passages.arrow"])
@@ -281,7 +281,8 @@ def test_ctrl_c_during_a_build_writes_no_index_and_leaves_no_folder(
 
     assert build.returncode == 130
     assert (
-        "error: interrupted: the live generation is unchanged, what was encoded is kept" in stderr
+        "error: interrupted: the live generation is unchanged, the encoded shards are kept"
+        in stderr
     )
     assert "Traceback" not in stderr
     assert list((index / "generations").iterdir()) == []

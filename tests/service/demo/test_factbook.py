@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.demo import factbook
-from service.demo.factbook import cut, factbook_passages
+from service.demo.factbook import factbook_passages, split_entry
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.errors import PassageError
 
@@ -80,7 +80,7 @@ def test_a_long_entry_is_cut_between_sentences_and_loses_no_words(
     lengths = random.Random(seed).choices(range(10, 300), k=40)
     text = list(sentences(iter(lengths)))
 
-    parts = cut(joined_by.join(text))
+    parts = split_entry(joined_by.join(text))
 
     assert " ".join(parts) == " ".join(text)
     assert len(parts) > 1
@@ -91,22 +91,22 @@ def test_a_long_entry_is_cut_between_sentences_and_loses_no_words(
 def test_an_entry_is_cut_at_its_paragraphs_first() -> None:
     first, second = "A. " + "a" * 600 + ".", "B. " + "b" * 600 + "."
 
-    assert cut(f"<p>{first}</p><p>{second}</p>") == [first, second]
+    assert split_entry(f"<p>{first}</p><p>{second}</p>") == [first, second]
 
 
 def test_a_short_rest_stays_with_the_part_before_it() -> None:
-    assert cut("<p>" + "a" * 990 + "</p><p>short rest</p>") == ["a" * 990 + " short rest"]
+    assert split_entry("<p>" + "a" * 990 + "</p><p>short rest</p>") == ["a" * 990 + " short rest"]
 
 
 @pytest.mark.parametrize(("length", "expected"), [(149, 0), (150, 1), (1000, 1)])
 def test_the_bounds_of_length(length: int, expected: int) -> None:
-    assert len(cut("a" * length)) == expected
+    assert len(split_entry("a" * length)) == expected
 
 
 def test_tags_and_entities_become_plain_text() -> None:
     text = "<strong>Tea</strong> &amp; caf&eacute;,\n&nbsp; " + "a" * 150
 
-    assert cut(text) == ["Tea & café, " + "a" * 150]
+    assert split_entry(text) == ["Tea & café, " + "a" * 150]
 
 
 def test_without_the_wheel_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

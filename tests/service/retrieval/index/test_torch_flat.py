@@ -246,7 +246,7 @@ def test_a_file_that_is_no_index_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.device_count() > 7, reason="there are eight GPUs")
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="asked for on cuda:7, and there are"):
+    with pytest.raises(DeviceError, match="searched on cuda:7, and the machine has"):
         open_torch_flat(tmp_path / "index", "cuda:7")
 
 

@@ -190,7 +190,7 @@ def test_a_value_that_is_too_long_for_milvus_is_refused(tmp_path: Path) -> None:
     with PassageTableWriter(tmp_path / "passages", FIELDS) as table:
         table.write([Passage("a", "text", "", {"country": "x" * 70_000})])
 
-    with pytest.raises(GenerationError, match="`country` is longer than Milvus takes"):
+    with pytest.raises(GenerationError, match="`country` is longer than Milvus allows"):
         field_values(PassageTable(tmp_path / "passages", FIELDS), 0, 1)
 
 

@@ -25,6 +25,7 @@ MODULES_A_FOLDER, LINES_A_MODULE, LINES_A_FUNCTION, FEWEST_LINES = 14, 250, 60, 
 # A module that is shorter than 40 lines, and why it stands alone.
 SHORT = {
     "service.retrieval.defaults": "settings and command line read names without a heavy import",
+    "service.retrieval.progress": "build, demo, command lines and trainer share the type",
     "trainer.datasets.imported": "formats, card and importer share the type; within one: a cycle",
     "trainer.errors": "the errors of a whole program, as service/errors.py",
 }

@@ -1,7 +1,7 @@
-"""A disk that is really full: a file system in memory of a few hundred KiB, mounted for the test.
+"""Builds and updates on a full disk: a tmpfs of a few hundred KiB, mounted for the test.
 
-It needs the right to mount; where there is none, `test_building` plays a full disk by a limit on
-the size of files.
+This needs the right to mount. `tests/service/retrieval/build/test_build.py` simulates a full disk
+without it, by a limit on the size of files.
 """
 
 import json
@@ -31,7 +31,7 @@ if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_PRIV
     sys.exit(77)
 old = [("f", Passage(f"{row:04}", f"old {row}")) for row in range(20)]
 new = [("f", Passage(f"{row:04}", f"new {row} " * 20)) for row in range(200)]
-# Of each size one disk: it fills up at another place, until it does not any more.
+# One disk per size: each fills up at another step, until one is large enough.
 found = []
 for kib in range(100, 1000, 8):
     place = pathlib.Path(folder, str(kib))
@@ -57,7 +57,7 @@ for kib in range(100, 1000, 8):
     found.append([kib, reason, current_name(index) == before])
     if not reason:
         break
-    # Room is made: the same disk, remounted larger.
+    # Remount the same disk larger.
     if libc.mount(b"none", str(place).encode(), b"tmpfs", 32, b"size=4m"):
         sys.exit(78)
     build_index(new, index, encoder)

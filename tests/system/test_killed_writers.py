@@ -1,6 +1,6 @@
-"""Writers killed at every step that they take in the file system; no reader may see a part.
+"""Writers killed at every step in the file system; no reader may see part of a generation.
 
-A step is an audit event of Python that names a path below the index: a file opened, made,
+A step is an audit event of Python that names a path below the index: a file is opened, created,
 renamed or removed. The child kills itself (SIGKILL) right before its n-th step.
 """
 
@@ -77,7 +77,7 @@ sys.stdout.write(json.dumps(count - 1))
 def killed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path
 ) -> tuple[str, list[Path]]:
-    """The writer, and one index for each step that it was killed at."""
+    """Return the writer, and one index per step at which it was killed."""
     folder = tmp_path_factory.mktemp(request.param)
     done = run_script(KILLED, folder, tiny_checkpoint, request.param, timeout_seconds=800)
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def killed(
 
 
 def live_texts(index: Path, encoder: Encoder) -> set[str]:
-    """Open the live generation as a service does; the first words of its passages."""
+    """Open the live generation as a service does; return its passages' first words and number."""
     generation = open_current(index)
     Searcher(encoder, generation).check_canaries()
     passages = generation.passages.read(range(len(generation.passages)))
@@ -94,7 +94,7 @@ def live_texts(index: Path, encoder: Encoder) -> set[str]:
 
 
 def write(writer: str, index: Path, encoder: Encoder) -> None:
-    """Do again what the writer was killed at."""
+    """Run the killed writer again."""
     old = [("f", Passage(str(row), f"old {row}")) for row in range(5)]
     new = [("f", Passage(str(row), f"new {row}")) for row in range(9)]
     match writer:
@@ -106,7 +106,7 @@ def write(writer: str, index: Path, encoder: Encoder) -> None:
             if live_texts(index, encoder) == {"old of 5"}:
                 roll_back(index)
             else:
-                collect_garbage(index, 1)  # done before the kill; the next writer clears up
+                collect_garbage(index, 1)  # it was done before the kill; the next writer cleans up
         case "gc":
             collect_garbage(index, 0)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from service.retrieval.build.manifest import add_canaries, describe_build
 from service.retrieval.build.reuse import (
     NOT_FOUND,
     ReusableEmbeddings,
@@ -21,29 +22,14 @@ from service.retrieval.corpus.table import PassageTableWriter
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import PassageError
-from service.retrieval.generation.generation import open_verified
-from service.retrieval.generation.manifest import (
-    EMBEDDINGS,
-    FORMAT_VERSION,
-    MANIFEST,
-    PASSAGES,
-    TEXTS,
-    VECTORS,
-    Canary,
-    EncoderRecord,
-    GenerationManifest,
-)
+from service.retrieval.generation.manifest import EMBEDDINGS, MANIFEST, PASSAGES, TEXTS, VECTORS
 from service.retrieval.index.faiss.build import build_faiss_index, check_factory
-from service.retrieval.index.faiss.library import VERSION
 from service.retrieval.progress import OnProgress
-from service.retrieval.searcher import CANARY_TOP_K, Searcher
-from service.retrieval.storage import artifact
 
 WINDOW_PASSAGES = 1024
 # Large enough that most batches are full, though a batch holds texts of similar length.
 SHARD_PASSAGES = 4096
 NUM_CANARIES = 8
-CANARY_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -105,7 +91,7 @@ class Assembly:
             on_invalid: called with the error of a passage that repeats an id or violates a field.
 
         Raises:
-            PassageError, GenerationError: as `build_index`.
+            PassageError, GenerationError: as in `build_index`.
             OSError: the disk fails or is full.
         """
         staging, raw = directory / "staging.sqlite", directory / EMBEDDINGS
@@ -127,7 +113,7 @@ class Assembly:
         if self._factory == "Flat":  # whose file holds the same embeddings
             raw.unlink()
         num_truncated = int(is_truncated.sum())
-        self._check(directory, self._manifest(directory, count, num_truncated), canary_passages)
+        self._check(directory, count, num_truncated, canary_passages)
         return BuildCounts(count, num_truncated, int((rows != NOT_FOUND).sum()), num_encoded)
 
     def _stage(
@@ -211,43 +197,14 @@ class Assembly:
 
         build_faiss_index(vectors, self._factory, path, on_rows, str(self._encoder.device))
 
-    def _manifest(self, directory: Path, count: int, num_truncated: int) -> GenerationManifest:
-        encoder = self._encoder
-        names = [VECTORS, PASSAGES, TEXTS]
-        if self._factory != "Flat":
-            names.append(EMBEDDINGS)
-        return GenerationManifest(
-            format_version=FORMAT_VERSION,
-            encoder=EncoderRecord(
-                name=encoder.name,
-                fingerprint=self._identity.fingerprint,
-                max_tokens=self._identity.max_tokens,
-                runtime=self._identity.runtime,
-                query_fingerprint=encoder.fingerprint if encoder.has_two_sides else None,
-            ),
-            count=count,
-            dimension=encoder.embedding_dim,
-            metric="inner product of unit vectors",
-            backend="faiss",
-            factory=self._factory,
-            faiss_version=VERSION,
-            fields=self._fields,
-            num_truncated=num_truncated,
-            canaries=[],
-            files=artifact.record_files(directory, names),
-        )
-
     def _check(
-        self, directory: Path, manifest: GenerationManifest, canary_passages: list[Passage]
+        self, directory: Path, count: int, num_truncated: int, canary_passages: list[Passage]
     ) -> None:
-        """Open the generation as a reader does, record the canaries, write the manifest."""
+        """Search the generation as a reader does, and write the manifest."""
         self._on_progress("check", 0, 1)
-        searcher = Searcher(self._encoder, open_verified(directory, manifest))
-        queries = [passage.encoder_text[:CANARY_CHARACTERS] for passage in canary_passages]
-        canaries = [
-            Canary(query=query, passage_ids=[hit.passage.passage_id for hit in hits])
-            for query, hits in zip(queries, searcher.search(queries, CANARY_TOP_K), strict=True)
-        ]
-        complete = manifest.model_copy(update={"canaries": canaries})
-        (directory / MANIFEST).write_bytes(complete.to_bytes())
+        manifest = describe_build(
+            directory, self._encoder, self._factory, self._fields, count, num_truncated
+        )
+        manifest = add_canaries(manifest, directory, self._encoder, canary_passages)
+        (directory / MANIFEST).write_bytes(manifest.to_bytes())
         self._on_progress("check", 1, 1)

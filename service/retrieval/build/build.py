@@ -22,8 +22,9 @@ from service.retrieval.generation.generation import (
     generations_directory,
     verify_generation,
 )
-from service.retrieval.generation.history import BUILDING, UNFINISHED, exclusive_writer, publish
+from service.retrieval.generation.history import UNFINISHED, publish
 from service.retrieval.generation.manifest import MANIFEST, generation_name
+from service.retrieval.generation.writer import BUILDING, exclusive_writer
 from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage import artifact
 

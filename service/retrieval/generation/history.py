@@ -7,17 +7,11 @@ CURRENT is replaced first. If a writer dies before it replaces HISTORY, readers 
 after that of the live generation.
 """
 
-import errno
 import shutil
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
-
-from filelock import FileLock, Timeout
 
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import (
@@ -33,11 +27,9 @@ from service.retrieval.generation.manifest import (
     generation_name,
     read_manifest,
 )
+from service.retrieval.generation.writer import HISTORY, REMOVING, exclusive_writer
 from service.retrieval.storage import artifact
 
-HISTORY = "HISTORY"
-LOCK = ".lock"
-BUILDING, REMOVING = ".building-", ".removing-"
 UNFINISHED = "unfinished"  # the shards that interrupted builds encoded
 
 # `unlisted`: never live, or rolled back from.
@@ -62,35 +54,6 @@ class RemovedGenerations:
 
     names: list[str]
     num_bytes: int
-
-
-@contextmanager
-def exclusive_writer(index: Path) -> Iterator[Path]:
-    """Hold the index's write lock, and remove the temporary files of a killed writer.
-
-    Yields:
-        The folder of the generations, created if missing.
-
-    Raises:
-        GenerationError: another process holds the lock, or the disk fails or is full.
-    """
-    generations = generations_directory(index)
-    try:
-        generations.mkdir(parents=True, exist_ok=True)
-        with FileLock(index / LOCK, timeout=0):
-            for prefix in (BUILDING, REMOVING):  # we hold the lock: their writer is dead
-                for stale in generations.glob(f"{prefix}*"):
-                    shutil.rmtree(stale, ignore_errors=True)
-            for stale in index.glob(".*.*"):  # temporary files of `artifact.replace_file`
-                if stale.name.startswith((f".{CURRENT}.", f".{HISTORY}.")):
-                    stale.unlink(missing_ok=True)
-            yield generations
-    except Timeout:
-        raise GenerationError(
-            f"another build is writing to {index}: wait until it is done"
-        ) from None
-    except (OSError, sqlite3.OperationalError) as error:
-        raise _disk_error(index, error) from None
 
 
 def publish(directory: Path, index: Path) -> Path:
@@ -243,13 +206,3 @@ def _inspect(directory: Path, place: Place) -> GenerationInfo:
     except GenerationError as error:
         damage = str(error)
     return GenerationInfo(directory.name, place, built, size, manifest, damage)
-
-
-def _disk_error(index: Path, error: OSError | sqlite3.Error) -> GenerationError:
-    is_full = getattr(error, "errno", None) == errno.ENOSPC or "full" in str(error)
-    reason = "the disk is full" if is_full else (getattr(error, "strerror", None) or str(error))
-    free_bytes = shutil.disk_usage(index).free if index.is_dir() else 0
-    return GenerationError(
-        f"the index cannot be written to {index}: {reason} ({free_bytes // 2**20} MiB free); "
-        "the live generation is unchanged"
-    )

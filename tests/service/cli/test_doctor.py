@@ -12,7 +12,7 @@ from tests.conftest import make_checkpoint
 
 
 def examine(encoder: Path, index: Path | None, cache: Path) -> tuple[int, dict[str, Any]]:
-    """Run the command; its exit code and its findings by subject."""
+    """Run the command; return its exit code and its findings by subject."""
     flags = ["--encoder", str(encoder), "--cache", str(cache), "--json"]
     if index:
         flags += ["--index", str(index)]
@@ -20,7 +20,7 @@ def examine(encoder: Path, index: Path | None, cache: Path) -> tuple[int, dict[s
     return result.exit_code, {found["subject"]: found for found in json.loads(result.stdout)}
 
 
-def test_what_is_whole_needs_no_mending(
+def test_a_whole_installation_needs_no_fix(
     tiny_checkpoint: Path, tiny_index: Path, tmp_path: Path
 ) -> None:
     exit_code, findings = examine(tiny_checkpoint, tiny_index, tmp_path)
@@ -39,7 +39,7 @@ def test_no_index_is_not_wrong(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert "CLEAR_INDEX" in findings["index"]["found"]
 
 
-def test_an_index_of_another_encoder_is_to_be_mended(tiny_index: Path, tmp_path: Path) -> None:
+def test_an_index_of_another_encoder_must_be_fixed(tiny_index: Path, tmp_path: Path) -> None:
     other = make_checkpoint(tmp_path / "other", seed=1)
 
     exit_code, findings = examine(other, tiny_index, tmp_path)
@@ -49,9 +49,7 @@ def test_an_index_of_another_encoder_is_to_be_mended(tiny_index: Path, tmp_path:
     assert findings["encoder"]["mend"] == ""
 
 
-def test_a_missing_encoder_leaves_the_index_to_be_looked_at(
-    tiny_index: Path, tmp_path: Path
-) -> None:
+def test_the_index_is_checked_without_an_encoder(tiny_index: Path, tmp_path: Path) -> None:
     exit_code, findings = examine(tmp_path / "missing", tiny_index, tmp_path)
 
     assert exit_code == 1

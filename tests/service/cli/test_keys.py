@@ -79,7 +79,7 @@ def test_a_name_that_is_taken_is_refused_and_the_file_stays(tmp_path: Path) -> N
         (["list", "--keys-file", "/nowhere"], "/nowhere"),
     ],
 )
-def test_what_is_wrong_is_told(arguments: list[str], word: str) -> None:
+def test_wrong_arguments_are_refused_by_name(arguments: list[str], word: str) -> None:
     result = run(*arguments)
 
     assert result.exit_code != 0

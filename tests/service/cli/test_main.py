@@ -43,7 +43,7 @@ def run(*arguments: object) -> Any:
 
 
 def assert_one_line_error(result: Any, *words: str) -> None:
-    """Refused in one line that holds all words."""
+    """Assert that a command failed with one line that contains all words."""
     lines = result.stderr.splitlines()
     assert result.exit_code == 1
     assert [line.startswith("error: ") for line in lines] == [True], result.stderr
@@ -180,7 +180,7 @@ def test_a_query_that_is_no_unicode_is_refused(tiny_index: Path, tiny: list[str]
     "command", [["serve", "--port", "0"], ["search", "tea"], ["index", "verify"]]
 )
 def test_a_missing_index_is_one_line_that_names_it(tmp_path: Path, command: list[str]) -> None:
-    """Of `a[b]` only `a` was printed; `[/b]` ended in a traceback."""
+    """Rich read brackets as markup: `a[b]` was printed as `a`, `[/b]` ended in a traceback."""
     index = tmp_path / "no[/such]index[b]"
     encoder = ["--encoder", make_checkpoint(tmp_path / "tiny")] if command[0] != "index" else []
 

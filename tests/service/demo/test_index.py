@@ -22,7 +22,7 @@ def _tiny_factbook(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ensure(index: Path, encoder: Encoder) -> list[str]:
-    """Ensure the demo's index; which stages of a build were gone through."""
+    """Ensure the demo's index; return the stages of the build, if there was one."""
     stages: list[str] = []
     ensure_demo_index(index, lambda: encoder, lambda stage, done, total: stages.append(stage))
     return list(dict.fromkeys(stages))

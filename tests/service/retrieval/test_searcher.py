@@ -47,7 +47,7 @@ def test_each_query_has_its_own_hits_in_the_order_given(searcher: Searcher) -> N
     assert len({tuple(ids) for ids in found}) > 1
 
 
-def test_min_score_cuts_the_hits_below_it(searcher: Searcher) -> None:
+def test_min_score_drops_the_hits_below_it(searcher: Searcher) -> None:
     (everything,) = searcher.search(["protein"], top_k=12)
     threshold = everything[4].score
 

@@ -24,7 +24,7 @@ def numbered(count: int) -> Origins:
 
 
 def files_of(index: Path) -> dict[str, bytes]:
-    """Everything that a reader can see."""
+    """Return everything that a reader can see."""
     return {
         path.relative_to(index).as_posix(): path.read_bytes()
         for path in index.rglob("*")
@@ -33,7 +33,7 @@ def files_of(index: Path) -> dict[str, bytes]:
 
 
 def stop_at(stage: str, action: Callable[[], object]) -> Callable[[str, int, int | None], None]:
-    """Act the first time that a stage is reported."""
+    """Call a function the first time that a stage is reported."""
     reported: list[str] = []
 
     def on_progress(name: str, done: int, total: int | None) -> None:
@@ -236,7 +236,7 @@ def test_a_second_build_at_the_same_time_is_refused(
 def test_a_disk_that_fills_up_is_named_and_leaves_the_old_generation(
     index_copy: Path, tiny_encoder: Encoder, stage: str, count: int
 ) -> None:
-    """A full disk is played by a limit on the size of any file, set when the stage is reached.
+    """A limit on file size, set when the stage is reached, stands in for a full disk.
 
     FAISS's own writer reported 20 vectors as written and failed on 200 with a RuntimeError.
     """

@@ -23,7 +23,7 @@ FACTORIES = ["Flat", "IVF2,SQ8", "HNSW8"]
 
 
 def corpus(seed: int, count: int = 60) -> Origins:
-    """Passages of 1 to 60 words, some of them equal."""
+    """Return passages of 1 to 60 words, some of them equal."""
     dice = random.Random(seed)
     words = ["tea", "Nairobi", "mountain", "1707", "protein", "harp", "sun", "coast"]
     return [
@@ -33,13 +33,13 @@ def corpus(seed: int, count: int = 60) -> Origins:
 
 
 def files_of(index: Path) -> dict[str, bytes]:
-    """The live generation, byte by byte."""
+    """Return the bytes of each file of the live generation."""
     directory = index / "generations" / current_name(index)
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 def changed(passages: Origins) -> Origins:
-    """Some gone, some new, some altered, one renamed, two that swap their texts; shuffled."""
+    """Remove, add and change some passages, rename one, swap the texts of two; shuffle."""
     kept = [passage for _, passage in passages[10:]]
     first, second, third, *rest = kept
     result = [

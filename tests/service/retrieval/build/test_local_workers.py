@@ -21,19 +21,19 @@ from tests.service.retrieval.build.test_build_updating import (
 
 
 def load(checkpoint: Path, device: str) -> Encoder:
-    """Run in the workers."""
+    """Load the encoder; runs in the workers."""
     return load_encoder(str(checkpoint), device=device)
 
 
 def die(device: str) -> Encoder:
-    """Run in the workers: as if the kernel had killed them."""
+    """Die as if killed by the kernel; runs in the workers."""
     import os
 
     os._exit(9)
 
 
 def assert_alike(first: Path, second: Path) -> None:
-    """Compare byte by byte, and vectors to 1e-6: with more threads sums end on other last bits."""
+    """Compare bytes, but vectors to 1e-6: the number of threads changes the order of sums."""
     ours, theirs = files_of(first), files_of(second)
     one, two = (
         faiss.deserialize_index(np.frombuffer(files.pop("vectors.faiss"), np.uint8))
@@ -95,7 +95,7 @@ def test_what_workers_had_encoded_is_found_by_the_next_run(
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_told_and_the_live_generation_stays(
+def test_a_killed_worker_is_reported_and_the_live_generation_stays(
     index_copy: Path, tiny_encoder: Encoder
 ) -> None:
     before = current_name(index_copy)

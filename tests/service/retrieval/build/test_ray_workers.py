@@ -66,7 +66,7 @@ sys.stdout.write(json.dumps([kept, report.counts.num_encoded, refusal]))
 
 @needs_ray
 @pytest.mark.slow
-def test_a_cluster_of_two_nodes_makes_the_index_of_one_process_and_goes_on_where_it_was(
+def test_a_cluster_of_two_nodes_makes_the_index_of_one_process_and_resumes(
     tmp_path: Path, tiny_checkpoint: Path, tiny_encoder: Encoder
 ) -> None:
     done = run_script(CLUSTER, tmp_path, tiny_checkpoint, timeout_seconds=800)

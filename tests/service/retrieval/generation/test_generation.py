@@ -30,7 +30,7 @@ def live(index: Path) -> Path:
 
 
 def rewrite_manifest(index: Path, **changes: object) -> Path:
-    """Change the live manifest and give the folder the name that goes with it."""
+    """Change the live manifest and rename the folder accordingly."""
     directory = live(index)
     manifest = json.loads((directory / "manifest.json").read_text()) | changes
     content = artifact.canonical_json(manifest)
@@ -40,7 +40,7 @@ def rewrite_manifest(index: Path, **changes: object) -> Path:
 
 @pytest.fixture(scope="session")
 def other_index(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Path:
-    """An index of twelve other passages by the same encoder."""
+    """An index of twelve other passages, by the same encoder."""
     index = tmp_path_factory.mktemp("other-index")
     passages = [("f:1", Passage(str(number), f"passage {number}")) for number in range(12)]
     build_index(passages, index, tiny_encoder)

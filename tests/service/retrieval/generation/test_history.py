@@ -10,21 +10,20 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.generation.history import (
-    HISTORY,
     UNFINISHED,
     collect_garbage,
-    exclusive_writer,
     list_generations,
     live_names,
     roll_back,
 )
+from service.retrieval.generation.writer import HISTORY, exclusive_writer
 from service.retrieval.searcher import Searcher
 from service.retrieval.storage import artifact
 from tests.conftest import cut_short, flip_bit
 
 
 def build(index: Path, encoder: Encoder, text: str) -> str:
-    """Publish a generation of one passage; its name."""
+    """Publish a generation of one passage; return its name."""
     return build_index([("f:1", Passage("a", text))], index, encoder).directory.name
 
 
@@ -56,7 +55,7 @@ def test_the_names_that_were_live_are_kept_in_order(index: Path) -> None:
     assert set(live_names(index)) == names(index)
 
 
-def test_a_list_tells_what_is_live_and_what_was(index: Path) -> None:
+def test_a_list_says_which_generations_are_live_and_former(index: Path) -> None:
     listed = list_generations(index)
 
     assert [each.place for each in listed] == ["live", "former", "former"]
@@ -65,7 +64,7 @@ def test_a_list_tells_what_is_live_and_what_was(index: Path) -> None:
     assert all(each.size_bytes > 0 and not each.damage for each in listed)
 
 
-def test_a_list_names_what_is_damaged_at_a_glance(index: Path) -> None:
+def test_a_list_names_damaged_generations_without_hashing(index: Path) -> None:
     former = live_names(index)[0]
     cut_short(index / "generations" / former / "passages.arrow")
 
@@ -86,10 +85,10 @@ def test_a_rollback_goes_back_one_generation_at_a_time(index: Path) -> None:
         roll_back(index)
 
 
-def test_after_a_rollback_and_a_build_one_rolls_back_to_what_was_live(
+def test_after_a_rollback_and_a_build_a_rollback_returns_to_what_was_live(
     index: Path, tiny_encoder: Encoder
 ) -> None:
-    """And not to the generation that was rolled back from."""
+    """Not to the generation that was rolled back from."""
     roll_back(index)
     build(index, tiny_encoder, "four")
 
@@ -98,7 +97,7 @@ def test_after_a_rollback_and_a_build_one_rolls_back_to_what_was_live(
     assert live_text(index) == "two"
 
 
-def test_one_can_roll_back_to_a_name_and_forward_again(index: Path) -> None:
+def test_a_rollback_by_name_goes_back_and_forward(index: Path) -> None:
     one, _, three = live_names(index)
 
     roll_back(index, one)

@@ -1,4 +1,4 @@
-"""Two Milvus: one in this process, and the real standalone server, which is slow to start."""
+"""Two Milvus servers: the lite one in this process, and the standalone one, slow to start."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from tests.support.milvus_server import milvus_server
 
 @pytest.fixture(scope="session")
 def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The lite Milvus; pymilvus starts it when it is first asked."""
+    """The address of Milvus Lite; pymilvus starts it on the first call."""
     pytest.importorskip("milvus_lite", reason="needs the extra dev")
     from milvus_lite.server_manager import server_manager_instance
 
@@ -19,7 +19,7 @@ def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def milvus_server_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The real Milvus standalone."""
+    """The address of a standalone Milvus server."""
     pytest.importorskip("pymilvus", reason="needs the extra milvus")
     with milvus_server(tmp_path_factory.mktemp("milvus-server")) as uri:
         yield uri

@@ -1,4 +1,4 @@
-"""What every backend promises, asked of each: the same rows and the same scores.
+"""The contract of `VectorIndex`, tested for every backend: the same rows, the same scores.
 
 Products of one-hot vectors are exact in any precision, so that ties are ties.
 """
@@ -60,14 +60,14 @@ def one_hot(rows: list[int]) -> Vectors:
 
 
 def selection(mask: NDArray[np.bool_]) -> Selection:
-    """Select rows: by a mask, and by the field that holds the row."""
+    """Select rows by a mask, and by a filter on the field that holds the row."""
     rows = np.flatnonzero(mask).tolist() or [-1]
     kept = Filter((("row", (AnyOf(tuple(rows)),)),))
     return Selection(kept, lambda: mask)
 
 
 def names(is_exact: bool) -> list[Any]:
-    """Name the backends, all or the exact ones; the server of Milvus is slow to start."""
+    """Return the names of all backends, or of the exact ones; a Milvus server starts slowly."""
     chosen = [name for name, tolerance in TOLERANCES.items() if tolerance == 1e-6 or not is_exact]
     slow = pytest.param("milvus-server", marks=pytest.mark.slow)
     return [slow if name == "milvus-server" else name for name in chosen]
@@ -79,7 +79,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def pushed(vectors: Vectors, path: Path, uri: str) -> VectorIndex:
-    """Load vectors into a collection of their own; the one field holds the row."""
+    """Load vectors into a collection of their own; its one field holds the row."""
     from service.retrieval.index.milvus.index import open_milvus
     from service.retrieval.index.milvus.push import push
 
@@ -117,7 +117,7 @@ def assert_best(
     ranking: Ranking, query: Vectors, vectors: Vectors, mask: NDArray[np.bool_], top_k: int,
     tolerance: float,
 ) -> None:  # fmt: skip
-    """The ranking is the brute-force one among selected rows, within the precision."""
+    """Assert that a ranking equals brute force among the selected rows, within the precision."""
     scores = vectors.astype(np.float64) @ query.astype(np.float64)
     expected = -np.sort(-scores[mask])[:top_k]
     assert len(ranking.rows) == len(set(ranking.rows.tolist())) == len(expected)
@@ -173,7 +173,7 @@ def test_queries_with_different_filters_and_with_none_share_a_batch(
 
 
 @pytest.mark.parametrize("name", names(is_exact=True))
-def test_equal_scores_come_lowest_row_first(open_index: Open, name: str) -> None:
+def test_equal_scores_are_ordered_by_row(open_index: Open, name: str) -> None:
     vectors = one_hot([3, 1, 2, 1, 3, 1, 2, 1, 1, 3])
     mask = np.arange(10) != 1
 
@@ -189,7 +189,7 @@ def test_equal_scores_come_lowest_row_first(open_index: Open, name: str) -> None
 
 
 @pytest.mark.parametrize("name", names(is_exact=True))
-def test_a_vector_that_is_there_often_is_found_as_often(open_index: Open, name: str) -> None:
+def test_every_copy_of_a_vector_is_found(open_index: Open, name: str) -> None:
     vectors = np.concatenate([unit_vectors(5, seed=1), unit_vectors(1).repeat(12, axis=0)])
 
     (ranking,) = open_index(vectors).search(vectors[-1:], 12)

@@ -21,7 +21,7 @@ from service.retrieval.index.plan import plan
         (200_000_000, 80, True, "faiss", "IVF65536,SQ8"),
     ],
 )
-def test_the_most_exact_that_suits_and_fits_is_advised(
+def test_the_most_exact_option_that_is_fast_enough_and_fits_is_recommended(
     num_passages: int, memory: float, on_gpu: bool, backend: str, factory: str
 ) -> None:
     plans = plan(num_passages, 384, memory, on_gpu)
@@ -31,7 +31,7 @@ def test_the_most_exact_that_suits_and_fits_is_advised(
     assert advised.backend == "milvus" or advised.gibibytes <= memory
 
 
-def test_bytes_are_those_of_the_vectors() -> None:
+def test_sizes_are_those_of_the_vectors() -> None:
     flat = plan(1_000_000, 384, 8)[0]
 
     assert flat.gibibytes == pytest.approx(1e6 * 384 * 4 / 2**30, abs=1e-3)
@@ -40,7 +40,7 @@ def test_bytes_are_those_of_the_vectors() -> None:
     )
 
 
-def test_a_graph_on_a_gpu_says_that_nobody_measured_it() -> None:
+def test_a_graph_on_a_gpu_is_listed_as_not_measured() -> None:
     command = ["index", "plan", "--passages", "100000", "--gpu"]
 
     table = CliRunner().invoke(app, command, env={"COLUMNS": "120"}).stdout

@@ -1,4 +1,4 @@
-"""The same assertions on CPU and GPU. Needs no conftest, so that a bare GPU machine can run it."""
+"""The same assertions on CPU and GPU. Uses no conftest, so that a bare GPU machine can run it."""
 
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def test_a_ranking_is_of_the_protocols_types(device: torch.device) -> None:
 
 
 def test_scores_are_finer_than_half_precision(device: torch.device) -> None:
-    """Near 1, fp16 knows steps of 0.0005; sums in fp32 tell passages apart that are closer."""
+    """Near 1, fp16 has steps of 0.0005; sums in fp32 distinguish passages that are closer."""
     center, aside = unit_vectors(2, 384)
     vectors = center + 0.02 * unit_vectors(200, 384, seed=1)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -112,7 +112,7 @@ def test_an_index_knows_its_size(device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("tile_scores", [1, 6, 21, 90, 10_000])
-def test_equal_scores_come_lowest_row_first(device: torch.device, tile_scores: int) -> None:
+def test_equal_scores_are_ordered_by_row(device: torch.device, tile_scores: int) -> None:
     vectors = one_hot([3, 1, 2, 1, 3, 1, 2, 1, 1, 3])
 
     rankings = TorchFlatIndex(vectors, device, tile_scores).search(one_hot([1, 2, 3]), 4)
@@ -125,7 +125,9 @@ def test_equal_scores_come_lowest_row_first(device: torch.device, tile_scores: i
     ]
 
 
-def test_ties_at_the_cut_are_the_lowest_rows_up_to_the_promise(device: torch.device) -> None:
+def test_ties_at_the_cut_are_the_lowest_rows_within_the_extra_candidates(
+    device: torch.device,
+) -> None:
     vectors = one_hot([0] * (10 + EXTRA_CANDIDATES) + [1] * 20)
 
     (ranking,) = TorchFlatIndex(vectors, device).search(one_hot([0]), 10)
@@ -230,7 +232,7 @@ def test_vectors_outlive_the_file_they_came_from(tmp_path: Path, device: torch.d
 
 
 @pytest.mark.parametrize("factory", ["HNSW8", "IVF2,Flat", "SQfp16", "Flat,RFlat", "L2norm,Flat"])
-def test_an_index_that_is_not_flat_is_refused_with_the_mend(tmp_path: Path, factory: str) -> None:
+def test_an_index_that_is_not_flat_is_refused_with_the_fix(tmp_path: Path, factory: str) -> None:
     build_faiss_index(unit_vectors(80), factory, tmp_path / "index")
 
     with pytest.raises(GenerationError, match="build the index with --factory Flat"):
@@ -250,7 +252,7 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
         open_torch_flat(tmp_path / "index", "cuda:7")
 
 
-def test_vectors_that_do_not_fit_are_refused_with_the_mend(
+def test_vectors_that_do_not_fit_are_refused_with_the_fix(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*arguments: object, **options: object) -> None:

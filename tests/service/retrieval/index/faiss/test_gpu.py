@@ -1,4 +1,4 @@
-"""CAGRA and copies on a GPU: files on a CPU, calls by a stand-in, the rest with `-m gpu`."""
+"""CAGRA and GPU copies: files on the CPU, calls with a stand-in, the rest with `-m gpu`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +38,7 @@ def nearest(vectors: Vectors, queries: Vectors, top_k: int, mask: Any = True) ->
 
 @pytest.fixture
 def graph_file(tmp_path: Path) -> Path:
-    """A graph in the form that one built by cuVS is written in."""
+    """A graph file in the format of a graph that cuVS built."""
     graph = FAISS.IndexHNSWCagra(DIM, 16, faiss.METRIC_INNER_PRODUCT, FAISS.Float16)
     graph.add(unit_vectors(COUNT))
     faiss.write_index(graph, str(tmp_path / "index"))
@@ -46,7 +46,7 @@ def graph_file(tmp_path: Path) -> Path:
 
 
 class StandInGraph:
-    """Searches as `GpuIndexCagra` does: half precision, no selections; notes how it was asked."""
+    """Searches like `GpuIndexCagra`: half precision, no selections; records its calls."""
 
     def __init__(self, graph: Any) -> None:
         self._vectors = graph.storage.reconstruct_n(0, graph.ntotal)
@@ -68,7 +68,7 @@ class StandInGraph:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """A build of faiss with cuVS and two GPUs, as far as copies go; lists what was copied."""
+    """Make faiss look as if built with cuVS for two GPUs; list the copies."""
     copied: list[Any] = []
 
     def copy(resources: object, number: int, index: Any, options: Any) -> Any:
@@ -90,7 +90,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     yield copied
 
 
-def test_a_factory_string_names_the_neighbours_of_a_cagra_graph() -> None:
+def test_a_factory_string_names_the_neighbors_of_a_cagra_graph() -> None:
     assert cagra_degree("CAGRA64") == 64
     assert cagra_degree("HNSW32") is None
     for wrong in ("CAGRA0", "CAGRA7", "CAGRA256"):
@@ -100,13 +100,13 @@ def test_a_factory_string_names_the_neighbours_of_a_cagra_graph() -> None:
 
 @without_cuvs
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_cagra_graph_is_not_begun_where_none_can_be_built(device: str) -> None:
+def test_a_cagra_graph_is_refused_before_the_build_where_none_can_be_built(device: str) -> None:
     with pytest.raises(DeviceError, match=r"'CAGRA64' is built on a GPU by cuVS.* HNSW32"):
         check_factory("CAGRA64", DIM, has_fields=False, device=device)
 
 
 @without_cuvs
-def test_a_cagra_graph_goes_to_no_gpu_without_cuvs(
+def test_a_cagra_graph_is_not_copied_to_a_gpu_without_cuvs(
     graph_file: Path, stand_in: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faiss, "get_compile_options", lambda: "GPU ")
@@ -176,7 +176,7 @@ def test_lists_of_scalar_codes_are_left_to_faiss_own_kernels(
     assert [options.use_cuvs for _, options, _ in stand_in] == [False]
 
 
-def test_what_no_gpu_searches_is_refused_with_what_one_does(
+def test_an_index_that_no_gpu_searches_is_refused_with_those_that_one_does(
     tmp_path: Path, stand_in: list[Any]
 ) -> None:
     build_faiss_index(unit_vectors(COUNT), "PQ4x4", tmp_path / "index")
@@ -189,9 +189,9 @@ def test_what_no_gpu_searches_is_refused_with_what_one_does(
 @on_a_gpu
 def test_a_graph_built_and_searched_on_a_gpu_finds_the_nearest(tmp_path: Path) -> None:
     vectors, queries = unit_vectors(20_000), unit_vectors(100, seed=1)
-    told: list[int] = []
+    reported: list[int] = []
 
-    build_faiss_index(vectors, "CAGRA64", tmp_path / "index", told.append, "cuda")
+    build_faiss_index(vectors, "CAGRA64", tmp_path / "index", reported.append, "cuda")
     on_gpu = open_faiss_index(tmp_path / "index", "cuda").search(queries, 10)
     on_cpu = open_faiss_index(tmp_path / "index").search(queries, 10)
 
@@ -199,4 +199,4 @@ def test_a_graph_built_and_searched_on_a_gpu_finds_the_nearest(tmp_path: Path) -
         found = [ranking.rows.tolist() for ranking in rankings]
         pairs = zip(found, nearest(vectors, queries, 10), strict=True)
         assert np.mean([len(set(rows) & set(near)) / 10 for rows, near in pairs]) > 0.95
-    assert told == [20_000]
+    assert reported == [20_000]

@@ -51,8 +51,8 @@ def test_no_more_hits_than_vectors_and_no_row_of_minus_one(tmp_path: Path, facto
     assert np.all(np.diff(ranking.scores) <= 0)
 
 
-def test_a_search_that_looks_at_too_few_lists_is_not_short(tmp_path: Path) -> None:
-    """IVF looks into one list here, of 40 vectors, and FAISS fills the rest with row -1."""
+def test_a_search_that_probes_too_few_lists_is_not_short(tmp_path: Path) -> None:
+    """IVF probes one list of 40 vectors here, and FAISS pads the result with row -1."""
     vectors = np.repeat(np.eye(2, 16, dtype=np.float32), 40, axis=0)
     build_faiss_index(vectors, "IVF2,Flat", tmp_path / "index")
     index = open_faiss_index(tmp_path / "index", nprobe=1)
@@ -88,7 +88,7 @@ def test_more_lists_find_more(tmp_path: Path) -> None:
     assert found(1) < found(8) <= found(32) == 50
 
 
-def test_a_build_of_faiss_that_ignores_filters_is_found_out(
+def test_a_build_of_faiss_that_ignores_filters_is_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Classic GPU indexes take a selection and ignore it."""

@@ -1,4 +1,4 @@
-"""Loading a generation into Milvus, and what is refused; the lite one, in this process."""
+"""Pushing a generation into Milvus, and searching it; mostly with Milvus Lite in this process."""
 
 import uuid
 from dataclasses import replace
@@ -75,7 +75,7 @@ FACTS: Any = {"count": 23, "embedding_dim": 8, "fields": FIELDS}
         {"tags": "y", "year": {"lt": 10, "not": 5}},
     ],
 )
-def test_milvus_lets_through_what_the_passage_table_does(
+def test_a_filter_selects_in_milvus_what_it_selects_in_the_passage_table(
     files: tuple[Path, PassageTable], options: MilvusOptions, content: object
 ) -> None:
     shared = replace(options, prefix="same")
@@ -88,7 +88,7 @@ def test_milvus_lets_through_what_the_passage_table_does(
     assert sorted(ranking.rows.tolist()) == np.flatnonzero(selection.mask).tolist()
 
 
-def test_the_alias_is_on_what_was_pushed_last_and_the_older_is_kept(
+def test_the_alias_points_at_the_last_push_and_the_older_collection_is_kept(
     files: tuple[Path, PassageTable], own: MilvusOptions
 ) -> None:
     client = connect(own)
@@ -108,7 +108,7 @@ def test_a_second_push_sends_nothing(files: tuple[Path, PassageTable], own: Milv
     assert sent == [23]
 
 
-def test_what_a_stopped_push_left_is_begun_again(
+def test_an_interrupted_push_starts_over(
     files: tuple[Path, PassageTable], own: MilvusOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(milvus_push, "BATCH_BYTES", 10 * 8 * 4)
@@ -144,7 +144,7 @@ def test_another_count_is_refused(files: tuple[Path, PassageTable], own: MilvusO
 def test_an_index_type_that_milvus_lacks_is_refused(
     files: tuple[Path, PassageTable], milvus_server_uri: str, index_type: str
 ) -> None:
-    """The lite one takes any type and says that it has made it."""
+    """Milvus Lite accepts any type and reports that it created it."""
     options = MilvusOptions(milvus_server_uri, index_type=index_type, prefix=f"t{index_type}")
 
     with pytest.raises(GenerationError, match="Milvus failed to"):
@@ -153,7 +153,7 @@ def test_an_index_type_that_milvus_lacks_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("index_type", ["HNSW", "IVF_FLAT", "IVF_SQ8"])
-def test_an_approximate_index_of_milvus_answers_in_full(
+def test_an_approximate_index_of_milvus_returns_full_rankings(
     files: tuple[Path, PassageTable], milvus_server_uri: str, index_type: str
 ) -> None:
     options = MilvusOptions(milvus_server_uri, index_type=index_type, prefix=f"t{index_type}")
@@ -177,7 +177,7 @@ def test_an_index_of_another_type_than_asked_for_is_refused(
         push(*files, "name", own)
 
 
-def test_a_server_that_is_not_there_is_told_without_the_token() -> None:
+def test_an_unreachable_server_is_reported_without_the_token() -> None:
     options = MilvusOptions("http://127.0.0.1:9", token="root:secret", timeout_seconds=1)
 
     with pytest.raises(DeviceError, match="Milvus cannot be reached at CLEAR_MILVUS_URI") as caught:

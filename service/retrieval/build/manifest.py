@@ -1,0 +1,79 @@
+"""The manifest of a finished build: its facts, the hashes of its files, and its canaries."""
+
+from pathlib import Path
+
+from service.retrieval.corpus.fields import FieldKind
+from service.retrieval.corpus.reader import Passage
+from service.retrieval.encoder.bulk import EncoderIdentity
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.generation.generation import open_verified
+from service.retrieval.generation.manifest import (
+    EMBEDDINGS,
+    FORMAT_VERSION,
+    PASSAGES,
+    TEXTS,
+    VECTORS,
+    Canary,
+    EncoderRecord,
+    GenerationManifest,
+)
+from service.retrieval.index.faiss.library import VERSION
+from service.retrieval.searcher import CANARY_TOP_K, Searcher
+from service.retrieval.storage import artifact
+
+CANARY_CHARACTERS = 200
+
+
+def describe_build(
+    directory: Path,
+    encoder: Encoder,
+    factory: str,
+    fields: dict[str, FieldKind],
+    count: int,
+    num_truncated: int,
+) -> GenerationManifest:
+    """Return the manifest of a finished build, without canaries; its files are hashed."""
+    identity = EncoderIdentity.of(encoder)
+    names = [VECTORS, PASSAGES, TEXTS]
+    if factory != "Flat":
+        names.append(EMBEDDINGS)
+    return GenerationManifest(
+        format_version=FORMAT_VERSION,
+        encoder=EncoderRecord(
+            name=encoder.name,
+            fingerprint=identity.fingerprint,
+            max_tokens=identity.max_tokens,
+            runtime=identity.runtime,
+            query_fingerprint=encoder.fingerprint if encoder.has_two_sides else None,
+        ),
+        count=count,
+        dimension=encoder.embedding_dim,
+        metric="inner product of unit vectors",
+        backend="faiss",
+        factory=factory,
+        faiss_version=VERSION,
+        fields=fields,
+        num_truncated=num_truncated,
+        canaries=[],
+        files=artifact.record_files(directory, names),
+    )
+
+
+def add_canaries(
+    manifest: GenerationManifest, directory: Path, encoder: Encoder, passages: list[Passage]
+) -> GenerationManifest:
+    """Open the generation as a reader does, and record what it finds for some passages' texts.
+
+    Args:
+        manifest: the generation's, without canaries.
+        directory: the generation's folder.
+        encoder: encodes the canary queries.
+        passages: their beginnings are the canary queries.
+    """
+    searcher = Searcher(encoder, open_verified(directory, manifest))
+    queries = [passage.encoder_text[:CANARY_CHARACTERS] for passage in passages]
+    canaries = [
+        Canary(query=query, passage_ids=[hit.passage.passage_id for hit in hits])
+        for query, hits in zip(queries, searcher.search(queries, CANARY_TOP_K), strict=True)
+    ]
+    return manifest.model_copy(update={"canaries": canaries})

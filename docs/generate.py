@@ -48,7 +48,8 @@ def settings() -> str:
         if names:
             rows = [_setting(name) for name in names]
             header = ("variable", "default", "values", "meaning")
-            sections.append(f"### {_topic(topic)}\n\n{table(header, rows)}")
+            about = (topic.__doc__ or "").partition("\n")[0]
+            sections.append(f"### {_topic(topic)}\n\n{about}\n\n{table(header, rows)}")
     return "\n\n".join(sections)
 
 
@@ -170,7 +171,7 @@ def _flag(option: Any) -> str:
 
 def _word(option: Any) -> str:
     """Return the word that stands for an option's value."""
-    return option.metavar or _flag(option).removeprefix("--").replace("-", "_").upper()
+    return str(option.metavar or _flag(option).removeprefix("--").replace("-", "_").upper())
 
 
 def api() -> str:

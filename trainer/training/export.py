@@ -1,4 +1,4 @@
-"""What training leaves: a checkpoint that serves, or a query-side adapter of its base."""
+"""Export of a trained encoder: a checkpoint folder, or a query-side adapter of its base."""
 
 import shutil
 from collections.abc import Mapping
@@ -19,20 +19,25 @@ from trainer.training.model import TrainableEncoder
 def export(
     directory: Path, trainable: TrainableEncoder, config: RunConfig, facts: Mapping[str, Any]
 ) -> Path:
-    """Write what a run trained; an adapter that changed both sides is merged into the weights.
+    """Write the trained encoder; an adapter that changed both sides is merged into the weights.
+
+    Args:
+        directory: the run directory.
+        trainable: the trained encoder.
+        config: of the run.
+        facts: about the run, for the manifest.
 
     Returns:
-        The folder: `adapter` where low-rank queries were trained for frozen passages, else
-        `encoder`.
+        The folder: `adapter` if an adapter was trained for frozen passages, else `encoder`.
     """
-    is_query_side = config.objective.name == "frozen_bridge"
+    is_query_side = config.objective.freezes_passages
     if is_query_side and config.encoder.lora_rank:
         return _publish(
             directory / "adapter", lambda at: _write_adapter(at, trainable, config, facts)
         )
     if config.encoder.lora_rank:
         merge_lora(trainable.transformer)
-    # Passages of the base stay valid where queries alone learned.
+    # If only queries were trained, the passage embeddings of the base stay valid.
     passage = {"passage_fingerprint": trainable.base.passage_fingerprint} if is_query_side else {}
     return _publish(
         directory / "encoder", lambda at: _write_encoder(at, trainable, {**passage, **facts})

@@ -8,7 +8,7 @@ Source: Hu et al. 2021, section 4.1.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -61,23 +61,6 @@ def lora_layers(transformer: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
     for name, module in transformer.named_modules():
         if isinstance(module, LoraLinear):
             yield name, module
-
-
-def lora_state(transformer: nn.Module) -> dict[str, Tensor]:
-    """Return the factors as `<module path>.lora_a`, [r, in], and `.lora_b`, [out, r]."""
-    return {
-        f"{name}.{factor}": getattr(layer, factor).detach()
-        for name, layer in lora_layers(transformer)
-        for factor in ("lora_a", "lora_b")
-    }
-
-
-def load_lora_state(transformer: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Set the factors of an adapted transformer."""
-    with torch.no_grad():
-        for name, layer in lora_layers(transformer):
-            layer.lora_a.copy_(state[f"{name}.lora_a"])
-            layer.lora_b.copy_(state[f"{name}.lora_b"])
 
 
 def merge_lora(transformer: nn.Module, share: float = 1.0) -> None:

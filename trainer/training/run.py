@@ -163,5 +163,7 @@ def run_summary(directory: Path, record: Mapping[str, Any]) -> str:
         cells = (f"{key} {value:.4f} ({value - base[key]:+.4f})" for key, value in scores.items())
         lines.append(f"{name}, nDCG@10 and its change: {', '.join(cells)}")
     if not record.get("english_gate", True):
-        lines.append("fails the English gate: take fewer steps, a lower learning rate, or blend")
+        lines.append(
+            "the result fails the English gate: take fewer steps, a lower learning rate, or blend"
+        )
     return "\n".join(lines)

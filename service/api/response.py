@@ -1,4 +1,4 @@
-"""What the routes share: find the engine and the deadline of a request, write the response."""
+"""Helpers of all routes: engine and deadline of a request, and how a response is written."""
 
 import base64
 import time

@@ -17,7 +17,7 @@ const UNAUTHORIZED = 401;
 
 let newestSearch = null; // AbortController of the only search that may write to the page
 let shownAddress = null; // location.search of what the page shows
-let fields = null; // declared fields and their kinds, once the service has told them
+let fields = null; // declared fields and their kinds, once they are loaded
 
 /** Search and show the response, unless a newer search has started. */
 async function search(wanted) {

@@ -56,12 +56,12 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 def with_lie(content: Any, path: tuple[Any, ...], lie: object) -> Any:
     """Return a copy of a document with one value replaced."""
-    told = copy.deepcopy(content)
-    place = told
+    forged = copy.deepcopy(content)
+    place = forged
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = lie
-    return told
+    return forged
 
 
 def lying_index(honest: Path, to: Path, data: st.DataObject) -> Path:

@@ -65,13 +65,13 @@ def test_a_request_error_is_answered_as_the_table_has_it(kind: type[RequestError
 
 
 def test_errors_that_allow_a_retry_have_retry_after() -> None:
-    told = {
+    waits = {
         kind: headers["Retry-After"]
         for kind in TABLE
         if "Retry-After" in (headers := answer_to(example(kind)).headers)
     }
 
-    assert told == dict.fromkeys(errors.RetryLaterError.__subclasses__(), str(RETRY))
+    assert waits == dict.fromkeys(errors.RetryLaterError.__subclasses__(), str(RETRY))
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, errors.NotFoundError), (418, None)])

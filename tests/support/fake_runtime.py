@@ -1,4 +1,4 @@
-"""A weightless encoder behind the runtime's protocol, with faults to order."""
+"""A runtime without weights that can be made to wait and to fail."""
 
 import threading
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class FakeRuntime:
-    """Embeds a text by its token ids alone, at once, unless it is told to wait or to fail."""
+    """Embeds a text by its token ids alone, at once, unless a test makes it wait or fail."""
 
     name = "fake"
     device = torch.device("cpu")

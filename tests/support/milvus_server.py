@@ -1,4 +1,4 @@
-"""The real Milvus standalone of the wheel `milvus` 2.3.5, in an environment of its own."""
+"""The Milvus standalone of the wheel `milvus` 2.3.5, in its own environment."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ START_SECONDS = 240
 
 @contextmanager
 def milvus_server(folder: Path) -> Iterator[str]:
-    """Start a server that writes to a folder alone, and stop it; yields its address."""
+    """Start a server that stores everything in one folder; yield its address; stop it."""
     program = _installed(folder) / "bin" / "milvus-server"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -44,7 +44,7 @@ def milvus_server(folder: Path) -> Iterator[str]:
 
 
 def _installed(folder: Path) -> Path:
-    """Find the environment that `CLEAR_TEST_MILVUS` names, else make one."""
+    """Return the environment that `CLEAR_TEST_MILVUS` names, or create one."""
     if named := os.environ.get("CLEAR_TEST_MILVUS"):
         return Path(named)
     environment = folder / "environment"

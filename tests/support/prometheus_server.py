@@ -21,19 +21,19 @@ class Prometheus:
     """Asks a Prometheus over its HTTP API."""
 
     def __init__(self, port: int) -> None:
-        """Know where it listens."""
+        """Keep the address of the server."""
         self._base = f"http://127.0.0.1:{port}"
         self.moment: float | None = None  # that queries ask for; None is now
 
     def get(self, path: str, **parameters: object) -> Any:
-        """Ask for `data` of an API path."""
+        """Return `data` of a response of the API."""
         query = urllib.parse.urlencode(parameters)
         url = f"{self._base}/api/v1/{path}?{query}"
         with urllib.request.urlopen(url, timeout=30) as response:
             return json.load(response)["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Ask an expression at the moment; a scalar is one sample."""
+        """Return the current samples of an expression; a scalar is one sample."""
         moment = {} if self.moment is None else {"time": self.moment}
         data = self.get("query", query=expression, **moment)
         if data["resultType"] == "scalar":
@@ -43,7 +43,7 @@ class Prometheus:
     def query_range(
         self, expression: str, start: float, end: float, step_seconds: float
     ) -> list[dict[str, Any]]:
-        """Ask an expression over time."""
+        """Return the samples of an expression over time."""
         return list(
             self.get("query_range", query=expression, start=start, end=end, step=step_seconds)[
                 "result"
@@ -51,7 +51,7 @@ class Prometheus:
         )
 
     def is_ready(self) -> bool:
-        """Tell whether it answers."""
+        """Return whether the server answers."""
         try:
             with urllib.request.urlopen(f"{self._base}/-/ready", timeout=5):
                 return True
@@ -60,7 +60,7 @@ class Prometheus:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -69,7 +69,7 @@ def free_port() -> int:
 def running_prometheus(
     folder: Path, service_port: int, interval: str, wait_until: Callable[[Callable[[], bool]], None]
 ) -> Iterator[Prometheus]:
-    """Run one that scrapes a service on this machine; all else is as it is deployed."""
+    """Run a Prometheus with the deployed configuration that scrapes a service on this machine."""
     configuration = yaml.safe_load((CONFIGURATION / "prometheus.yaml").read_text())
     configuration["global"] = {"scrape_interval": interval, "evaluation_interval": interval}
     [job] = configuration["scrape_configs"]

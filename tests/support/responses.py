@@ -1,4 +1,4 @@
-"""What tests ask of responses: problems, and samples of `/metrics`."""
+"""Checks of responses: problems, and samples of `/metrics`."""
 
 from typing import Any
 

@@ -199,8 +199,8 @@ def test_a_busy_service_is_reported_with_a_retry_button(page: "Page") -> None:
 
     page.route("**/search", answer)
     search(page, "tea")
-    told = page.get_by_role("alert").inner_text()
+    message = page.get_by_role("alert").inner_text()
     page.locator("#retry").click()
     page.wait_for_selector("#hits > li.hit")
 
-    assert "the queue is full" in told
+    assert "the queue is full" in message

@@ -221,11 +221,11 @@ def test_an_address_with_an_undeclared_field_is_refused_and_fixed(
     page.goto(f"{address}/?q=tea&f.city=Lima")
     page.wait_for_selector("#error:not([hidden])")
 
-    told = page.get_by_role("alert").inner_text()
+    message = page.get_by_role("alert").inner_text()
     page.get_by_role("button", name="Remove the filter city: Lima").click()
     page.wait_for_selector("#hits > li.hit")
 
-    assert "city" in told and "country (string)" in told
+    assert "city" in message and "country (string)" in message
 
 
 def test_the_timing_bar_shows_the_time_of_filtering(page: "Page") -> None:

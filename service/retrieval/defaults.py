@@ -1,4 +1,4 @@
-"""What holds where nothing is set; imports nothing heavy, so that a command line starts at once."""
+"""Default values; imports nothing heavy, so that the command line starts fast."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,6 @@ BUNDLED_BASE = "bundled-base"  # without its query-side adapter
 
 
 def default_cache() -> Path:
-    """Name the folder for what is made once and kept: `~/.cache/clear-search`."""
+    """Return the cache folder, `~/.cache/clear-search` unless XDG_CACHE_HOME names another."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "clear-search"

@@ -1,44 +1,44 @@
-"""What can go wrong below HTTP.
+"""Errors of the retrieval library.
 
     RetrievalError
     ├── PassageError              one line of a passages file, named as file:line
     ├── FilterError               a filter that the index cannot answer, named by its field
-    ├── DeviceError               a device was asked for that is not there
-    ├── MemoryShortError          something does not fit beside what is in memory
-    └── ArtifactError             something saved is not what it should be
+    ├── DeviceError               a device that was asked for is not available
+    ├── MemoryShortError          there is not enough memory for an index or an encoder
+    └── ArtifactError             saved files are missing, incomplete or altered
         ├── CheckpointError       an encoder checkpoint
         ├── GenerationError       an index generation
         └── EncoderMismatchError  the index was embedded by another encoder
 
-A message says what, where and how to mend it, in one line; the text of a passage or a query is
-never in it.
+A message says in one line what is wrong, where, and how to fix it. It never contains the text of
+a passage or a query.
 """
 
 
 class RetrievalError(Exception):
-    """Something that a user of the library can mend."""
+    """An error that a user of the library can fix."""
 
 
 class PassageError(RetrievalError):
-    """A passages file, or one line of it, cannot be used."""
+    """A passages file, or a line of it, cannot be used."""
 
 
 class FilterError(RetrievalError):
-    """A filter, or a facet, that this index cannot answer."""
+    """This index cannot answer a filter or a facet."""
 
     def __init__(self, field: str, reason: str) -> None:
-        """Name the field of the request, such as `filter.year`, and what is wrong with it."""
+        """Keep the field of the request, such as `filter.year`, and what is wrong with it."""
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason
 
 
 class DeviceError(RetrievalError):
-    """The device or the build that a setting asks for is not there."""
+    """The device or the build that a setting asks for is not available."""
 
 
 class MemoryShortError(RetrievalError):
-    """There is too little memory for something beside what it holds."""
+    """There is not enough free memory."""
 
 
 class ArtifactError(RetrievalError):

@@ -169,7 +169,7 @@ def test_a_passage_that_does_not_fit_stops_the_build_with_its_line(
     records = [*RECORDS[:3], {"id": "bad", "text": "text", "year": "1999"}]
     passages = write_passages(tmp_path / "passages.jsonl", records)
 
-    with pytest.raises(PassageError, match=r"passages.jsonl:4 has a `year` that is no number"):
+    with pytest.raises(PassageError, match=r"passages.jsonl:4 has a `year` that is not a number"):
         build_index(
             read_passages(passages), tmp_path / "index", tiny_encoder, fields=parse_fields(FIELDS)
         )

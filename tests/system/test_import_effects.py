@@ -26,10 +26,9 @@ PURE_CALLS = {
         "WithJsonSchema",
     ),
     *("pa.schema", "pa.string", "re.compile", "slice", "struct.Struct", "torch.inference_mode"),
+    *("TensorNames",),
     *("component.output_types", "range", "torch.no_grad", "tuple"),
     *(
-        "Each",
-        "Maybe",
         "describe_problems",
         "sorted",
         "typer.Argument",

@@ -1,1 +1,1 @@
-"""Checkpoints of encoders: locate, describe, verify and write them; computes no embedding."""
+"""Checkpoints of encoders: locate, describe, verify and write them; computes no embeddings."""

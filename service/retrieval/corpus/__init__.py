@@ -1,1 +1,1 @@
-"""Passages: reading them, their table on disk, fields and filters."""
+"""The corpus: readers of passages, their table on disk, metadata fields and filters."""

@@ -1,9 +1,9 @@
-"""Metadata fields that an index declares, so that hits can be filtered and counted by them.
+"""Metadata fields that an index declares, by which hits can be filtered and counted.
 
 | kind | a passage's value |
 |---|---|
 | `string` | text |
-| `number` | a number; whole ones up to 2^53 |
+| `number` | a number; whole numbers up to 2^53 |
 | `boolean` | true or false |
 | `strings` | a list of texts |
 
@@ -28,20 +28,20 @@ KINDS_BY_WORD: dict[str, FieldKind] = {
     **{kind: kind for kind in KINDS},
     **{"str": "string", "int": "number", "float": "number", "bool": "boolean"},
 }
-# What a passage is made of; the rest is metadata.
+# The parts of a passage; all other keys of a line are metadata.
 RESERVED = {"id", "_id", "text", "title", "metadata"}
-# Above, a float64 does not tell whole numbers apart.
+# Above it, float64 does not represent each whole number.
 MAX_WHOLE_NUMBER = 2**53
 
 
 def parse_fields(declarations: Iterable[str]) -> dict[str, FieldKind]:
-    """Read declarations of fields.
+    """Parse declarations of fields.
 
     Args:
         declarations: each `NAME:KIND`, or a `.toml` or `.json` file that maps names to kinds.
 
     Raises:
-        RetrievalError: a declaration has another form, a kind is unknown, a name comes twice.
+        RetrievalError: a declaration has another form, a kind is unknown, or a name is repeated.
 
     >>> parse_fields(["year:int", "country:string"])
     {'year': 'number', 'country': 'string'}
@@ -50,7 +50,9 @@ def parse_fields(declarations: Iterable[str]) -> dict[str, FieldKind]:
     for declaration in declarations:
         for name, word in _pairs(declaration):
             if name in RESERVED:
-                raise RetrievalError(f"the field {name!r} is part of every passage: declare others")
+                raise RetrievalError(
+                    f"the field {name!r} is part of every passage: declare another"
+                )
             if name in fields:
                 raise RetrievalError(f"the field {name!r} is declared twice: keep one")
             if word not in KINDS_BY_WORD:
@@ -62,23 +64,23 @@ def parse_fields(declarations: Iterable[str]) -> dict[str, FieldKind]:
 
 
 def checked_values(origin: str, metadata: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """Take the declared fields' values out of a passage's metadata; None where one is missing.
+    """Return the values of the declared fields in a passage's metadata; None for a missing one.
 
     Raises:
-        PassageError: a value is not of its field's kind.
+        PassageError: a value does not have its field's kind.
     """
     values = {name: metadata.get(name) for name in fields}
     for name, value in values.items():
         if value is not None and not is_of_kind(value, fields[name]):
             raise PassageError(
-                f"{origin} has a `{name}` that is no {_described(fields[name])}: mend the line, or "
-                f"declare the field as another kind ({', '.join(KINDS)})"
+                f"{origin} has a `{name}` that is not a {_described(fields[name])}: fix the line, "
+                f"or declare the field as another kind ({', '.join(KINDS)})"
             )
     return values
 
 
 def is_of_kind(value: object, kind: FieldKind) -> bool:
-    """Tell whether a field of a kind may hold a value.
+    """Return whether a value has a kind.
 
     >>> is_of_kind(True, "number"), is_of_kind([], "strings"), is_of_kind("a", "strings")
     (False, True, False)
@@ -95,7 +97,7 @@ def is_of_kind(value: object, kind: FieldKind) -> bool:
 
 
 def describe_fields(fields: Fields) -> str:
-    """List fields with their kinds, for people."""
+    """Return fields and their kinds as text for a message."""
     return ", ".join(f"{name} ({kind})" for name, kind in fields.items()) or "none"
 
 
@@ -107,7 +109,7 @@ def _is_number(value: object) -> bool:
 
 def _described(kind: FieldKind) -> str:
     if kind == "number":
-        return "number (whole ones up to 2^53)"
+        return "number (whole numbers up to 2^53)"
     return "list of strings" if kind == "strings" else kind
 
 

@@ -1,12 +1,12 @@
-"""Which passages a search may find, by the fields that the index declares.
+"""Filters: conditions on metadata fields that the passages found by a search meet.
 
     {"country": "Kenya"}                          equal
     {"country": ["Kenya", "Peru"]}                any of
     {"year": {"gte": 2000, "lt": 2010}}           in a range: gt, gte, lt, lte
-    {"country": {"not": ["Kenya", "Peru"]}}       not; what lacks the field is not either
+    {"country": {"not": ["Kenya", "Peru"]}}       not; also true without the field
 
-All conditions of a filter must hold. A list of strings is equal to each of its strings. What
-lacks a field is in no range and equal to nothing.
+All conditions of a filter must hold. A list of strings equals each of its strings. A passage that
+lacks the field is in no range and equals no value.
 """
 
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ BOUNDS = ("gt", "gte", "lt", "lte")
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """The field has one of these values."""
+    """Condition: the field has one of these values."""
 
     values: tuple[Scalar, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The field is on this side of a value: `gt`, `gte`, `lt`, `lte`."""
+    """Condition: the field is above or below a value; `side` is `gt`, `gte`, `lt` or `lte`."""
 
     side: str
     value: str | int | float
@@ -38,7 +38,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The conditions don't all hold."""
+    """Condition: not all of these conditions hold."""
 
     conditions: "tuple[Condition, ...]"
 
@@ -48,16 +48,16 @@ Condition = AnyOf | Bound | Not
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions by field; all must hold. Equal filters are equal and hash alike."""
+    """Conditions by field, which must all hold; hashable, and equal if the content is equal."""
 
     conditions: tuple[tuple[str, tuple[Condition, ...]], ...]
 
 
 def parse_filter(content: object) -> Filter:
-    """Read a filter, without regard to what an index declares.
+    """Parse a filter; the fields that an index declares are not considered.
 
     Raises:
-        FilterError: it has another form than the module's docstring draws.
+        FilterError: the filter does not have a form that the module's docstring shows.
     """
     if not isinstance(content, Mapping) or not content:
         raise FilterError("filter", "must be an object of fields, such as {field: value}")
@@ -67,10 +67,10 @@ def parse_filter(content: object) -> Filter:
 
 
 def check_filter(filter: Filter, fields: Fields) -> None:
-    """Refuse a filter that an index with these fields cannot answer.
+    """Check that an index with these fields can answer a filter.
 
     Raises:
-        FilterError: a field is not declared, or its kind has no such values or ranges.
+        FilterError: a field is not declared, or its kind does not have such values or ranges.
     """
     for name, conditions in filter.conditions:
         check_declared(name, fields, "filter")
@@ -79,10 +79,10 @@ def check_filter(filter: Filter, fields: Fields) -> None:
 
 
 def check_declared(name: str, fields: Fields, where: str) -> None:
-    """Refuse a field that is not declared.
+    """Check that a field is declared.
 
     Raises:
-        FilterError: naming those that are.
+        FilterError: it is not; the message names those that are.
     """
     if name not in fields:
         raise FilterError(

@@ -1,4 +1,4 @@
-"""Passages and the files that hold them: JSON lines, BEIR's `corpus.jsonl`, Parquet; streamed."""
+"""Streams passages from files: JSON lines, BEIR's `corpus.jsonl`, Parquet."""
 
 import json
 import math
@@ -19,7 +19,7 @@ OnInvalid = Callable[[PassageError], None]
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """The retrieval unit."""
+    """The unit of retrieval: id, text, optional title and metadata."""
 
     passage_id: str
     text: str
@@ -28,25 +28,25 @@ class Passage:
 
     @property
     def encoder_text(self) -> str:
-        """Join title and text as BEIR does; this is what the encoder reads."""
+        """Text that the encoder reads: title and text, joined as BEIR does."""
         return f"{self.title} {self.text}".strip()
 
 
 def refuse(error: PassageError) -> NoReturn:
-    """Stop at the first invalid passage: the default of every reader."""
+    """Raise the error of an invalid passage; the default of `on_invalid`."""
     raise error
 
 
 def read_passages(path: Path, on_invalid: OnInvalid = refuse) -> Iterator[tuple[str, Passage]]:
-    """Stream a file's passages, each with its origin (`file:line`, in Parquet `file:row`).
+    """Yield a file's passages, each with its origin (`file:line`, in Parquet `file:row`).
 
     Args:
         path: `.jsonl` (also `.ndjson`, `.gz`), `.parquet`, or a folder holding `corpus.jsonl`.
-        on_invalid: is given the error of a line that cannot be used; it raises to stop and
-            returns to go on.
+        on_invalid: called with the error of a line that cannot be used; it raises to stop, or
+            returns to skip the line.
 
     Raises:
-        PassageError: the file is missing, of another kind, or (by default) has a bad line.
+        PassageError: the file is missing or of another kind, or, by default, a line is invalid.
     """
     if path.is_dir():
         path = path / "corpus.jsonl"
@@ -58,7 +58,9 @@ def read_passages(path: Path, on_invalid: OnInvalid = refuse) -> Iterator[tuple[
     elif path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         records = read_json_lines(path, PassageError)
     else:
-        raise PassageError(f"{path} is neither .jsonl (or .jsonl.gz) nor .parquet")
+        raise PassageError(
+            f"{path} is neither .jsonl (or .jsonl.gz) nor .parquet: convert it to one of them"
+        )
     for origin, record in records:
         try:
             yield origin, _passage(origin, record() if callable(record) else record)
@@ -79,7 +81,7 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, object]]:
                     )
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise PassageError(f"{path} is not readable Parquet: {reason}") from None
+        raise PassageError(f"{path} is not readable as Parquet: {reason}") from None
 
 
 def _passage(origin: str, record: object) -> Passage:
@@ -113,7 +115,7 @@ def _passage(origin: str, record: object) -> Passage:
 
 
 def _json_value(origin: str, name: str, value: object) -> Any:
-    """Turn a metadata value into what JSON can hold; Parquet has dates and non-finite numbers."""
+    """Convert a metadata value to one that JSON can hold; Parquet has dates and NaN."""
     match value:
         case str() | bool() | int() | None:
             return value
@@ -126,5 +128,6 @@ def _json_value(origin: str, name: str, value: object) -> Any:
         case dict():
             return {str(key): _json_value(origin, name, item) for key, item in value.items()}
     raise PassageError(
-        f"{origin} has metadata `{name}` of a kind that JSON cannot hold ({type(value).__name__})"
+        f"{origin} has metadata `{name}` of a type that JSON cannot hold "
+        f"({type(value).__name__}): convert it or leave it out"
     )

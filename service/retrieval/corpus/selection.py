@@ -1,4 +1,4 @@
-"""What a filter lets through, row by row, and how often each value of a field is among it."""
+"""Selections: the rows that meet a filter, and counts of a field's values among them (facets)."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -26,7 +26,7 @@ from service.retrieval.corpus.table import PassageTable
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
 MAX_FACET_VALUES = 100
-# Masks of filters that come again: a byte a passage each.
+# Limits of the cache of masks, each of which takes a byte for each passage.
 CACHE_BYTES = 2**28
 MAX_ENTRIES = 512
 COMPARISONS: dict[str, Callable[..., Any]] = {
@@ -38,61 +38,65 @@ COMPARISONS: dict[str, Callable[..., Any]] = {
 
 
 class Selection:
-    """The rows that a filter lets through; found when they are first asked for."""
+    """The rows that meet a filter; computed when they are first asked for."""
 
     def __init__(self, filter: Filter, find_mask: Callable[[], Mask]) -> None:
-        """Take over a filter that was checked, and what finds its mask."""
+        """Keep a checked filter and the function that computes its mask."""
         self.filter = filter
         self._find_mask = find_mask
 
     @cached_property
     def mask(self) -> Mask:
-        """True where a passage is let through, [N]."""
+        """Whether each passage meets the filter, [N]."""
         return self._find_mask()
 
     @cached_property
     def count(self) -> int:
-        """Count the passages let through."""
+        """Number of passages that meet the filter."""
         return int(np.count_nonzero(self.mask))
 
     def find(self) -> None:
-        """Find the rows now."""
+        """Compute the mask now."""
         _ = self.count
 
     def part(self, start: int, stop: int) -> "Selection":
-        """Select among a part of the rows alone."""
+        """Return the selection among the rows from `start` to `stop`."""
         return Selection(self.filter, lambda: self.mask[start:stop])
 
 
 @dataclass(frozen=True, slots=True)
 class Facet:
-    """How often a field's values come among passages: the most frequent ones, and how many are."""
+    """Counts of a field's values among passages.
+
+    `values` are the most frequent values with their counts, `num_values` the number of distinct
+    values.
+    """
 
     values: tuple[tuple[Any, int], ...]
     num_values: int
 
 
 class Selections:
-    """Selections and facets of one table; those used last are kept. Several threads may ask."""
+    """Selections and facets of one table, in an LRU cache; safe to use from several threads."""
 
     def __init__(self, passages: PassageTable) -> None:
-        """Select among these passages."""
+        """Use the passages of a table."""
         self._passages = passages
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._max_entries = min(MAX_ENTRIES, CACHE_BYTES // max(1, len(passages)) + 1)
         self._lock = Lock()
 
     def select(self, filter: Filter) -> Selection:
-        """Find what a filter lets through.
+        """Return the passages that meet a filter.
 
         Raises:
-            FilterError: the filter names a field that is not declared, or doesn't fit its kind.
+            FilterError: the filter has a field that is not declared, or values of another kind.
         """
         check_filter(filter, self._passages.fields)
         return self._remember(filter, lambda: Selection(filter, lambda: self._mask(filter)))
 
     def facet(self, field: str, filter: Filter | None) -> Facet:
-        """Count a field's values among the passages that a filter lets through, exactly.
+        """Count a field's values among the passages that meet a filter; the counts are exact.
 
         Raises:
             FilterError: the field is not declared, or the filter is wrong.
@@ -170,7 +174,7 @@ def _any_item_in(lists: pa.ChunkedArray, wanted: pa.Array) -> Mask:
 
 
 def _distinct_items(lists: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Flatten lists of strings; one that repeats a string counts once for it."""
+    """Flatten lists of strings; a string repeated in one list counts once."""
     items = [pair for chunk in lists.chunks for pair in _pairs(chunk)]
     return pa.chunked_array(items, lists.type.value_type)
 
@@ -182,7 +186,7 @@ def _pairs(chunk: pa.ListArray) -> list[pa.Array]:
 
 
 def _whole(value: Any) -> Any:
-    """Write a whole number as a passage's metadata does."""
+    """Return a whole number as an int, as in the passage's metadata."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -1,6 +1,6 @@
-"""The passages of an index: an Arrow file, memory-mapped, so that their text is not on the heap.
+"""The passages of an index in a memory-mapped Arrow file; their text takes no heap memory.
 
-Declared fields are columns of their own kind beside the metadata, which is JSON.
+Each declared field is a column of its kind. All metadata is in one more column, as JSON.
 """
 
 import json
@@ -23,21 +23,21 @@ SCHEMA = pa.schema(
         ("metadata", pa.string()),  # JSON
     ]
 )
-# A field may have the name of another column.
+# Keeps a field apart from another column of the same name.
 FIELD_PREFIX = "field."
 
 
 class PassageTableWriter:
-    """Writes passages to an Arrow file, a batch at a time; row i belongs to vector i."""
+    """Writes passages to an Arrow file in batches; row i belongs to vector i."""
 
     def __init__(self, path: Path, fields: Fields = NO_FIELDS) -> None:
-        """Create the file; the metadata of what is written must fit the fields."""
+        """Create the file; the metadata of the passages must fit the fields."""
         self._fields = fields
         self._schema = _schema(fields)
         self._writer = pa.ipc.new_file(str(path), self._schema)
 
     def __enter__(self) -> Self:
-        """Use as a context manager: leaving completes the file."""
+        """Return the writer; the end of the context completes the file."""
         return self
 
     def __exit__(
@@ -69,29 +69,33 @@ class PassageTable:
     """Passages by row."""
 
     def __init__(self, path: Path, fields: Fields = NO_FIELDS) -> None:
-        """Map the file; its hash must have been checked.
+        """Map the file, whose hash must have been verified.
 
         Raises:
-            GenerationError: it is not an Arrow file of passages with these fields.
+            GenerationError: the file is not an Arrow file of passages with these fields.
         """
         schema = _schema(fields)
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except (pa.ArrowException, OSError) as error:
-            raise GenerationError(f"{path} is not an Arrow file: {error}") from None
+            raise GenerationError(
+                f"{path} is not an Arrow file ({error}): build the index again"
+            ) from None
         if table.schema != schema:
-            raise GenerationError(f"{path} has other columns than {', '.join(schema.names)}")
+            raise GenerationError(
+                f"{path} does not have the columns {', '.join(schema.names)}: build the index again"
+            )
         self.fields = fields
         self._columns = table.columns[: len(SCHEMA)]
         self._field_columns = dict(zip(fields, table.columns[len(SCHEMA) :], strict=True))
         self._count: int = table.num_rows
 
     def __len__(self) -> int:
-        """Count the passages."""
+        """Return the number of passages."""
         return self._count
 
     def read(self, rows: Iterable[int]) -> list[Passage]:
-        """Look up passages by row, in the order given."""
+        """Return the passages of these rows, in the order given."""
         passage_ids, titles, texts, metadata = self._columns
         return [
             Passage(
@@ -104,11 +108,11 @@ class PassageTable:
         ]
 
     def passage_ids(self, rows: Iterable[int]) -> list[str]:
-        """Look up ids alone."""
+        """Return the ids of the passages of these rows."""
         return [self._columns[0][row].as_py() for row in rows]
 
     def values(self, field: str) -> pa.ChunkedArray:
-        """Map a declared field's values, one a row, null where a passage lacks the field."""
+        """Return the column of a declared field; null for passages that lack the field."""
         return self._field_columns[field]
 
 

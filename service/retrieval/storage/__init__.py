@@ -1,1 +1,1 @@
-"""Files of artefacts: hashed, synced to disk, published by renaming."""
+"""Storage of artifacts: files that are hashed, synced and published by a rename; the Hub."""

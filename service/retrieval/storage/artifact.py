@@ -1,4 +1,4 @@
-"""Files that must be whole: hashed, synced to disk, published by one rename."""
+"""Files of artifacts: hashed, synced to disk, published by one rename."""
 
 import hashlib
 import json
@@ -16,25 +16,25 @@ from service.retrieval.errors import ArtifactError
 
 
 class FileRecord(TypedDict):
-    """What a manifest remembers of one file."""
+    """The record of one file in a manifest."""
 
     size_bytes: int
     sha256: str
 
 
 def sha256_of(path: Path) -> str:
-    """Hash a file, hexadecimal."""
+    """Return the hexadecimal sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def canonical_json(content: Any) -> bytes:
-    """Serialise so that equal content gives equal bytes."""
+    """Serialize content as JSON; equal content gives equal bytes."""
     return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def record_files(directory: Path, names: list[str]) -> dict[str, FileRecord]:
-    """Read files back from the disk and hash them: a writer's success proves nothing."""
+    """Return the size and hash of each file, as read back from the disk."""
     return {
         name: {
             "size_bytes": (directory / name).stat().st_size,
@@ -65,7 +65,7 @@ def verify_files(
 def verify_sizes(
     directory: Path, records: Mapping[str, FileRecord], error: type[ArtifactError]
 ) -> None:
-    """Compare each file's size with its record, which takes no time, however large it is.
+    """Compare each file's size with its record; no content is read.
 
     Raises:
         ArtifactError: of the class `error`, naming the first file that is missing or of another
@@ -73,7 +73,7 @@ def verify_sizes(
     """
     for name, record in records.items():
         path = directory / name
-        # By name alone: in the Hub's cache every file is a link to a folder beside.
+        # Only the name is checked: in the Hub's cache each file is a link to another folder.
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise error(f"{directory}/manifest.json names a file outside its folder: {name!r}")
         if not path.is_file():
@@ -90,7 +90,7 @@ def read_json(path: Path, error: type[ArtifactError]) -> Any:
     """Read a JSON file.
 
     Raises:
-        ArtifactError: of the class `error`, where the file is missing or is no JSON.
+        ArtifactError: of the class `error`, if the file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_bytes())
@@ -104,7 +104,7 @@ def read_json_object(path: Path, error: type[ArtifactError]) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
     Raises:
-        ArtifactError: of the class `error`, where the file is missing or holds something else.
+        ArtifactError: of the class `error`, if the file is missing or holds something else.
     """
     content = read_json(path, error)
     if not isinstance(content, dict):
@@ -113,7 +113,7 @@ def read_json_object(path: Path, error: type[ArtifactError]) -> dict[str, Any]:
 
 
 def sync(path: Path) -> None:
-    """Flush one file's or folder's content to the disk."""
+    """Flush the content of a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -122,7 +122,7 @@ def sync(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
+    """Write a file atomically: a reader sees the old content or the new, never a part."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -139,7 +139,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def temporary_directory(parent: Path, prefix: str) -> Iterator[Path]:
-    """Make a folder beside the place where it will be published, removed if it never is."""
+    """Create a folder in `parent`, and remove it at the end unless it was published."""
     parent.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
     try:
@@ -149,7 +149,7 @@ def temporary_directory(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def publish_directory(directory: Path, target: Path) -> None:
-    """Sync a finished folder and give it its name in one rename."""
+    """Sync a complete folder and rename it to `target`."""
     for path in (*directory.rglob("*"), directory):
         sync(path)
     directory.chmod(0o755)

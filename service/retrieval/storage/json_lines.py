@@ -1,4 +1,4 @@
-"""JSON lines, plain or gzip: each line with its place, parsed by whoever asks."""
+"""Reads JSON lines, plain or gzip; each line comes with its origin, and is parsed on request."""
 
 import gzip
 import json
@@ -11,19 +11,20 @@ from typing import BinaryIO, cast
 def read_json_lines(
     path: Path, error: type[Exception], max_line_bytes: int = -1, *, nan_is_null: bool = False
 ) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield each line's origin (`file:line`) and its parser; blank lines are passed over.
+    """Yield each line's origin (`file:line`) and a function that parses it; skip blank lines.
 
-    The parser, not the reader, fails at a bad line: a caller may handle that and go on.
+    A bad line raises in that function, not in the reader, so that a caller can skip the line.
 
     Args:
-        path: the file; `.gz` is unpacked on the way.
+        path: the file; `.gz` is decompressed.
         error: the class of the errors raised.
-        max_line_bytes: a longer line is an error, so that it need not fit in memory.
-        nan_is_null: read NaN, which pandas writes for what is missing and JSON does not know.
+        max_line_bytes: a longer line is an error, so that lines of any length need not fit in
+            memory; -1 is no limit.
+        nan_is_null: read NaN as null; pandas writes it for missing values, JSON has no NaN.
 
     Raises:
-        Exception: of the class `error`: the file cannot be read to its end, or has a line that is
-            too long, is not UTF-8 or is not JSON.
+        Exception: of the class `error`, if the file cannot be read to its end, or a line is too
+            long, is not UTF-8 or is not JSON.
     """
     number = 0
     try:
@@ -60,5 +61,5 @@ def _parse(origin: str, line: bytes, error: type[Exception], nan_is_null: bool) 
     except UnicodeDecodeError as reason:
         raise error(f"{origin} is not UTF-8 (byte {reason.start + 1} of the line)") from None
     except (ValueError, RecursionError) as reason:
-        told = reason.msg if isinstance(reason, json.JSONDecodeError) else "not a JSON value"
-        raise error(f"{origin} is not valid JSON: {told}") from None
+        detail = reason.msg if isinstance(reason, json.JSONDecodeError) else "not a JSON value"
+        raise error(f"{origin} is not valid JSON: {detail}") from None

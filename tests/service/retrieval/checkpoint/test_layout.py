@@ -164,6 +164,16 @@ def modules(folder: Path, *names: str) -> None:
             lambda folder: edit(folder / "sentence_bert_config.json", do_lower_case=True),
             "do_lower_case is not supported",
         ),
+        (
+            lambda folder: edit(folder / "config_sentence_transformers.json", prompts=["query: "]),
+            "`prompts` is not an object",
+        ),
+        (
+            lambda folder: edit(
+                folder / "config_sentence_transformers.json", prompts={"query": "\ud800"}
+            ),
+            "`prompts.query` holds half a surrogate pair",
+        ),
         (no_limit, "names no limit of tokens"),
     ],
 )
@@ -179,5 +189,5 @@ def test_what_the_service_does_not_run_is_refused(
 
 
 def test_a_file_in_place_of_the_folder_is_refused(checkpoint_copy: Path) -> None:
-    with pytest.raises(CheckpointError, match="is no folder"):
+    with pytest.raises(CheckpointError, match="is not a folder"):
         read_layout(checkpoint_copy / "config.json")

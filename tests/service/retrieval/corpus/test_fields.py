@@ -75,5 +75,5 @@ def test_a_passage_may_lack_any_field() -> None:
 def test_a_value_of_another_kind_is_refused_with_its_place(metadata: dict[str, object]) -> None:
     (name,) = metadata
 
-    with pytest.raises(PassageError, match=f"^file:7 has a `{name}` that is no .* mend the line"):
+    with pytest.raises(PassageError, match=f"^file:7 has a `{name}` that is not a .* fix the line"):
         checked_values("file:7", metadata, FIELDS)

@@ -199,7 +199,7 @@ def test_a_null_text_in_parquet_is_skipped_and_counted(tmp_path: Path) -> None:
         ("passages.csv", b"id,text\n", "is neither .jsonl"),
         ("passages.json", b"[]", "is neither .jsonl"),
         ("passages.gz", b"", "is neither .jsonl"),
-        ("passages.parquet", b"PAR1 not at all", "is not readable Parquet"),
+        ("passages.parquet", b"PAR1 not at all", "is not readable as Parquet"),
         ("missing.jsonl", None, "does not exist"),
         ("folder", None, "does not exist"),
     ],

@@ -68,7 +68,7 @@ def other_columns(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "is not an Arrow file"),
         (lambda path: path.write_bytes(b"ARROW1\0\0 and no more"), "is not an Arrow file"),
         (lambda path: None, "is not an Arrow file"),
-        (other_columns, f"has other columns than {', '.join(SCHEMA.names)}"),
+        (other_columns, f"does not have the columns {', '.join(SCHEMA.names)}"),
     ],
     ids=["empty", "garbage", "missing", "columns"],
 )

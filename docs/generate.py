@@ -27,7 +27,7 @@ OTHER_FOLDERS = {
     "docs": "The manual, and the program that generates parts of it.",
     "docker": "Images and their locks, compose, Prometheus, alerts, Grafana.",
     "k8s": "Base, overlays, monitoring, air-gapped component, jobs for index and training.",
-    "tests": "Unit tests that mirror the source; system, attacks, integrations, bench, gpu.",
+    "tests": "Unit tests that mirror the source; system, attacks, integrations, bench, support.",
 }
 
 
@@ -156,17 +156,16 @@ def _parameter(parameter: Any) -> tuple[str, ...]:
     variable_name = parameter.envvar
     if not isinstance(variable_name, str):
         variable_name = (variable_name or [""])[0]
-    repeated = " (may be repeated)" if getattr(parameter, "multiple", False) else ""
-    return (
-        name,
-        shown,
-        f"`{variable_name}`" if variable_name else "",
-        (getattr(parameter, "help", None) or "") + repeated,
-    )
+    help_text = getattr(parameter, "help", None) or ""
+    if match := re.search(r" \((CLEAR_[A-Z_]+)\)$", help_text):  # a setting stands behind it
+        help_text, variable_name = help_text[: match.start()], match[1]
+    is_repeated = getattr(parameter, "multiple", False) and "repeat" not in help_text
+    help_text += " (may be repeated)" if is_repeated else ""
+    return name, shown, f"`{variable_name}`" if variable_name else "", help_text
 
 
 def _flag(option: Any) -> str:
-    return max(option.opts, key=len)
+    return str(max(option.opts, key=len))
 
 
 def _word(option: Any) -> str:
@@ -256,10 +255,11 @@ def tree() -> str:
         for folder in _folders(ROOT / program):
             depth = len(folder.relative_to(ROOT).parts) - 1
             name = f"{'  ' * depth}{folder.name}/"
-            lines.append(f"{name:<28} {_summary(folder / '__init__.py')}")
+            summary = _summary(folder / "__init__.py").replace("`", "")
+            lines.append(f"{name:<19} {summary}")
             if folder == ROOT / program and (folder / "web").is_dir():
-                lines.append(f"{'  web/':<28} The search page: plain HTML, CSS and JavaScript.")
-    lines += [f"{name + '/':<28} {summary}" for name, summary in OTHER_FOLDERS.items()]
+                lines.append(f"{'  web/':<19} The search page: plain HTML, CSS and JavaScript.")
+    lines += [f"{name + '/':<19} {summary}" for name, summary in OTHER_FOLDERS.items()]
     return "\n".join([*lines, "```"])
 
 

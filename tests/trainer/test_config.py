@@ -32,13 +32,11 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("[data\n", r"c.toml is not valid TOML: .*line 1"),
     ],
 )
-def test_what_is_wrong_is_told_with_file_and_field(
-    tmp_path: Path, content: str, message: str
-) -> None:
+def test_an_error_names_file_and_field(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(write(tmp_path / "c.toml", content))
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no.toml cannot be read"):
         read_config(tmp_path / "no.toml")

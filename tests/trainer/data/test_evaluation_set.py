@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def test_a_set_comes_back_as_it_was_written(folder: Path) -> None:
+def test_a_set_is_read_as_it_was_written(folder: Path) -> None:
     found = read_evaluation_set(folder)
 
     assert found.name == "set"
@@ -50,7 +50,7 @@ def test_a_query_counts_where_the_corpus_has_its_passage(folder: Path) -> None:
     assert [query.query_id for query in found.judged_queries("en", "de")] == ["q1"]
 
 
-def test_beirs_own_layout_is_read(tmp_path: Path) -> None:
+def test_the_layout_of_beir_is_read(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text('{"_id": "d1", "title": "", "text": "Tea."}\n')
     (tmp_path / "queries.jsonl").write_text(
         '{"_id": "q1", "text": "Tea?", "metadata": {}}\n{"_id": "q2", "text": "of no judgement"}\n'
@@ -109,12 +109,12 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         read_evaluation_set(folder)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing is not a folder"):
         read_evaluation_set(tmp_path / "missing")
 
 
-def test_the_cards_name_is_the_sets(folder: Path) -> None:
+def test_the_name_of_a_set_is_that_of_its_card(folder: Path) -> None:
     (folder / "card.json").write_text(json.dumps({"name": "drinks"}))
 
     assert read_evaluation_set(folder).name == "drinks"

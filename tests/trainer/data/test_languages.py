@@ -18,7 +18,7 @@ from trainer.data.languages import canonical_language
         ("bem", "bem"),
     ],
 )
-def test_a_code_is_written_in_its_shortest_form(code: str, expected: str) -> None:
+def test_a_code_is_returned_in_its_shortest_form(code: str, expected: str) -> None:
     assert canonical_language(code) == expected
     assert canonical_language(expected) == expected
 

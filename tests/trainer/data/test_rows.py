@@ -35,7 +35,7 @@ def rows_of(path: Path) -> list[Row]:
     return [row for _, row in read_rows(path)]
 
 
-def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     plain = dataclasses.replace(
         ROW, query_id="q2", hard_negatives=(), hard_negative_queries=(), hard_negative_ids=()
     )
@@ -46,7 +46,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["rows.jsonl"]
 
 
-def test_a_group_is_kept_and_is_the_passage_where_none_is_named(tmp_path: Path) -> None:
+def test_a_group_is_kept_and_defaults_to_the_passage(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
 
     write_rows(path, [ROW, dataclasses.replace(ROW, group_id="tea")])
@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_rows(tmp_path / "file" / "rows.jsonl", [ROW])
 
 
-def test_each_row_comes_with_its_line_blank_ones_counted(tmp_path: Path) -> None:
+def test_each_row_has_its_line_number_with_blank_lines_counted(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n" + json.dumps(record()) + "\n\n" + json.dumps(record(query_id="q2")) + "\n")
 
@@ -183,7 +183,7 @@ def test_a_line_in_another_encoding_is_refused(tmp_path: Path, encoding: str) ->
 
 
 @pytest.mark.parametrize("line", ['{"query": "a"', "[1, 2]", '{"query": NaN}', '"text"'])
-def test_a_line_that_is_no_json_object_is_refused(tmp_path: Path, line: str) -> None:
+def test_a_line_that_is_not_a_json_object_is_refused(tmp_path: Path, line: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(line)
 

@@ -18,7 +18,7 @@ ROW = Row(
 )
 
 
-def test_english_queries_come_at_the_share_of_their_file(tmp_path: Path) -> None:
+def test_english_queries_are_added_at_the_share_of_their_file(tmp_path: Path) -> None:
     paths = [tmp_path / "questions.jsonl", tmp_path / "news.jsonl"]
     for path in paths:
         write_rows(path, [replace(ROW, query_id=f"q{number}") for number in range(400)])

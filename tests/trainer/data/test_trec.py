@@ -18,7 +18,7 @@ def test_a_run_file_has_six_columns_best_first_and_scores_in_full(tmp_path: Path
     )
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(OutputError, match="run files cannot be written to .*file/runs"):

@@ -48,7 +48,7 @@ def test_rows_evaluation_set_and_card_are_written(afriqa: Path, tmp_path: Path) 
     assert "| sw | 1 |" in readme
 
 
-def test_an_import_again_gives_the_same_bytes(afriqa: Path, tmp_path: Path) -> None:
+def test_a_second_import_gives_the_same_bytes(afriqa: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     first = import_data("afriqa", str(afriqa), output)
 
@@ -63,7 +63,7 @@ def test_an_import_again_gives_the_same_bytes(afriqa: Path, tmp_path: Path) -> N
     ],
 )
 @pytest.mark.parametrize("is_kept", [False, True])
-def test_rows_that_an_evaluation_set_asks_for_are_reported_and_taken_out(
+def test_rows_that_are_in_an_evaluation_set_are_reported_and_removed(
     afriqa: Path, tmp_path: Path, text: str, query_id: str, reason: str, is_kept: bool
 ) -> None:
     held = EvaluationData(
@@ -92,7 +92,7 @@ def test_an_option_that_the_kind_lacks_is_refused(afriqa: Path, tmp_path: Path) 
         import_data("afriqa", str(afriqa), tmp_path / "out", held_out_share=0.5)
 
 
-def test_a_language_that_is_none_is_refused(afriqa: Path, tmp_path: Path) -> None:
+def test_an_unknown_language_is_refused(afriqa: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--language: 'klingon' is not a language"):
         import_data("afriqa", str(afriqa), tmp_path / "out", languages=["klingon"])
 

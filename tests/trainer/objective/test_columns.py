@@ -13,7 +13,7 @@ ROW = Row(
 )
 
 
-def test_columns_are_those_of_their_names() -> None:
+def test_columns_hold_the_texts_of_their_names() -> None:
     names = ["query", "passage", "hard_negative_2", "hard_negative_query_1"]
 
     assert text_columns([ROW], names) == {
@@ -24,7 +24,7 @@ def test_columns_are_those_of_their_names() -> None:
     }
 
 
-def test_texts_are_trained_as_they_are_served_composed() -> None:
+def test_texts_are_normalized_as_in_service() -> None:
     [text] = text_columns([ROW], ["translated_query"])["translated_query"]
 
     assert text == "Kí ni ìtúm\u1ecd\u0300 àw\u1ecd\u0300?"

@@ -90,7 +90,7 @@ def step(
         ObjectiveConfig(is_search_time=True, kl_direction="jsd", masks_false_negatives=False),
     ],
 )
-def test_cached_and_plain_gradients_are_equal_uneven_last_chunk_included(
+def test_cached_and_plain_gradients_are_equal_with_an_uneven_last_chunk(
     model: SentenceTransformer,
     config: ObjectiveConfig,
     micro_batch: dict[str, int],
@@ -168,7 +168,7 @@ def test_two_simulated_ranks_equal_one_big_batch(
         torch.testing.assert_close(leaf.grad / 2, gradient, atol=1e-6, rtol=1e-5)
 
 
-def test_columns_are_joined_without_a_trace_of_padding(model: SentenceTransformer) -> None:
+def test_padding_of_joined_columns_has_no_influence(model: SentenceTransformer) -> None:
     short, long = (tokenized(model, [text]) for text in ("Tea.", "Tea and flowers are grown."))
 
     joined = model(join_columns([short, long]))["sentence_embedding"]

@@ -59,7 +59,7 @@ def cosine(left: Tensor, right: Tensor) -> Tensor:
 
 
 def literal_clear(columns: BatchEmbeddings, alpha: float, beta: float, scale: float) -> Tensor:
-    """CLEAR row by row and candidate by candidate, as the paper's code defines it."""
+    """Compute CLEAR row by row and candidate by candidate, as the paper's code defines it."""
     passages = [*columns.positive, *(row for column in columns.hard_negatives for row in column)]
     questions = [
         *columns.translated_query,
@@ -79,7 +79,7 @@ def literal_clear(columns: BatchEmbeddings, alpha: float, beta: float, scale: fl
 
 @pytest.mark.parametrize("num_negatives", [0, NUM_NEGATIVES])
 @pytest.mark.parametrize(("alpha", "beta"), [(0.4, 0.2), (0.4, 0.0), (0.0, 0.2), (0.0, 0.0)])
-def test_clear_and_its_gradient_equal_the_formula_written_slowly(
+def test_clear_and_its_gradient_equal_the_formula_in_loops(
     num_negatives: int, alpha: float, beta: float
 ) -> None:
     columns = make_columns(num_negatives=num_negatives)
@@ -177,7 +177,7 @@ def test_a_rows_own_passage_elsewhere_in_the_batch_is_no_negative() -> None:
 
 @pytest.mark.parametrize("direction", ["published", "opposite", "jsd"])
 def test_a_masked_candidate_has_no_influence(direction: str) -> None:
-    """Masked, a copy of the positive changes neither loss nor gradient, whatever it embeds to."""
+    """A masked copy of the positive changes neither loss nor gradient, whatever its embedding."""
     columns = replace(
         make_columns(num_negatives=1), passage_codes=torch.tensor([[i, 0] for i in range(5)])
     )
@@ -198,7 +198,7 @@ def test_a_masked_candidate_has_no_influence(direction: str) -> None:
     assert not found[4].any()
 
 
-def test_similarities_are_computed_in_fp32_whatever_the_autocast() -> None:
+def test_similarities_are_computed_in_fp32_under_autocast() -> None:
     columns = make_columns()
     columns = BatchEmbeddings(*(column.float() for column in leaves_of(columns)[:3]))
     weights = Weights(english=1.0)
@@ -210,7 +210,7 @@ def test_similarities_are_computed_in_fp32_whatever_the_autocast() -> None:
     assert torch.equal(plain, under_autocast)
 
 
-def test_frozen_bridge_equals_the_formula_written_slowly() -> None:
+def test_frozen_bridge_equals_the_formula_in_loops() -> None:
     torch.manual_seed(0)
     translated, base = torch.randn(2, 3, DIM, dtype=torch.float64)
     passages, targets = torch.randn(6, DIM, dtype=torch.float64), [4, 0, 5]
@@ -230,7 +230,7 @@ def test_frozen_bridge_equals_the_formula_written_slowly() -> None:
     assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected, abs=1e-6)
 
 
-def test_frozen_bridge_leaves_other_answers_out() -> None:
+def test_frozen_bridge_excludes_other_answers() -> None:
     translated, base, passages = torch.randn(1, DIM), torch.randn(1, DIM), torch.randn(4, DIM)
     excluded = torch.tensor([[False, False, False, True]])
 
@@ -240,7 +240,7 @@ def test_frozen_bridge_leaves_other_answers_out() -> None:
     torch.testing.assert_close(masked, without)
 
 
-def test_excluded_is_far_below_any_logit_yet_a_number() -> None:
+def test_excluded_is_far_below_any_logit_but_finite() -> None:
     lowest = -1 / 0.005
 
     assert lowest > EXCLUDED + 1000
@@ -258,7 +258,7 @@ def test_matched_temperature_is_that_of_a_model_whose_scores_are_calibrated() ->
 
 
 def test_learning_clear_ranks_each_passage_first_for_its_translated_query() -> None:
-    """Eight pairs, free embeddings: recall@1 is 1 for the direction a search takes, too."""
+    """Eight pairs of free embeddings: recall@1 is 1 in the direction of a search, too."""
     torch.manual_seed(0)
     columns = BatchEmbeddings(*torch.randn(3, 8, 16).unbind())
     leaves = [column.requires_grad_() for column in leaves_of(columns)]

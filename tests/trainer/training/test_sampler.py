@@ -19,7 +19,7 @@ def make_sampler(**options: object) -> LanguageSampler:
     return LanguageSampler(range(len(groups)), **options)  # type: ignore[arg-type]
 
 
-def test_an_epoch_shows_each_row_once_and_as_many_batches_as_it_says() -> None:
+def test_an_epoch_draws_each_row_once_in_as_many_batches_as_its_length() -> None:
     batches = list(make_sampler())
 
     assert sorted(row for batch in batches for row in batch) == list(range(24))
@@ -54,8 +54,8 @@ def test_shares_repeat_and_leave_out_rows() -> None:
     assert sum(rows[row] for row in range(18, 24)) == 3
 
 
-def test_two_rows_of_one_passage_are_kept_apart() -> None:
-    """Rows 0 and 1 share a passage, 2 and 3, and so on: all still come, in other batches."""
+def test_two_rows_of_one_passage_are_in_different_batches() -> None:
+    """Rows 0 and 1 share a passage, 2 and 3, and so on; all rows are drawn."""
     sampler = make_sampler(passage_ids=[f"p{row // 2}" for row in range(24)])
 
     batches = list(sampler)

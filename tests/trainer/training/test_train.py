@@ -85,7 +85,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 class Kill(TrainerCallback):
-    """Ends the process's run in the middle, as a lost machine does."""
+    """Interrupts a run at a step, as a lost machine does."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -104,8 +104,8 @@ BRIDGE: dict[str, Any] = {
 
 
 @pytest.mark.slow
-def test_the_reference_setting_runs_as_it_is_shipped(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """Thirteen columns of 64 rows; encoder, rows and the number of steps alone are others."""
+def test_the_reference_configuration_runs(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Thirteen columns of 64 rows; only encoder, rows and the number of steps differ."""
     rows = [
         Row(
             query=f"Where is hill {k}?",
@@ -151,7 +151,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     output: str,
     device: str,
 ) -> None:
-    """Dropout is on: the random state must come back, too."""
+    """Dropout is on, so that the random state must be restored, too."""
     optimizer = {"is_deterministic": device == "cuda"}
     config = make_config(folder, tiny_checkpoint, **sections, optimizer=optimizer)
     run(config, tmp_path / "whole", device=device)
@@ -169,7 +169,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
 
-def test_what_came_out_serves_and_says_how_it_was_made(
+def test_a_trained_encoder_loads_and_its_manifest_records_the_run(
     folder: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     base = load_encoder(str(tiny_checkpoint), device="cpu")
@@ -213,12 +213,12 @@ def test_queries_trained_for_frozen_passages_keep_their_fingerprint(
 @pytest.mark.parametrize(
     "sections",
     [
-        # Alone: the other terms would teach what a random base makes of English.
+        # The other terms are off: they would teach the English of a random base.
         {"objective": {"name": "frozen_bridge", "cross": 1, "kl": 0, "anchor": 0}},
         {"optimizer": {"steps": 30, "micro_batch_rows": 3, "batch_rows": 8, "learning_rate": 3e-3}},
     ],
 )
-def test_eight_pairs_are_learnt_to_recall_1(
+def test_eight_pairs_are_learned_to_recall_1(
     folder: Path, tiny_checkpoint: Path, tmp_path: Path, sections: dict[str, Any], device: str
 ) -> None:
     optimizer = {"steps": 40, "batch_rows": 8, "learning_rate": 3e-3}
@@ -258,7 +258,7 @@ def test_a_finished_run_is_not_run_again(
         ({"hard_negatives": 2}, r"rows.jsonl:1 has 0 hard negatives, .* asks for 2"),
     ],
 )
-def test_rows_that_do_not_fit_are_told_before_anything_is_trained(
+def test_rows_that_do_not_fit_fail_before_training(
     folder: Path, tiny_checkpoint: Path, tmp_path: Path, data: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
@@ -269,7 +269,7 @@ def test_rows_that_do_not_fit_are_told_before_anything_is_trained(
 def test_two_processes_train_as_one_run(
     folder: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    """torchrun over gloo: rows are gathered, the first process writes, both end well."""
+    """torchrun over gloo: rows are gathered, the first process writes, both exit with 0."""
     (folder / "two.toml").write_text(
         f"""
         [encoder]

@@ -57,7 +57,7 @@ def test_equal_passages_are_one(tmp_path: Path) -> None:
     assert len(imported.evaluation.passages["en"]) == 1
 
 
-def test_what_is_missing_is_counted_and_nan_is_missing(tmp_path: Path) -> None:
+def test_records_without_a_field_are_counted_and_nan_is_missing(tmp_path: Path) -> None:
     records = [RECORD | {"context": None}, RECORD | {"question_lang": float("nan")}, RECORD]
     write(tmp_path, "swa", "train", *records)
 
@@ -68,7 +68,7 @@ def test_what_is_missing_is_counted_and_nan_is_missing(tmp_path: Path) -> None:
     assert imported.evaluation is None
 
 
-def test_only_the_languages_asked_for_are_read(tmp_path: Path) -> None:
+def test_only_the_requested_languages_are_read(tmp_path: Path) -> None:
     write(tmp_path, "swa", "train", RECORD)
     write(tmp_path, "hau", "train", RECORD)
 

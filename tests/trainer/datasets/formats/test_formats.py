@@ -1,4 +1,4 @@
-"""Squad, mlqa, belebele and the Hub, on small files of our own."""
+"""SQuAD, MLQA, Belebele and the Hub, on small files."""
 
 import json
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_squad_alone_gives_english_rows(tmp_path: Path) -> None:
     assert (row.language, row.query) == ("en", row.translated_query)
 
 
-def test_squad_without_what_is_asked_for_is_refused(tmp_path: Path) -> None:
+def test_squad_without_a_requested_split_or_language_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no train-v1\.1\.json"):
         import_squad(tmp_path)
     write_squad(tmp_path / "train-v1.1.json", ("q1", "Tea?", "Tea grows."))
@@ -135,7 +135,7 @@ def test_belebele_joins_languages_by_link_and_number(tmp_path: Path) -> None:
     assert len(judged.passages["en"]) == 1
 
 
-def test_belebele_takes_only_the_languages_asked_for(tmp_path: Path) -> None:
+def test_belebele_imports_only_the_requested_languages(tmp_path: Path) -> None:
     write_belebele(
         tmp_path,
         eng_Latn=[belebele()],
@@ -177,7 +177,7 @@ def test_belebele_needs_english_questions(tmp_path: Path) -> None:
         import_belebele(tmp_path)
 
 
-def test_a_hub_name_is_fetched_at_its_commit(
+def test_a_hub_name_is_downloaded_at_its_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_belebele(tmp_path, eng_Latn=[belebele()])
@@ -196,7 +196,7 @@ def test_a_hub_name_is_fetched_at_its_commit(
     assert asked["repo_type"] == "dataset"
 
 
-def test_a_hub_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_answer_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(name: str, **options: object) -> str:
         raise OSError("no route to host\nmore")
 

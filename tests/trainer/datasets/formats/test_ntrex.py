@@ -23,7 +23,7 @@ def ntrex(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_each_sentence_asks_for_the_passage_without_it() -> None:
+def test_each_sentence_is_the_query_of_the_passage_without_it() -> None:
     rows = list(cloze_rows("news", {"en": ENGLISH, "de": GERMAN}, DOCUMENTS))
 
     assert [(row.query, row.translated_query, row.positive) for row in rows] == [
@@ -36,7 +36,7 @@ def test_each_sentence_asks_for_the_passage_without_it() -> None:
     assert {row.language for row in rows} == {"de"}
 
 
-def test_a_sentence_may_ask_for_its_own_english_line() -> None:
+def test_a_sentence_may_be_the_query_of_its_own_english_line() -> None:
     texts = {"en": ENGLISH, "de": GERMAN}
 
     rows = list(cloze_rows("news", texts, DOCUMENTS, frozenset("b"), own_passages=True))
@@ -56,7 +56,7 @@ def test_passages_that_differ_in_the_sentence_left_out_are_one_group() -> None:
     assert len({row.passage_id for row in rows}) == 5
 
 
-def test_a_long_document_is_cut_into_passages_of_like_length() -> None:
+def test_a_long_document_is_cut_into_passages_of_similar_length() -> None:
     lines = [f"Sentence {number}." for number in range(17)]
 
     rows = list(cloze_rows("news", {"en": lines, "de": lines}, ["a"] * 17))
@@ -85,7 +85,7 @@ def test_held_out_documents_are_in_the_evaluation_set_and_in_no_row(ntrex: Path)
     assert judged.qrels == {query.query_id: {query.query_id: 1} for query in judged.queries["de"]}
 
 
-def test_what_is_held_out_depends_on_the_seed_alone() -> None:
+def test_the_held_out_documents_depend_on_the_seed_alone() -> None:
     documents = [f"d{number}" for number in range(30)]
 
     chosen = held_out_documents(documents, 1 / 3, seed=0)

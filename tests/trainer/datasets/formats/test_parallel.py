@@ -52,7 +52,7 @@ def test_the_references_thirteen_columns_load(tmp_path: Path, kind: str) -> None
     check(row)
 
 
-def test_the_names_of_its_readme_load_and_order_does_not_matter(tmp_path: Path) -> None:
+def test_the_column_names_of_the_references_readme_load_in_any_order(tmp_path: Path) -> None:
     names = {"en_question": "anchor", "paragraphs": "positive", "lang_question": "cross_anchor"}
     renamed = {names.get(name, name.replace("neg_", "negative_")): RECORD[name] for name in RECORD}
     renamed = {name.replace("negative_query", "neg_query"): text for name, text in renamed.items()}
@@ -63,7 +63,7 @@ def test_the_names_of_its_readme_load_and_order_does_not_matter(tmp_path: Path) 
     check(row)
 
 
-def test_unnamed_columns_load_by_position_where_that_is_said(tmp_path: Path) -> None:
+def test_unnamed_columns_load_by_position_on_request(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({f"c{place}": text for place, text in enumerate(RECORD.values())}))
 

@@ -235,7 +235,7 @@ def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b'{"data": [', b"\xff\xfe", b"[" * 100_000])
-def test_a_file_that_is_no_json_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "xquad.en.json").write_bytes(content)
 
     assert "xquad.en.json is not valid JSON" in message_of(tmp_path)

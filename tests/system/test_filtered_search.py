@@ -1,4 +1,4 @@
-"""Filters and facets as a client meets them."""
+"""Filters and facets, through the HTTP API and the command line."""
 
 import json
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def found(answer: dict[str, Any]) -> list[str]:
         ({"year": 1850}, set()),
     ],
 )
-def test_hits_are_those_that_fit_in_the_order_without_a_filter(
+def test_hits_are_those_that_match_in_the_order_without_a_filter(
     filtered: TestClient, content: object, ids: set[str]
 ) -> None:
     everything = found(search(filtered))
@@ -93,15 +93,17 @@ def test_many_different_filters_at_once_each_get_their_own(filtered: TestClient)
     assert answers == [[f"{number:02}"] for number in range(12)]
 
 
-def test_a_known_query_is_filtered_too(filtered: TestClient) -> None:
-    """Its embedding comes from the cache; its hits must not."""
+def test_a_cached_query_is_filtered_too(filtered: TestClient) -> None:
+    """The embedding comes from the cache; the hits must not."""
     everything = search(filtered)
 
     assert found(search(filtered, filter={"year": 1990})) == ["00"]
     assert found(search(filtered)) == found(everything)
 
 
-def test_facets_count_what_the_filter_lets_through_not_only_the_hits(filtered: TestClient) -> None:
+def test_facets_count_all_passages_that_match_not_only_the_hits(
+    filtered: TestClient,
+) -> None:
     answer = search(filtered, top_k=1, filter={"year": {"gte": 1998}}, facets=["country", "tags"])
 
     assert answer["facets"] == {
@@ -157,13 +159,13 @@ def test_a_wrong_filter_is_refused_by_its_field(
     assert response.json()["detail"].startswith(f"{field}: {detail}")
 
 
-def test_info_tells_the_fields(filtered: TestClient) -> None:
+def test_info_lists_the_fields(filtered: TestClient) -> None:
     assert filtered.get("/info").json()["index"]["fields"] == {
         "country": "string", "tags": "strings", "year": "number",
     }  # fmt: skip
 
 
-def test_a_passage_that_does_not_fit_stops_the_build_with_its_line(
+def test_a_passage_of_a_wrong_type_stops_the_build_with_its_line(
     tmp_path: Path, tiny_encoder: Encoder
 ) -> None:
     records = [*RECORDS[:3], {"id": "bad", "text": "text", "year": "1999"}]
@@ -175,7 +177,7 @@ def test_a_passage_that_does_not_fit_stops_the_build_with_its_line(
         )
 
 
-def test_a_passage_that_does_not_fit_may_be_skipped(tmp_path: Path, tiny_encoder: Encoder) -> None:
+def test_a_passage_of_a_wrong_type_may_be_skipped(tmp_path: Path, tiny_encoder: Encoder) -> None:
     records = [*RECORDS[:3], {"id": "bad", "text": "text", "year": "1999"}]
     passages = write_passages(tmp_path / "passages.jsonl", records)
     errors: list[PassageError] = []

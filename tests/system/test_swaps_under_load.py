@@ -1,4 +1,4 @@
-"""The benchmark of swaps, short and with the tiny encoder: nothing fails, is mixed or short."""
+"""The benchmark of swaps, shortened: no request fails, and no answer mixes generations."""
 
 import asyncio
 import itertools
@@ -57,7 +57,7 @@ def all_serve(ports: set[int], generation: str) -> bool:
 def test_an_index_published_under_load_reaches_all_instances_and_fails_no_request(
     tmp_path: Path, tiny_checkpoint: Path, tiny_encoder: Encoder
 ) -> None:
-    """Two instances behind a proxy watch one volume, as pods do; nobody tells them to reload."""
+    """Two instances behind a proxy watch one volume, as pods do; no reload is requested."""
     texts = [(str(row), f"{text} {row}") for row, text in enumerate(QUERIES * 20)]
     index = tmp_path / "index"
     editions = two_editions(index, tiny_encoder, texts)

@@ -1,4 +1,4 @@
-"""A service whose encoder has two sides, or the query side alone, over an index built before."""
+"""A service whose encoder has two sides, or only the query side, over an existing index."""
 
 import asyncio
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ QUERIES = ["capital of Kenya", "chai inakua wapi?", "Was kocht auf einem Berg?"]
 
 @pytest.fixture(scope="module")
 def two_sided(tuned_checkpoint: Path, tiny_index: Path) -> Iterator[TestClient]:
-    """A client of the tuned encoder, over the index that the base embedded."""
+    """Serve the tuned encoder over the index that the base encoder embedded."""
     settings = Settings(encoder=str(tuned_checkpoint), index=tiny_index, device="cpu")
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client
@@ -69,7 +69,7 @@ def test_encode_uses_the_side_of_its_role(
     np.testing.assert_allclose(encode(two_sided, role), expected, atol=1e-5)
 
 
-def test_info_and_metrics_tell_both_fingerprints(
+def test_info_and_metrics_show_both_fingerprints(
     two_sided: TestClient, tuned_encoder: Encoder, tiny_encoder: Encoder
 ) -> None:
     facts = two_sided.get("/info").json()["encoder"]
@@ -142,7 +142,7 @@ def test_an_index_of_another_passage_side_is_refused_with_both_fingerprints(
     assert "build again" in str(caught.value)
 
 
-def test_a_few_canaries_may_rank_otherwise_by_another_query_side_and_not_all(
+def test_another_query_side_may_rank_a_few_canaries_differently_but_not_most(
     tuned_encoder: Encoder, tiny_encoder: Encoder, tiny_index: Path
 ) -> None:
     generation = open_current(tiny_index)
@@ -171,7 +171,7 @@ def test_a_few_canaries_may_rank_otherwise_by_another_query_side_and_not_all(
 def query_only(
     tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder, tiny_index: Path
 ) -> Iterator[TestClient]:
-    """A client of a tuned query encoder that has no passage side, over the base's index."""
+    """Serve a tuned query encoder without a passage side over the base encoder's index."""
     folder = make_checkpoint(
         tmp_path_factory.mktemp("bridge") / "query", passage_fingerprint=tiny_encoder.fingerprint
     )

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a running service under load: every panel and alert finds its data."""
+"""A real Prometheus scrapes a service under load: every panel and alert finds its data."""
 
 import json
 import shutil
@@ -28,12 +28,12 @@ REQUESTS: list[tuple[str, object]] = [
     ("/search", {"query": ""}),
     ("/encode", {"texts": ["Lima lies on the coast."], "role": "passage"}),
 ]
-# Alerts that a healthy service does not fire; their expressions are empty, and why.
+# Alerts that a healthy service does not fire, and why their expressions are empty.
 QUIET = {
     "ClearSearchSlowNow": "searches are fast",
     "ClearSearchSlow": "searches are fast",
     "ClearErrors": "nothing fails",
-    "ClearRefusals": "nothing is refused for want of room",
+    "ClearRefusals": "nothing is refused for lack of room",
     "ClearNotReady": "the instance is ready",
     "ClearAllDown": "the instance answers",
     "ClearIndexOld": "the index was built just now",
@@ -69,8 +69,8 @@ def watched(
             client.start()
         for client in clients:
             client.join()
-        time.sleep(2)  # a last scrape, and the rules that read it
-        prometheus.moment = time.time()  # however long the tests below take
+        time.sleep(2)  # for the last scrape and the evaluation of the rules
+        prometheus.moment = time.time()  # the tests below query this moment
         yield prometheus
 
 
@@ -100,7 +100,7 @@ def test_a_panel_shows_numbers(watched: Prometheus, name: str, expression: str) 
     assert all(sample["value"][1] != "NaN" for sample in found)
 
 
-def test_latency_is_told_by_language(watched: Prometheus) -> None:
+def test_latency_is_measured_by_language(watched: Prometheus) -> None:
     found = watched.query("sum by (language) (clear_query_duration_seconds_count)")
 
     assert {"en", "de", "es"} <= {sample["metric"]["language"] for sample in found}

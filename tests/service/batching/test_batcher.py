@@ -20,17 +20,17 @@ from service.errors import (
     OverloadedError,
 )
 
-TEN_SECONDS = 10.0  # long enough never to pass
+TEN_SECONDS = 10.0  # never reached
 Word = tuple[str, int]  # a text, and its number of tokens
 Words = Batcher[Word, list[str], str]
 
 
 class BadWordError(Exception):
-    """What the program raises at a word that is no good."""
+    """Raised by the program at a bad word."""
 
 
 class Gate:
-    """Upper-cases batches, and notes each; none is finished before `open`."""
+    """Upper-cases batches and records each one; none finishes before `open` is called."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -89,7 +89,7 @@ def ask(
     timeout_seconds: float = TEN_SECONDS,
     lane: Lane = "query",
 ) -> "asyncio.Task[list[Answer[str]]]":
-    """Begin one request of a text a payload, all of one length."""
+    """Start one request of texts of equal length."""
     texts = [(payload, num_tokens) for payload in payloads]
     return asyncio.create_task(batcher.submit(texts, lane, monotonic() + timeout_seconds))
 
@@ -105,7 +105,7 @@ def run(
     prepare: Callable[[list[str]], list[str]] = list,
     num_slots: int = 1,
 ) -> Words:
-    """Play a scenario with a batcher of its own."""
+    """Run a scenario with a batcher of its own."""
     limits = Limits(max_batch_tokens, max_bulk_batch_tokens, max_waiting_tokens, bulk_share=0.25)
     program = WordProgram(prepare, run_batch, fault, num_slots)
     batcher = Words(program, limits)
@@ -128,7 +128,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def refuse(word: str) -> Callable[[list[str]], list[str]]:
-    """Make a program that fails any batch with a word in it."""
+    """Make a program that fails every batch that holds a word."""
 
     def run_batch(batch: list[str]) -> list[str]:
         if word in batch:
@@ -138,8 +138,8 @@ def refuse(word: str) -> Callable[[list[str]], list[str]]:
     return run_batch
 
 
-def noting(prepared: list[list[str]]) -> Callable[[list[str]], list[str]]:
-    """Make a preparation that notes each batch, sorted."""
+def recording(prepared: list[list[str]]) -> Callable[[list[str]], list[str]]:
+    """Make a preparation that records each batch, sorted."""
 
     def prepare(batch: list[str]) -> list[str]:
         prepared.append(sorted(batch))
@@ -159,7 +159,7 @@ def test_answers_come_in_the_order_of_the_texts(gate: Gate) -> None:
     run(scenario, gate)
 
 
-def test_what_comes_while_a_batch_runs_is_one_batch(gate: Gate) -> None:
+def test_texts_that_arrive_while_a_batch_runs_form_one_batch(gate: Gate) -> None:
     async def scenario(batcher: Words) -> None:
         requests = [ask(batcher, "a")]
         await gate.begun()
@@ -178,7 +178,7 @@ def test_what_comes_while_a_batch_runs_is_one_batch(gate: Gate) -> None:
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
-def test_every_text_runs_once_and_batches_keep_within_their_tokens(lengths: list[int]) -> None:
+def test_every_text_runs_once_and_batches_stay_within_their_token_limit(lengths: list[int]) -> None:
     gate = Gate()
 
     async def scenario(batcher: Words) -> None:
@@ -196,7 +196,7 @@ def test_every_text_runs_once_and_batches_keep_within_their_tokens(lengths: list
     assert all(max(batch) * len(batch) <= 64 for batch in batches)
 
 
-def test_two_slots_share_what_waits_and_run_at_once() -> None:
+def test_two_slots_share_the_waiting_texts_and_run_at_once() -> None:
     both_run = threading.Barrier(2, timeout=TEN_SECONDS)
     batches: list[list[str]] = []
 
@@ -213,7 +213,7 @@ def test_two_slots_share_what_waits_and_run_at_once() -> None:
     assert sorted(map(len, batches)) == [2, 2]
 
 
-def test_requests_one_by_one_stay_with_one_slot() -> None:
+def test_consecutive_requests_stay_with_one_slot() -> None:
     owners: set[int] = set()
 
     def run_batch(batch: list[str]) -> list[str]:
@@ -221,7 +221,7 @@ def test_requests_one_by_one_stay_with_one_slot() -> None:
         return batch
 
     async def scenario(batcher: Words) -> None:
-        await asyncio.sleep(0.05)  # both have begun to wait
+        await asyncio.sleep(0.05)  # both slots wait now
         for word in "abcdefgh":
             await ask(batcher, word)
             await until(lambda: batcher.running_seconds == 0)
@@ -231,7 +231,7 @@ def test_requests_one_by_one_stay_with_one_slot() -> None:
     assert len(owners) == 1
 
 
-def test_a_slot_that_fails_leaves_the_other_at_work() -> None:
+def test_a_failed_batch_in_one_slot_does_not_stop_the_others() -> None:
     async def scenario(batcher: Words) -> None:
         answers = await asyncio.gather(
             *(ask(batcher, word) for word in "abcdefgh"), return_exceptions=True
@@ -256,12 +256,12 @@ def test_a_full_batch_is_prepared_while_another_runs(gate: Gate) -> None:
 
         assert still_running
 
-    run(scenario, gate, prepare=noting(prepared))
+    run(scenario, gate, prepare=recording(prepared))
 
     assert [sorted(batch) for batch in gate.batches] == [["a"], ["b", "c"], ["d"]]
 
 
-def test_a_batch_with_room_is_not_closed_ahead_of_its_time(gate: Gate) -> None:
+def test_a_batch_with_room_is_not_prepared_early(gate: Gate) -> None:
     prepared: list[list[str]] = []
 
     async def scenario(batcher: Words) -> None:
@@ -274,7 +274,7 @@ def test_a_batch_with_room_is_not_closed_ahead_of_its_time(gate: Gate) -> None:
         gate.open()
         await asyncio.gather(*requests)
 
-    run(scenario, gate, prepare=noting(prepared), max_batch_tokens=101)
+    run(scenario, gate, prepare=recording(prepared), max_batch_tokens=101)
 
     assert prepared == [["a"], ["b", "c"]]
 
@@ -292,12 +292,12 @@ def test_queries_go_before_bulk_even_when_a_bulk_batch_is_prepared(gate: Gate) -
         gate.open()
         await asyncio.gather(*requests)
 
-    run(scenario, gate, prepare=noting(prepared))
+    run(scenario, gate, prepare=recording(prepared))
 
     assert [batch[0] for batch in gate.batches[:2]] == ["a", "q"]
 
 
-def test_bulk_has_its_share_while_queries_never_end() -> None:
+def test_bulk_gets_its_share_while_queries_keep_coming() -> None:
     lanes: list[str] = []
 
     def run_batch(batch: list[str]) -> list[str]:
@@ -318,9 +318,7 @@ def test_bulk_has_its_share_while_queries_never_end() -> None:
 
 
 @pytest.mark.parametrize("num_waiting_tokens", [1, 100_000])
-def test_a_full_queue_refuses_and_tells_when_to_come_back(
-    gate: Gate, num_waiting_tokens: int
-) -> None:
+def test_a_full_queue_refuses_and_says_when_to_retry(gate: Gate, num_waiting_tokens: int) -> None:
     async def scenario(batcher: Words) -> None:
         requests = [ask(batcher, "a")]
         await gate.begun()
@@ -339,7 +337,7 @@ def test_a_full_queue_refuses_and_tells_when_to_come_back(
     run(scenario, gate)
 
 
-def test_a_request_that_could_not_be_in_time_is_refused_at_once(gate: Gate) -> None:
+def test_a_request_that_would_be_late_is_refused_at_once(gate: Gate) -> None:
     async def scenario(batcher: Words) -> None:
         requests = [ask(batcher, "a")]
         await gate.begun()
@@ -365,7 +363,7 @@ def test_an_empty_queue_takes_a_request_over_its_limit(gate: Gate) -> None:
     run(scenario, gate)
 
 
-def test_what_waits_past_its_deadline_is_dropped_before_it_runs(gate: Gate) -> None:
+def test_a_text_past_its_deadline_is_dropped_before_it_runs(gate: Gate) -> None:
     async def scenario(batcher: Words) -> None:
         first = ask(batcher, "a")
         await gate.begun()
@@ -382,7 +380,7 @@ def test_what_waits_past_its_deadline_is_dropped_before_it_runs(gate: Gate) -> N
     assert gate.batches == [["a"], ["d"]]
 
 
-def test_a_client_that_leaves_costs_no_forward(gate: Gate) -> None:
+def test_a_client_that_leaves_costs_no_forward_pass(gate: Gate) -> None:
     async def scenario(batcher: Words) -> None:
         first = ask(batcher, "a")
         await gate.begun()
@@ -398,7 +396,7 @@ def test_a_client_that_leaves_costs_no_forward(gate: Gate) -> None:
     assert gate.batches == [["a"], ["c"]]
 
 
-def test_a_client_that_leaves_a_prepared_batch_costs_no_forward(gate: Gate) -> None:
+def test_a_client_that_leaves_a_prepared_batch_costs_no_forward_pass(gate: Gate) -> None:
     prepared: list[list[str]] = []
 
     async def scenario(batcher: Words) -> None:
@@ -411,7 +409,7 @@ def test_a_client_that_leaves_a_prepared_batch_costs_no_forward(gate: Gate) -> N
         gate.open()
         await asyncio.gather(first, staying)
 
-    run(scenario, gate, prepare=noting(prepared))
+    run(scenario, gate, prepare=recording(prepared))
 
     assert gate.batches == [["a"], ["c"]]
 
@@ -434,7 +432,7 @@ def test_of_32_texts_the_bad_one_fails_alone() -> None:
     run(scenario, refuse("q"))
 
 
-def test_a_failure_names_the_kind_and_never_the_text() -> None:
+def test_a_failure_names_the_exception_and_never_the_text() -> None:
     async def scenario(batcher: Words) -> None:
         with pytest.raises(BatchFailedError) as failure:
             await ask(batcher, ["secret"])
@@ -481,7 +479,7 @@ def test_a_halved_budget_grows_back_after_many_good_batches(
     run(scenario, run_batch, fault="memory")
 
 
-def test_a_broken_device_answers_all_and_takes_no_more(gate: Gate) -> None:
+def test_a_broken_device_fails_all_requests_and_accepts_no_more(gate: Gate) -> None:
     def run_batch(batch: list[str]) -> list[str]:
         gate(batch)
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -502,7 +500,7 @@ def test_a_broken_device_answers_all_and_takes_no_more(gate: Gate) -> None:
     run(scenario, run_batch, fault="device")
 
 
-def test_a_program_that_returns_too_few_results_leaves_nobody_waiting() -> None:
+def test_a_program_that_returns_too_few_results_leaves_no_request_waiting() -> None:
     async def scenario(batcher: Words) -> None:
         with pytest.raises(DeviceBrokenError):
             await ask(batcher, "ab")
@@ -522,7 +520,7 @@ def test_a_failed_preparation_is_a_failed_batch() -> None:
     run(scenario, list, prepare=prepare)
 
 
-def test_closing_runs_what_waits_then_refuses(gate: Gate) -> None:
+def test_closing_runs_the_waiting_texts_and_refuses_new_ones(gate: Gate) -> None:
     async def scenario(batcher: Words) -> None:
         requests = [ask(batcher, "a")]
         await gate.begun()

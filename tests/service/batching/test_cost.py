@@ -3,7 +3,7 @@ import pytest
 from service.batching.cost import MIN_BATCH_TOKENS, RECOVERY_BATCHES, BatchBudget, BatchCost
 
 
-def test_a_line_is_found() -> None:
+def test_the_fit_recovers_a_line() -> None:
     cost = BatchCost()
 
     for num_tokens in (10, 500, 20, 2000, 100, 1000) * 5:
@@ -15,7 +15,7 @@ def test_a_line_is_found() -> None:
     assert cost.overhead_tokens == pytest.approx(40, rel=1e-6)
 
 
-def test_batches_all_alike_still_predict_their_own_time() -> None:
+def test_equal_batches_still_predict_their_own_time() -> None:
     cost = BatchCost()
 
     for _ in range(100):
@@ -45,7 +45,7 @@ def test_no_fit_is_negative() -> None:
     assert cost.overhead_seconds >= 0
 
 
-def test_texts_are_taken_to_be_padded_as_before() -> None:
+def test_the_forecast_pads_texts_like_recent_batches() -> None:
     cost = BatchCost()
 
     for num_tokens in (100, 1000) * 10:
@@ -54,7 +54,7 @@ def test_texts_are_taken_to_be_padded_as_before() -> None:
     assert cost.seconds_of_texts(100, 0) == pytest.approx(0.2, rel=1e-6)
 
 
-def test_a_backlog_is_judged_by_recent_batches_taken_from_one() -> None:
+def test_the_forecast_of_a_backlog_uses_recent_batches_under_backlog() -> None:
     cost = BatchCost()
     cost.learn(100, 0.5, text_tokens=80, had_backlog=True)
     assert cost.backlog_seconds(160, num_batches=9) == pytest.approx(1.0)
@@ -65,7 +65,7 @@ def test_a_backlog_is_judged_by_recent_batches_taken_from_one() -> None:
     assert cost.backlog_seconds(160, 9) == cost.seconds_of_texts(160, 9)
 
 
-def test_a_budget_is_halved_down_to_the_least_and_no_further() -> None:
+def test_a_budget_is_halved_down_to_the_minimum() -> None:
     budget = BatchBudget(100)
 
     halved = []
@@ -76,7 +76,7 @@ def test_a_budget_is_halved_down_to_the_least_and_no_further() -> None:
     assert halved == [50, 25, MIN_BATCH_TOKENS, MIN_BATCH_TOKENS]
 
 
-def test_a_halved_budget_is_doubled_after_so_many_good_batches_up_to_the_most() -> None:
+def test_a_halved_budget_is_doubled_after_good_batches_up_to_the_maximum() -> None:
     budget = BatchBudget(100)
     budget.halve()
     budget.halve()
@@ -86,7 +86,7 @@ def test_a_halved_budget_is_doubled_after_so_many_good_batches_up_to_the_most() 
     assert grown == [50, 100, 100]
 
 
-def test_good_batches_are_counted_again_from_each_failure() -> None:
+def test_each_failure_restarts_the_count_of_good_batches() -> None:
     budget = BatchBudget(100)
     budget.halve()
     for _ in range(RECOVERY_BATCHES - 1):

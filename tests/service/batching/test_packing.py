@@ -11,13 +11,13 @@ def test_the_oldest_text_is_always_taken() -> None:
     assert pick(texts, max_batch_tokens=100, overhead_tokens=0) == texts[:1]
 
 
-def test_neighbours_in_length_are_taken_first() -> None:
+def test_neighbors_in_length_are_taken_first() -> None:
     texts = [Waiting(length) for length in (10, 40, 11, 39, 9, 10)]
 
     assert lengths(pick(texts, max_batch_tokens=50, overhead_tokens=0)) == [9, 10, 10, 11]
 
 
-def test_padding_is_accepted_where_a_further_batch_would_cost_more() -> None:
+def test_padding_is_accepted_where_another_batch_would_cost_more() -> None:
     texts = [Waiting(10), Waiting(30)]
 
     apart = pick(texts, max_batch_tokens=1000, overhead_tokens=19)
@@ -28,7 +28,7 @@ def test_padding_is_accepted_where_a_further_batch_would_cost_more() -> None:
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=60), st.integers(50, 4000))
-def test_a_batch_keeps_budget_and_padding_share(counts: list[int], budget: int) -> None:
+def test_a_batch_stays_within_budget_and_padding_share(counts: list[int], budget: int) -> None:
     texts = [Waiting(count) for count in counts]
 
     batch = pick(texts, budget, overhead_tokens=0)

@@ -9,7 +9,7 @@ def test_an_idle_slot_means_no_wait() -> None:
     assert slots.wait_seconds(11.0) == 0.0
 
 
-def test_the_wait_for_a_slot_is_the_mean_over_those_in_line() -> None:
+def test_the_wait_for_a_slot_is_the_mean_over_waiting_batches() -> None:
     slots = Slots(2)
     slots.begin(0, now=10.0, seconds=4.0)
     slots.begin(1, now=11.0, seconds=1.0)
@@ -18,7 +18,7 @@ def test_the_wait_for_a_slot_is_the_mean_over_those_in_line() -> None:
     assert slots.wait_seconds(100.0) == 0.0
 
 
-def test_the_oldest_batch_tells_how_long_one_has_been_running() -> None:
+def test_running_seconds_are_those_of_the_oldest_batch() -> None:
     slots = Slots(2)
     slots.begin(0, now=10.0, seconds=4.0)
     slots.begin(1, now=11.0, seconds=1.0)

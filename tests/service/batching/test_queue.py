@@ -27,7 +27,7 @@ def lengths(texts: list[Waiting]) -> list[int]:
 
 
 def test_a_backlog_of_5_to_400_tokens_wastes_less_than_a_tenth() -> None:
-    """The mix of the benchmark: 1,000 texts wait, new ones come in no order."""
+    """The mix of the benchmark: 1,000 texts of different lengths wait, in no order."""
     waiting = make_queue(budget=2048)
     waiting.add("query", [Waiting(5 + (number * 173) % 396) for number in range(1000)])
     padded = total = 0
@@ -55,8 +55,8 @@ def test_queries_go_first_and_bulk_gets_its_share() -> None:
     assert 20 <= order.count("bulk") <= 30
 
 
-def test_a_lane_alone_is_not_charged() -> None:
-    """Bulk that ran while no query waited owes nothing."""
+def test_a_lane_is_not_charged_while_the_other_is_empty() -> None:
+    """Bulk that ran while no query waited does not count against its share."""
     waiting = make_queue()
     waiting.add("bulk", [Waiting(10)])
     waiting.charge("bulk", seconds=100)
@@ -65,7 +65,7 @@ def test_a_lane_alone_is_not_charged() -> None:
     assert waiting.next_lane() == "query"
 
 
-def test_texts_that_nobody_will_wait_for_are_dropped() -> None:
+def test_texts_that_no_client_will_wait_for_are_dropped() -> None:
     waiting = make_queue()
     waiting.add("query", [Waiting(10, deadline=4), Waiting(10), Waiting(10, deadline=4.9)])
 
@@ -90,7 +90,7 @@ def test_a_halved_budget_lowers_batches_and_is_lifted_again() -> None:
 
 
 @pytest.mark.parametrize(("lane", "tokens", "batches"), [("query", 150, 2), ("bulk", 180, 3)])
-def test_a_newcomer_waits_for_its_lane_and_for_those_before_it(
+def test_a_new_text_waits_for_its_lane_and_for_those_before_it(
     lane: str, tokens: int, batches: int
 ) -> None:
     waiting = make_queue(budget=100)
@@ -126,7 +126,7 @@ def test_a_query_goes_before_a_prepared_bulk_batch() -> None:
     assert [batch.lane for batch in claimed if batch] == ["query", "bulk"]
 
 
-def test_clearing_hands_everything_back() -> None:
+def test_clearing_returns_all_texts() -> None:
     waiting = make_queue()
     waiting.add("query", [Waiting(1)])
     waiting.add("bulk", [Waiting(2)])
@@ -136,7 +136,7 @@ def test_clearing_hands_everything_back() -> None:
 
 
 def test_a_wrong_forecast_does_not_starve_a_lane() -> None:
-    """After one freak batch all are thought to be late; one has to run to show otherwise."""
+    """After one slow batch every text seems late; only running a batch corrects the forecast."""
     waiting = make_queue()
     waiting.add("query", [Waiting(10, deadline=4)])
 

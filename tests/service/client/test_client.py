@@ -41,7 +41,7 @@ def real(address: str) -> Iterator[Client]:
 
 
 class Stub:
-    """A transport that gives prepared answers, and keeps the requests and the pauses."""
+    """A transport with prepared responses that records requests and pauses."""
 
     def __init__(self, *answers: httpx2.Response | Exception) -> None:
         self.answers = list(answers)
@@ -96,7 +96,7 @@ def vars_of(record: Any) -> dict[str, Any]:
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
-def test_many_queries_are_cut_into_requests_and_come_back_in_order(real: Client) -> None:
+def test_many_queries_are_split_into_requests_and_come_back_in_order(real: Client) -> None:
     queries = [f"{QUERIES[number % 3]} {number}" for number in range(150)]
 
     found = real.search_many(queries, top_k=1)
@@ -149,7 +149,7 @@ def test_a_refusal_names_status_field_and_request(real: Client) -> None:
 
 
 @WAYS
-def test_a_busy_service_is_asked_again_after_what_it_says(search: Callable[..., Any]) -> None:
+def test_a_busy_service_is_retried_after_retry_after(search: Callable[..., Any]) -> None:
     stub = Stub(busy(Retry_After="3"), httpx2.Response(503, headers={"Retry-After": "7"}))
 
     assert search(stub).encoder == "e"
@@ -168,7 +168,7 @@ def test_without_retry_after_pauses_grow(search: Callable[..., Any]) -> None:
 
 
 @WAYS
-def test_a_lost_connection_is_asked_again(search: Callable[..., Any]) -> None:
+def test_a_lost_connection_is_retried(search: Callable[..., Any]) -> None:
     request = httpx2.Request("POST", "http://x/search")
     stub = Stub(httpx2.ConnectError("refused", request=request))
 
@@ -177,7 +177,7 @@ def test_a_lost_connection_is_asked_again(search: Callable[..., Any]) -> None:
 
 
 @WAYS
-def test_patience_ends_with_the_number_of_retries(search: Callable[..., Any]) -> None:
+def test_retries_end_with_their_number(search: Callable[..., Any]) -> None:
     stub = Stub(*[busy(Retry_After="0") for _ in range(9)])
 
     with pytest.raises(ProblemError, match="429 Busy: the queue is full") as caught:
@@ -188,7 +188,7 @@ def test_patience_ends_with_the_number_of_retries(search: Callable[..., Any]) ->
 
 
 @WAYS
-def test_a_pause_longer_than_patience_is_not_begun(search: Callable[..., Any]) -> None:
+def test_a_pause_beyond_the_longest_wait_is_not_started(search: Callable[..., Any]) -> None:
     stub = Stub(busy(Retry_After="61"))
 
     with pytest.raises(ProblemError):
@@ -199,9 +199,7 @@ def test_a_pause_longer_than_patience_is_not_begun(search: Callable[..., Any]) -
 
 @WAYS
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 500, 504])
-def test_a_refusal_that_will_not_pass_is_told_at_once(
-    search: Callable[..., Any], status: int
-) -> None:
+def test_a_permanent_refusal_is_raised_at_once(search: Callable[..., Any], status: int) -> None:
     stub = Stub(httpx2.Response(status, text="<html>"))
 
     with pytest.raises(ProblemError, match=f"{status} .*: the answer has no problem"):
@@ -218,7 +216,7 @@ def test_no_answer_at_all_names_the_address_and_not_the_query(search: Callable[.
     with pytest.raises(UnreachableError, match="no answer from http://x/search: ReadTimeout"):
         search(stub)
 
-    assert len(stub.requests) == 1  # the service may still be at it
+    assert len(stub.requests) == 1  # the service may still be working on it
 
 
 def test_the_key_is_sent_and_none_is_no_header() -> None:
@@ -232,7 +230,7 @@ def test_the_key_is_sent_and_none_is_no_header() -> None:
 
 
 class ClosableTransport(httpx2.MockTransport):
-    """A transport that notes when it is closed."""
+    """A transport that records whether it is closed."""
 
     is_closed = False
 
@@ -258,7 +256,7 @@ def test_an_option_of_none_is_left_out() -> None:
     assert body == {"queries": ["tea"], "top_k": 3}
 
 
-def test_long_texts_are_cut_into_bodies_below_the_service_s_limit() -> None:
+def test_long_texts_are_split_into_bodies_below_the_service_s_limit() -> None:
     texts = ["\U0001f600" * 32_768, "\x01" * 32_768] * 10
 
     bodies = list(messages.encode_bodies(texts, "query"))

@@ -26,10 +26,14 @@ SMALL_LIMITS = Limits(64, 64, 128, 0.25)
 
 
 def make_engine(
-    encoder: Encoder, index: Path, limits: Limits = LIMITS, query_cache_entries: int = 0
+    encoder: Encoder,
+    index: Path,
+    limits: Limits = LIMITS,
+    query_cache_entries: int = 0,
+    metrics: Metrics | None = None,
 ) -> Engine:
     searcher = Searcher(encoder, open_current(index))
-    return Engine(searcher, Metrics(), limits, query_cache_entries)
+    return Engine(searcher, metrics or Metrics(), limits, query_cache_entries)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def engine(tiny_encoder: Encoder, tiny_index: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def fake(tiny_encoder: Encoder) -> Encoder:
-    """The tiny encoder's tokenizer before a runtime without weights."""
+    """Make an encoder of the tiny tokenizer and a runtime without weights."""
     encoder = copy.copy(tiny_encoder)
     encoder.runtime = FakeRuntime(encoder.embedding_dim)
     return encoder
@@ -54,8 +58,13 @@ def runtime(engine: Engine) -> FakeRuntime:
 
 
 @pytest.fixture
-def fake_engine(fake: Encoder, tiny_index: Path) -> Iterator[Engine]:
-    engine = make_engine(fake, tiny_index, SMALL_LIMITS, query_cache_entries=10)
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def fake_engine(fake: Encoder, tiny_index: Path, metrics: Metrics) -> Iterator[Engine]:
+    engine = make_engine(fake, tiny_index, SMALL_LIMITS, query_cache_entries=10, metrics=metrics)
     yield engine
     runtime(engine).may_end.set()
     engine.close()
@@ -97,7 +106,7 @@ def test_encode_equals_the_encoder(engine: Engine) -> None:
 
 
 async def waiting(engine: Engine, *works: object) -> list["asyncio.Task[object]"]:
-    """Begin requests behind a batch that does not end before `may_end`."""
+    """Start requests behind a batch that runs until `may_end` is set."""
     runtime(engine).may_end.clear()
     runtime(engine).has_begun.clear()
     tasks = [asyncio.create_task(encode(engine, "the first"))]
@@ -107,7 +116,7 @@ async def waiting(engine: Engine, *works: object) -> list["asyncio.Task[object]"
     return tasks  # type: ignore[return-value]
 
 
-def test_requests_of_one_batch_each_get_what_they_asked_for(fake_engine: Engine) -> None:
+def test_requests_of_one_batch_each_get_their_own_top_k(fake_engine: Engine) -> None:
     async def scenario() -> list[SearchOutcome]:
         works = search(fake_engine, "tea", top_k=1), search(fake_engine, "sun", top_k=5)
         _, *tasks = await waiting(fake_engine, *works)
@@ -120,7 +129,7 @@ def test_requests_of_one_batch_each_get_what_they_asked_for(fake_engine: Engine)
     assert (len(few.hits[0]), len(many.hits[0])) == (1, 5)
 
 
-def test_a_known_query_is_searched_without_a_forward(fake_engine: Engine) -> None:
+def test_a_cached_query_is_searched_without_a_forward_pass(fake_engine: Engine) -> None:
     async def scenario() -> tuple[SearchOutcome, SearchOutcome]:
         return await search(fake_engine, "tea"), await search(fake_engine, "tea", "sun")
 
@@ -130,7 +139,7 @@ def test_a_known_query_is_searched_without_a_forward(fake_engine: Engine) -> Non
     assert first.hits[0] == second.hits[0]
 
 
-def test_equal_queries_in_flight_share_one_forward(fake_engine: Engine) -> None:
+def test_equal_queries_in_flight_share_one_forward_pass(fake_engine: Engine) -> None:
     async def scenario() -> list[SearchOutcome]:
         _, *tasks = await waiting(fake_engine, *(search(fake_engine, "tea") for _ in range(5)))
         runtime(fake_engine).may_end.set()
@@ -143,7 +152,7 @@ def test_equal_queries_in_flight_share_one_forward(fake_engine: Engine) -> None:
     assert found == [found[0]] * 5
 
 
-def test_a_leader_that_leaves_does_not_take_its_followers_along(fake_engine: Engine) -> None:
+def test_a_cancelled_leader_does_not_cancel_its_followers(fake_engine: Engine) -> None:
     async def scenario() -> SearchOutcome:
         works = [search(fake_engine, "tea"), search(fake_engine, "tea")]
         _, leader, follower = await waiting(fake_engine, *works)
@@ -154,7 +163,7 @@ def test_a_leader_that_leaves_does_not_take_its_followers_along(fake_engine: Eng
     assert asyncio.run(scenario()).hits[0]
 
 
-def test_overload_is_refused_with_the_time_to_come_back(fake_engine: Engine) -> None:
+def test_overload_is_refused_with_the_time_to_retry(fake_engine: Engine) -> None:
     async def scenario() -> None:
         tasks = await waiting(fake_engine, *(encode(fake_engine, word * 40) for word in "abcdef"))
         with pytest.raises(OverloadedError) as refusal:
@@ -168,7 +177,7 @@ def test_overload_is_refused_with_the_time_to_come_back(fake_engine: Engine) -> 
     asyncio.run(scenario())
 
 
-def test_a_bad_text_fails_alone_and_is_never_told(
+def test_a_bad_text_fails_alone_and_is_never_quoted(
     fake_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> list[object]:
@@ -202,7 +211,7 @@ def test_health_is_that_of_the_last_batch_or_of_a_probe(fake_engine: Engine) -> 
     assert asyncio.run(scenario()) == [True, False, True]
 
 
-def test_a_broken_device_is_told_and_stays_broken(fake_engine: Engine) -> None:
+def test_a_broken_device_is_reported_and_stays_broken(fake_engine: Engine) -> None:
     async def scenario() -> bool:
         runtime(fake_engine).error = RuntimeError("CUDA error: unspecified launch failure")
         with pytest.raises(DeviceBrokenError):
@@ -216,13 +225,15 @@ def test_a_broken_device_is_told_and_stays_broken(fake_engine: Engine) -> None:
     assert fake_engine.batcher.is_broken
 
 
-def test_out_of_memory_lowers_the_budget_that_the_metrics_show(fake_engine: Engine) -> None:
+def test_out_of_memory_lowers_the_budget_that_the_metrics_show(
+    fake_engine: Engine, metrics: Metrics
+) -> None:
     runtime(fake_engine).error = MemoryError()
 
     with pytest.raises(BatchFailedError, match="not enough memory"):
         asyncio.run(search(fake_engine, "tea"))
 
-    assert b"clear_batch_token_budget 32.0" in fake_engine._metrics.expose()[0]
+    assert b"clear_batch_token_budget 32.0" in metrics.expose()[0]
 
 
 def test_a_failing_search_is_a_failed_batch_and_the_next_succeeds(
@@ -259,7 +270,7 @@ def test_warm_up_runs_the_worst_case(fake_engine: Engine) -> None:
     assert max(runtime(fake_engine).batch_sizes) == max(8, SMALL_LIMITS.max_batch_tokens // longest)
 
 
-def test_warm_up_refuses_an_index_that_answers_its_canaries_otherwise(
+def test_warm_up_refuses_an_index_that_answers_its_canaries_differently(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = Canary(query="tea", passage_ids=["no such passage"])

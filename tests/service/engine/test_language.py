@@ -24,11 +24,11 @@ def test_a_question_is_detected(detector: LanguageDetector, language: str, text:
 
 @pytest.mark.parametrize("text", ["1234 5678", "1234", "?", "🌍", " "])
 def test_a_text_without_letters_is_undetermined(detector: LanguageDetector, text: str) -> None:
-    """`1234` was taken for Afrikaans."""
+    """`1234` was once detected as Afrikaans."""
     assert detector.detect(text) == "und"
 
 
-def test_only_the_head_of_a_long_text_counts(detector: LanguageDetector) -> None:
+def test_only_the_start_of_a_long_text_is_used(detector: LanguageDetector) -> None:
     head = "Woher hat Venezuela seinen Namen? " * 20
 
     assert detector.detect(head + "বাংলাদেশের প্রধান " * 2000) == detector.detect(head)

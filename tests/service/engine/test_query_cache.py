@@ -43,7 +43,7 @@ def test_equal_queries_share_one_flight() -> None:
     asyncio.run(scenario())
 
 
-def test_a_failed_flight_tells_its_followers_and_keeps_nothing() -> None:
+def test_a_failed_flight_releases_its_followers_and_caches_nothing() -> None:
     async def scenario() -> None:
         cache = QueryCache(2)
         cache.join(key("a"))
@@ -58,7 +58,7 @@ def test_a_failed_flight_tells_its_followers_and_keeps_nothing() -> None:
     asyncio.run(scenario())
 
 
-def test_the_hit_ratio_counts_known_and_shared() -> None:
+def test_the_hit_ratio_counts_cached_and_shared_embeddings() -> None:
     async def scenario() -> None:
         cache = QueryCache(2)
         before = cache.hit_ratio
@@ -73,7 +73,7 @@ def test_the_hit_ratio_counts_known_and_shared() -> None:
     asyncio.run(scenario())
 
 
-def test_no_entries_switch_it_off() -> None:
+def test_zero_entries_disable_the_cache() -> None:
     async def scenario() -> None:
         cache = QueryCache(0)
         await fill(cache, "a", "a")

@@ -30,7 +30,7 @@ WAIT_SECONDS = 60
 
 
 def publish(index: Path, encoder: Encoder, text: str = "new") -> str:
-    """Publish a generation of twenty passages that all hold a text; its name."""
+    """Publish a generation of twenty passages that hold a text; return its name."""
     passages = [("f", Passage(f"{text}.{row}", f"{text} {row}")) for row in range(20)]
     return build_index(passages, index, encoder).directory.name
 
@@ -49,13 +49,13 @@ def serve(settings: Settings, index: Path, **changes: object) -> TestClient:
 
 @pytest.fixture
 def client(service_settings: Settings, index_copy: Path) -> Iterator[TestClient]:
-    """A service of an index that the test may alter; it looks at CURRENT when it is told."""
+    """Serve an index that the test may change; CURRENT is not watched."""
     with serve(service_settings, index_copy) as client:
         yield client
 
 
 def served(client: TestClient) -> tuple[str, int, set[str]]:
-    """The generation that an answer names, its size, and whose passages the hits are."""
+    """Return the generation that a response names, its size, and the ids of the hits."""
     answer = client.post("/search", json={"query": "tea", "top_k": 20}).json()
     hits = answer["results"][0]["hits"]
     index = answer["index"]
@@ -85,7 +85,9 @@ def test_a_reload_serves_the_new_generation(
     assert client.get("/metrics").text.count("clear_index_info{") == 1
 
 
-def test_a_reload_of_what_is_live_changes_nothing(client: TestClient, index_copy: Path) -> None:
+def test_reloading_the_live_generation_changes_nothing(
+    client: TestClient, index_copy: Path
+) -> None:
     reload = client.post("/admin/reload")
 
     assert (reload.status_code, reload.json()["result"]) == (200, "unchanged")
@@ -115,7 +117,7 @@ def test_a_rollback_is_served_like_any_other_change(
         ("127.0.0.1", "closed", 403),
     ],
 )
-def test_administration_is_open_on_loopback_unless_told_otherwise(
+def test_administration_is_open_on_loopback_by_default(
     service_settings: Settings, tiny_index: Path, host: str, admin: str, status: int
 ) -> None:
     with serve(service_settings, tiny_index, host=host, admin=admin) as client:
@@ -126,14 +128,14 @@ def test_administration_is_open_on_loopback_unless_told_otherwise(
 
 
 def another_generation_s(path: Path) -> None:
-    """Put the file of the former generation into this one's place."""
+    """Replace the file by that of the previous generation."""
     others = [other for other in path.parent.parent.iterdir() if other != path.parent]
     shutil.copy(others[0] / path.name, path)
 
 
 @pytest.mark.parametrize("damage", [flip_bit, cut_short, Path.unlink, another_generation_s])
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_generation_is_refused_by_the_file_s_name_and_the_old_one_serves_on(
+def test_a_damaged_generation_is_refused_by_the_file_s_name_and_the_old_one_stays(
     client: TestClient,
     index_copy: Path,
     tiny_encoder: Encoder,
@@ -248,7 +250,7 @@ def test_a_generation_copied_halfway_is_served_once_it_is_whole(
         assert quiet.get("/readyz").json() == {"status": "ready"}
 
 
-def test_a_refused_generation_is_not_read_again_at_every_look(
+def test_a_refused_generation_is_retried_with_back_off(
     service_settings: Settings, index_copy: Path, tiny_encoder: Encoder
 ) -> None:
     with serve(service_settings, index_copy, watch_seconds=0.01) as client:
@@ -257,7 +259,7 @@ def test_a_refused_generation_is_not_read_again_at_every_look(
         (index_copy / "CURRENT").write_text("0" * 32)
         time.sleep(0.5)
 
-        # after .01, .02, .04, .08, .16, .32 s: 6, and not 50
+        # retries after .01, .02, .04, .08, .16, .32 s: 6 instead of 50
         assert 1 <= metric(client, 'clear_reloads_total{result="refused"}') <= 10
 
 
@@ -270,7 +272,7 @@ def two_searchers(index: Path, encoder: Encoder) -> tuple[Engine, Searcher]:
 def test_a_request_in_several_batches_is_answered_from_one_generation(
     index_copy: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The swap comes while its first batch runs; what comes later is answered by the new one."""
+    """The swap happens while its first batch runs; later requests use the new generation."""
     engine, new = two_searchers(index_copy, tiny_encoder)
     old = engine.searcher
     begun, may_go = threading.Event(), threading.Event()

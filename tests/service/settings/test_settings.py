@@ -23,7 +23,7 @@ def test_a_variable_sets_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().port == 8123
 
 
-def test_what_the_command_line_gives_comes_before_the_variable(
+def test_the_command_line_takes_precedence_over_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CLEAR_PORT", "8123")
@@ -40,7 +40,7 @@ def test_an_override_of_none_leaves_the_variable(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("name", "close"), [("CLEAR_PROT", "CLEAR_PORT"), ("CLEAR_MAX_TOKEN", "CLEAR_MAX_TOKENS")]
 )
-def test_an_unknown_variable_is_refused_with_the_close_name(
+def test_an_unknown_variable_is_refused_with_the_closest_name(
     monkeypatch: pytest.MonkeyPatch, name: str, close: str
 ) -> None:
     monkeypatch.setenv(name, "1")
@@ -136,7 +136,7 @@ def test_every_number_has_its_unit_in_its_name() -> None:
     ("variable", "value"),
     [("CLEAR_REQUIRE_KEYS", "true"), ("CLEAR_METRICS", "key"), ("CLEAR_DOCS", "key")],
 )
-def test_what_needs_a_key_is_refused_without_one(
+def test_a_setting_that_needs_a_key_is_refused_without_one(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -150,7 +150,7 @@ def test_what_needs_a_key_is_refused_without_one(
             load_settings()
 
 
-def test_one_port_cannot_be_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operations_port_must_differ_from_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLEAR_OPERATIONS_PORT", "8000")
 
     with pytest.raises(SettingsError, match="CLEAR_OPERATIONS_PORT and CLEAR_PORT are both 8000"):
@@ -171,7 +171,7 @@ def test_one_port_cannot_be_both(monkeypatch: pytest.MonkeyPatch) -> None:
         ("null", False),
     ],
 )
-def test_origins_are_origins(origins: str, is_taken: bool) -> None:
+def test_cors_origins_are_checked(origins: str, is_taken: bool) -> None:
     if is_taken:
         assert Settings(cors_origins=origins).cors_origins == origins
     else:
@@ -184,5 +184,5 @@ def test_origins_are_origins(origins: str, is_taken: bool) -> None:
     [("127.0.0.1", True), ("127.1.2.3", True), ("localhost", True), ("::1", True)]
     + [("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("example.org", False)],
 )
-def test_an_address_of_this_machine_alone_is_local(host: str, is_local: bool) -> None:
+def test_loopback_addresses_are_local(host: str, is_local: bool) -> None:
     assert Settings(host=host).is_local == is_local

@@ -42,7 +42,7 @@ def test_a_record_outside_of_a_request_has_no_id() -> None:
     assert "request_id" not in json.loads(JsonFormatter().format(record_of("ready")))
 
 
-def test_an_exceptions_message_is_not_written_for_it_may_quote_a_query() -> None:
+def test_the_message_of_an_exception_is_not_logged_because_it_may_quote_a_query() -> None:
     for formatter in (JsonFormatter(), TextFormatter("%(message)s")):
         line = formatter.format(failed_with("cannot encode 'a secret question'"))
 

@@ -126,7 +126,7 @@ def test_a_refusal_is_counted_by_its_reason(
     assert sample(client, "clear_refusals_total", reason=reason) == before + 1
 
 
-def test_a_path_or_method_made_up_is_no_label(client: TestClient) -> None:
+def test_an_unknown_path_or_method_is_not_a_label(client: TestClient) -> None:
     client.get("/made-up/path")
     client.request("MADEUP", "/livez")
 
@@ -154,7 +154,7 @@ def test_only_the_request_that_reads_the_metrics_is_in_flight(client: TestClient
     assert sample(client, "clear_requests_in_flight") == 1
 
 
-def test_what_is_loaded_is_told(client: TestClient) -> None:
+def test_the_loaded_encoder_and_index_are_exposed(client: TestClient) -> None:
     info = client.get("/info").json()
 
     assert sample(client, "clear_ready") == 1

@@ -17,7 +17,7 @@ OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """Spans that stay in memory, in place of those that are sent."""
+    """Keep spans in memory instead of sending them."""
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -35,6 +35,16 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
 def serving(settings: Settings) -> TestClient:
     changes = {"traces_endpoint": "http://127.0.0.1:9/v1/traces"}
     return TestClient(create_app(settings.model_copy(update=changes)))
+
+
+def exemplars(text: str) -> set[str]:
+    """Return the trace ids among the exemplars of the request latency."""
+    return {
+        sample.exemplar.labels["trace_id"]
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.exemplar and sample.name == "clear_request_duration_seconds_bucket"
+    }
 
 
 def test_a_search_is_a_span_of_the_clients_trace_with_its_stages(
@@ -68,25 +78,20 @@ def test_the_trace_is_an_exemplar_of_the_latency(
         client.post("/search", json={"query": "tea"}, headers={"traceparent": PARENT})
         text = client.get("/metrics", headers=OPEN_METRICS).text
 
-    exemplars = {
-        sample.exemplar.labels["trace_id"]
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.exemplar and sample.name == "clear_request_duration_seconds_bucket"
-    }
-    assert exemplars == {PARENT.split("-")[1]}
+    assert exemplars(text) == {PARENT.split("-")[1]}
 
 
-def test_nothing_is_traced_unless_asked_for(
+def test_nothing_is_traced_by_default(
     service_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
 
-    app = create_app(service_settings)
+    with TestClient(create_app(service_settings)) as client:
+        client.post("/search", json={"query": "tea"}, headers={"traceparent": PARENT})
+        text = client.get("/metrics", headers=OPEN_METRICS).text
 
-    assert not app._native_telemetry.enabled()
-    assert app._telemetry["auto_configure"] is False
+    assert not exemplars(text)
 
 
 def test_without_the_packages_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +101,7 @@ def test_without_the_packages_the_setting_is_refused(monkeypatch: pytest.MonkeyP
         tracing.Tracing("http://127.0.0.1:9/v1/traces")
 
 
-def test_what_is_set_up_for_an_address_can_be_closed() -> None:
+def test_tracing_to_an_endpoint_can_be_closed() -> None:
     traced = tracing.Tracing("http://127.0.0.1:9/v1/traces")
 
     assert traced.config["tracing"]

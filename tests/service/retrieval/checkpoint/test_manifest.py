@@ -99,7 +99,7 @@ def test_a_newer_format_is_refused_with_both_versions(checkpoint_copy: Path) -> 
 def test_a_manifest_of_another_form_is_refused_with_file_and_field(
     checkpoint_copy: Path, changes: dict[str, object], violation: str
 ) -> None:
-    """Its digest is right: whoever wrote it had the right program, or the wrong intention."""
+    """The digest is right, so only the form can be found wrong."""
     path = checkpoint_copy / "manifest.json"
     content = json.loads(path.read_text()) | changes
     del content["digest"]

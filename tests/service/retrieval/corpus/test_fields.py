@@ -28,7 +28,7 @@ def test_declarations_and_files_are_read(tmp_path: Path) -> None:
         ("absent.toml", "absent.toml cannot be read: No such file"),
     ],
 )
-def test_a_bad_declaration_is_refused_with_the_mend(declaration: str, reason: str) -> None:
+def test_an_invalid_declaration_is_refused_with_the_fix(declaration: str, reason: str) -> None:
     with pytest.raises(RetrievalError, match=reason):
         parse_fields([declaration])
 
@@ -42,7 +42,7 @@ def test_a_field_declared_twice_is_refused() -> None:
     ("name", "content"),
     [("a.toml", "year ="), ("a.json", "{"), ("a.json", "[]"), ("a.json", '{"a": 1}')],
 )
-def test_a_bad_file_of_fields_is_named(tmp_path: Path, name: str, content: str) -> None:
+def test_an_invalid_file_of_fields_is_named(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
 
     with pytest.raises(RetrievalError, match=f"{name} (is not valid|must map names to kinds)"):

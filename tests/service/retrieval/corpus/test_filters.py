@@ -17,7 +17,7 @@ from service.retrieval.errors import FilterError
 FIELDS = parse_fields(["year:number", "country:string", "open:boolean", "tags:strings"])
 
 
-def test_every_form_is_read() -> None:
+def test_every_form_of_filter_is_parsed() -> None:
     parsed = parse_filter(
         {
             "year": {"gte": 2000, "lt": 2010, "not": 2005},
@@ -37,7 +37,7 @@ def test_every_form_is_read() -> None:
     )
 
 
-def test_the_order_of_fields_and_bounds_makes_no_other_filter() -> None:
+def test_filters_with_another_order_of_fields_and_bounds_are_equal() -> None:
     left = parse_filter({"a": 1, "b": {"lt": 5, "gt": 1}})
     right = parse_filter({"b": {"gt": 1, "lt": 5}, "a": 1})
 
@@ -67,7 +67,7 @@ def test_the_order_of_fields_and_bounds_makes_no_other_filter() -> None:
         ({"country": {"lt": "\ud800"}}, "filter.country.lt"),
     ],
 )
-def test_another_form_is_refused_by_its_place(content: object, field: str) -> None:
+def test_another_form_is_refused_with_the_field(content: object, field: str) -> None:
     with pytest.raises(FilterError) as caught:
         parse_filter(content)
 
@@ -93,7 +93,9 @@ def test_another_form_is_refused_by_its_place(content: object, field: str) -> No
         ({"place": "a"}, "filter.place"),
     ],
 )
-def test_what_does_not_fit_the_fields_is_refused_by_its_place(content: object, field: str) -> None:
+def test_a_filter_that_does_not_fit_the_fields_is_refused_with_the_field(
+    content: object, field: str
+) -> None:
     with pytest.raises(FilterError) as caught:
         check_filter(parse_filter(content), FIELDS)
 

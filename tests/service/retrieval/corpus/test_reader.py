@@ -16,7 +16,7 @@ def passages_of(path: Path) -> list[Passage]:
     return [passage for _, passage in read_passages(path)]
 
 
-def test_json_lines_become_passages_with_their_origin(tmp_path: Path) -> None:
+def test_json_lines_are_read_as_passages_with_their_origin(tmp_path: Path) -> None:
     path = tmp_path / "passages.jsonl"
     path.write_text('{"id": "a", "title": "T", "text": "one"}\n\n{"id": "b", "text": "two"}\n')
 
@@ -47,7 +47,7 @@ def test_json_lines_become_passages_with_their_origin(tmp_path: Path) -> None:
     ],
     ids=["beir_id", "whole_number", "null_title", "both_ids", "metadata", "nested", "bom"],
 )
-def test_a_line_becomes_a_passage(tmp_path: Path, line: str, expected: Passage) -> None:
+def test_a_line_is_read_as_a_passage(tmp_path: Path, line: str, expected: Passage) -> None:
     path = tmp_path / "passages.ndjson"
     path.write_text(line + "\n", encoding="utf-8")
 
@@ -77,7 +77,7 @@ def test_a_line_becomes_a_passage(tmp_path: Path, line: str, expected: Passage) 
         (b'{"id": "a", "text": "t", "x": {"\\ud800": 1}}', "holds half a surrogate pair"),
     ],
 )
-def test_a_bad_line_is_named_and_the_others_are_read(
+def test_an_invalid_line_is_named_and_the_others_are_read(
     tmp_path: Path, line: bytes, reason: str
 ) -> None:
     path = tmp_path / "passages.jsonl"
@@ -92,7 +92,7 @@ def test_a_bad_line_is_named_and_the_others_are_read(
     assert reason in str(errors[0])
 
 
-def test_the_first_bad_line_stops_by_default_after_the_passages_before_it(tmp_path: Path) -> None:
+def test_reading_stops_at_the_first_invalid_line_by_default(tmp_path: Path) -> None:
     path = tmp_path / "passages.jsonl"
     path.write_text('{"id": "1", "text": "t"}\n{}\n{"id": "3", "text": "t"}\n')
     stream = read_passages(path)
@@ -141,7 +141,7 @@ def test_a_damaged_gzip_file_is_refused_by_name(tmp_path: Path, how: str) -> Non
         passages_of(path)
 
 
-def test_a_beir_folder_is_its_corpus(tmp_path: Path) -> None:
+def test_a_beir_folder_is_read_by_its_corpus_file(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text(
         '{"_id": "d1", "title": "T", "text": "t", "metadata": {}}\n'
     )
@@ -155,7 +155,7 @@ def test_title_and_text_are_joined_for_the_encoder() -> None:
     assert Passage("a", "text").encoder_text == "text"
 
 
-def test_parquet_rows_become_passages_without_their_nulls(tmp_path: Path) -> None:
+def test_parquet_rows_are_read_as_passages_without_nulls(tmp_path: Path) -> None:
     path = tmp_path / "passages.parquet"
     rows = [
         {"id": 1, "title": None, "text": "one", "day": date(2024, 2, 29), "score": None},
@@ -172,7 +172,9 @@ def test_parquet_rows_become_passages_without_their_nulls(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, b"bytes"])
-def test_what_json_cannot_hold_is_refused_with_its_field(tmp_path: Path, value: object) -> None:
+def test_a_value_that_json_cannot_hold_is_refused_with_its_field(
+    tmp_path: Path, value: object
+) -> None:
     path = tmp_path / "passages.parquet"
     pq.write_table(pa.Table.from_pylist([{"id": "a", "text": "t", "extra": value}]), path)
 

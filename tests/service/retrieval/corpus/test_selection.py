@@ -55,7 +55,7 @@ def selections(path: Path, rows: list[dict[str, Any]] = ROWS) -> Selections:
         ({"country": "Peru", "year": {"lt": 2000.25}}, [1]),
     ],
 )
-def test_a_filter_lets_through(tmp_path: Path, content: object, rows: list[int]) -> None:
+def test_a_filter_selects_rows(tmp_path: Path, content: object, rows: list[int]) -> None:
     selection = selections(tmp_path).select(parse_filter(content))
 
     assert np.flatnonzero(selection.mask).tolist() == rows
@@ -80,7 +80,7 @@ def test_a_facet_counts_passages_by_value(
     assert facet.num_values == len(values)
 
 
-def test_a_facet_counts_what_the_filter_lets_through(tmp_path: Path) -> None:
+def test_a_facet_counts_the_passages_that_meet_the_filter(tmp_path: Path) -> None:
     found = selections(tmp_path)
 
     assert found.facet("tags", parse_filter({"year": {"gte": 1999}})).values == (("b", 2), ("a", 1))
@@ -109,7 +109,7 @@ def test_an_equal_filter_is_not_evaluated_again(tmp_path: Path) -> None:
     assert found.select(parse_filter({"country": "Peru"})) is first
 
 
-def test_a_part_selects_its_rows(tmp_path: Path) -> None:
+def test_a_part_of_a_selection_has_its_rows(tmp_path: Path) -> None:
     selection = selections(tmp_path).select(parse_filter({"country": "Peru"}))
 
     assert selection.part(2, 5).mask.tolist() == [True, False, False]
@@ -137,7 +137,7 @@ CONDITIONS = {
 
 
 def fits(row: dict[str, Any], name: str, condition: Any) -> bool:
-    """Say what the README says, slowly."""
+    """Evaluate a filter for one passage as the documentation defines it."""
     value = row.get(name)
     if isinstance(condition, dict):
         for key, wanted in condition.items():
@@ -160,7 +160,7 @@ def fits(row: dict[str, Any], name: str, condition: Any) -> bool:
     rows=st.lists(VALUES, min_size=1, max_size=12),
     content=st.fixed_dictionaries({}, optional=CONDITIONS).filter(bool),
 )
-def test_any_filter_lets_through_what_its_words_say(
+def test_any_filter_selects_the_rows_that_a_slow_evaluation_selects(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], content: dict[str, Any]
 ) -> None:
     selection = selections(tmp_path_factory.mktemp("table"), rows).select(parse_filter(content))

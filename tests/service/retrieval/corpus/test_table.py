@@ -72,7 +72,7 @@ def other_columns(path: Path) -> None:
     ],
     ids=["empty", "garbage", "missing", "columns"],
 )
-def test_a_file_that_is_no_table_is_refused_by_name(
+def test_a_file_that_is_not_a_table_is_refused_by_name(
     tmp_path: Path, write: Callable[[Path], object], reason: str
 ) -> None:
     write(tmp_path / "passages.arrow")

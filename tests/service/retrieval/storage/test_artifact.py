@@ -21,7 +21,7 @@ def test_a_record_holds_size_and_sha256(tmp_path: Path) -> None:
     }
 
 
-def test_whole_files_pass(tmp_path: Path) -> None:
+def test_undamaged_files_pass(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     records = artifact.record_files(tmp_path, ["a"])
 
@@ -59,7 +59,7 @@ def test_a_record_of_a_file_outside_the_folder_is_refused(tmp_path: Path, name: 
 
 
 def test_a_file_that_is_a_link_counts_as_its_content(tmp_path: Path) -> None:
-    """The Hub's cache is a folder of links: a checkpoint with a manifest was refused there."""
+    """The Hub's cache holds links; checkpoints with a manifest were refused there once."""
     (tmp_path / "blob").write_bytes(b"abc")
     (tmp_path / "snapshot").mkdir()
     (tmp_path / "snapshot" / "a").symlink_to("../blob")
@@ -87,7 +87,7 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys() -> None:
     ],
     ids=["missing", "cut", "binary", "deep", "list"],
 )
-def test_a_bad_json_file_is_refused_by_name(
+def test_an_invalid_json_file_is_refused_by_name(
     tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     path = tmp_path / "x.json"
@@ -119,7 +119,7 @@ def test_a_file_that_cannot_be_replaced_leaves_no_other(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_temporary_folder_goes_away_when_its_maker_fails(tmp_path: Path) -> None:
+def test_a_temporary_folder_is_removed_on_an_error(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):  # noqa: SIM117
         with artifact.temporary_directory(tmp_path, ".writing-") as directory:
             (directory / "half").write_bytes(b"x")
@@ -128,7 +128,7 @@ def test_a_temporary_folder_goes_away_when_its_maker_fails(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_published_folder_has_its_name_and_all_may_read_it(tmp_path: Path) -> None:
+def test_a_published_folder_has_its_name_and_is_readable_by_all(tmp_path: Path) -> None:
     with artifact.temporary_directory(tmp_path, ".writing-") as directory:
         (directory / "sub").mkdir()
         (directory / "sub" / "a").write_bytes(b"abc")

@@ -40,7 +40,7 @@ def test_a_pinned_name_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"owner/name@{COMMIT[:39]}", "a Hub name needs its revision pinned"),
     ],
 )
-def test_a_name_that_leads_nowhere_is_refused(name: str, reason: str) -> None:
+def test_a_name_that_cannot_be_resolved_is_refused(name: str, reason: str) -> None:
     with pytest.raises(CheckpointError, match=reason):
         resolve_path_or_hub_name(name, KIND)
 

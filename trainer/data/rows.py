@@ -10,7 +10,7 @@
 | `hard_negative_ids` | their passage ids: as many, or none |
 | `hard_negative_queries` | queries in `language`, each for its negative: as many, or none |
 
-Ids join rows with qrels and mask false negatives; texts are never compared for that.
+Ids join rows with qrels and mask false negatives; a negative without an id is compared by its text.
 """
 
 import json

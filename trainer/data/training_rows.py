@@ -49,15 +49,13 @@ def read_training_rows(config: DataConfig, seed: int) -> TrainingRows:
     if config.max_rows:
         chosen = sorted(generator.sample(range(len(rows)), min(config.max_rows, len(rows))))
         rows, groups = [rows[each] for each in chosen], [groups[each] for each in chosen]
-    rows = [noisy(row, config, generator) for row in rows]
+    rows = [add_noise(row, config, generator) for row in rows]
     english = [each for each in range(len(rows)) if generator.random() < config.english_share]
-    rows += [
-        replace(rows[each], language=ENGLISH, translated_query=rows[each].query) for each in english
-    ]
-    for each in english:
-        file = groups[each].partition(":")[0]
+    for number in english:
+        row, file = rows[number], groups[number].partition(":")[0]
+        rows.append(replace(row, language=ENGLISH, translated_query=row.query))
         groups.append(f"{file}:{ENGLISH}")
-        shares[groups[-1]] = shares[groups[each]]
+        shares[groups[-1]] = shares[groups[number]]
     return TrainingRows(tuple(rows), tuple(groups), shares)
 
 
@@ -78,7 +76,7 @@ def _check_languages(rows: Sequence[Row], config: DataConfig) -> None:
         )
 
 
-def noisy(row: Row, config: DataConfig, generator: random.Random) -> Row:
+def add_noise(row: Row, config: DataConfig, generator: random.Random) -> Row:
     """Drop and shuffle words of the translated query, to simulate a poor translation."""
     if not config.dropped_words and not config.shuffled_words:
         return row

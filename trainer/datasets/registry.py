@@ -16,7 +16,7 @@ from trainer.errors import DataError
 if TYPE_CHECKING:
     from trainer.datasets.imported import ImportedDataset
 
-# Kind -> what it gives; `import_<kind>` of `trainer.datasets.formats.<kind>` reads it.
+# Kind -> its description; `import_<kind>` of `trainer.datasets.formats.<kind>` reads it.
 KINDS = {
     "afriqa": "AfriQA gold passages: rows of train, an evaluation set of dev",
     "ntrex": "NTREX-128: rows by inverse cloze, documents held out for evaluation",

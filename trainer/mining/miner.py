@@ -82,7 +82,7 @@ class PassagePool:
 
 
 class Miner:
-    """Finds hard negatives for rows; a row's negatives do not depend on the rows beside it."""
+    """Finds hard negatives for rows; a row's negatives do not depend on other rows of the call."""
 
     def __init__(
         self,

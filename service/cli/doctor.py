@@ -25,7 +25,7 @@ class Finding:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether something must be fixed."""
+        """Return whether something must be fixed."""
         return bool(self.fix)
 
     def as_dict(self) -> dict[str, str]:
@@ -38,7 +38,7 @@ def examine(settings: Settings) -> list[Finding]:
     return [
         *_machine(settings),
         *_device(settings),
-        *_faiss(settings),
+        *_faiss(),
         *_encoder_and_index(settings),
     ]
 
@@ -68,7 +68,7 @@ def _device(settings: Settings) -> Iterator[Finding]:
         yield Finding("device", settings.device, str(error))
 
 
-def _faiss(settings: Settings) -> Iterator[Finding]:
+def _faiss() -> Iterator[Finding]:
     builds = [f"{name} {found}" for name in FAISS_BUILDS if (found := _version(name))]
     if not builds:
         yield Finding("faiss", "none", "pip install 'clear-search[cpu]' (or [gpu])")

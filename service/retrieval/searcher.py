@@ -52,7 +52,7 @@ class Searcher:
 
     @property
     def canary_queries(self) -> list[str]:
-        """Queries whose hits the build recorded in the manifest."""
+        """Return the queries whose hits the build recorded in the manifest."""
         return [canary.query for canary in self.generation.manifest.canaries]
 
     def check_canaries(self) -> None:

@@ -35,7 +35,7 @@ class EncoderRecord(Document):
 
     @property
     def canary_fingerprint(self) -> str:
-        """Fingerprint of the side that answered the canary queries."""
+        """Return the fingerprint of the side that answered the canary queries."""
         return self.query_fingerprint or self.fingerprint
 
 

@@ -42,11 +42,11 @@ class VectorIndex(Protocol):
 
     @property
     def count(self) -> int:
-        """Number of vectors."""
+        """Return the number of vectors."""
 
     @property
     def embedding_dim(self) -> int:
-        """Length of a vector."""
+        """Return the length of a vector."""
 
     def search(
         self,

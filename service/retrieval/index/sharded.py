@@ -27,12 +27,12 @@ class ShardedIndex:
 
     @property
     def count(self) -> int:
-        """Number of vectors."""
+        """Return the number of vectors."""
         return int(self._starts[-1])
 
     @property
     def embedding_dim(self) -> int:
-        """Length of a vector."""
+        """Return the length of a vector."""
         return self._shards[0].embedding_dim
 
     def search(

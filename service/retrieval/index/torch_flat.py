@@ -66,12 +66,12 @@ class TorchFlatIndex:
 
     @property
     def count(self) -> int:
-        """Number of vectors."""
+        """Return the number of vectors."""
         return self._vectors.shape[0]
 
     @property
     def embedding_dim(self) -> int:
-        """Length of a vector."""
+        """Return the length of a vector."""
         return self._vectors.shape[1]
 
     @torch.inference_mode()

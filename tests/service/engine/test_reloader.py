@@ -23,7 +23,7 @@ from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
 from tests.conftest import cut_short, flip_bit
 from tests.service.engine.test_engine import make_engine
-from tests.service.retrieval.generation.test_generation import rewrite_manifest
+from tests.support.builds import rewrite_manifest
 
 FILES = ["manifest.json", "vectors.faiss", "passages.arrow", "texts.arrow"]
 WAIT_SECONDS = 60

@@ -62,12 +62,12 @@ class FaissIndex:
 
     @property
     def count(self) -> int:
-        """Number of vectors."""
+        """Return the number of vectors."""
         return int(self._index.ntotal)
 
     @property
     def embedding_dim(self) -> int:
-        """Length of a vector."""
+        """Return the length of a vector."""
         return int(self._index.d)
 
     def search(

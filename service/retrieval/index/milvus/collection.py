@@ -39,7 +39,7 @@ class Collection:
 
     @property
     def exists(self) -> bool:
-        """Whether Milvus has the collection."""
+        """Return whether Milvus has the collection."""
         return bool(self.call("has_collection"))
 
     def is_complete(self, count: int) -> bool:

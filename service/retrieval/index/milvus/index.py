@@ -47,12 +47,12 @@ class MilvusIndex:
 
     @property
     def count(self) -> int:
-        """Number of vectors."""
+        """Return the number of vectors."""
         return self._count
 
     @property
     def embedding_dim(self) -> int:
-        """Length of a vector."""
+        """Return the length of a vector."""
         return self._embedding_dim
 
     def search(

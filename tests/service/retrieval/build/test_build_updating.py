@@ -15,27 +15,10 @@ from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError, PassageError
 from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.generation.history import UNFINISHED
-from service.retrieval.generation.manifest import generation_name
 from tests.conftest import flip_bit
+from tests.support.builds import Origins, corpus, files_of, live_directory, write_manifest
 
-Origins = list[tuple[str, Passage]]
 FACTORIES = ["Flat", "IVF2,SQ8", "HNSW8"]
-
-
-def corpus(seed: int, count: int = 60) -> Origins:
-    """Return passages of 1 to 60 words, some of them equal."""
-    dice = random.Random(seed)
-    words = ["tea", "Nairobi", "mountain", "1707", "protein", "harp", "sun", "coast"]
-    return [
-        (f"f:{row}", Passage(f"{row:04}", " ".join(dice.choices(words, k=dice.randint(1, 60)))))
-        for row in range(count)
-    ]
-
-
-def files_of(index: Path) -> dict[str, bytes]:
-    """Return the bytes of each file of the live generation."""
-    directory = index / "generations" / current_name(index)
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 def changed(passages: Origins) -> Origins:
@@ -237,13 +220,9 @@ def test_a_manifest_without_what_made_its_embeddings_is_refused_in_words(
     index_copy: Path, tiny_encoder: Encoder, name: str
 ) -> None:
     """An update ended in a KeyError."""
-    directory = index_copy / "generations" / current_name(index_copy)
-    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest = json.loads((live_directory(index_copy) / "manifest.json").read_text())
     del manifest["encoder"][name]
-    content = json.dumps(manifest).encode()
-    (directory / "manifest.json").write_bytes(content)
-    directory.rename(directory.with_name(generation_name(content)))
-    (index_copy / "CURRENT").write_text(generation_name(content))
+    (index_copy / "CURRENT").write_text(write_manifest(index_copy, manifest).name)
 
     with pytest.raises(GenerationError) as caught:
         update_index(corpus(0, 3), index_copy, tiny_encoder)

@@ -1,52 +1,16 @@
-import json
 from functools import partial
 from pathlib import Path
 
-import faiss
-import numpy as np
 import pytest
 
 from service.retrieval.build.build import build_index
 from service.retrieval.build.local_workers import LocalWorkers
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.generation.generation import current_name
 from service.retrieval.generation.history import UNFINISHED
-from tests.service.retrieval.build.test_build_updating import (
-    corpus,
-    files_of,
-)
-
-
-def load(checkpoint: Path, device: str) -> Encoder:
-    """Load the encoder; runs in the workers."""
-    return load_encoder(str(checkpoint), device=device)
-
-
-def die(device: str) -> Encoder:
-    """Die as if killed by the kernel; runs in the workers."""
-    import os
-
-    os._exit(9)
-
-
-def assert_alike(first: Path, second: Path) -> None:
-    """Compare bytes, but vectors to 1e-6: the number of threads changes the order of sums."""
-    ours, theirs = files_of(first), files_of(second)
-    one, two = (
-        faiss.deserialize_index(np.frombuffer(files.pop("vectors.faiss"), np.uint8))
-        for files in (ours, theirs)
-    )
-    np.testing.assert_allclose(
-        one.reconstruct_n(0, one.ntotal), two.reconstruct_n(0, two.ntotal), rtol=0, atol=1e-6
-    )
-    manifest, other = (json.loads(files.pop("manifest.json")) for files in (ours, theirs))
-    for each in (manifest, other):
-        del each["files"]["vectors.faiss"]["sha256"]
-    assert manifest == other
-    assert ours == theirs
+from tests.support.builds import assert_alike, corpus, die, load
 
 
 @pytest.fixture
@@ -109,9 +73,10 @@ def test_a_killed_worker_is_reported_and_the_live_generation_stays(
 
 @pytest.mark.slow
 def test_workers_with_another_encoder_are_refused(
-    tmp_path: Path, other_encoder: Encoder, workers: LocalWorkers
+    tmp_path: Path, other_encoder: Encoder, tiny_checkpoint: Path
 ) -> None:
-    workers = LocalWorkers(workers._load_encoder, EncoderIdentity.of(other_encoder), "cpu", 2)
+    load_tiny = partial(load, tiny_checkpoint)
+    workers = LocalWorkers(load_tiny, EncoderIdentity.of(other_encoder), "cpu", 2)
 
-    with pytest.raises(EncoderMismatchError, match="worker [01] has the encoder .* is wanted"):
+    with pytest.raises(EncoderMismatchError, match="worker [01] has the encoder .* is needed"):
         build_index(corpus(1, 150), tmp_path, other_encoder, shard_encoder=workers)

@@ -12,8 +12,7 @@ from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from tests.conftest import run_script
-from tests.service.retrieval.build.test_build_updating import corpus
-from tests.service.retrieval.build.test_local_workers import assert_alike
+from tests.support.builds import assert_alike, corpus
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="needs the extra `ray`"
@@ -32,8 +31,7 @@ from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.build.ray_workers import RayWorkers
-from tests.service.retrieval.build.test_local_workers import die, load
-from tests.service.retrieval.build.test_build_updating import corpus
+from tests.support.builds import corpus, load
 
 folder, checkpoint = map(pathlib.Path, sys.argv[1:])
 assembly.SHARD_PASSAGES = 20

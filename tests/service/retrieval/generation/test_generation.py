@@ -17,25 +17,11 @@ from service.retrieval.generation.generation import (
     open_generation,
 )
 from service.retrieval.generation.history import publish
-from service.retrieval.generation.manifest import generation_name
 from service.retrieval.searcher import Searcher
-from service.retrieval.storage import artifact
 from tests.conftest import cut_short, flip_bit
+from tests.support.builds import live_directory, rewrite_manifest
 
 FILES = ["manifest.json", "vectors.faiss", "passages.arrow", "texts.arrow"]
-
-
-def live(index: Path) -> Path:
-    return generations_directory(index) / current_name(index)
-
-
-def rewrite_manifest(index: Path, **changes: object) -> Path:
-    """Change the live manifest and rename the folder accordingly."""
-    directory = live(index)
-    manifest = json.loads((directory / "manifest.json").read_text()) | changes
-    content = artifact.canonical_json(manifest)
-    (directory / "manifest.json").write_bytes(content)
-    return directory.rename(directory.parent / generation_name(content))
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +53,7 @@ def test_an_index_holds_its_current_name_and_its_generation_only(tiny_index: Pat
         "generations",
     }
     assert [path.name for path in generations_directory(tiny_index).iterdir()] == [name.strip()]
-    assert sorted(path.name for path in live(tiny_index).iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in live_directory(tiny_index).iterdir()) == sorted(FILES)
 
 
 @pytest.mark.parametrize("damage", [flip_bit, cut_short, Path.unlink])
@@ -75,7 +61,7 @@ def test_an_index_holds_its_current_name_and_its_generation_only(tiny_index: Pat
 def test_a_damaged_file_is_refused_by_name(
     index_copy: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
-    path = live(index_copy) / name
+    path = live_directory(index_copy) / name
     damage(path)
 
     with pytest.raises(GenerationError) as caught:
@@ -88,8 +74,8 @@ def test_a_damaged_file_is_refused_by_name(
 def test_a_file_of_another_generation_is_refused_by_name(
     index_copy: Path, other_index: Path, name: str
 ) -> None:
-    path = live(index_copy) / name
-    shutil.copy(live(other_index) / name, path)
+    path = live_directory(index_copy) / name
+    shutil.copy(live_directory(other_index) / name, path)
 
     with pytest.raises(GenerationError) as caught:
         open_current(index_copy)
@@ -165,7 +151,7 @@ def test_parts_that_do_not_belong_together_are_refused(
 
 def test_a_manifest_cannot_name_a_file_outside_its_folder(index_copy: Path) -> None:
     record = {"size_bytes": 0, "sha256": "0" * 64}
-    files = json.loads((live(index_copy) / "manifest.json").read_text())["files"]
+    files = json.loads((live_directory(index_copy) / "manifest.json").read_text())["files"]
     directory = rewrite_manifest(index_copy, files={"../../CURRENT": record, **files})
 
     with pytest.raises(GenerationError, match="names a file outside its folder"):
@@ -176,11 +162,11 @@ def test_a_manifest_cannot_name_a_file_outside_its_folder(index_copy: Path) -> N
 def test_the_same_passages_in_any_order_give_the_same_generation(
     index_copy: Path, tiny_encoder: Encoder, passages_file: Path, order: slice
 ) -> None:
-    before = live(index_copy)
+    before = live_directory(index_copy)
 
     report = build_index(list(read_passages(passages_file))[order], index_copy, tiny_encoder)
 
-    assert report.directory == live(index_copy) == before
+    assert report.directory == live_directory(index_copy) == before
     assert list(generations_directory(index_copy).iterdir()) == [before]
 
 
@@ -193,7 +179,7 @@ def test_an_equal_generation_that_is_damaged_is_replaced(
     name: str,
     damage: Callable[[Path], None],
 ) -> None:
-    damage(live(index_copy) / name)
+    damage(live_directory(index_copy) / name)
 
     build_index(read_passages(passages_file), index_copy, tiny_encoder)
 
@@ -203,13 +189,13 @@ def test_an_equal_generation_that_is_damaged_is_replaced(
 def test_a_new_generation_becomes_current_and_the_old_one_stays(
     index_copy: Path, other_index: Path, tmp_path: Path
 ) -> None:
-    old, new = live(index_copy), tmp_path / "new"
-    shutil.copytree(live(other_index), new)
+    old, new = live_directory(index_copy), tmp_path / "new"
+    shutil.copytree(live_directory(other_index), new)
 
     target = publish(new, index_copy)
 
-    assert target == live(index_copy) == generations_directory(index_copy) / target.name
-    assert open_current(index_copy).name == live(other_index).name
+    assert target == live_directory(index_copy) == generations_directory(index_copy) / target.name
+    assert open_current(index_copy).name == live_directory(other_index).name
     assert open_generation(old).name == old.name
 
 

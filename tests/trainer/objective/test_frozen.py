@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import numpy as np
+
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.progress import ignore_progress
+from tests.support.mining_rows import ROWS
+from trainer.objective.frozen import build_frozen_pool, embed_cached
+
+TEXTS = ["Tea grows on hills.", "Salt is mined."]
+
+
+def test_a_text_is_embedded_once_and_read_from_the_cache_after(
+    tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    embedded: list[int] = []
+
+    def on_progress(stage: str, done: int, total: int | None) -> None:
+        embedded.append(done)
+
+    first = embed_cached(TEXTS[:1], "passage", tiny_encoder, tmp_path, on_progress)
+    both = embed_cached(TEXTS, "passage", tiny_encoder, tmp_path, on_progress)
+
+    assert embedded == [1, 1]
+    assert np.array_equal(both[0], first[0])
+    expected = tiny_encoder.encode(TEXTS, "passage").embeddings
+    np.testing.assert_allclose(both, expected, atol=1e-6)
+
+
+def test_a_damaged_cache_is_computed_again(tiny_encoder: Encoder, tmp_path: Path) -> None:
+    first = embed_cached(TEXTS, "query", tiny_encoder, tmp_path, ignore_progress)
+    (path,) = (tmp_path / "embeddings").glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:20])
+
+    again = embed_cached(TEXTS, "query", tiny_encoder, tmp_path, ignore_progress)
+
+    assert np.array_equal(again, first)
+
+
+def test_targets_of_a_pool_are_the_places_of_the_rows_passages(
+    tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    rows = [*ROWS[:3], ROWS[1]]
+
+    pool = build_frozen_pool(rows, tiny_encoder, tmp_path, ignore_progress)
+
+    assert pool.targets.tolist() == [0, 1, 2, 1]
+    assert len(pool.passages) == 3
+    assert len(set(pool.passage_codes.tolist())) == 3
+    assert pool.queries.shape == (4, pool.passages.shape[1])

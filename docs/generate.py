@@ -216,7 +216,10 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
         default = each.get("default", None)
         shown = "required" if field in required else ""
         shown = f"`{json.dumps(default)}`" if default is not None else shown
-        rows.append((f"`{field}`", _kind(each), shown, each.get("description", "")))
+        kind = _kind(each)
+        if field in required and {"type": "null"} in each.get("anyOf", ()):
+            kind += " or null"
+        rows.append((f"`{field}`", kind, shown, each.get("description", "")))
     header = ("field", "type", "default", "meaning")
     return f"#### {name}\n\n{schema.get('description', '')}\n\n{table(header, rows)}"
 
@@ -234,18 +237,25 @@ def _kind(schema: dict[str, Any]) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     kind = schema.get("type", "any")
-    kind = " or ".join(kind) if isinstance(kind, list) else kind
+    kind = " or ".join(kind) if isinstance(kind, list) else str(kind)
+    bounds = _bounds(schema)
+    bounds = f" ({bounds})" if bounds else ""
     if kind == "array":
-        kind = f"list of {_kind(schema['items'])}"
-    elif isinstance(extra := schema.get("additionalProperties"), dict) and "anyOf" not in extra:
+        return f"list{bounds} of {_kind(schema['items'])}"
+    extra = schema.get("additionalProperties")
+    if isinstance(extra, dict) and "anyOf" not in extra:
         kind = f"object of {_kind(extra)}"
-    bounds = []
+    return kind + bounds
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    """Return a schema's bounds in words."""
     low, high = schema.get("minimum"), schema.get("maximum")
-    bounds += [f"{low:g} to {high:g}"] if low is not None and high is not None else []
-    bounds += [f"from {low:g}"] if low is not None and high is None else []
-    bounds += [f"up to {schema['maxLength']} characters"] if "maxLength" in schema else []
-    bounds += [f"up to {schema['maxItems']}"] if "maxItems" in schema else []
-    return ", ".join([kind, *bounds])
+    if low is not None:
+        return f"{low:g} to {high:g}" if high is not None else f"from {low:g}"
+    if "maxLength" in schema:
+        return f"up to {schema['maxLength']} characters"
+    return f"up to {schema['maxItems']}" if "maxItems" in schema else ""
 
 
 def tree() -> str:

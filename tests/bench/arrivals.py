@@ -1,4 +1,4 @@
-"""Open loops: when requests are due (Poisson), and what a series of them says."""
+"""Open-loop load: Poisson arrival times, and the summary of the answers."""
 
 import random
 from collections import Counter
@@ -10,13 +10,13 @@ import numpy as np
 TIMED_OUT = 0
 BROKEN = -1
 OK = 200
-# These tell the client when to come back.
+# Statuses that must carry a Retry-After header.
 WITH_RETRY_AFTER = (429, 503)
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request, when it was due, and what became of it; times in seconds from the start."""
+    """A request, its arrival time and its outcome; times in seconds from the start."""
 
     phase: str
     due: float
@@ -29,14 +29,14 @@ class Exchange:
 
     @property
     def latency(self) -> float:
-        """Tell the time from the moment due to the last byte."""
+        """Return the seconds from the arrival time to the last byte of the answer."""
         return self.done - self.due
 
 
 def poisson(
     phase: str, requests: Sequence[bytes], rate: float, start: float, seconds: float, seed: int = 1
 ) -> list[Exchange]:
-    """Draw arrivals with exponential gaps, `rate` a second; requests go round."""
+    """Return arrivals with exponential gaps, `rate` a second; the requests repeat in order."""
     generator = random.Random(seed)
     exchanges: list[Exchange] = []
     due = start + generator.expovariate(rate)
@@ -47,13 +47,13 @@ def poisson(
 
 
 def summarize(exchanges: Sequence[Exchange], start: float, seconds: float) -> dict[str, object]:
-    """Sum up one stretch of load.
+    """Summarize one interval of load.
 
     Returns:
-        `offered` and `goodput` a second, where goodput counts what was answered with 200 before
-        the stretch was over; latency of the 200s from the moment due, in ms; the same of the
-        refusals; `late_ms`, how late the client itself sent (high values: the client is the
-        limit); answers by status, `timed_out` and `broken`; refusals that lack Retry-After.
+        `offered` and `goodput` per second: goodput counts the answers with status 200 before the
+        end of the interval; latency of the 200s from the arrival time, in ms; latency of the
+        refusals; `late_ms`, the delay of the client in sending (if high, the client is the
+        bottleneck); answers by status, `timed_out` and `broken`; refusals without Retry-After.
     """
     answered = [each for each in exchanges if each.status == OK]
     refused = [each for each in exchanges if each.status > OK]
@@ -76,17 +76,17 @@ def summarize(exchanges: Sequence[Exchange], start: float, seconds: float) -> di
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
-    """Give p50, p95, p99 and the maximum in ms; None for no values."""
+    """Return p50, p95, p99 and the maximum in ms; None without values."""
     if not seconds:
         return None
     p50, p95, p99 = np.percentile(seconds, [50, 95, 99]) * 1000
-    most = max(seconds) * 1000
-    found = {"p50": p50, "p95": p95, "p99": p99, "max": most}
+    highest = max(seconds) * 1000
+    found = {"p50": p50, "p95": p95, "p99": p99, "max": highest}
     return {name: round(float(value), 2) for name, value in found.items()}
 
 
 def _by_second(exchanges: Sequence[Exchange], start: float) -> list[dict[str, int]]:
-    """Count answers by status for each second in which requests were due."""
+    """Return the answers by status, for each second of arrival times."""
     seconds: list[Counter[str]] = []
     for each in exchanges:
         second = int(each.due - start)

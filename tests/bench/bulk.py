@@ -1,9 +1,9 @@
-"""Queries while /encode is saturated: what bulk does to their latency, and what bulk still gets.
+"""Latency of queries while /encode is saturated, and the throughput that bulk keeps.
 
 Run: python -m tests.bench.bulk --rate 20 --seconds 30
 
-Queries come in an open loop at a fixed mean rate; bulk is a closed loop of 4 connections with
-400-token passages. Three stretches: queries alone, bulk alone, both.
+Queries are an open loop with a fixed mean rate; bulk is a closed loop of 4 connections with
+400-token passages. Three intervals: queries alone, bulk alone, both.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from tests.bench.arrivals import poisson, summarize
 from tests.bench.client import request_bytes, run
-from tests.bench.closed_loop import moved
+from tests.bench.closed_loop import counter_changes
 from tests.bench.corpus import ensure_index
 from tests.bench.meter import metered
 from tests.bench.options import checkpoint_of, environment_of, parser, say
@@ -23,19 +23,19 @@ from tests.bench.servers import Server, our_service, scrape, served
 from tests.bench.texts import encode_bodies, mixed_texts, questions, search_bodies, write_bodies
 from tests.bench.wrk import settle, wrk
 
-# Bulk runs this long before the first and after the last query.
+# Bulk starts this long before the first query and ends this long after the last one.
 EDGE_SECONDS = 1.0
-PATIENCE_SECONDS = 15.0
+TIMEOUT_SECONDS = 15.0
 
 
 def main() -> None:
-    """Start the service and go through the three stretches."""
+    """Start the service and measure the three intervals."""
     made = parser(__doc__)
-    made.add_argument("--rate", type=float, default=20.0, help="queries a second")
+    made.add_argument("--rate", type=float, default=20.0, help="queries per second")
     made.add_argument("--seconds", type=float, default=30.0)
     made.add_argument("--connections", type=int, default=4)
     made.add_argument("--tokens", type=int, default=400)
-    made.add_argument("--texts", type=int, default=4, help="texts of a bulk request")
+    made.add_argument("--texts", type=int, default=4, help="texts per bulk request")
     options = made.parse_args()
     log = options.work / "logs" / "bulk.log"
     index = ensure_index(options.work)
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def bulk(server: Server, options: argparse.Namespace) -> dict[str, object]:
-    """Load a running server and compare the stretches."""
+    """Load a running server and compare the intervals."""
     tokenizer = Tokenizer.from_file(str(checkpoint_of(options) / "tokenizer.json"))
     texts = mixed_texts(options.data, tokenizer, 1024, options.tokens, options.tokens)
     bodies = write_bodies(
@@ -55,7 +55,7 @@ def bulk(server: Server, options: argparse.Namespace) -> dict[str, object]:
 
     def query(seconds: float) -> dict[str, object]:
         exchanges = poisson("query", requests, options.rate, 0.0, seconds)
-        run(options.port, exchanges, PATIENCE_SECONDS)
+        run(options.port, exchanges, TIMEOUT_SECONDS)
         return summarize(exchanges, 0.0, seconds)
 
     def load(seconds: float) -> dict[str, float]:
@@ -92,7 +92,7 @@ def bulk(server: Server, options: argparse.Namespace) -> dict[str, object]:
         "queries_beside_bulk": beside,
         "bulk_alone": bulk_alone,
         "bulk_beside_queries": bulk_beside,
-        "metrics_beside": moved(before, scrape(server)),
+        "metrics_beside": counter_changes(before, scrape(server)),
         "costs": {"alone": quiet.costs, "beside": busy.costs},
     }
 

@@ -1,7 +1,7 @@
-"""A lean HTTP/1.1 client for open loops: requests leave when they are due, whatever is answered.
+"""A minimal HTTP/1.1 client for open loops: it sends each request at its arrival time.
 
-Latency counts from the moment a request was due, so that a slow server cannot hide by slowing the
-client down (no coordinated omission). Connections are kept and opened when none is idle.
+Latency counts from the arrival time, so that a slow server cannot improve it by slowing the client
+down (no coordinated omission). Connections are kept alive; a new one opens if none is idle.
 """
 
 import asyncio
@@ -14,22 +14,22 @@ from tests.bench.arrivals import BROKEN, TIMED_OUT, Exchange
 
 
 def request_bytes(path: str, body: bytes) -> bytes:
-    """Write a POST request."""
+    """Return the bytes of a POST request."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def run(port: int, exchanges: Sequence[Exchange], timeout_seconds: float) -> None:
-    """Send every exchange when it is due and fill in what became of it."""
+    """Send every request at its arrival time and record the outcomes in the exchanges."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Client(port, timeout_seconds).run(exchanges))
 
 
 class Client:
-    """All connections to one server."""
+    """The connections to one server."""
 
     def __init__(self, port: int, timeout_seconds: float) -> None:
-        """Open nothing yet."""
+        """Set the port and the timeout; open no connection yet."""
         self._port = port
         self.timeout_seconds = timeout_seconds
         self.idle: list[Connection] = []
@@ -38,7 +38,7 @@ class Client:
         self._all_done = asyncio.Event()
 
     async def run(self, exchanges: Sequence[Exchange]) -> None:
-        """Send all and wait for the last answer."""
+        """Send all requests and wait for the last answer."""
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
         self._num_open = len(exchanges)
@@ -53,11 +53,11 @@ class Client:
             connection.close()
 
     def now(self) -> float:
-        """Tell the seconds since the start."""
+        """Return the seconds since the start."""
         return self._loop.time() - self._start
 
     def send(self, exchange: Exchange) -> None:
-        """Send on the connection that was used last, or on a new one."""
+        """Send on the most recently used idle connection, or on a new one."""
         if self.idle:
             self.idle.pop().send(exchange)
             return
@@ -66,7 +66,7 @@ class Client:
         task.add_done_callback(self._tasks.discard)
 
     def finish(self, exchange: Exchange, status: int) -> None:
-        """Note the end of an exchange."""
+        """Record the end of an exchange."""
         exchange.done = self.now()
         exchange.status = status
         self._num_open -= 1
@@ -79,29 +79,29 @@ class Client:
                 _, connection = await self._loop.create_connection(
                     lambda: Connection(self), "127.0.0.1", self._port
                 )
-        except OSError:  # TimeoutError is one
+        except OSError:  # includes TimeoutError
             self.finish(exchange, BROKEN)
             return
         connection.send(exchange)
 
 
 class Connection(asyncio.Protocol):
-    """A kept connection with one request at a time."""
+    """A keep-alive connection with one request at a time."""
 
     def __init__(self, client: Client) -> None:
-        """Belong to a client."""
+        """Create a connection of a client."""
         self._client = client
         self._exchange: Exchange | None = None
         self._buffer = bytearray()
-        self._size = 0  # of the whole answer, once its head is there
+        self._size = 0  # of the whole answer; known once its head has arrived
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        # uvloop's transports are no subclass of asyncio's.
+        # uvloop's transports are not subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 
     def send(self, exchange: Exchange) -> None:
-        """Write a request and start its clock."""
+        """Send a request and start its timeout."""
         self._exchange = exchange
         self._timer = asyncio.get_running_loop().call_later(
             self._client.timeout_seconds, self._time_out
@@ -109,11 +109,11 @@ class Connection(asyncio.Protocol):
         self._transport.write(exchange.request)
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Collect the answer; when it is whole, be idle."""
+        """Collect the answer; when it is complete, mark the connection idle."""
         self._buffer += data
         if not self._size:
             self._read_head()
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
             self._client.finish(exchange, status)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Try once more where the server closed a kept connection just before the request."""
+        """Send again, once, if the server closed the kept connection before it answered."""
         if self in self._client.idle:
             self._client.idle.remove(self)
         if (exchange := self._exchange) is None:

@@ -1,7 +1,7 @@
-"""Requests a second of a few clients that ask again as soon as they are answered (wrk).
+"""Throughput and latency of clients that send again as soon as they are answered (wrk).
 
 Run: python -m tests.bench.closed_loop --clients 1 8 64 --seconds 20
-     python -m tests.bench.closed_loop --route encode --texts mixed --clients 64   (padding waste)
+     python -m tests.bench.closed_loop --route encode --texts mixed --clients 64   (padding share)
 
 `--texts mixed` sends 5 to 400 tokens in eight languages instead of questions.
 """
@@ -39,7 +39,7 @@ COUNTERS = (
 def measure(
     server: Server, route: str, bodies: Path, clients: int, seconds: float, warm_up: float
 ) -> dict[str, object]:
-    """Warm up, then load a running server with some clients."""
+    """Warm a running server up, then measure it under the load of some clients."""
     url = f"{server.url}/{route}"
     if warm_up:
         wrk(url, bodies, clients, warm_up)
@@ -48,13 +48,13 @@ def measure(
     with metered(server) as meter:
         found = wrk(url, bodies, clients, seconds)
     settle(url, bodies)
-    counters = moved(before, scrape(server))
+    counters = counter_changes(before, scrape(server))
     say(f"{server.name} /{route} {found} {meter.costs} {counters}")
     return {**found, "costs": meter.costs, **counters}
 
 
-def moved(before: dict[str, float], after: dict[str, float]) -> dict[str, object]:
-    """Tell what the service's own metrics say of a stretch: its counters, and padding by lane."""
+def counter_changes(before: dict[str, float], after: dict[str, float]) -> dict[str, object]:
+    """Return the changes of the service's counters in an interval, and the padding by lane."""
     deltas = {
         series: round(value - before.get(series, 0.0), 4)
         for series, value in after.items()
@@ -68,8 +68,8 @@ def moved(before: dict[str, float], after: dict[str, float]) -> dict[str, object
     return {"counters": deltas, "padding_share": padding}
 
 
-def bodies_of(options: argparse.Namespace) -> Path:
-    """Write what is to be sent."""
+def write_request_bodies(options: argparse.Namespace) -> Path:
+    """Write the request bodies; return their file."""
     if options.texts == "mixed":
         tokenizer = Tokenizer.from_file(str(checkpoint_of(options) / "tokenizer.json"))
         texts: list[Text] = mixed_texts(options.data, tokenizer)
@@ -82,14 +82,14 @@ def bodies_of(options: argparse.Namespace) -> Path:
 
 
 def main() -> None:
-    """Start the service and load it with each number of clients."""
+    """Start the service and measure it with each number of clients."""
     made = parser(__doc__)
     made.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     made.add_argument("--seconds", type=float, default=20.0)
     made.add_argument("--route", choices=["search", "encode"], default="search")
     made.add_argument("--texts", choices=["questions", "mixed"], default="questions")
     options = made.parse_args()
-    index, bodies = ensure_index(options.work), bodies_of(options)
+    index, bodies = ensure_index(options.work), write_request_bodies(options)
     log = options.work / "logs" / "closed_loop.log"
     results = []
     with our_service(index, options.port, environment_of(options), log) as server:

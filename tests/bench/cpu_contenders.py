@@ -1,7 +1,7 @@
-"""The CPU engines that are compared, those that lost and are no part of the service included.
+"""The CPU engines of the comparison, including those that are not part of the service.
 
-Each is made from the checkpoint's own ONNX graph, or from its transformers model, and embeds as a
-`Runtime` does. `onnxruntime` and `nncf` are only needed here: pip install onnxruntime nncf.
+Each is built from the checkpoint's ONNX graph or its transformers model, and has the interface of a
+`Runtime`. Only this module needs `onnxruntime` and `nncf`: pip install onnxruntime nncf.
 """
 
 import os
@@ -27,17 +27,17 @@ CALIBRATION_TEXTS = 240
 
 
 class Contender:
-    """Embeds a padded batch by a function from table rows and mask to hidden states."""
+    """An engine: encodes a padded batch by a function from table rows and mask to hidden states."""
 
     def __init__(self, name: str, encoder: Encoder, run: Run) -> None:
-        """Take over tokenizer and embedding table of an encoder on OpenVINO."""
+        """Use the embedding table and the pooling of an encoder on OpenVINO."""
         self.name = name
         self._table = encoder.runtime._table  # type: ignore[attr-defined]
         self._pool = POOLING[encoder.pooling]
         self._run = run
 
     def embed(self, token_ids: Ids, attention_mask: Ids) -> torch.Tensor:
-        """Embed one padded batch, [B, L] to [B, D]."""
+        """Encode one padded batch: [B, L] to [B, D]."""
         rows = torch.nn.functional.embedding(torch.from_numpy(token_ids), self._table)
         hidden = torch.from_numpy(self._run(rows.numpy(), attention_mask))
         pooled = self._pool(hidden, torch.from_numpy(attention_mask))
@@ -45,7 +45,7 @@ class Contender:
 
 
 def load(name: str, cache: Path, calibration: list[str]) -> Encoder:
-    """Load the bundled encoder on the engine of this name, such as `onnx-int8-dynamic`."""
+    """Load the bundled encoder on an engine by name, such as `onnx-int8-dynamic`."""
     engine, _, precision = name.partition("-")
     if engine in ("torch", "openvino") and precision in ("fp32", "bf16", "int8"):
         return _encoder(cache, engine, precision)
@@ -157,7 +157,7 @@ def _openvino_static(graph: Path, made: Path, batches: Batches) -> None:
 
 
 def _nncf() -> types.ModuleType:
-    """Import NNCF with its telemetry cut off: it asks nobody and sends to Google."""
+    """Import NNCF with its telemetry disabled; it would send data without consent."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import nncf
 

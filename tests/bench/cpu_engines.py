@@ -1,9 +1,9 @@
-"""Every CPU engine on the same texts and cores: speed, start-up, memory, distance from fp32.
+"""Comparison of CPU engines on the same texts: speed, start-up, memory, distance from fp32.
 
 Run: python -m tests.bench.cpu_engines --calibration DATA/ntrex
 
-Each engine has a process of its own; one works at a time, in turns (A B C A B C), so that what
-else the machine does falls on all of them. Graphs are made before anything is timed.
+Each engine has its own process. They run in turns (A B C A B C), so that other load on the machine
+affects all of them. Graphs are built before the measurement.
 """
 
 import argparse
@@ -25,11 +25,11 @@ BATCHES = (1, 8, 32)
 
 
 def main() -> None:
-    """Measure every engine and write a table and a JSON file."""
+    """Measure every engine; print a table and write a JSON file."""
     made = parser(__doc__)
-    made.add_argument("--calibration", type=Path, help="a folder of .txt files, a text a line")
+    made.add_argument("--calibration", type=Path, help="a folder of .txt files, one text per line")
     made.add_argument("--engines", nargs="+", default=list(NAMES), choices=NAMES)
-    made.add_argument("--texts", type=int, default=192, help="questions of one timing")
+    made.add_argument("--texts", type=int, default=192, help="questions per measurement")
     made.add_argument("--repeats", type=int, default=5)
     options = made.parse_args()
     texts = [each.text for each in questions(options.data)][: options.texts]
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 class _Worker:
-    """One engine's process."""
+    """The process of one engine."""
 
     def __init__(self, name: str, options: argparse.Namespace, texts: list[str]) -> None:
         ours, theirs = multiprocessing.Pipe()
@@ -77,12 +77,12 @@ def _work(
     name: str, connection: Connection, cache: Path, texts: list[str], calibration: Path | None
 ) -> None:
     for_calibration = _calibration_texts(calibration)
-    load(name, cache, for_calibration)  # makes what is made once
+    load(name, cache, for_calibration)  # builds the files that are built only once
     started = time.monotonic()
     encoder = load(name, cache, for_calibration)
     facts: dict[str, Any] = {"load_seconds": round(time.monotonic() - started, 2)}
     tokenized = encoder.tokenize(texts, "query")
-    for size in BATCHES:  # an engine prepares itself for a shape when it first meets it
+    for size in BATCHES:  # warm-up: engines compile a shape when they first see it
         _embed(encoder, tokenized, size)
     connection.send(facts)
     while (question := connection.recv()) is not None:
@@ -103,7 +103,7 @@ def _embed(encoder: Any, tokenized: Any, size: int) -> list[Any]:
 
 
 def _calibration_texts(folder: Path | None) -> list[str]:
-    """Take lines of every file in turn: languages alike, and none of the questions asked."""
+    """Return lines of all files in turn: the same share of each language, none of the questions."""
     files = (
         [path.read_text().splitlines() for path in sorted(folder.glob("*.txt"))] if folder else []
     )

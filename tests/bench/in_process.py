@@ -1,9 +1,9 @@
-"""The limit: our own encoder and index called in this process, without HTTP, queue or threads.
+"""The upper limit of throughput: encoder and index called in one process, without the server.
 
 Run: python -m tests.bench.in_process --batches 1 8 32 64 --seconds 10
 
-Questions come in the order that the service gets them, so a batch holds all eight languages and
-is padded to its longest. `--sorted` groups them by length first: what perfect batches would give.
+Questions come in the order in which the service gets them, so a batch has all eight languages and
+is padded to its longest text. `--sorted` groups them by length first, as ideal batches would be.
 """
 
 import argparse
@@ -29,11 +29,11 @@ STAGES = ("tokenize", "forward", "search", "passages")
 
 
 def main() -> None:
-    """Time every batch size."""
+    """Measure every batch size."""
     made = parser(__doc__)
     made.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 64])
     made.add_argument("--seconds", type=float, default=10.0)
-    made.add_argument("--sorted", action="store_true", help="batches of like length")
+    made.add_argument("--sorted", action="store_true", help="batches of similar length")
     options = made.parse_args()
     os.environ.update(environment_of(options))
     engine = load_engine(load_settings(index=ensure_index(options.work)), Metrics())
@@ -53,12 +53,12 @@ def main() -> None:
 
 
 def measure(searcher: Searcher, options: argparse.Namespace, size: int) -> dict[str, object]:
-    """Run batches of one size until time is over."""
+    """Run batches of one size for the given time."""
     texts = [each.text for each in questions(options.data)]
     if options.sorted:
         lengths = [len(each.token_ids) for each in searcher.encoder.tokenize(texts, "query")]
         texts = [texts[place] for place in sorted(range(len(texts)), key=lengths.__getitem__)]
-        # Every length in turn, not the shortest first.
+        # Alternate the lengths, so that the shortest do not come first.
         starts = range(0, len(texts), size)
         groups = [texts[start : start + size] for start in starts]
         groups = [group for offset in range(97) for group in groups[offset::97]]

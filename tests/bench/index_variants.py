@@ -1,9 +1,9 @@
-"""What an index costs and finds: recall@10 against exact search, speed, bytes and build time.
+"""Comparison of index types: recall@10 against exact search, speed, bytes and build time.
 
 Run: python -m tests.bench.index_variants --passages 100000 1000000
 
-Each index is built once and kept under `--work`, so that a run that was stopped goes on. Speed is
-told as a share of the bare matrix product with top-k of the same size, timed in turns with it.
+Each index is built once and kept under `--work`, so that a stopped run can resume. Speed is a
+multiple of a bare matrix product with top-k of the same size, measured in turns with it.
 """
 
 import argparse
@@ -24,20 +24,20 @@ from tests.bench.record import write_result
 from tests.bench.vectors import Vectors, ensure_queries, ensure_vectors
 
 TOP_K = 10
-# Enough queries for a recall to within .005, as questions differ.
+# Enough queries to estimate recall to within .005.
 NUM_RECALLED = 1000
 BREADTHS = {"IVF": ("nprobe", (8, 16, 32, 64, 128)), "HNSW": ("ef_search", (32, 64, 128, 256))}
 
 
 def main() -> None:
-    """Measure every kind at every size."""
+    """Measure every index type at every size."""
     made = parser(__doc__)
     made.add_argument("--passages", type=int, nargs="+", default=[100_000, 1_000_000])
     made.add_argument(
         "--kinds", nargs="+", default=["Flat", "SQ8", "IVF,SQ8", "IVF,PQ96", "HNSW32"]
     )
     made.add_argument("--batches", type=int, nargs="+", default=[1, 32])
-    made.add_argument("--seconds", type=float, default=3.0, help="of each timing, in turns")
+    made.add_argument("--seconds", type=float, default=3.0, help="per measurement")
     options = made.parse_args()
     found = [each for count in options.passages for each in measure_size(options, count)]
     write_result(
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def measure_size(options: argparse.Namespace, count: int) -> list[dict[str, object]]:
-    """Measure all kinds of one size."""
+    """Measure all index types at one size."""
     vectors, queries = ensure_vectors(options, count), ensure_queries(options)
     flat, _ = ensure_index(options, vectors, "Flat")
     exact = open_torch_flat(flat, "cpu")
@@ -63,7 +63,7 @@ def measure_size(options: argparse.Namespace, count: int) -> list[dict[str, obje
             "bytes_a_passage": round(path.stat().st_size / count, 1),
             "build_cpu_seconds": cpu_seconds,
         }
-        for backend, setting, index in opened(path, factory):
+        for backend, setting, index in open_variants(path, factory):
             rows = [ranking.rows for ranking in index.search(queries[:NUM_RECALLED], TOP_K)]
             measured = {
                 **facts,
@@ -78,7 +78,7 @@ def measure_size(options: argparse.Namespace, count: int) -> list[dict[str, obje
 
 
 def ensure_index(options: argparse.Namespace, vectors: Vectors, factory: str) -> tuple[Path, float]:
-    """Find an index, building it the first time; its file, and the processor time that it took."""
+    """Return the file of an index and the CPU seconds of its build; build it the first time."""
     path = options.work / f"index-{len(vectors)}-{factory}"
     note = path.with_name(f"{path.name}.json")
     if not note.is_file():
@@ -88,8 +88,8 @@ def ensure_index(options: argparse.Namespace, vectors: Vectors, factory: str) ->
     return path, round(json.loads(note.read_text())["cpu_seconds"], 1)
 
 
-def opened(path: Path, factory: str) -> list[tuple[str, dict[str, int], VectorIndex]]:
-    """Open an index by every backend that serves it, with every breadth of a search."""
+def open_variants(path: Path, factory: str) -> list[tuple[str, dict[str, int], VectorIndex]]:
+    """Open an index with each backend that serves it, and with each search breadth."""
     if factory == "Flat":
         return [
             ("torch", {}, open_torch_flat(path, "cpu")),
@@ -105,7 +105,7 @@ def opened(path: Path, factory: str) -> list[tuple[str, dict[str, int], VectorIn
 
 
 def bare_search(vectors: Vectors) -> Callable[[Vectors], object]:
-    """Make the yardstick: one product by BLAS and one top-k, nothing else."""
+    """Return the reference: one BLAS product and one top-k."""
     matrix = torch.tensor(vectors)
 
     def search(queries: Vectors) -> object:
@@ -121,7 +121,7 @@ def speeds(
     queries: Vectors,
     size: int,
 ) -> dict[str, float]:
-    """Time an index and the yardstick in turns, batch by batch."""
+    """Measure an index and the reference in turns, batch by batch."""
     spent: dict[str, list[float]] = {"index": [], "bare": []}
     searches = {"index": lambda batch: index.search(batch, TOP_K), "bare": bare}
     began, place = time.monotonic(), 0
@@ -143,7 +143,7 @@ def speeds(
 
 
 def recall(found: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> float:
-    """Average the share of the exact ten that is found."""
+    """Return recall@10: the mean share of the exact ten that is found."""
     shares = [
         len(np.intersect1d(rows, expected)) / len(expected)
         for rows, expected in zip(found, truth, strict=True)

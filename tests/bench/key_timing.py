@@ -1,10 +1,10 @@
-"""Whether the time to check a key tells how near it was to a right one: 10,000 tries a kind.
+"""Timing of the key check: does it reveal how similar a wrong key is to a valid one?
 
 Run: python -m tests.bench.key_timing --tries 10000
 
-Right keys (the first and the last of the ring), wrong ones that share all but the last character
-with a right one, and wrong ones that share nothing, each in turn, in 40 processes with rings and
-keys of their own. Kinds are compared by a permutation test of the processes' medians.
+Valid keys (the first and the last of the ring), wrong keys that differ from a valid one only in the
+last character, and unrelated wrong keys are checked in turn, in 40 processes with separate rings.
+The kinds are compared by a permutation test on the medians of the processes.
 """
 
 import multiprocessing
@@ -22,13 +22,13 @@ from tests.bench.options import parser, say
 from tests.bench.record import write_result
 
 NUM_KEYS = 20
-BLOCK = 250  # tries in one process
+BLOCK = 250  # checks per process
 WARM_UP = 50
 NUM_PERMUTATIONS = 10_000
 
 
-def presented() -> tuple[KeyRing, dict[str, bytes]]:
-    """Make a ring, and what is shown to it."""
+def make_keys() -> tuple[KeyRing, dict[str, bytes]]:
+    """Return a key ring, and the keys to check against it."""
     made = [make_key(["search"]) for _ in range(NUM_KEYS)]
     lines = [write_line(f"key-{number}", key) for number, (_, key) in enumerate(made)]
     with tempfile.TemporaryDirectory() as folder:
@@ -42,10 +42,10 @@ def presented() -> tuple[KeyRing, dict[str, bytes]]:
 
 
 def measure(tries: int) -> dict[str, np.ndarray]:
-    """Try every kind in turn, in random order; nanoseconds a try, a row a process of `BLOCK` tries.
+    """Check every kind in random order; return nanoseconds, one row of `BLOCK` checks per process.
 
-    Each process has a ring and keys of its own: where a key's bytes happen to lie weighs more, for
-    as long as a process lives, than what is looked for.
+    Each process has its own ring and keys, because the memory addresses of a key, which stay the
+    same in a process, affect the time more than the comparison does.
     """
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         blocks = pool.map(_block, range(tries // BLOCK), chunksize=1)
@@ -54,13 +54,13 @@ def measure(tries: int) -> dict[str, np.ndarray]:
 
 def _block(seed: int) -> dict[str, list[int]]:
     rng = random.Random(seed)
-    ring, kinds = presented()
+    ring, kinds = make_keys()
     names = list(kinds)
     rng.shuffle(names)
     spent: dict[str, list[int]] = {name: [] for name in names}
     for _ in range(WARM_UP + BLOCK):
         for name in rng.sample(names, len(names)):
-            key = bytes(bytearray(kinds[name]))  # anew, as a header comes
+            key = bytes(bytearray(kinds[name]))  # a new object, as for each header
             started = time.perf_counter_ns()
             ring.find(key)
             spent[name].append(time.perf_counter_ns() - started)
@@ -68,7 +68,7 @@ def _block(seed: int) -> dict[str, list[int]]:
 
 
 def p_value(one: np.ndarray, other: np.ndarray) -> float:
-    """Tell how often chance alone makes a difference as large (two-sided permutation test)."""
+    """Return the p value of the difference of two kinds (two-sided permutation test)."""
     rng = np.random.default_rng(0)
     differences = np.median(one, axis=1) - np.median(other, axis=1)
     signs = rng.choice([-1, 1], (NUM_PERMUTATIONS, len(differences)))
@@ -81,7 +81,7 @@ def _mean_of_medians(spent: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Measure and tell."""
+    """Measure, print and write the result."""
     made = parser(__doc__)
     made.add_argument("--tries", type=int, default=10_000)
     options = made.parse_args()
@@ -93,7 +93,7 @@ def main() -> None:
     tests = {name: round(p_value(each, spent["wrong"]), 4) for name, each in spent.items()}
     tests.pop("wrong")
     say(f"nanoseconds: {facts}")
-    say(f"p of the difference from a wrong key: {tests}")
+    say(f"p value of the difference from a wrong key: {tests}")
     write_result("key_timing", options, {"kinds": facts, "p_against_wrong": tests})
 
 

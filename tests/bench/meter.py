@@ -1,6 +1,6 @@
-"""What a stretch of load cost: processor time of the server, the client and all others; memory.
+"""CPU time of the server, the client and other processes in an interval, and the memory.
 
-The share of `others` tells whether the machine was quiet: measure again where it is above .05.
+If `other_cores` is above .05, the machine was not idle: measure again.
 """
 
 import os
@@ -17,7 +17,7 @@ MEBIBYTE = 2**20
 
 
 class Meter:
-    """Filled when its stretch ends."""
+    """The costs of an interval; `costs` is set when the interval ends."""
 
     def __init__(self, server: Server) -> None:
         """Take the first readings."""
@@ -28,11 +28,11 @@ class Meter:
         self.costs: dict[str, float] = {}
 
     def rss_now(self) -> float:
-        """Tell the server's resident memory in MiB."""
+        """Return the server's resident memory in MiB."""
         return round(rss_bytes(self._server.process_id) / MEBIBYTE, 1)
 
     def stop(self) -> None:
-        """Take the last readings; shares are of one core, so that two cores are 2."""
+        """Take the last readings and compute the costs, in units of one core."""
         seconds = time.monotonic() - self._started
         server, client, busy, stolen = (
             (last - first) / seconds for last, first in zip(self._read(), self._first, strict=True)
@@ -56,7 +56,7 @@ class Meter:
 
 @contextmanager
 def metered(server: Server, rss_every_seconds: float | None = None) -> Iterator[Meter]:
-    """Measure what happens within; with an interval, memory is read that often, too."""
+    """Measure the costs of the block; optionally also sample the memory."""
     meter = Meter(server)
     is_over = threading.Event()
 
@@ -75,7 +75,7 @@ def metered(server: Server, rss_every_seconds: float | None = None) -> Iterator[
 
 
 def _machine_seconds() -> tuple[float, float]:
-    """Read busy seconds of all cores, and those that the hypervisor gave to others."""
+    """Return the busy seconds of all cores, and the seconds stolen by the hypervisor."""
     # user nice system idle iowait irq softirq steal
     ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     per_second = os.sysconf("SC_CLK_TCK")

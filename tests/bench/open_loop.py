@@ -1,8 +1,9 @@
-"""Latency against offered load: Poisson arrivals at one rate or at several.
+"""Latency by offered load: Poisson arrivals at one rate or at several.
 
 Run: python -m tests.bench.open_loop --rates 20 40 60 80 100 --seconds 30
 
-One short question a request. Rates may be shares of the capacity: --capacity 200 --rates .2 .5 .9
+Each request has one short question. Rates may be shares of the capacity, as in
+--capacity 200 --rates .2 .5 .9
 """
 
 import argparse
@@ -17,8 +18,8 @@ from tests.bench.record import write_result
 from tests.bench.servers import Server, our_service, served
 from tests.bench.texts import questions, search_bodies
 
-CLIENT_PATIENCE_SECONDS = 5.0
-# Between two rates, so that the one does not find what the other left.
+CLIENT_EXTRA_SECONDS = 5.0
+# Pause between two rates, so that queued work of the first does not affect the second.
 PAUSE_SECONDS = 2.0
 
 
@@ -30,7 +31,7 @@ def measure(
     seconds: float,
     timeout_seconds: float,
 ) -> dict[str, object]:
-    """Load a running server at one rate and sum up."""
+    """Load a running server at one rate and summarize the answers."""
     exchanges = poisson("load", requests, rate, 0.5, seconds)
     with metered(server) as meter:
         run(port, exchanges, timeout_seconds)
@@ -38,7 +39,7 @@ def measure(
 
 
 def describe(found: dict[str, object]) -> str:
-    """Say one rate's result in a line."""
+    """Return the result of one rate in one line."""
     return (
         f"offered {found['offered']}/s: {found['goodput']}/s answered, "
         f"latency {found['latency_ms']}, client late {found['late_ms']}, {found['statuses']}, "
@@ -47,12 +48,12 @@ def describe(found: dict[str, object]) -> str:
 
 
 def main() -> None:
-    """Start the service, warm it up, and go through the rates."""
+    """Start the service, warm it up, and measure each rate."""
     made = parser(__doc__)
     made.add_argument("--rates", type=float, nargs="+", default=[10, 20, 40, 60, 80, 100])
-    made.add_argument("--capacity", type=float, default=1.0, help="rates are times this")
+    made.add_argument("--capacity", type=float, default=1.0, help="rates are multiples of this")
     made.add_argument("--seconds", type=float, default=30.0)
-    made.add_argument("--timeout-ms", type=int, default=10_000, help="deadline in the request")
+    made.add_argument("--timeout-ms", type=int, default=10_000, help="deadline of each request")
     options = made.parse_args()
     requests = [
         request_bytes("/search", body)
@@ -64,16 +65,16 @@ def main() -> None:
 
 def _sweep(options: argparse.Namespace, requests: list[bytes]) -> dict[str, object]:
     index = ensure_index(options.work)
-    patience = options.timeout_ms / 1000 + CLIENT_PATIENCE_SECONDS
+    timeout = options.timeout_ms / 1000 + CLIENT_EXTRA_SECONDS
     rates = [rate * options.capacity for rate in options.rates]
     log = options.work / "logs" / "open_loop.log"
     found = []
     with our_service(index, options.port, environment_of(options), log) as server:
         facts = served(server)
-        measure(server, options.port, requests, min(rates), options.warm_up, patience)
+        measure(server, options.port, requests, min(rates), options.warm_up, timeout)
         for rate in rates:
-            run(options.port, poisson("pause", requests, 2.0, 0.0, PAUSE_SECONDS), patience)
-            found.append(measure(server, options.port, requests, rate, options.seconds, patience))
+            run(options.port, poisson("pause", requests, 2.0, 0.0, PAUSE_SECONDS), timeout)
+            found.append(measure(server, options.port, requests, rate, options.seconds, timeout))
             say(describe(found[-1]))
     return {"served": facts, "rates": found}
 

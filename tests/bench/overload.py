@@ -1,9 +1,9 @@
-"""Twice what the service can do, for a minute: goodput, refusals, memory, and how it comes back.
+"""Overload: twice the capacity for a minute; goodput, refusals, memory and recovery.
 
 Run: python -m tests.bench.overload --seconds 60 --timeout-ms 2000
 
-Capacity is what 64 clients get in a closed loop. A slow stream of probes runs before and after
-the load; two seconds after it ends, 64 clients ask again: that is the speed it has come back to.
+Capacity is the throughput of 64 clients in a closed loop. A slow stream of probes runs before and
+after the load. Two seconds after the load ends, 64 clients measure the throughput again.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--seconds", type=float, default=60.0)
     made.add_argument("--times", type=float, default=2.0, help="load as a multiple of capacity")
-    made.add_argument("--timeout-ms", type=int, default=2_000, help="deadline in the request")
+    made.add_argument("--timeout-ms", type=int, default=2_000, help="deadline of each request")
     made.add_argument("--capacity-seconds", type=float, default=15.0)
     options = made.parse_args()
     log = options.work / "logs" / "overload.log"
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def overload(server: Server, options: argparse.Namespace) -> dict[str, object]:
-    """Load a running server and sum up what it did."""
+    """Overload a running server and summarize its answers."""
     texts = questions(options.data)
     bodies = write_bodies(search_bodies(texts), options.work / "search-questions.jsonl")
     requests = [request_bytes("/search", body) for body in search_bodies(texts, options.timeout_ms)]
@@ -65,10 +65,10 @@ def overload(server: Server, options: argparse.Namespace) -> dict[str, object]:
         time.sleep(ends + RECOVERY_SECONDS)
         return wrk(f"{server.url}/search", bodies, CLIENTS, options.capacity_seconds / 2)
 
-    patience = options.timeout_ms / 1000 + 5.0
+    timeout = options.timeout_ms / 1000 + 5.0
     with ThreadPoolExecutor() as pool, metered(server, rss_every_seconds=1.0) as meter:
         again = pool.submit(ask_again)
-        run(options.port, [*before, *loaded, *after], patience)
+        run(options.port, [*before, *loaded, *after], timeout)
         speed = again.result()
     refusals = {
         series: value - counters.get(series, 0.0)
@@ -94,7 +94,7 @@ def overload(server: Server, options: argparse.Namespace) -> dict[str, object]:
 def verdict(
     capacity: float, found: dict[str, object], timeout_ms: int, speed: float
 ) -> dict[str, object]:
-    """Hold the figures against what the service promises."""
+    """Return the figures that the service makes promises about."""
     latency, statuses = found["latency_ms"], found["statuses"]
     assert isinstance(statuses, dict)
     p99 = latency["p99"] if isinstance(latency, dict) else None
@@ -109,7 +109,7 @@ def verdict(
 
 
 def _by_window(probes: Sequence[Exchange], start: float) -> list[object]:
-    """Give the percentiles of each half second after the load's end."""
+    """Return the percentiles of each half second after the end of the load."""
     windows: list[list[float]] = [[] for _ in range(round(RECOVERY_SECONDS / WINDOW_SECONDS))]
     for each in probes:
         windows[min(len(windows) - 1, int((each.due - start) / WINDOW_SECONDS))].append(
@@ -119,7 +119,7 @@ def _by_window(probes: Sequence[Exchange], start: float) -> list[object]:
 
 
 def _memory(mebibytes: Sequence[float], seconds: float) -> dict[str, object]:
-    """Tell resident memory before, a quarter into the load, at its end, and second by second."""
+    """Return resident memory before the load, after a quarter of it, at its end, and by second."""
     quarter = min(len(mebibytes) - 1, int(BEFORE_SECONDS + seconds / 4))
     end = min(len(mebibytes) - 1, int(BEFORE_SECONDS + seconds))
     return {

@@ -1,11 +1,11 @@
-"""Infinity beside us: the same weights, the same questions, the same cores, one after the other.
+"""Comparison with Infinity: the same weights, questions and cores, in turns.
 
-Run: python -m tests.bench.peers --setup              (once: makes Infinity's own environment)
+Run: python -m tests.bench.peers --setup              (once: installs Infinity)
      python -m tests.bench.peers --rounds 2 --seconds 20
 
-A round is ours, then Infinity, each started anew, warmed up, loaded by 1 and by 64 clients (wrk)
-and stopped. Ours answers /search: it tokenizes, encodes, searches the index and returns passages,
-where Infinity only returns the vector.
+In a round, first our service and then Infinity is started, warmed up, loaded by 1 and by 64 clients
+(wrk) and stopped. Our service answers /search: it tokenizes, encodes, searches the index and
+returns passages. Infinity only returns the vector.
 """
 
 import argparse
@@ -41,16 +41,16 @@ NUM_COMPARED = 16
 
 
 def set_up(venv: Path) -> None:
-    """Install Infinity in an environment of its own: it pins older libraries than ours."""
+    """Install Infinity in its own environment, because it pins older libraries."""
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     subprocess.run([str(venv / "bin" / "pip"), "install", "--quiet", *PACKAGES], check=True)
     say(f"Infinity is in {venv}")
 
 
 def main() -> None:
-    """Set up, or measure A B A B."""
+    """Install Infinity, or measure both servers in turns (A B A B)."""
     made = parser(__doc__)
-    made.add_argument("--setup", action="store_true", help="install Infinity and stop")
+    made.add_argument("--setup", action="store_true", help="install Infinity and exit")
     made.add_argument("--infinity", type=Path, default=default_work().parent / "infinity-venv")
     made.add_argument("--rounds", type=int, default=2)
     made.add_argument("--clients", type=int, nargs="+", default=[1, 64])
@@ -70,7 +70,7 @@ def main() -> None:
         for found in _one(name, options, vectors)
     ]
     cosine = float((vectors["clear"] * vectors["infinity"]).sum(axis=1).min())
-    say(f"least cosine of our vectors with Infinity's: {cosine:.5f}")
+    say(f"lowest cosine of our vectors with Infinity's: {cosine:.5f}")
     medians = compare(runs, options.clients)
     for line in medians:
         say(str(line))
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def compare(runs: list[dict[str, object]], clients: list[int]) -> list[dict[str, object]]:
-    """Give each server's median over the rounds, and how many times Infinity's speed ours is."""
+    """Return each server's median over the rounds, and our speed as a multiple of Infinity's."""
     lines = []
     for number in clients:
         line: dict[str, object] = {"clients": number}
@@ -116,7 +116,7 @@ def _one(
 
 
 def _vectors(server: Server, texts: Sequence[Text]) -> Vectors:
-    """Ask for embeddings, to see that both servers compute the same."""
+    """Request embeddings, to check that both servers compute the same."""
     if server.name == "infinity":
         path, bodies = "/embeddings", infinity_bodies(texts, INFINITY_MODEL)
     else:
@@ -136,7 +136,7 @@ def _server(name: str, options: argparse.Namespace) -> AbstractContextManager[Se
     if name == "infinity":
         return infinity(options.infinity, checkpoint_of(options), options.port + 1, log)
     index = ensure_index(options.work)
-    # The weights that Infinity has: without the adapter.
+    # The same weights as Infinity's: without the adapter.
     environment = {"CLEAR_ENCODER": "bundled-base", **environment_of(options)}
     return our_service(index, options.port, environment, log)
 

@@ -1,4 +1,4 @@
-"""Latency against offered load, as a picture: one line a percentile, one style a result.
+"""Plot of latency by offered load: one color per percentile, one line style per result.
 
 Run: python -m tests.bench.plot tests/bench/results/open_loop-*.json --to latency.png
 """
@@ -15,7 +15,7 @@ COLORS = {"p50": "#1b7837", "p95": "#e08214", "p99": "#b2182b"}
 
 
 def plot(results: Sequence[Path], to: Path) -> None:
-    """Draw results of `open_loop`; above: latency of accepted requests; below: goodput."""
+    """Plot results of `open_loop`: latency of accepted requests above, goodput below."""
     try:
         import matplotlib
     except ImportError:
@@ -49,11 +49,11 @@ def plot(results: Sequence[Path], to: Path) -> None:
         axes.grid(alpha=0.3, which="both")
     latency.legend(fontsize="small")
     figure.savefig(to, dpi=120)
-    say(f"drawn: {to}")
+    say(f"plot written to {to}")
 
 
 def main() -> None:
-    """Draw the files that are named."""
+    """Plot the files named on the command line."""
     made = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     made.add_argument("results", type=Path, nargs="+")
     made.add_argument("--to", type=Path, default=Path("latency.png"))

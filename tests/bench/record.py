@@ -1,4 +1,4 @@
-"""What a result was measured on, and the file that it goes to."""
+"""The result file of a benchmark, with the machine, the code and the packages."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ PACKAGES = (
     "clear-search", "torch", "transformers", "tokenizers", "onnxruntime", "openvino", "faiss-cpu",
     "faiss-gpu-cuvs", "numpy", "fastapi", "starlette", "uvicorn", "uvloop", "httptools",
 )  # fmt: skip
-# Which of them a processor has decides which precision is fast.
+# These decide which precision is fast.
 CPU_FLAGS = (
     "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
 )  # fmt: skip
@@ -25,7 +25,7 @@ OPTIONS_LEFT_OUT = {"work", "data", "out"}
 
 
 def surroundings() -> dict[str, object]:
-    """Describe the machine, the code and the packages."""
+    """Return a description of the machine, the code and the packages."""
     cpu = _first_processor()
     flags = set(cpu.get("flags", "").split())
     return {
@@ -44,14 +44,14 @@ def surroundings() -> dict[str, object]:
 
 
 def commit() -> str:
-    """Name the commit; `+` where the source differs from it."""
+    """Return the commit; `+` means that the source differs from it."""
     name = _git("rev-parse", "--short=10", "HEAD") or "unknown"
     is_changed = bool(_git("status", "--porcelain", "--", "service", "pyproject.toml"))
     return name + "+" * is_changed
 
 
 def write_result(benchmark: str, options: argparse.Namespace, result: dict[str, object]) -> Path:
-    """Write a result with its surroundings and options; the file is small and in one line."""
+    """Write a result with its surroundings and options as one line of JSON; return the file."""
     name = "-".join(filter(None, (benchmark, options.label, commit())))
     path: Path = options.out / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""Processor time that a request costs the server, beside another checkout: A B A B in one run.
+"""CPU time of a request in the server, compared with another checkout in turns (A B A B).
 
 Run: python -m tests.bench.request_cost --against ../other-checkout --requests 2000
 
-The encoder is a stand-in of two layers and its answers are cached, so that what is left is the way
-of a request: HTTP, middleware, validation, queue, answer. One client, a kept-alive connection.
+The encoder is a random one of two layers and its answers are cached, so that the remaining cost is
+HTTP, middleware, validation, queue and answer. There is one client with a keep-alive connection.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tests.bench.corpus import ROOT
 from tests.bench.options import parser, say
 from tests.bench.record import write_result
 from tests.bench.servers import cpu_seconds
-from tests.bench.stand_ins import tiny_service
+from tests.bench.tiny_service import tiny_service
 
 BODY = json.dumps({"query": "tea", "top_k": 10, "language": "en"}).encode()
 START_SECONDS = 120
@@ -33,7 +33,7 @@ START_SECONDS = 120
 
 @contextmanager
 def serving(checkout: Path, index: Path, port: int, settings: dict[str, str]) -> Iterator[int]:
-    """Run a checkout's service; yields its process."""
+    """Run the service of a checkout; yield its process id."""
     command = [sys.executable, "-m", "service", "serve", "--index", str(index)]
     environment = {**os.environ, "CLEAR_LOG_LEVEL": "warning", "CLEAR_DEVICE": "cpu", **settings}
     process = subprocess.Popen([*command, "--port", str(port)], cwd=checkout, env=environment)
@@ -45,7 +45,7 @@ def serving(checkout: Path, index: Path, port: int, settings: dict[str, str]) ->
                 break
             except (URLError, OSError):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"{checkout} does not serve") from None
+                    raise SystemExit(f"the service of {checkout} does not become ready") from None
                 time.sleep(0.2)
         yield process.pid
     finally:
@@ -54,7 +54,7 @@ def serving(checkout: Path, index: Path, port: int, settings: dict[str, str]) ->
 
 
 def block(port: int, process_id: int, requests: int, headers: dict[str, str]) -> float:
-    """Ask so many times; processor milliseconds a request."""
+    """Send some requests; return the CPU milliseconds per request."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     before = cpu_seconds(process_id)
     for _ in range(requests):
@@ -68,7 +68,7 @@ def block(port: int, process_id: int, requests: int, headers: dict[str, str]) ->
 
 
 def compare(options: argparse.Namespace) -> dict[str, list[float]]:
-    """Measure each service in turn."""
+    """Measure the services in turns."""
     index, settings = tiny_service(options.work / "tiny")
     secret, key = make_key(["search"], requests_per_second=1e6, max_tokens=10**6)
     guarded = settings | {"CLEAR_KEYS": write_line("bench", key)}
@@ -88,13 +88,13 @@ def compare(options: argparse.Namespace) -> dict[str, list[float]]:
         for turn in range(options.rounds + 1):
             for name, port, process, headers in running:
                 spent = block(port, process, options.requests, headers)
-                if turn:  # the first warms up
+                if turn:  # the first turn is a warm-up
                     found[name].append(round(spent, 4))
     return found
 
 
 def main() -> None:
-    """Compare and tell."""
+    """Compare the checkouts; print and write the result."""
     made = parser(__doc__)
     made.add_argument("--against", type=Path, required=True, help="a checkout of another commit")
     made.add_argument("--requests", type=int, default=2000)
@@ -103,8 +103,8 @@ def main() -> None:
     found = compare(options)
     middle = {name: round(median(values), 4) for name, values in found.items()}
     ratios = {name: round(value / middle["other"], 3) for name, value in middle.items()}
-    say(f"cpu ms a request: {middle}")
-    say(f"times the other: {ratios}")
+    say(f"CPU ms per request: {middle}")
+    say(f"ratio to the other checkout: {ratios}")
     write_result("request_cost", options, {"cpu_ms": found, "median": middle, "ratio": ratios})
 
 

@@ -1,6 +1,6 @@
-"""Starts and stops what is measured: our service, or Infinity with the same weights.
+"""Starts and stops the measured servers: our service, or Infinity with the same weights.
 
-A server is a process of its own, pinned to nothing; it gets the cores that the client leaves.
+A server is a separate process without CPU affinity; it shares the cores with the client.
 """
 
 import json
@@ -29,7 +29,7 @@ INFINITY_ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that answers."""
+    """A running server that is ready."""
 
     name: str
     url: str
@@ -41,7 +41,7 @@ class Server:
 def our_service(
     index: Path, port: int, environment: Mapping[str, str], log: Path
 ) -> Iterator[Server]:
-    """Run this checkout's service over an index."""
+    """Run the service of this checkout with an index."""
     command = [sys.executable, "-m", "service", "serve", "--index", str(index)]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     environment = {"CLEAR_LOG_LEVEL": "warning", **environment}
@@ -51,7 +51,7 @@ def our_service(
 
 @contextmanager
 def infinity(venv: Path, checkpoint: Path, port: int, log: Path) -> Iterator[Server]:
-    """Run Infinity's torch engine in fp32 on the CPU, over a Sentence Transformers folder."""
+    """Run Infinity with torch in fp32 on the CPU, with a Sentence Transformers folder."""
     command = [str(venv / "bin" / "infinity_emb"), "v2", "--model-id", str(checkpoint)]
     command += ["--served-model-name", INFINITY_MODEL, "--engine", "torch", "--device", "cpu"]
     command += ["--dtype", "float32", "--no-bettertransformer", "--log-level", "warning"]
@@ -61,7 +61,7 @@ def infinity(venv: Path, checkpoint: Path, port: int, log: Path) -> Iterator[Ser
 
 
 def scrape(server: Server) -> dict[str, float]:
-    """Read /metrics: value by series, as Prometheus writes them."""
+    """Return the values of /metrics by series, named as Prometheus writes them."""
     text = _get(f"{server.url}/metrics")
     lines = (line for line in text.splitlines() if line and not line.startswith("#"))
     pairs = (line.rsplit(" ", 1) for line in lines)
@@ -69,7 +69,7 @@ def scrape(server: Server) -> dict[str, float]:
 
 
 def served(server: Server) -> dict[str, object]:
-    """Read off /info what our service computes with and searches."""
+    """Return the encoder and the index of our service, from /info."""
     info = json.loads(_get(f"{server.url}/info"))
     encoder, index = info["encoder"], info["index"]
     facts = {key: encoder.get(key) for key in ("name", "fingerprint", "device", "runtime")}
@@ -77,7 +77,7 @@ def served(server: Server) -> dict[str, object]:
 
 
 def process_tree(process_id: int) -> list[int]:
-    """List a process and all below it."""
+    """Return a process and all its descendants."""
     found = [process_id]
     for each in found:
         for task in Path(f"/proc/{each}/task").glob("*/children"):
@@ -86,14 +86,14 @@ def process_tree(process_id: int) -> list[int]:
 
 
 def rss_bytes(process_id: int) -> int:
-    """Tell the resident memory of a process and all below it."""
+    """Return the resident memory of a process and all its descendants."""
     return sum(memory_bytes(process_id))
 
 
 def memory_bytes(process_id: int) -> tuple[int, int]:
-    """Tell the resident memory of a process and all below it: its own, and pages of files.
+    """Return the resident memory of a process and its descendants: own memory, pages of files.
 
-    The system takes pages of files back when it needs room.
+    The operating system can reclaim the pages of files.
     """
     own = files = 0
     for each in process_tree(process_id):
@@ -105,7 +105,7 @@ def memory_bytes(process_id: int) -> tuple[int, int]:
 
 
 def cpu_seconds(process_id: int) -> float:
-    """Tell the processor time that a process and all below it have used."""
+    """Return the CPU seconds that a process and all its descendants have used."""
     ticks = 0
     for each in process_tree(process_id):
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
@@ -144,13 +144,13 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise SystemExit(f"{process.args!r} ended with {process.returncode}: read {log}")
+            raise SystemExit(f"{process.args!r} ended with code {process.returncode}: see {log}")
         try:
             _get(url)
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise SystemExit(f"{url} is not ready after {READY_SECONDS} s: read {log}")
+    raise SystemExit(f"{url} is not ready after {READY_SECONDS} s: see {log}")
 
 
 def _get(url: str) -> str:

@@ -1,11 +1,11 @@
-"""Make an evaluation set of short questions in 24 languages on the demo's passages.
+"""Writes an evaluation set of short questions in 24 languages on the demo's passages.
 
 Run: python -m tests.bench.short_questions build/short-questions
      clear-trainer evaluate build/short-questions --against bundled-base \\
          --direction en-en --direction L-en
 
-Five questions of `short_questions.toml` about each of 40 countries. A passage answers one if it is
-about that country and holds the fact; questions on one country are no independent evidence.
+There are five questions of `short_questions.toml` about each of 40 countries. A passage is relevant
+if it is about the country and states the fact. Questions on the same country are not independent.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.evaluation_set_writer import write_evaluation_set
 
 TEMPLATES = Path(__file__).with_suffix(".toml")
-# Named alike by CLDR and the Factbook.
+# Countries with the same name in CLDR and the Factbook.
 COUNTRIES = tuple(
     "AR AU BR CA CL CN CO CU DE EG ES ET FI FR GH GR ID IN IQ IR "  # noqa: SIM905
     "IT JP KE KZ MA MX NG NO NP PE PK PL RU SA SE TH TZ UA UG VN".split()
@@ -37,13 +37,13 @@ ANSWERS: dict[str, Callable[[Passage], bool]] = {
 
 
 def holds(passage: Passage, fact: str) -> bool:
-    """Tell whether a passage is one fact's own, or joins it to others."""
+    """Return whether a passage states a fact, alone or with others."""
     topic = str(passage.metadata["topic"]).partition(" - ")[0]
     return topic == fact or f"{fact}:" in passage.text or f"{fact} - {fact}:" in passage.text
 
 
-def questions(passages: list[Passage]) -> EvaluationData:
-    """Ask about each country what its passages answer."""
+def build_set(passages: list[Passage]) -> EvaluationData:
+    """Return the questions about each country that its passages answer."""
     templates = tomllib.loads(TEMPLATES.read_text(encoding="utf-8"))
     english = Locale("en").territories
     qrels = {}
@@ -63,11 +63,11 @@ def questions(passages: list[Passage]) -> EvaluationData:
 
 
 def main() -> None:
-    """Write the set."""
+    """Write the evaluation set."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("directory", type=Path)
     options = parser.parse_args()
-    judged = questions([passage for _, passage in factbook_passages()])
+    judged = build_set([passage for _, passage in factbook_passages()])
     write_evaluation_set(options.directory, judged)
     say(
         f"{len(judged.qrels)} questions in {len(judged.queries)} languages on "

@@ -1,14 +1,14 @@
-"""Mixed traffic, good and bad, for a while: memory, descriptors and threads must stay flat.
+"""Soak test: memory, descriptors and threads must stay flat under mixed traffic.
 
 Run: python -m tests.bench.soak --seconds 600
      python -m tests.bench.soak --seconds 600 --tiny     (a random two-layer encoder: more requests)
 
-Eight clients do what `tests.bench.mischief` lists, in random order with a fixed seed. No answer may
-be a 5xx but the 504 of a deadline of 2 ms, and none may be missing. Readings begin after ten
-minutes of warm-up: shapes of batches come for the first time, and each tokenizer remembers its
-first 10,000 words (17 MiB). Flat is what the slope over the last two thirds does not raise above
-zero by more than its error, or raises by less than 0.1 % a minute. That is asked of the memory that
-is the service's own; pages of the encoder's files, which the system can take back, are told beside.
+Eight clients do the actions of `tests.bench.soak_traffic`, in random order with a fixed seed. No
+answer may be missing or be a 5xx, except the 504 of a deadline of 2 ms. Readings begin after ten
+minutes of warm-up, in which batch shapes occur for the first time and each tokenizer fills its
+cache of 10,000 words (17 MiB). A reading is flat if its slope over the last two thirds is not above
+zero by more than its error, or is below 0.1 % a minute. Memory means the service's own memory;
+pages of files, which the operating system can reclaim, are only reported.
 """
 
 import argparse
@@ -25,10 +25,10 @@ import numpy as np
 
 from service.auth.keys import make_key, write_line
 from tests.bench.corpus import ensure_index
-from tests.bench.mischief import ACTS, PATIENCE_SECONDS, raw
 from tests.bench.options import environment_of, parser, say
 from tests.bench.record import write_result
 from tests.bench.servers import Server, memory_bytes, our_service, process_tree, scrape
+from tests.bench.soak_traffic import ACTS, TIMEOUT_SECONDS, raw
 
 MEBIBYTE = 2**20
 CLIENTS = 8
@@ -37,15 +37,15 @@ LEAST_SECONDS = 60
 FLAT_SHARE_A_MINUTE = 0.001
 READ_SECONDS = 2
 READINGS = ("own_memory_mib", "descriptors", "threads", "files_mib")
-FLAT = READINGS[:3]  # the files' pages are the system's
+FLAT = READINGS[:3]  # the operating system can reclaim the pages of files
 WARM_UP_SECONDS = 600.0
 
 
 class Clients:
-    """Eight threads that do as they like, and the count of what came of it."""
+    """Eight threads that do random actions, and the counts of their outcomes."""
 
     def __init__(self, port: int, key: str, seconds: float) -> None:
-        """Start at once."""
+        """Start the threads."""
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
         self._port = port
@@ -58,7 +58,7 @@ class Clients:
             thread.start()
 
     def wait(self) -> None:
-        """Wait for the last answers."""
+        """Wait until all threads end."""
         for thread in self._threads:
             thread.join()
 
@@ -69,7 +69,7 @@ class Clients:
         while time.monotonic() < self._ends:
             [act] = rng.choices(acts, weights)
             name = act.__name__
-            if act is raw:  # may take longer than the server keeps an idle connection
+            if act is raw:  # may outlast the server's keep-alive time
                 connection.close()
             try:
                 kind, status = act(rng, connection)
@@ -88,10 +88,10 @@ class Clients:
 
 
 class _Connection(HTTPConnection):
-    """A kept-alive connection that shows the key where nothing else is shown."""
+    """A keep-alive connection that sends the key unless a request has its own."""
 
     def __init__(self, port: int, key: str) -> None:
-        super().__init__("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+        super().__init__("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
         self._bearer = f"Bearer {key}"
 
     def request(self, method: str, url: str, body=None, headers=None, **more) -> None:  # type: ignore[no-untyped-def,override]
@@ -99,7 +99,7 @@ class _Connection(HTTPConnection):
 
 
 def read(server: Server) -> tuple[float, int, int, float]:
-    """Take one reading of the server's processes."""
+    """Return memory, descriptors, threads and file pages of the server's processes."""
     tree = process_tree(server.process_id)
     descriptors = threads = 0
     for each in tree:
@@ -110,9 +110,9 @@ def read(server: Server) -> tuple[float, int, int, float]:
 
 
 def slope(seconds: Sequence[float], values: Sequence[float]) -> dict[str, float]:
-    """Fit a line through means of blocks of the last two thirds; its slope and error a minute.
+    """Fit a line through block means of the last two thirds; return slope and error per minute.
 
-    Neighbouring readings are alike: a fit through all of them would know its slope too well.
+    Neighboring readings are correlated, so a fit through all of them would underestimate the error.
     """
     first = len(values) // 3
     blocks = zip(
@@ -121,32 +121,32 @@ def slope(seconds: Sequence[float], values: Sequence[float]) -> dict[str, float]
         strict=True,
     )
     x, y = np.array([(minutes.mean(), value.mean()) for minutes, value in blocks]).T
-    centred = x - x.mean()
-    steepness = float(centred @ y / (centred @ centred))
-    rest = y - y.mean() - steepness * centred
-    error = float(np.sqrt(rest @ rest / (BLOCKS - 2) / (centred @ centred)))
+    centered = x - x.mean()
+    gradient = float(centered @ y / (centered @ centered))
+    residuals = y - y.mean() - gradient * centered
+    error = float(np.sqrt(residuals @ residuals / (BLOCKS - 2) / (centered @ centered)))
     return {
-        "per_minute": round(steepness, 4),
+        "per_minute": round(gradient, 4),
         "error": round(2 * error, 4),
         "mean": float(y.mean()),
     }
 
 
 def is_flat(found: dict[str, float]) -> bool:
-    """Tell whether a slope is nothing but noise."""
+    """Return whether a slope is within its error or below the limit."""
     excess = found["per_minute"] - found["error"]
     return excess <= 0 or found["per_minute"] <= FLAT_SHARE_A_MINUTE * found["mean"]
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file by a rename, as the service may read it at any moment."""
-    beside = path.with_suffix(".new")
-    beside.write_text(text)
-    beside.replace(path)
+    """Replace a file atomically, because the service may read it at any moment."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def server_faults(server: Server) -> list[str]:
-    """List what the server itself counted as its fault, seen by a client or not."""
+    """Return the 5xx answers that the server itself counted, whether a client saw them or not."""
     return [
         f"{count:.0f} times {series}"
         for series, count in scrape(server).items()
@@ -171,7 +171,7 @@ def soak(
     while (now := time.monotonic() - started) < seconds:
         times.append(round(now, 2))
         readings.append(read(server))
-        if len(times) % 10 == 0:  # a key comes and goes
+        if len(times) % 10 == 0:  # add and remove a key
             other = write_line("other", make_key(["search"])[1])
             replace(keys, "\n".join([write_line("soak", key), other]) + "\n")
         time.sleep(1.0)
@@ -193,7 +193,7 @@ def soak(
 
 
 def plot(result: dict[str, object], to: Path) -> None:
-    """Draw the readings over time."""
+    """Plot the readings over time."""
     try:
         import matplotlib
     except ImportError:
@@ -216,23 +216,23 @@ def plot(result: dict[str, object], to: Path) -> None:
         panel.grid(alpha=0.3)
     panels[-1].set_xlabel(f"seconds; {result['requests']} requests")
     figure.savefig(to, dpi=120)
-    say(f"drawn: {to}")
+    say(f"plot written to {to}")
 
 
 @contextlib.contextmanager
-def victim(options: argparse.Namespace, keys: Path) -> Iterator[Server]:
-    """Start the service, with little patience for slow clients."""
+def soaked_service(options: argparse.Namespace, keys: Path) -> Iterator[Server]:
+    """Run the service with short timeouts for slow clients."""
     environment = environment_of(options) | {
         "CLEAR_KEYS_FILE": str(keys),
         "CLEAR_READ_SECONDS": str(READ_SECONDS),
         "CLEAR_WRITE_SECONDS": str(READ_SECONDS),
         "CLEAR_KEEP_ALIVE_SECONDS": "5",
-        "CLEAR_TIMEOUT_MS": "20000",  # on a slow machine, too, a 504 is a fault
+        "CLEAR_TIMEOUT_MS": "20000",  # long enough that a 504 is a fault even on a slow machine
         "CLEAR_QUERY_CACHE_ENTRIES": "1000",
         "CLEAR_LOG_LEVEL": "error",
     }
     if options.tiny:
-        from tests.bench.stand_ins import tiny_service
+        from tests.bench.tiny_service import tiny_service
 
         index, settings = tiny_service(options.work / "tiny")
         environment |= settings
@@ -245,7 +245,7 @@ def victim(options: argparse.Namespace, keys: Path) -> Iterator[Server]:
 
 
 def main() -> None:
-    """Soak, tell, draw; the exit code is 1 where something grew or failed."""
+    """Run the soak test, print and plot it; exit with 1 if a reading grew or a request failed."""
     made = parser(__doc__)
     made.add_argument("--seconds", type=float, default=600.0)
     made.set_defaults(warm_up=WARM_UP_SECONDS)
@@ -255,7 +255,7 @@ def main() -> None:
         made.error(f"--seconds {options.seconds:g}: a slope needs {LEAST_SECONDS}")
     options.work.mkdir(parents=True, exist_ok=True)
     keys = options.work / "soak-keys.toml"
-    with victim(options, keys) as server:
+    with soaked_service(options, keys) as server:
         result = soak(server, options.port, keys, options.seconds, options.warm_up)
     for name in ("requests", "counts", "faults", "slopes", "is_flat", "after"):
         say(f"{name}: {result[name]}")

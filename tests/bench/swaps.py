@@ -1,9 +1,9 @@
-"""`/search` under load while the index is swapped: failures, mixed or short answers, latency.
+"""Index swaps under load: failures, mixed or short answers, and latency of /search.
 
 Run: python -m tests.bench.swaps --clients 32 --seconds 60 --swaps 30
 
-Turns without and with swaps alternate. Two generations hold the same texts and vectors, and in
-their metadata which of them they are of, so that each hit can be held against what its answer
+Turns without and with swaps alternate. Two generations have the same texts and vectors; their
+metadata names the edition, so that each hit can be compared with the generation that its answer
 names. The client runs on the same cores.
 """
 
@@ -37,14 +37,14 @@ TOP_K = 10
 
 @dataclass
 class Turn:
-    """What clients saw in one stretch."""
+    """What clients observed in one turn."""
 
     seconds: list[float] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     generations: Counter[str] = field(default_factory=Counter)
 
     def summary(self) -> dict[str, object]:
-        """Tell counts and percentiles in milliseconds."""
+        """Return counts, and percentiles in milliseconds."""
         cuts = statistics.quantiles(self.seconds, n=1000)
         percentiles = {"p50": cuts[499], "p99": cuts[989], "max": max(self.seconds)}
         return {
@@ -55,8 +55,8 @@ class Turn:
         }
 
 
-def two_editions(index: Path, encoder: Encoder, texts: list[tuple[str, str]]) -> dict[str, int]:
-    """Publish two generations of the same texts; edition by generation."""
+def build_editions(index: Path, encoder: Encoder, texts: list[tuple[str, str]]) -> dict[str, int]:
+    """Publish two generations of the same texts; return the edition by generation."""
     editions = {}
     for edition, write in ((1, build_index), (2, update_index)):
         passages = (
@@ -74,7 +74,7 @@ async def load(
     clients: int,
     seconds: float,
 ) -> Turn:
-    """Let clients ask until the time is up; each asks again as soon as it is answered."""
+    """Run clients for some seconds; each sends again as soon as it is answered."""
     turn = Turn()
     end = time.monotonic() + seconds
 
@@ -116,7 +116,7 @@ def _check(turn: Turn, status: int, content: bytes, editions: dict[str, int]) ->
 async def swap(
     url: str, index: Path, editions: dict[str, int], count: int, seconds: float
 ) -> list[float]:
-    """Make the other generation live again and again; how long each reload took, in ms."""
+    """Switch between the generations repeatedly; return the milliseconds of each reload."""
     took_ms = []
     names = sorted(editions, key=lambda name: editions[name])
     for number in range(count):
@@ -136,19 +136,19 @@ def _reload(url: str) -> dict[str, object]:
     return content
 
 
-def editions_of(options: argparse.Namespace, encoder: Encoder) -> tuple[Path, dict[str, int]]:
-    """Find the two generations, or build them the first time (minutes)."""
+def ensure_editions(options: argparse.Namespace, encoder: Encoder) -> tuple[Path, dict[str, int]]:
+    """Return the index and its two editions; build them the first time (minutes)."""
     index, note = options.work / "editions", options.work / "editions.json"
     if not note.is_file():
         texts = [(entry["title"], entry["text"]) for entry in corpus_passages()]
-        note.write_text(json.dumps(two_editions(index, encoder, texts)))
+        note.write_text(json.dumps(build_editions(index, encoder, texts)))
     return index, json.loads(note.read_text())
 
 
 async def turns(
     server: Server, options: argparse.Namespace, index: Path, editions: dict[str, int]
 ) -> list[dict[str, object]]:
-    """Alternate stretches without and with swaps."""
+    """Run turns without and with swaps, alternating."""
     queries = [question.text for question in questions(options.data)]
     found = []
     seconds = options.seconds / options.turns
@@ -166,14 +166,16 @@ async def turns(
 
 
 def main() -> None:
-    """Start the service, and load it with and without swaps."""
+    """Start the service and load it with and without swaps."""
     made = parser(__doc__)
     made.add_argument("--clients", type=int, default=32)
-    made.add_argument("--seconds", type=float, default=60.0, help="with swaps, and as many without")
+    made.add_argument(
+        "--seconds", type=float, default=60.0, help="with swaps, and the same without"
+    )
     made.add_argument("--swaps", type=int, default=30)
-    made.add_argument("--turns", type=int, default=3, help="of each kind")
+    made.add_argument("--turns", type=int, default=3, help="turns of each kind")
     options = made.parse_args()
-    index, editions = editions_of(options, load_encoder_of(load_settings()))
+    index, editions = ensure_editions(options, load_encoder_of(load_settings()))
     environment = {"CLEAR_WATCH_SECONDS": "0", **environment_of(options)}
     log = options.work / "logs" / "swaps.log"
     with our_service(index, options.port, environment, log) as server:

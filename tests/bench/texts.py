@@ -1,9 +1,10 @@
-"""What is sent: XQuAD's questions, and texts of a wanted length, each in eight languages.
+"""The texts of the requests: XQuAD's questions, and texts of a given length, in eight languages.
 
-All is deterministic: the same call gives the same texts in the same order.
+The same call always returns the same texts in the same order.
 """
 
 import json
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 LANGUAGES = ("en", "ar", "de", "es", "hi", "ru", "vi", "zh")
-# The longest deadline that the service grants.
-PATIENT_MS = 60_000
-# So far are two languages apart in their files, so that neighbors are no translations.
+# The longest deadline that the service accepts.
+MAX_TIMEOUT_MS = 60_000
+# Offset between the positions of two languages, so that neighbors are not translations.
 STRIDE = 149
-# XQuAD is parallel: a text and its translations are as many tokens only by chance.
+# Seed of the lengths and positions of `mixed_texts`.
 SEED = 20_251
 
 
@@ -28,8 +29,13 @@ class Text:
     text: str
 
 
+def xquad_folder() -> Path:
+    """Return the default folder of XQuAD's files: `xquad` in the folder that DATA names."""
+    return Path(os.environ.get("DATA", "data"), "xquad")
+
+
 def questions(data: Path) -> list[Text]:
-    """Read 9,520 questions; eight neighbors are of eight languages and of different paragraphs."""
+    """Return 9,520 questions; each group of eight has eight languages and different paragraphs."""
     by_language = [_read(data, language, is_question=True) for language in LANGUAGES]
     count = min(map(len, by_language))
     return [
@@ -42,9 +48,9 @@ def questions(data: Path) -> list[Text]:
 def mixed_texts(
     data: Path, tokenizer: Tokenizer, count: int = 4096, shortest: int = 5, longest: int = 400
 ) -> list[Text]:
-    """Cut paragraphs to lengths drawn evenly from `shortest` to `longest` tokens.
+    """Return parts of paragraphs, with lengths drawn uniformly from `shortest` to `longest` tokens.
 
-    The lengths are those that the encoder sees, without the prompt's two or three tokens.
+    The lengths include the special tokens, but not the tokens of the prompt.
     """
     generator = random.Random(SEED)
     running = {language: " ".join(_read(data, language, False)) for language in LANGUAGES}
@@ -61,7 +67,7 @@ def mixed_texts(
 
 
 def search_bodies(texts: Sequence[Text], timeout_ms: int | None = None) -> list[bytes]:
-    """Make bodies of /search: top 10; every second round of eight declares its language."""
+    """Return bodies of /search: top 10; every second group of eight declares its language."""
     bodies = []
     for place, each in enumerate(texts):
         body: dict[str, object] = {"query": each.text}
@@ -73,22 +79,24 @@ def search_bodies(texts: Sequence[Text], timeout_ms: int | None = None) -> list[
     return bodies
 
 
-def encode_bodies(texts: Sequence[Text], role: str, texts_a_body: int = 1) -> list[bytes]:
-    """Make bodies of /encode, patient ones: what is saturated must not refuse."""
-    groups = [texts[start : start + texts_a_body] for start in range(0, len(texts), texts_a_body)]
+def encode_bodies(texts: Sequence[Text], role: str, texts_per_body: int = 1) -> list[bytes]:
+    """Return bodies of /encode with the longest deadline, so that a saturated service accepts."""
+    groups = [
+        texts[start : start + texts_per_body] for start in range(0, len(texts), texts_per_body)
+    ]
     return [
-        _json({"texts": [each.text for each in group], "role": role, "timeout_ms": PATIENT_MS})
+        _json({"texts": [each.text for each in group], "role": role, "timeout_ms": MAX_TIMEOUT_MS})
         for group in groups
     ]
 
 
 def infinity_bodies(texts: Sequence[Text], model: str) -> list[bytes]:
-    """Make bodies of Infinity's /embeddings; the client has to know E5's prompt."""
+    """Return bodies of Infinity's /embeddings; they contain E5's prompt, which ours adds."""
     return [_json({"model": model, "input": f"query: {each.text}"}) for each in texts]
 
 
 def write_bodies(bodies: Sequence[bytes], path: Path) -> Path:
-    """Write bodies for wrk, one a line."""
+    """Write bodies for wrk, one per line; return the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"\n".join(bodies) + b"\n")
     return path
@@ -99,7 +107,12 @@ def _json(body: object) -> bytes:
 
 
 def _read(data: Path, language: str, is_question: bool) -> list[str]:
-    articles = json.loads((data / f"xquad.{language}.json").read_bytes())["data"]
+    path = data / f"xquad.{language}.json"
+    if not path.is_file():
+        raise SystemExit(
+            f"{path} is missing: name XQuAD's folder with --data, or its parent by DATA"
+        )
+    articles = json.loads(path.read_bytes())["data"]
     paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
     if not is_question:
         return [str(paragraph["context"]) for paragraph in paragraphs]

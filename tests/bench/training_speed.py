@@ -1,15 +1,15 @@
-r"""Rows a second of each objective, against the bare passes over the same tokens; peak memory.
+r"""Training speed of each objective against the bare passes over the same tokens; peak memory.
 
 Run: python -m tests.bench.training_speed --rows data/afriqa/rows.jsonl
      python -m tests.bench.training_speed --rows data/afriqa/rows.jsonl --batch 256 \
-         --micro-batch 64 --memory 64 256      (on a GPU, nothing beside it)
+         --micro-batch 64 --memory 64 256      (on an otherwise idle GPU)
 
-A step is what training does between two batches: tokenise, embed, loss, backward, optimiser left
-out. Bare is the same padded tokens through the transformer alone, forward and backward; the cached
-form's bare has the second forward pass that it is made of. Bare and step take turns (A B A B), so
-that what else the machine does falls on both. Memory is of a process of its own a size. On a GPU
-the step's share of what the card does in half-precision matmuls is told, too: the operations of
-the bare passes, over those of a large product in the same time.
+A step is what training does for a batch without the optimizer: tokenize, encode, loss, backward.
+Bare is the transformer alone on the same padded tokens, forward and backward; for the cached form
+it includes the second forward pass. Bare and step run in turns (A B A B), so that other load on the
+machine affects both. Memory is measured in a separate process for each micro-batch size. On a GPU,
+the result also has the share of the half-precision matmul throughput: the operations of the bare
+passes, relative to those of a large product in the same time.
 """
 
 import argparse
@@ -41,11 +41,11 @@ MATMUL_SIZE = 8192
 
 
 def main() -> None:
-    """Measure every form and write a JSON file."""
+    """Measure every objective and write a JSON file."""
     made = parser(__doc__)
     made.add_argument("--rows", type=Path, required=True, help="training rows, JSON lines")
     made.add_argument("--batch", type=int, default=32)
-    made.add_argument("--micro-batch", type=int, default=8, help="of the cached form")
+    made.add_argument("--micro-batch", type=int, default=8, help="micro-batch of the cached form")
     made.add_argument("--repeats", type=int, default=7)
     made.add_argument("--memory", type=int, nargs="*", default=[2, 8, 32], help="micro-batches")
     made.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
@@ -78,7 +78,9 @@ def _load(form: str, options: argparse.Namespace) -> tuple[TrainableEncoder, lis
     )
     rows = [row for _, row in read_rows(options.rows)][: options.batch]
     trainable.model.train()
-    if trainable.precision == "bf16":  # as accelerate does: the cached form embeds in backward, too
+    if (
+        trainable.precision == "bf16"
+    ):  # as accelerate does, also in the backward pass of the cached form
         autocast = torch.autocast(trainable.base.device.type, torch.bfloat16)
         trainable.model.forward = autocast(trainable.model.forward)
     return trainable, rows
@@ -137,7 +139,7 @@ def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
         trainable.model.zero_grad(set_to_none=True)
         return _seconds_of(run, device)
 
-    seconds_of(bare), seconds_of(step)  # what is prepared once is prepared here
+    seconds_of(bare), seconds_of(step)  # warm-up
     pairs = [(seconds_of(bare), seconds_of(step)) for _ in range(options.repeats)]
     ratios = sorted(one / other for one, other in pairs)
     step_seconds = statistics.median(step for _, step in pairs)
@@ -152,11 +154,11 @@ def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
         return found
     with FlopCounterMode(display=False) as counter:
         bare()
-    return found | _use_of_the_card(counter.get_total_flops() / step_seconds, device)
+    return found | _gpu_utilization(counter.get_total_flops() / step_seconds, device)
 
 
 def _features(trainable: TrainableEncoder, texts: dict[str, list[str]]) -> list[dict[str, Any]]:
-    """Tokenise each column, as the trainer's collator does, and move it to the device."""
+    """Tokenize each column, as the trainer's collator does, and move it to the device."""
     tokenized = [trainable.model.preprocess(column) for column in texts.values()]
     return [
         {
@@ -168,7 +170,7 @@ def _features(trainable: TrainableEncoder, texts: dict[str, list[str]]) -> list[
 
 
 def _seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """Time a call to the end of what it started on the device."""
+    """Return the seconds of a call, including the work that it started on the device."""
     started = time.perf_counter()
     run()
     if device.type == "cuda":
@@ -176,8 +178,8 @@ def _seconds_of(run: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def _use_of_the_card(flops: float, device: torch.device) -> dict[str, float]:
-    """Hold operations a second against those of a half-precision matmul of random numbers."""
+def _gpu_utilization(flops: float, device: torch.device) -> dict[str, float]:
+    """Compare operations per second with those of a half-precision matmul of random numbers."""
     left, right = torch.randn(2, MATMUL_SIZE, MATMUL_SIZE, device=device, dtype=torch.bfloat16)
     seconds = [_seconds_of(lambda: left @ right, device) for _ in range(13)]
     peak = 2 * MATMUL_SIZE**3 / statistics.median(seconds[3:])

@@ -1,8 +1,8 @@
-"""Passage vectors by the million, and real questions: what the index benchmarks search.
+"""Vectors of the index benchmarks: up to millions of passages, and real questions.
 
-A vector is a real passage's embedding plus the half of a difference of two others, made unit-norm
-again: noise with the covariance of real embeddings, not the same in all directions, which no
-quantizer could shorten. Questions are XQuAD's in eight languages, embedded as they are.
+A vector is the embedding of a real passage plus half the difference of two others, normalized to
+unit length. The noise thus has the covariance of real embeddings; isotropic noise could not be
+quantized. Questions are XQuAD's in eight languages, encoded without noise.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SEED = 20_251
 
 
 def ensure_vectors(options: argparse.Namespace, count: int) -> Vectors:
-    """Map `count` vectors, [count, D], drawn the first time."""
+    """Return `count` memory-mapped vectors, [count, D]; draw them the first time."""
     path = Path(options.work) / f"vectors-{count}.f32"
     real = _real(options)["passages"]
     shape = (count, real.shape[1])
@@ -43,7 +43,7 @@ def ensure_vectors(options: argparse.Namespace, count: int) -> Vectors:
 
 
 def ensure_queries(options: argparse.Namespace) -> Vectors:
-    """Load the questions' embeddings, [NUM_QUERIES, D]."""
+    """Return the embeddings of the questions, [NUM_QUERIES, D]."""
     return _real(options)["queries"]
 
 
@@ -54,7 +54,7 @@ def _real(options: argparse.Namespace) -> dict[str, Vectors]:
         encoder = load_encoder_of(load_settings())
         passages = sorted(set(_passages(options.data.parent)))
         asked = [each.text for each in questions(options.data)][:NUM_QUERIES]
-        say(f"embedding {len(passages)} passages and {len(asked)} questions")
+        say(f"encoding {len(passages)} passages and {len(asked)} questions")
         np.savez(
             path,
             passages=encoder.encode(passages, "passage").embeddings,
@@ -65,7 +65,7 @@ def _real(options: argparse.Namespace) -> dict[str, Vectors]:
 
 
 def _passages(data: Path) -> Iterator[str]:
-    """Read every English passage at hand: AfriQA's, XQuAD's paragraphs, NTREX's sentences."""
+    """Yield English passages: AfriQA's, XQuAD's paragraphs, NTREX's sentences."""
     for path in sorted(data.glob("afriqa/*.json")):
         for line in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)

@@ -1,4 +1,4 @@
--- One prepared body after the other, from line 1; results as one line of JSON.
+-- Sends the prepared bodies in order, from line 1; prints the result as one line of JSON.
 local requests, place = {}, 0
 
 function init()

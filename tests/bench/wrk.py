@@ -1,4 +1,4 @@
-"""The closed loop's client: Debian's wrk, the cheapest to be had, with prepared bodies."""
+"""The client of the closed loop: wrk, which needs little CPU, with prepared bodies."""
 
 import json
 import os
@@ -15,9 +15,10 @@ SCRIPT = ROOT / "tests" / "bench" / "wrk.lua"
 
 
 def wrk(url: str, bodies: Path, clients: int, seconds: float) -> dict[str, float]:
-    """Run wrk; requests a second, and latency in ms as wrk counts it.
+    """Run wrk; return requests per second, and latency in ms as wrk counts it.
 
-    wrk counts an answer that took more than twice the mean also for the requests it held up.
+    wrk corrects for coordinated omission: an answer slower than twice the mean is also counted for
+    the requests that it delayed.
     """
     program = shutil.which("wrk")
     if program is None:
@@ -42,7 +43,7 @@ def wrk(url: str, bodies: Path, clients: int, seconds: float) -> dict[str, float
 
 
 def settle(url: str, bodies: Path) -> None:
-    """Wait until the server has done what wrk left behind: then it answers one more at once."""
+    """Wait until the server has processed the requests that wrk abandoned, and accepts another."""
     with bodies.open("rb") as file:
         body = file.readline().strip()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})

@@ -18,7 +18,7 @@ from trainer.evaluation.measures import query_measures
 from trainer.evaluation.result import Evaluation, Result
 from trainer.evaluation.tasks import DIRECTIONS, list_tasks
 
-XQUAD = Path(__file__).parents[3].parent / "shared" / "data" / "xquad"
+XQUAD = Path(os.environ.get("DATA", "data"), "xquad")
 # fp32, 256 tokens, query language -> 240 English passages.
 REFERENCE_NDCG = {
     "en": 0.9678,
@@ -240,7 +240,7 @@ def test_a_wrong_runs_folder_stops_it_before_the_work(
 def bundled_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     """The bundled encoder on the eight languages, as this machine would serve it."""
     if not XQUAD.is_dir():
-        pytest.skip(f"XQuAD is not in {XQUAD}")
+        pytest.skip(f"XQuAD is not in {XQUAD}: set DATA to the folder that holds xquad")
     cache = os.environ.get("CLEAR_CACHE")
     encoder = load_encoder(
         "bundled-base",

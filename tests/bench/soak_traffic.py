@@ -1,4 +1,4 @@
-"""What clients do in a soak: decent ones, careless ones, and ones that mean harm."""
+"""The actions of clients in a soak test: valid, invalid and hostile requests."""
 
 import gzip
 import json
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPConnection
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 WORDS = ("tea", "Kenya", "mji", "столица", "首都", "राजधानी", "عاصمة", "protein", "sun", "🎻")
 PLANES = ((0x20, 0x7F), (0xA0, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF))
 GOOD, BAD, GONE = "good", "bad", "gone"
@@ -17,14 +17,14 @@ Act = Callable[[random.Random, HTTPConnection], Outcome]
 
 
 def some_text(rng: random.Random) -> str:
-    """Make a question: of words, or of characters of any plane."""
+    """Return a random query: words, or characters of any Unicode plane."""
     if rng.random() < 0.8:
         return " ".join(rng.choices(WORDS, k=rng.randint(1, 40)))
     return "".join(chr(rng.randint(*rng.choice(PLANES))) for _ in range(rng.randint(1, 200)))
 
 
 def post(connection: HTTPConnection, path: str, body: bytes, **headers: str) -> int:
-    """Ask and read the whole answer."""
+    """Send a POST request, read the whole answer and return its status."""
     connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
     response = connection.getresponse()
     response.read()
@@ -32,7 +32,7 @@ def post(connection: HTTPConnection, path: str, body: bytes, **headers: str) -> 
 
 
 def search(rng: random.Random, connection: HTTPConnection) -> Outcome:
-    """Ask one question or several."""
+    """Search with one query or several."""
     body: dict[str, object] = {"top_k": rng.choice((1, 3, 10, 100))}
     if rng.random() < 0.7:
         body["query"] = some_text(rng)
@@ -43,14 +43,14 @@ def search(rng: random.Random, connection: HTTPConnection) -> Outcome:
 
 
 def encode(rng: random.Random, connection: HTTPConnection) -> Outcome:
-    """Have texts embedded."""
+    """Encode texts."""
     texts = [some_text(rng) for _ in range(rng.randint(1, 32))]
     body = {"texts": texts, "role": "passage", "encoding_format": rng.choice(("float", "base64"))}
     return GOOD, post(connection, "/encode", json.dumps(body).encode())
 
 
 def look(rng: random.Random, connection: HTTPConnection) -> Outcome:
-    """Read what is there to be read."""
+    """Read a page, the schema, the state or the metrics."""
     paths = ("/", "/docs", "/openapi.json", "/info", "/livez", "/readyz", "/metrics")
     connection.request("GET", rng.choice(paths), headers={"Accept-Encoding": "gzip"})
     response = connection.getresponse()
@@ -59,7 +59,7 @@ def look(rng: random.Random, connection: HTTPConnection) -> Outcome:
 
 
 def nonsense(rng: random.Random, connection: HTTPConnection) -> Outcome:
-    """Send what is no question."""
+    """Send an invalid request."""
     bodies = (
         b"",
         b"{",
@@ -74,7 +74,7 @@ def nonsense(rng: random.Random, connection: HTTPConnection) -> Outcome:
 
 
 def too_much(rng: random.Random, connection: HTTPConnection) -> Outcome:
-    """Send more than is taken, or a bomb; the server may close before it is all sent."""
+    """Send a too large body or a gzip bomb; the server may close the connection early."""
     if rng.random() < 0.5:
         bomb = gzip.compress(b"a" * 5_000_000)
         return BAD, post(connection, "/search", bomb, **{"Content-Encoding": "gzip"})
@@ -86,20 +86,20 @@ def too_much(rng: random.Random, connection: HTTPConnection) -> Outcome:
 
 
 def in_a_hurry(rng: random.Random, connection: HTTPConnection) -> Outcome:
-    """Ask for an answer within a millisecond or two; 504 is right."""
+    """Set a deadline of one or two milliseconds; 504 is a correct answer."""
     body = {"query": some_text(rng), "timeout_ms": rng.randint(1, 2)}
     status = post(connection, "/search", json.dumps(body).encode())
     return (GOOD if status == 200 else BAD), 200 if status == 504 else status
 
 
 def with_a_wrong_key(rng: random.Random, connection: HTTPConnection) -> Outcome:
-    """Guess."""
+    """Send a wrong key."""
     headers = {"Authorization": f"Bearer {rng.getrandbits(200):x}"}
     return BAD, post(connection, "/search", b'{"query": "tea"}', **headers)
 
 
 def raw(rng: random.Random, connection: HTTPConnection) -> Outcome:
-    """Leave halfway, send garbage, stall, or read nothing of the answer."""
+    """Disconnect halfway, send garbage, stall, or do not read the answer."""
     head = b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     whole = head + b'Content-Length: 16\r\n\r\n{"query": "tea"}'
     pieces = (
@@ -112,12 +112,12 @@ def raw(rng: random.Random, connection: HTTPConnection) -> Outcome:
         whole,
     )
     with closing(socket.create_connection((connection.host, connection.port))) as client:
-        client.settimeout(PATIENCE_SECONDS)
+        client.settimeout(TIMEOUT_SECONDS)
         try:
             client.sendall(rng.choice(pieces))
             if rng.random() < 0.3:
                 client.shutdown(socket.SHUT_WR)
-            if rng.random() < 0.1:  # until the server has enough
+            if rng.random() < 0.1:  # until the server closes the connection
                 while client.recv(65_536):
                     pass
         except (BrokenPipeError, ConnectionResetError, OSError) as error:

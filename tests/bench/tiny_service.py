@@ -1,4 +1,4 @@
-"""The tests' stand-ins as files that a server process can open: a random encoder, its index."""
+"""A random two-layer encoder and its index, as files that a server process can open."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.conftest import PASSAGES, make_checkpoint, write_passages
 
 
 def tiny_service(directory: Path) -> tuple[Path, dict[str, str]]:
-    """Make them once; return the index and the settings that go with it."""
+    """Create encoder and index once; return the index and the settings of the service."""
     encoder, index = directory / "encoder", directory / "index"
     if not (index / "CURRENT").is_file():
         make_checkpoint(encoder)

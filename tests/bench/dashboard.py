@@ -1,9 +1,9 @@
-"""Puts a service under load beside a real Prometheus and draws the dashboard's latency panels.
+"""Loads a service that a real Prometheus scrapes, and plots the dashboard's latency panels.
 
-    python -m tests.bench.watched --index DIR --seconds 120 --to panels.png
+Run: python -m tests.bench.dashboard --index DIR --seconds 120 --to panels.png
 
-Questions in eight languages from `--data` (XQuAD), Poisson arrivals at `--rate`, doubled in the
-second half; all figures come from Prometheus' HTTP API, by the dashboard's own expressions.
+Questions in eight languages come from `--data` (XQuAD), with Poisson arrivals at `--rate`, doubled
+in the second half. All values come from Prometheus' HTTP API, by the dashboard's expressions.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from tests.bench.options import xquad
+from tests.bench.texts import xquad_folder
 from tests.support.prometheus_server import Prometheus, free_port, running_prometheus
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "k8s" / "monitoring" / "dashboard.json"
@@ -33,17 +33,17 @@ PANELS = {
 LANGUAGES = ("en", "ar", "de", "es", "hi", "ru", "vi", "zh")
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait up to two minutes."""
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds; raise TimeoutError after two minutes."""
     deadline = time.monotonic() + 120
-    while not is_so():
+    while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(0.1)
 
 
 def bodies(data: Path) -> list[bytes]:
-    """Make a request of each of XQuAD's questions, the languages in turn, each declared."""
+    """Return a request body for each of XQuAD's questions, alternating the languages."""
     by_language = [
         [
             json.dumps({"query": question["question"], "language": language}).encode()
@@ -57,7 +57,7 @@ def bodies(data: Path) -> list[bytes]:
 
 
 async def ask(port: int, body: bytes) -> None:
-    """Ask one question on a connection of its own."""
+    """Send one request on a new connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = (
         "POST /search HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n"
@@ -69,7 +69,7 @@ async def ask(port: int, body: bytes) -> None:
 
 
 async def load(port: int, asked: list[bytes], rate: float, seconds: float) -> None:
-    """Send requests when they are due, whatever is answered; twice as many in the second half."""
+    """Send requests at their arrival times (open loop); double the rate in the second half."""
     clock, started, number = random.Random(0), time.monotonic(), 0
     tasks: set[asyncio.Task[None]] = set()
     while (passed := time.monotonic() - started) < seconds:
@@ -82,7 +82,7 @@ async def load(port: int, asked: list[bytes], rate: float, seconds: float) -> No
 
 
 def draw(prometheus: Prometheus, start: float, end: float, to: Path, title: str) -> None:
-    """Draw the panels from Prometheus' API."""
+    """Plot the panels with values from Prometheus' API."""
     expressions = {
         panel["title"]: panel["targets"] for panel in json.loads(DASHBOARD.read_text())["panels"]
         if panel["title"] in PANELS
@@ -108,13 +108,13 @@ def draw(prometheus: Prometheus, start: float, end: float, to: Path, title: str)
 
 
 def main() -> None:
-    """Run."""
+    """Run service and Prometheus, load the service, plot the panels."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--index", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=xquad())
-    parser.add_argument("--rate", type=float, default=40, help="requests a second at first")
+    parser.add_argument("--data", type=Path, default=xquad_folder(), help="XQuAD's files")
+    parser.add_argument("--rate", type=float, default=40, help="requests per second at first")
     parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--to", type=Path, default=Path("tests/bench/results/watched.png"))
+    parser.add_argument("--to", type=Path, default=Path("tests/bench/results/dashboard.png"))
     options = parser.parse_args()
     port = free_port()
     command = [sys.executable, "-m", "service", "serve", "--index", str(options.index)]
@@ -127,12 +127,12 @@ def main() -> None:
             with running_prometheus(Path(folder), port, "1s", wait_until) as prometheus:
                 wait_until(lambda: bool(prometheus.query("clear_ready == 1")))
                 asked = bodies(options.data)
-                asyncio.run(load(port, asked, options.rate, 10))  # warm
+                asyncio.run(load(port, asked, options.rate, 10))  # warm-up
                 start = time.time()
                 asyncio.run(load(port, asked, options.rate, options.seconds))
                 time.sleep(2)
                 title = (
-                    f"{options.rate:g}, then {2 * options.rate:g} searches a second, "
+                    f"{options.rate:g}, then {2 * options.rate:g} searches per second, "
                     f"{len(LANGUAGES)} languages"
                 )
                 draw(prometheus, start + 15, start + options.seconds, options.to, title)

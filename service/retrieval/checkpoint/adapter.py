@@ -1,6 +1,6 @@
 """A query-side adapter: low-rank changes of a base encoder's weights (LoRA), and their merge.
 
-Which file holds what is described in `adapter_files`.
+`adapter_files` describes, reads and writes its files.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 OLD_WEIGHTS = "adapter.safetensors"
 ADAPTER_FILES = (DESCRIPTION, PEFT_CONFIG, PEFT_WEIGHTS, OLD_WEIGHTS)
 
-# The fields that `write_adapter` has parameters for or computes, in the old layout, too.
+# The fields that are not facts: parameters of `write_adapter`, or computed, in either layout.
 COMPUTED_FIELDS = {
     *("base", "base_fingerprint", "format_version", "passage_fingerprint", "rank", "scale"),
     *("side", "weights_sha256"),
@@ -48,7 +48,7 @@ class AdapterDescription(Document):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return the entries that the writer of the adapter was given: the training record."""
+        """Return the facts that `write_adapter` was given, such as the training record."""
         return self.model_dump(exclude=COMPUTED_FIELDS, exclude_unset=True)
 
 
@@ -161,10 +161,10 @@ def merge_adapter(model: nn.Module, adapter: Adapter) -> None:
 
 @contextmanager
 def without_adapter(directory: Path) -> Iterator[Path]:
-    """Yield a checkpoint's folder as libraries shall see it: without an adapter in it.
+    """Yield a folder with a checkpoint's files but without its adapter.
 
-    transformers and sentence-transformers apply a PEFT adapter that lies beside the weights if
-    the `peft` library is installed; the adapter's change would be made twice.
+    If `peft` is installed, transformers and sentence-transformers apply an adapter that is in the
+    folder of the weights; its change would be made twice.
     """
     if not (directory / PEFT_CONFIG).is_file():
         yield directory

@@ -31,7 +31,7 @@ class CheckpointManifest(Document):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return the entries that `write_manifest` was given."""
+        """Return the facts that `write_manifest` was given, such as the training record."""
         return self.model_dump(exclude=COMPUTED_FIELDS, exclude_unset=True)
 
 

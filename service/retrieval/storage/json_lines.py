@@ -18,8 +18,7 @@ def read_json_lines(
     Args:
         path: the file; `.gz` is decompressed.
         error: the class of the errors raised.
-        max_line_bytes: a longer line is an error, so that lines of any length need not fit in
-            memory; -1 is no limit.
+        max_line_bytes: a longer line is an error and is not read into memory; -1 is no limit.
         nan_is_null: read NaN as null; pandas writes it for missing values, JSON has no NaN.
 
     Raises:

@@ -1,8 +1,5 @@
 """The Prometheus metrics of the service: names, descriptions, labels and buckets."""
 
-from collections.abc import Iterator
-from typing import Protocol
-
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -12,8 +9,8 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
+
+from service.telemetry.cache_counters import CacheCounters
 
 # From a cache hit to the default deadline, about five buckets per decade.
 SECONDS = (
@@ -27,42 +24,6 @@ SCORES = (
     0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.725, 0.75, 0.775, 0.8, 0.825, 0.85, 0.875, 0.9,
     0.925, 0.95, 1,
 )  # fmt: skip
-
-
-class LookupCounts(Protocol):
-    """The counts of a cache that metrics read."""
-
-    @property
-    def num_lookups(self) -> int:
-        """Return the number of lookups."""
-
-    @property
-    def num_hits(self) -> int:
-        """Return the number of lookups that found something."""
-
-
-class CacheCounters(Collector):
-    """Reads the counts of the query cache at each scrape."""
-
-    _labelnames = ()
-
-    def __init__(self) -> None:
-        """Report zeros until there is a cache."""
-        self.source: LookupCounts | None = None
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """Return the counts as metrics."""
-        lookups, hits = (self.source.num_lookups, self.source.num_hits) if self.source else (0, 0)
-        yield CounterMetricFamily(
-            "clear_query_cache_lookups", "Queries looked up in the query cache.", lookups
-        )
-        yield CounterMetricFamily(
-            "clear_query_cache_hits", "Queries whose embedding was cached or in flight.", hits
-        )
-
-    def describe(self) -> Iterator[CounterMetricFamily]:
-        """Return the metrics, for the registry."""
-        return self.collect()
 
 
 class Instruments:

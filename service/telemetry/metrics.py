@@ -9,7 +9,8 @@ from prometheus_client.exposition import choose_encoder
 from service.retrieval.encoder.batches import TokenizedText
 from service.retrieval.hardware import read_memory
 from service.retrieval.searcher import Searcher
-from service.telemetry.instruments import Instruments, LookupCounts
+from service.telemetry.cache_counters import LookupCounts
+from service.telemetry.instruments import Instruments
 
 Stage = Literal["tokenize", "filter", "queue", "encode", "search", "passages"]
 STAGES: tuple[Stage, ...] = ("tokenize", "filter", "queue", "encode", "search", "passages")

@@ -28,6 +28,7 @@ from service.errors import (
 )
 from service.http.headers import CLOSE, LOAD_NOTHING, REQUEST_ID_HEADER, SECURITY_HEADERS
 from service.http.lingering_close import with_lingering_close
+from service.http.parser import RequestParser
 from service.problems import MEDIA_TYPE, problem_of
 from service.state import State
 
@@ -46,6 +47,7 @@ class LimitedProtocol(HttpToolsProtocol):
     ) -> None:
         """Read the limits from the app's settings."""
         super().__init__(config, server_state, app_state, _loop)
+        self.parser = RequestParser(self)  # type: ignore[assignment]
         assert isinstance(config.app, FastAPI)
         state = config.app.state.service
         assert isinstance(state, State)
@@ -100,13 +102,20 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
         self._count_head(len(name) + len(value))
 
+    def on_headers_complete(self) -> None:
+        """Start to answer the request, unless its head will be parsed again."""
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
     def on_body(self, body: bytes) -> None:
         """Note that the parser made progress."""
         self._unparsed_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Stop the read timeout: the request is complete."""
+        """Stop the read timeout: the request is complete, unless its head will be parsed again."""
+        if self.parser.should_upgrade():
+            return
         self._stop_read_timeout()
         self._unparsed_bytes = 0
         super().on_message_complete()
@@ -130,6 +139,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(self._head_too_large())
         else:
             self._refuse(MalformedError("the request is not valid HTTP/1.1"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: offers of an upgrade are ignored, and CONNECT is answered."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle

@@ -118,13 +118,47 @@ def test_invalid_http_is_a_problem_and_ends_the_connection(victim: Victim, sent:
     assert f"x-request-id: {problem['request_id']}".encode() in conversation.received
 
 
-def test_a_protocol_upgrade_is_ignored(victim: Victim) -> None:
-    lines = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: AA=="]
+OFFERS = {
+    "h2c": ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"],
+    "websocket": ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: AA=="],
+    "several": ["connection: keep-alive, upgrade", "UPGRADE: TLS/1.0, h2c", "Upgrade: x"],
+    "unknown": ["Upgrade: rabbit/7", "Connection: upgrade"],
+}
+LENGTH = f"Content-Length: {len(QUERY)}"
 
-    conversation = victim.talk(head("GET", "/livez", lines))
 
-    assert conversation.statuses == [200]
-    assert conversation.is_closed
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize(
+    ("lines", "body"), [([LENGTH], QUERY), ([CHUNKED], CHUNKED_QUERY)], ids=["length", "chunked"]
+)
+@pytest.mark.parametrize("is_split", [False, True], ids=["one packet", "byte by byte"])
+def test_an_offer_to_upgrade_is_ignored_and_the_body_read(
+    victim: Victim, offer: list[str], lines: list[str], body: bytes, is_split: bool
+) -> None:
+    """The same connection then serves the next request, which offers the upgrade again."""
+    sent = 2 * (head(lines=[*offer, *lines]) + body)
+    chunks = [sent[i : i + 1] for i in range(len(sent))] if is_split else [sent]
+
+    conversation = victim.talk(*chunks, until=lambda received: received.count(b"results") == 2)
+
+    assert conversation.statuses == [200, 200]
+
+
+def test_an_offer_to_upgrade_without_a_body_is_ignored(victim: Victim) -> None:
+    sent = head("GET", "/livez", OFFERS["websocket"]) + request()
+
+    assert victim.talk(sent).statuses == [200, 200]
+
+
+def test_an_offer_to_upgrade_hides_no_request_and_no_limit(victim: Victim) -> None:
+    offer = OFFERS["h2c"]
+    smuggled = head(lines=[*offer, "Content-Length: 5", CHUNKED]) + b"0\r\n\r\n" + HIDDEN
+    long = head(lines=[*offer, "A: " + "a" * MAX_HEAD_BYTES])
+    large = head(lines=[*offer, f"Content-Length: {MAX_BODY_BYTES + 1}"])
+
+    assert victim.talk(smuggled, shut=True).statuses == [400]
+    assert victim.talk(long).statuses == [431]
+    assert victim.talk(large, until=lambda received: b"}" in received).statuses == [413]
 
 
 @pytest.mark.parametrize("path", ["/%2e%2e/admin", "/web/..%2f..%2fapp.py", "/web/%00", "/%ff"])

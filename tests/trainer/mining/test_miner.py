@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from service.retrieval.encoder.encoder import Encoder
-from tests.support.mining_rows import ROWS, WINDOW, row
+from tests.support.training_rows import ROWS, WINDOW, row
 from trainer.data.rows import Row
 from trainer.errors import DataError
 from trainer.mining.candidates import CandidateTable

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.retrieval.encoder.encoder import Encoder
-from tests.support.mining_rows import ROWS, WINDOW, row
+from tests.support.training_rows import ROWS, WINDOW, row
 from trainer.data.rows import read_rows, write_rows
 from trainer.errors import DataError, OutputError
 from trainer.mining import run as mining_run

@@ -5,7 +5,7 @@ import pytest
 
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.progress import ignore_progress
-from tests.support.mining_rows import ROWS
+from tests.support.training_rows import ROWS
 from trainer.config import DataConfig, ObjectiveConfig, RunConfig
 from trainer.objective.build import build_objective
 

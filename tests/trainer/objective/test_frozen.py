@@ -4,7 +4,7 @@ import numpy as np
 
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.progress import ignore_progress
-from tests.support.mining_rows import ROWS
+from tests.support.training_rows import ROWS
 from trainer.objective.frozen import build_frozen_pool, embed_cached
 
 TEXTS = ["Tea grows on hills.", "Salt is mined."]

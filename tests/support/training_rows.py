@@ -1,4 +1,4 @@
-"""Rows for tests of mining: thirty questions about places, one passage each."""
+"""Training rows for tests: thirty questions about places, one passage each."""
 
 import dataclasses
 

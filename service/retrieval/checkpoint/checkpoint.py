@@ -35,7 +35,7 @@ class Checkpoint:
 
     @cached_property
     def passage_fingerprint(self) -> str:
-        """Fingerprint of the passages that this encoder's queries search.
+        """Return the fingerprint of the passages that this encoder's queries search.
 
         It is the fingerprint of this encoder's passage side unless the manifest names another:
         a query encoder that was trained for another encoder's passages.
@@ -45,7 +45,7 @@ class Checkpoint:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """License, base model and training record, from the adapter or else the manifest."""
+        """Return license, base model and training record, from the adapter or else the manifest."""
         if self.query.adapter:
             return self.query.adapter.description.facts
         return self.manifest.facts if self.manifest else {}

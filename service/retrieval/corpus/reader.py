@@ -28,7 +28,7 @@ class Passage:
 
     @property
     def encoder_text(self) -> str:
-        """Text that the encoder reads: title and text, joined as BEIR does."""
+        """Return the text that the encoder reads: title and text, joined as BEIR does."""
         return f"{self.title} {self.text}".strip()
 
 

@@ -47,12 +47,12 @@ class Selection:
 
     @cached_property
     def mask(self) -> Mask:
-        """Whether each passage meets the filter, [N]."""
+        """Compute whether each passage meets the filter, [N]."""
         return self._find_mask()
 
     @cached_property
     def count(self) -> int:
-        """Number of passages that meet the filter."""
+        """Count the passages that meet the filter."""
         return int(np.count_nonzero(self.mask))
 
     def find(self) -> None:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from service.retrieval.errors import ArtifactError
 
-# What pydantic's error types mean, in the words of a JSON file's author.
+# The words for pydantic's error types, for the author of a JSON file.
 REASONS = {
     "missing": "is missing",
     "string_type": "is not text",
@@ -32,7 +32,7 @@ def _whole(text: str) -> str:
     return text
 
 
-# Text that UTF-8 can encode. JSON's escapes can hold half a surrogate pair, pydantic takes it.
+# Text that UTF-8 can encode. An escape in JSON can hold half a surrogate pair; pydantic accepts it.
 JsonText = Annotated[str, AfterValidator(_whole)]
 
 

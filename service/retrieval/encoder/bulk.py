@@ -1,9 +1,9 @@
-"""Passages embedded in bulk, so that an embedding depends on its text and on nothing beside it.
+"""Bulk encoding of passages, reproducible to the bit: an embedding depends on its text alone.
 
 A matrix product may round differently with the shape of a batch. Here a batch holds texts of one
 length, so that nothing is padded and a passage has the same bits whichever passages are encoded
-with it: an updated index equals one built from scratch. On a GPU, whose kernels are chosen by
-shape, texts are padded to the few lengths of `buckets` and each length has one count of texts.
+with it: an updated index equals one built from scratch. A GPU chooses its kernels by shape: there
+texts are padded to the few lengths of `buckets`, and all batches of a length have equal size.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ GPU_BATCH_TOKENS = 16_384
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """What decides an embedding besides the text: two equal ones give the same bits.
+    """All that decides an embedding besides the text: equal identities give equal bits.
 
-    On one kind of machine, that is: another processor may round the last bit otherwise.
+    This holds on one kind of machine: another processor may round the last bit differently.
     """
 
     fingerprint: str
@@ -34,36 +34,36 @@ class EncoderIdentity:
 
     @classmethod
     def of(cls, encoder: Encoder) -> "EncoderIdentity":
-        """Describe an encoder's passage side.
+        """Return the identity of an encoder's passage side.
 
         Raises:
-            EncoderMismatchError: it has none.
+            EncoderMismatchError: the encoder has no passage side.
         """
         passage = encoder.side("passage")
         return cls(encoder.passage_fingerprint, passage.max_tokens, passage.runtime.name)
 
     def __str__(self) -> str:
-        """Name it in a message."""
+        """Return the identity as messages name it."""
         return f"{self.fingerprint[:16]} by {self.runtime}, {self.max_tokens} tokens at the most"
 
 
 @dataclass(frozen=True)
 class EncodedPassages:
-    """Unit-norm embeddings [N, D], and which texts were cut [N]."""
+    """Unit-norm embeddings [N, D], and which texts were truncated [N]."""
 
     embeddings: Embeddings
     is_truncated: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        """Count the passages."""
+        """Return the number of passages."""
         return len(self.is_truncated)
 
     def __getitem__(self, part: slice) -> "EncodedPassages":
-        """Take a part."""
+        """Return a slice of the passages."""
         return EncodedPassages(self.embeddings[part], self.is_truncated[part])
 
     def __add__(self, other: "EncodedPassages") -> "EncodedPassages":
-        """Append others."""
+        """Return the concatenation of both."""
         return EncodedPassages(
             np.concatenate([self.embeddings, other.embeddings]),
             np.concatenate([self.is_truncated, other.is_truncated]),
@@ -71,7 +71,7 @@ class EncodedPassages:
 
 
 def digest_of(text: str) -> bytes:
-    """Name a passage's text, as the encoder reads it, in 16 bytes."""
+    """Hash a passage's text, as the encoder reads it, to 16 bytes."""
     return hashlib.sha256(text.encode()).digest()[:16]
 
 
@@ -80,12 +80,12 @@ def encode_passages(
     texts: Sequence[str],
     on_batch: Callable[[int], None] = lambda num_texts: None,
 ) -> EncodedPassages:
-    """Embed passages; each one's embedding is the same in any company.
+    """Embed passages so that an embedding does not depend on the other texts.
 
     Args:
-        encoder: its passage side is used, from this thread.
+        encoder: its passage side embeds, in this thread.
         texts: N passages as the encoder reads them.
-        on_batch: is told how many texts each finished batch held.
+        on_batch: called with the number of texts after each batch.
     """
     tokenized = encoder.tokenize(texts, "passage")
     embeddings = np.empty((len(texts), encoder.embedding_dim), dtype=np.float32)
@@ -95,7 +95,7 @@ def encode_passages(
         lengths = [bucket_length(length, encoder.side("passage").max_tokens) for length in lengths]
     budget = GPU_BATCH_TOKENS if is_gpu else MAX_BATCH_TOKENS
     for length, batch in equal_length_batches(lengths, budget):
-        # A GPU runs one shape a length, so that a last, smaller batch repeats its last text.
+        # A GPU runs one shape a length: a last, smaller batch repeats its last text.
         filling = batch[-1:] * (max_rows(length, budget) - len(batch)) if is_gpu else []
         padded = encoder.pad([tokenized[position] for position in batch + filling], length)
         embeddings[batch] = encoder.embed(padded)[: len(batch)].cpu().numpy()
@@ -110,11 +110,11 @@ def equal_length_batches(
 
     Args:
         lengths: tokens of each text.
-        max_batch_tokens: of a batch at the most, but for a single text.
+        max_batch_tokens: upper limit of a batch's tokens; a longer text is a batch of its own.
 
     Returns:
-        Length and positions of each batch, the longest texts first; each position once. A batch
-        holds a power of two of texts, but for the last of its length.
+        Length and positions of each batch, the longest texts first; each position once. The size
+        of a batch is a power of two, except for the last of its length.
 
     >>> equal_length_batches([16, 32, 16, 16], max_batch_tokens=32)
     [(32, [1]), (16, [0, 2]), (16, [3])]

@@ -1,4 +1,4 @@
-"""Pooling: from token embeddings to one embedding a text; padding may be on either side."""
+"""Pooling of token embeddings to one embedding a text; padding may be on either side."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def mean_pool(token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    """Average each text's token embeddings, padding left out.
+    """Return the mean of each text's token embeddings, without padding.
 
     Args:
         token_embeddings: last hidden states, [B, L, D].
@@ -28,7 +28,7 @@ def mean_pool(token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def cls_pool(token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    """Take each text's first token.
+    """Return the embedding of each text's first token.
 
     Args:
         token_embeddings: last hidden states, [B, L, D].
@@ -44,7 +44,7 @@ def cls_pool(token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def last_token_pool(token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    """Take each text's last token.
+    """Return the embedding of each text's last token.
 
     Args:
         token_embeddings: last hidden states, [B, L, D].

@@ -1,4 +1,4 @@
-"""From settings and what the machine has to one runtime; the same machine, the same choice."""
+"""Choice of the runtime from the settings and the machine, the same on equal machines."""
 
 import importlib.util
 import logging
@@ -15,7 +15,7 @@ from service.retrieval.encoder.runtime.runtime import Runtime
 from service.retrieval.errors import CheckpointError, DeviceError
 from service.retrieval.hardware import multiplies_bf16
 
-# What each engine computes in; the first is the exact one.
+# Precisions of each engine; the first is the exact one.
 CPU_ENGINES = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
 TORCH_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine and its precision, such as `openvino` and `bf16`."""
+    """A CPU engine and its precision, such as `openvino` and `bf16`."""
 
     engine: str
     precision: str
@@ -50,16 +50,16 @@ class RuntimeOptions:
 
 
 def choose_cpu(cpu_engine: str, precision: str, *, has_bf16: bool, has_openvino: bool) -> Choice:
-    """Choose on the CPU: OpenVINO where it is installed, bf16 where the CPU multiplies in it.
+    """Choose OpenVINO if it is installed, and bf16 if the CPU has instructions for it.
 
     Args:
         cpu_engine: `auto`, `torch` or `openvino`.
         precision: `auto`, `fp32`, `bf16` or `int8`.
         has_bf16: the CPU multiplies in bf16 (amx_bf16 or avx512_bf16).
-        has_openvino: the packages for it are installed.
+        has_openvino: OpenVINO is installed.
 
     Raises:
-        DeviceError: the two contradict each other, or the machine.
+        DeviceError: the settings contradict each other, or the machine does not support them.
     """
     engine = cpu_engine
     if engine == "auto":
@@ -72,8 +72,8 @@ def choose_cpu(cpu_engine: str, precision: str, *, has_bf16: bool, has_openvino:
         precision = "bf16" if has_bf16 else "fp32"
     if precision not in CPU_ENGINES[engine]:
         raise DeviceError(
-            f"CLEAR_PRECISION={precision} is nothing that CLEAR_CPU_ENGINE={cpu_engine} computes "
-            f"in: set CLEAR_PRECISION to one of auto, {', '.join(CPU_ENGINES[engine])}"
+            f"CLEAR_PRECISION={precision} is not supported by CLEAR_CPU_ENGINE={cpu_engine}: "
+            f"set CLEAR_PRECISION to one of auto, {', '.join(CPU_ENGINES[engine])}"
         )
     if engine == "openvino" and not has_openvino:
         raise DeviceError(
@@ -82,8 +82,8 @@ def choose_cpu(cpu_engine: str, precision: str, *, has_bf16: bool, has_openvino:
         )
     if precision == "bf16" and not has_bf16:
         raise DeviceError(
-            "CLEAR_PRECISION=bf16 needs a CPU that multiplies in it (amx_bf16, avx512_bf16), or "
-            "it is slower than fp32: set CLEAR_PRECISION=auto or fp32"
+            "CLEAR_PRECISION=bf16 needs a CPU with bf16 instructions (amx_bf16, avx512_bf16), "
+            "without which it is slower than fp32: set CLEAR_PRECISION=auto or fp32"
         )
     return Choice(engine, precision)
 
@@ -107,7 +107,7 @@ def load_runtime(
 
     Raises:
         CheckpointError: the weights or the graph cannot be used.
-        DeviceError: the settings contradict each other, or the machine.
+        DeviceError: the settings contradict each other, or the machine does not support them.
     """
     if options.device.type == "cuda":
         return _load_gpu(layout, options, shared_with)
@@ -133,7 +133,7 @@ def _is_installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-# Each library is imported where it is chosen: transformers alone takes seconds.
+# Each library is imported only if chosen: transformers alone takes seconds.
 
 
 def _export(directory: Path, layout: CheckpointLayout) -> str:
@@ -192,7 +192,7 @@ def _load_gpu(
     best = PRECISION_NAMES[precision_on(device)]
     if options.precision not in ("auto", best):
         raise DeviceError(
-            f"CLEAR_PRECISION={options.precision} is not what the device {device} is made for: "
+            f"CLEAR_PRECISION={options.precision} is not supported on the device {device}: "
             f"set CLEAR_PRECISION to auto, {best} or fp32"
         )
     return CudaRuntime(

@@ -1,4 +1,4 @@
-"""What every runtime is and does. B texts, L tokens, D embedding_dim."""
+"""The interface of every runtime. B texts, L tokens, D embedding_dim."""
 
 from typing import Protocol
 
@@ -13,22 +13,22 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """Name the program and the precision that compute, such as `torch-fp32`."""
+        """Return the library and the precision that compute, such as `torch-fp32`."""
 
     @property
     def device(self) -> torch.device:
-        """Tell where embeddings come out."""
+        """Return the device that holds the embeddings."""
 
     @property
     def embedding_dim(self) -> int:
-        """Tell the length of an embedding."""
+        """Return the length of an embedding."""
 
     @property
     def num_slots(self) -> int:
-        """Tell how many threads may embed at a time."""
+        """Return the number of threads that may run `embed` at once."""
 
     def warm_up(self, max_batch_tokens: int) -> None:
-        """Make batches of up to so many padded tokens ready to run at once."""
+        """Prepare for batches of up to `max_batch_tokens` padded tokens."""
 
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
         """Embed one padded batch.

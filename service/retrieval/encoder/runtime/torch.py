@@ -1,4 +1,4 @@
-"""PyTorch as it is: the reference that every other runtime is held against."""
+"""The eager PyTorch runtime, the reference for every other runtime."""
 
 from collections.abc import Collection
 
@@ -13,7 +13,7 @@ from service.retrieval.encoder.runtime.weights import share_parameters
 
 
 class TorchRuntime:
-    """A transformers model on a device, in the precision of its weights."""
+    """A transformers model on a device, computed in the precision of its weights."""
 
     num_slots = 1  # a batch takes all cores, or the GPU
 
@@ -28,11 +28,11 @@ class TorchRuntime:
         """Move the model to the device.
 
         Args:
-            model: taken over.
+            model: moved in place; the caller must not use it afterwards.
             pooling: `mean`, `cls` or `lasttoken`.
-            device: where it computes.
-            shared_with: the other side's runtime, whose equal weights are used.
-            changed: the parameters that differ from those, where that is known.
+            device: computes the embeddings.
+            shared_with: the other side's runtime, with which equal weights are shared.
+            changed: parameters that differ from the other side's, if known.
         """
         self._model = model.to(device).eval()  # type: ignore[arg-type]
         if shared_with is not None:
@@ -44,7 +44,7 @@ class TorchRuntime:
         self.name = f"torch-{precision.replace('bfloat', 'bf').replace('float', 'fp')}"
 
     def warm_up(self, max_batch_tokens: int) -> None:
-        """Do nothing: eager PyTorch prepares nothing by shape."""
+        """Do nothing: eager PyTorch needs no preparation for a shape."""
 
     @torch.inference_mode()
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:

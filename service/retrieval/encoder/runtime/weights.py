@@ -1,4 +1,4 @@
-"""Reads a checkpoint's weights into the transformers model that its configuration names."""
+"""Loading of a checkpoint's weights into the transformers model that its config.json names."""
 
 import warnings
 from collections.abc import Collection, Iterator
@@ -15,7 +15,7 @@ from service.retrieval.checkpoint.adapter import merge_adapter, without_adapter
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.errors import CheckpointError
 
-# What transformers raises over a configuration or weights that it cannot use.
+# What transformers raises for a configuration or weights that it cannot use.
 LOADING_ERRORS = (
     *(SafetensorError, StrictDataclassError, OSError, ImportError, MemoryError),
     *(ValueError, LookupError, RuntimeError, TypeError, AttributeError),
@@ -24,12 +24,12 @@ LOADING_ERRORS = (
 
 
 def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load the transformer; no code of the checkpoint is run and nothing is fetched.
+    """Load the transformer from local files, without running code of the checkpoint.
 
-    An adapter of the layout is merged in fp32, before the weights are rounded.
+    The layout's adapter, if any, is merged in fp32 before the weights are rounded to `precision`.
 
     Raises:
-        CheckpointError: the weights are damaged or not those of the configuration, or the
+        CheckpointError: the weights are damaged or do not match the configuration, or the
             adapter does not fit them.
     """
     try:
@@ -48,12 +48,12 @@ def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32)
             f"the weights in {layout.transformer} cannot be loaded ({reason}): "
             "restore them from a copy"
         ) from None
-    # A library fills what is missing at random; only the pooler is never read.
+    # transformers initializes missing weights at random; only the pooler is never used.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise CheckpointError(
             f"the weights in {layout.transformer} lack {missing[0]} and {len(missing) - 1} more: "
-            "they are not of the architecture that config.json names"
+            "they do not belong to the architecture that config.json names"
         )
     loaded: PreTrainedModel = model
     if layout.adapter:
@@ -63,9 +63,9 @@ def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32)
 
 
 def round_parameters(model: nn.Module, precision: torch.dtype) -> None:
-    """Change the precision of a model's parameters in place.
+    """Round a model's parameters to a precision, in place.
 
-    Not `model.to(precision)`: that rounds buffers, too, and rotary positions need fp32.
+    `model.to(precision)` would round buffers, too, and rotary positions need fp32.
     """
     for parameter in model.parameters():
         parameter.data = parameter.data.to(precision)
@@ -74,16 +74,16 @@ def round_parameters(model: nn.Module, precision: torch.dtype) -> None:
 def share_parameters(
     model: nn.Module, other: nn.Module, changed: Collection[str] | None = None
 ) -> None:
-    """Have a model use another's tensors wherever the two are equal, so that memory holds one.
+    """Replace a model's parameters by another's equal ones, so that memory holds them once.
 
-    The embedding table is equal where only the layers were trained: four fifths of a small
+    If only the layers were trained, the embedding table is equal: four fifths of a small
     multilingual encoder.
 
     Args:
-        model: gives its own tensors up.
-        other: on the same device, in the same precision.
-        changed: the parameters that differ, where that is known: to compare weights that lie
-            mapped in a file would load them.
+        model: its equal parameters are replaced.
+        other: a model on the same device, in the same precision.
+        changed: parameters that differ, if known; without it weights are compared, which loads
+            those that are mapped from a file.
     """
     others = dict(other.named_parameters())
     for name, parameter in list(model.named_parameters()):
@@ -97,7 +97,7 @@ def share_parameters(
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Keep the library's bars, warnings and loading report off the terminal; errors are raised."""
+    """Suppress the library's progress bars, warnings and loading report; errors still raise."""
     verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,1 +1,1 @@
-"""The encoder on a GPU, in CUDA graphs of fixed shapes."""
+"""The encoder on a GPU, run as CUDA graphs of fixed shapes."""

@@ -1,29 +1,29 @@
-"""The few shapes that batches are padded to on a GPU, so that each can be prepared beforehand.
+"""The few shapes that batches are padded to on a GPU, so that each can be prepared in advance.
 
-Pure arithmetic: knows nothing of tensors or devices.
+Knows nothing about tensors or devices.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LENGTHS = (16, 32, 64, 128, 256)  # and the encoder's own limit
+LENGTHS = (16, 32, 64, 128, 256)  # besides the encoder's own limit
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A padded batch: B rows of L tokens."""
+    """The shape of a padded batch: B rows of L tokens."""
 
     num_rows: int
     length: int
 
     @property
     def num_tokens(self) -> int:
-        """Count the tokens, padding included."""
+        """Return the number of tokens, padding included."""
         return self.num_rows * self.length
 
 
 def bucket_lengths(max_tokens: int) -> tuple[int, ...]:
-    """List the lengths that texts are padded to, shortest first.
+    """Return the lengths that texts are padded to, shortest first.
 
     >>> bucket_lengths(100)
     (16, 32, 64, 100)
@@ -32,10 +32,10 @@ def bucket_lengths(max_tokens: int) -> tuple[int, ...]:
 
 
 def bucket_length(length: int, max_tokens: int) -> int:
-    """Find the shortest length that holds a text.
+    """Return the shortest bucket that a text fits in.
 
     Raises:
-        ValueError: the text is over the encoder's limit.
+        ValueError: the text is longer than the encoder's limit.
     """
     if length > max_tokens:
         raise ValueError(f"{length} tokens are over the encoder's limit of {max_tokens}")
@@ -43,22 +43,22 @@ def bucket_length(length: int, max_tokens: int) -> int:
 
 
 def max_rows(length: int, max_batch_tokens: int) -> int:
-    """Find the largest power of two of rows within the budget; one row is always allowed."""
+    """Return the largest power of two of rows within the budget, at least one."""
     return 1 << max(0, (max_batch_tokens // length).bit_length() - 1)
 
 
 def pieces(
     num_rows: int, length: int, max_tokens: int, max_batch_tokens: int
 ) -> Iterator[tuple[slice, Shape]]:
-    """Cut a batch into pieces that each fit a shape.
+    """Split a batch into pieces that each fit a shape.
 
-    A piece has more than half of its shape's rows, so that at most half of them are padding.
+    A piece fills more than half of its shape's rows: fewer than half are padding.
 
     Args:
         num_rows: texts of the batch.
         length: tokens of its longest text.
         max_tokens: the encoder's limit.
-        max_batch_tokens: padded tokens of a shape at the most, but for a single row.
+        max_batch_tokens: upper limit of a shape's padded tokens; a single row may exceed it.
 
     Yields:
         The piece's rows and its shape.
@@ -71,7 +71,7 @@ def pieces(
 
 
 def all_shapes(max_tokens: int, max_batch_tokens: int) -> list[Shape]:
-    """List every shape that `pieces` can ask for, the one that needs most memory first."""
+    """Return every shape that `pieces` can yield, the one that needs most memory first."""
     shapes = [
         Shape(1 << power, length)
         for length in bucket_lengths(max_tokens)

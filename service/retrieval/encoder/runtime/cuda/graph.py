@@ -1,4 +1,4 @@
-"""One shape's buffers and, on a GPU, the CUDA graph that reads and writes them.
+"""The buffers of one shape and, on a GPU, the CUDA graph that reads and writes them.
 
 The graph replays the whole forward pass as one launch. No GPU has run it yet.
 """
@@ -19,9 +19,9 @@ Forward = Callable[[Tensor, Tensor], Tensor]
 
 
 class Slot:
-    """Room for one padded batch, and the forward pass over it.
+    """Buffers of one padded batch, and the forward pass over them.
 
-    Everything runs on the stream that is current where it is called, the same each time.
+    Everything runs on the caller's current stream, which must be the same each time.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class Slot:
         """Allocate the buffers and, on a GPU, capture the graph.
 
         Args:
-            shape: of the buffers.
-            forward: reads and writes the device only, and does the same whatever it reads.
-            pad_id: the token id of padding.
-            device: where `forward` runs.
-            neighbor: a slot to share the graphs' memory with; one of the two runs at a time.
+            shape: shape of the buffers.
+            forward: uses only the device's memory, and launches the same kernels for any input.
+            pad_id: id of the padding token.
+            device: runs `forward`.
+            neighbor: a slot to share the graphs' memory with; the two must not run at once.
 
         Raises:
-            torch.cuda.OutOfMemoryError: the device's memory is too small.
+            torch.cuda.OutOfMemoryError: the device has too little memory.
         """
         is_cuda = device.type == "cuda"
         size = (2, shape.num_rows, shape.length)  # token ids over mask: one copy for both
@@ -59,14 +59,14 @@ class Slot:
             self._capture(neighbor)
 
     def fill(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> None:
-        """Put texts, [b, l], into the first rows, and padding into all else."""
+        """Copy texts, [b, l], into the first rows and fill the rest with padding."""
         num_rows, length = token_ids.shape
         if self._copied is not None:
-            self._copied.synchronize()  # the last copy may still read the host's buffer
+            self._copied.synchronize()  # the previous copy may still read the host's buffer
         ids, mask = self._host.numpy()
         ids.fill(self._pad_id)
         mask.fill(0)
-        mask[num_rows:, 0] = 1  # attention to no token at all is NaN
+        mask[num_rows:, 0] = 1  # attention to no token at all gives NaN
         ids[:num_rows, :length] = token_ids
         mask[:num_rows, :length] = attention_mask
         self._inputs.copy_(self._host, non_blocking=True)
@@ -74,7 +74,7 @@ class Slot:
             self._copied.record()
 
     def run(self) -> Tensor:
-        """Embed what was filled in: [B, D], padding rows included, overwritten by the next run."""
+        """Embed the buffers: [B, D], padding rows included; the next run overwrites the result."""
         if self._graph is None or self._output is None:
             return self._compute()
         self._graph.replay()
@@ -85,18 +85,18 @@ class Slot:
         return self._forward(token_ids, mask)
 
     def _capture(self, neighbor: "Slot | None") -> None:
-        # Once without a graph: a kernel's first use loads it, which a capture may not do. The
-        # mask of padding has zeros, without which transformers leaves the mask out: not the
-        # kernels that are captured, where it cannot look into the mask.
+        # Run once without a graph: a kernel's first use loads it, which a capture may not do. The
+        # padding's mask has zeros. With ones alone transformers would drop the mask here, and run
+        # other kernels than in the capture, where it cannot read the mask.
         self._compute()
         graph = torch.cuda.CUDAGraph()
         capture = torch.cuda.graph(
             graph,
-            # The pool of a live graph, never a handle that is kept: PyTorch asserts on a pool
-            # whose graphs have all died, as where the first capture ran out of memory.
+            # Take the pool from a live graph, never from a stored handle: PyTorch asserts on a
+            # pool without a live graph, for instance after the first capture ran out of memory.
             pool=neighbor._graph.pool() if neighbor and neighbor._graph else None,
             stream=torch.cuda.current_stream(),
-            capture_error_mode="thread_local",  # another thread may load an index meanwhile
+            capture_error_mode="thread_local",  # another thread may be loading an index
         )
         with _out_of_memory_by_name(), capture:
             self._output = self._compute()
@@ -105,7 +105,7 @@ class Slot:
 
 @contextmanager
 def _out_of_memory_by_name() -> Iterator[None]:
-    """Raise OutOfMemoryError where a capture's end hides it, or CUDA words it otherwise."""
+    """Raise OutOfMemoryError if a capture's end hides it or CUDA raises another error for it."""
     try:
         yield
     except torch.cuda.OutOfMemoryError:

@@ -1,7 +1,7 @@
 """The transformer on an NVIDIA GPU: half precision, few shapes, one CUDA graph a shape.
 
-On the CPU the same code runs in fp32, without graphs and pinned memory, so that its padding is
-tested there. No GPU has run it yet.
+On a CPU the same code runs in fp32 without graphs and pinned memory, so that tests there cover its
+padding. No GPU has run it yet.
 """
 
 from collections.abc import Collection, Iterator
@@ -25,11 +25,11 @@ PRECISION_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32:
 class CudaRuntime:
     """A transformers model on a GPU in half precision; pooling and norm in fp32.
 
-    A batch is padded up to one of the shapes in `buckets`; a larger one is cut into pieces. Each
-    shape has its own buffers and graph, made by `warm_up`, else when it is first met.
+    A batch is padded to one of the shapes in `buckets`; a larger batch is split. Each shape has its
+    own buffers and graph, made by `warm_up` or at the shape's first batch.
     """
 
-    num_slots = 1  # the buffers are one batch's
+    num_slots = 1  # the buffers hold one batch
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class CudaRuntime:
         """Move the model to the device.
 
         Args:
-            model: taken over; its weights change their precision.
+            model: moved and rounded in place; the caller must not use it afterwards.
             pooling: `mean`, `cls` or `lasttoken`.
             device: a CUDA device; in tests, the CPU.
-            max_tokens: of the longest text, special tokens included.
-            max_batch_tokens: padded tokens that run at once at the most; `warm_up` sets it anew.
+            max_tokens: tokens of the longest text, special tokens included.
+            max_batch_tokens: padded tokens that run at once at most; `warm_up` replaces it.
             shared_with: the other side's runtime, with which equal weights, the stream and the
                 graphs' memory are shared; one thread at a time may use the two.
             changed: parameters that differ from the other side's, if known.
@@ -74,38 +74,38 @@ class CudaRuntime:
 
     @property
     def shapes(self) -> frozenset[Shape]:
-        """Tell which shapes are ready."""
+        """Return the shapes that are prepared."""
         return frozenset(self._slots)
 
     @torch.inference_mode()
     def warm_up(self, max_batch_tokens: int) -> None:
-        """Make every shape that a batch can be padded to ready, and run each once.
+        """Prepare every shape that a batch can be padded to, and run each once.
 
-        The largest comes first: where it fits in memory, the others do, too, as graphs share it.
+        The largest comes first: if it fits in memory, the others do, too, as graphs share memory.
 
         Args:
-            max_batch_tokens: padded tokens that run at once at the most, from now on.
+            max_batch_tokens: padded tokens that run at once at most, from now on.
 
         Raises:
-            torch.cuda.OutOfMemoryError: the device's memory is too small for that.
+            torch.cuda.OutOfMemoryError: the device has too little memory.
         """
         self._max_batch_tokens = max_batch_tokens
         with self._own_stream():
             for shape in all_shapes(self._max_tokens, max_batch_tokens):
                 self._slot(shape).run()
         if self._stream is not None:
-            self._stream.synchronize()  # a fault on the device is raised here, not at a request
+            self._stream.synchronize()  # raises a device's fault here, not in a request
 
     @torch.inference_mode()
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
         """Embed one padded batch, [B, L] to [B, D]; may return before the device is done.
 
         Raises:
-            torch.cuda.OutOfMemoryError: a shape is met for the first time, and memory is out.
+            torch.cuda.OutOfMemoryError: memory is too small for a shape not yet prepared.
             ValueError: L is over the limit of tokens.
         """
         num_rows, length = token_ids.shape
-        # The caller's stream owns it: it may be freed while only that one still reads it.
+        # Allocated on the caller's stream, the only one that may still read it when it is freed.
         embeddings = torch.empty(
             (num_rows, self.embedding_dim), dtype=torch.float32, device=self.device
         )
@@ -132,7 +132,7 @@ class CudaRuntime:
 
     @contextmanager
     def _own_stream(self) -> Iterator[None]:
-        """Run on the runtime's stream: after what the caller's holds, before what comes to it."""
+        """Run on the runtime's stream, between earlier and later work of the caller's stream."""
         if self._stream is None:
             yield
             return
@@ -141,12 +141,12 @@ class CudaRuntime:
         try:
             with torch.cuda.stream(self._stream):
                 yield
-        finally:  # after an error, too: what it leaves behind is freed on the caller's stream
+        finally:  # after an error, too: its tensors are freed on the caller's stream
             callers.wait_stream(self._stream)
 
 
 def precision_on(device: torch.device) -> torch.dtype:
-    """Choose the precision that the device's matrix units are made for."""
+    """Return the precision of the device's matrix units."""
     if device.type != "cuda":
         return torch.float32
     major, _ = torch.cuda.get_device_capability(device)

@@ -1,1 +1,1 @@
-"""The encoder on a CPU by OpenVINO: exported, optionally in int8, checked against torch."""
+"""The encoder on a CPU with OpenVINO: exported, optionally in int8, checked against torch."""

@@ -1,4 +1,4 @@
-"""OpenVINO's own core: imported without its telemetry, and what it makes of a graph."""
+"""Import of OpenVINO without its telemetry, and compilation of a graph."""
 
 import os
 import sys
@@ -12,21 +12,21 @@ from service.retrieval.encoder.runtime.openvino.int8 import compress_weights
 from service.retrieval.hardware import available_cores
 
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-# int8: so many numbers that weights are multiplied with share a scale.
+# int8: consecutive activations that share a scale.
 GROUP_SIZE = 64
-# What a stream keeps of each kind for shapes that it has met, up to a megabyte a shape; with
-# OpenVINO's own 5,000 memory grew by half a megabyte with each mixed batch, in the same time. bf16
-# has about 200 rounded shapes (see `pad_length`) and loses 3 to 5 ms with each that it meets anew.
-# fp32 has too many to keep: with 200 entries memory still grew after a quarter of an hour, and its
-# speed with 40 was the same within what turns differ by.
+# Cached primitives of each kind a stream, up to a megabyte for a shape. With OpenVINO's default of
+# 5,000, memory grew by half a megabyte with each mixed batch at no gain in speed. bf16 has about
+# 200 rounded shapes (see `pad_length`) and loses 3 to 5 ms with each that is not cached. fp32 has
+# too many to cache: with 200 entries memory still grew after a quarter of an hour, and with 40 its
+# speed was equal within the differences between runs.
 CACHE_ENTRIES = {"fp32": 40, "bf16": 200, "int8": 40}
 NICENESS = 5
 
 
 def import_openvino() -> ModuleType:
-    """Import OpenVINO without its telemetry: it reports each import to Google Analytics.
+    """Import OpenVINO without its telemetry, which reports each import to Google Analytics.
 
-    It goes on without the package where that cannot be imported, which is its own provision.
+    OpenVINO itself provides for a missing telemetry package.
     """
     if "openvino" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -39,13 +39,13 @@ def import_openvino() -> ModuleType:
 def compile_graph(
     graph: Graph, precision: str, shape: tuple[int, int] | None = None, num_streams: int = 1
 ) -> Any:
-    """Compile a graph.
+    """Compile a graph for the CPU.
 
     Args:
-        graph: of the transformer after its embedding table.
+        graph: graph of the transformer after its embedding table.
         precision: `fp32`, `bf16` or `int8`.
-        shape: the one shape that it is for, [B, L]; any without.
-        num_streams: so many requests run at once, each on its part of the cores.
+        shape: the only shape to compile for, [B, L]; without it any shape runs.
+        num_streams: number of requests that run at once, each on its share of the cores.
     """
     core = import_openvino().Core()
     model = core.read_model(graph.path)
@@ -69,6 +69,6 @@ def compile_graph(
 
 
 def _be_nice() -> None:
-    """Let what takes and answers requests run first: it needs little, and its delay is seen."""
-    if sys.platform == "linux":  # elsewhere niceness is the process's
+    """Lower the thread's priority, so that the threads that serve HTTP run first."""
+    if sys.platform == "linux":  # elsewhere niceness belongs to the process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

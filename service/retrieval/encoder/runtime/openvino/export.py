@@ -1,4 +1,4 @@
-"""Makes the ONNX graph of a checkpoint, and the probe that every start holds it against."""
+"""Export of a checkpoint as an ONNX graph, with the probe that every start checks it against."""
 
 import logging
 import warnings
@@ -34,7 +34,7 @@ class _AfterTable(torch.nn.Module):
 
 
 def export_graph(directory: Path, layout: CheckpointLayout) -> str:
-    """Write the graph and the probe of a checkpoint into a folder.
+    """Write the graph and the probe of a checkpoint to a folder.
 
     Returns:
         The name of the embedding table's tensor in the checkpoint.
@@ -53,7 +53,7 @@ def export_graph(directory: Path, layout: CheckpointLayout) -> str:
             f"the package {error.name} is missing, which makes the graph of the encoder: "
             "pip install 'clear-search[cpu]', or set CLEAR_CPU_ENGINE=torch"
         ) from None
-    except Exception as error:  # noqa: BLE001  whatever an architecture does to the exporter
+    except Exception as error:  # noqa: BLE001  an architecture may fail in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"the encoder in {layout.transformer} cannot be exported as a graph ({reason}): "
@@ -66,7 +66,7 @@ def export_graph(directory: Path, layout: CheckpointLayout) -> str:
 
 
 def _table_name(table: Tensor, layout: CheckpointLayout) -> str:
-    """Find the embedding table among the checkpoint's tensors, by its content."""
+    """Return the name of the checkpoint's tensor that equals the embedding table."""
     for path in layout.weights:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  not a dict
@@ -75,17 +75,16 @@ def _table_name(table: Tensor, layout: CheckpointLayout) -> str:
                 ):
                     return str(name)
     raise CheckpointError(
-        f"the embedding table of {layout.transformer} is none of its tensors: "
-        "set CLEAR_CPU_ENGINE=torch"
+        f"no tensor of {layout.transformer} is its embedding table: set CLEAR_CPU_ENGINE=torch"
     )
 
 
 def _export(model: PreTrainedModel, path: Path, hidden_size: int, max_tokens: int) -> None:
-    # Two texts of three tokens, one of them padded: nothing in it is 1, which would be fixed.
+    # Two texts of three tokens, one of them padded: a dimension of 1 would become static.
     example = (torch.zeros(2, 3, hidden_size), torch.tensor([[1, 1, 1], [1, 1, 0]]))
     batch = torch.export.Dim("batch", min=1)
     dynamic = {0: batch, 1: torch.export.Dim("length", min=2, max=max_tokens)}
-    # It tells of each operator of torchvision that is not there.
+    # It warns of each operator of torchvision that is missing.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")

@@ -1,8 +1,8 @@
-"""A checkpoint's transformer as an ONNX graph: made once, kept in the cache, read by any engine.
+"""The cache of exported graphs: a checkpoint's transformer in ONNX, exported once.
 
-The graph starts after the embedding table. The table is four fifths of the bundled encoder's
-bytes and no matrix product: its rows are read from the checkpoint's own file, mapped into
-memory, of which only those that texts use are ever loaded.
+The graph starts after the embedding table. The table holds four fifths of the bundled encoder's
+bytes and needs no matrix product: its rows are read from the checkpoint's own file, which is mapped
+into memory, so that only the rows that texts use are loaded.
 """
 
 import logging
@@ -25,7 +25,7 @@ GRAPH = "graph.onnx"
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 MAKING = ".making-"
-# Makes a graph's files in an empty folder and names the table's tensor in the checkpoint.
+# Writes a graph's files to an empty folder; returns the name of the table's tensor.
 Exporter = Callable[[Path], str]
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph on disk, and the embedding table that feeds it, [V, H]."""
+    """A graph on disk with its embedding table, [V, H]."""
 
     directory: Path
     table: Tensor
@@ -41,36 +41,36 @@ class Graph:
 
     @property
     def path(self) -> Path:
-        """Name the ONNX file: `inputs_embeds` [B, L, H] and `attention_mask` [B, L] in,
+        """Return the ONNX file: `inputs_embeds` [B, L, H] and `attention_mask` [B, L] in,
         `hidden` [B, L, H] out.
         """
         return self.directory / GRAPH
 
     def sharing_table(self, other: "Graph") -> "Graph":
-        """Take another graph's table where it is equal, so that memory holds one."""
+        """Return this graph with another's table if the two are equal, so that memory holds one."""
         is_equal = self.table_place.equals(other.table_place)
         return replace(self, table=other.table) if is_equal else self
 
 
 def graph_directory(cache: Path, fingerprint: str) -> Path:
-    """Name a checkpoint's folder: other weights or other exporting libraries, another folder."""
+    """Return a checkpoint's folder, which depends on the weights and the exporting libraries."""
     libraries = "-".join(version(name) for name in ("torch", "transformers"))
     return cache / f"onnx{FORMAT_VERSION}-{fingerprint[:16]}-{libraries}"
 
 
 def open_graph(layout: CheckpointLayout, fingerprint: str, cache: Path, export: Exporter) -> Graph:
-    """Open a checkpoint's graph, making it where it is missing or damaged.
+    """Open a checkpoint's graph; export it if it is missing or damaged.
 
-    Safe when several processes start at once: one makes it, the others wait.
+    Several processes may start at once: one exports, the others wait for it.
 
     Args:
-        layout: of the checkpoint.
-        fingerprint: of the checkpoint.
-        cache: the folder for what is made once and kept.
-        export: makes the files.
+        layout: the checkpoint's files.
+        fingerprint: the checkpoint's fingerprint.
+        cache: folder of exported graphs.
+        export: writes the graph's files.
 
     Raises:
-        CheckpointError: the graph cannot be made, or the cache cannot be written.
+        CheckpointError: the graph cannot be exported, or the cache cannot be written.
     """
     directory = graph_directory(cache, fingerprint)
     try:
@@ -78,7 +78,7 @@ def open_graph(layout: CheckpointLayout, fingerprint: str, cache: Path, export: 
             return _read(directory, layout, fingerprint)
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{directory.name}.lock"):
-            try:  # another process may have made it meanwhile
+            try:  # another process may have exported it meanwhile
                 return _read(directory, layout, fingerprint)
             except CheckpointError as error:
                 if directory.exists():
@@ -94,7 +94,7 @@ def open_graph(layout: CheckpointLayout, fingerprint: str, cache: Path, export: 
 
 def _make(directory: Path, layout: CheckpointLayout, fingerprint: str, export: Exporter) -> None:
     shutil.rmtree(directory, ignore_errors=True)
-    for stale in directory.parent.glob(f"{MAKING}{directory.name}-*"):  # we hold the lock
+    for stale in directory.parent.glob(f"{MAKING}{directory.name}-*"):  # under the lock
         shutil.rmtree(stale, ignore_errors=True)
     with artifact.temporary_directory(directory.parent, f"{MAKING}{directory.name}-") as made:
         tensor = export(made)

@@ -1,7 +1,7 @@
-"""Weights as 8-bit integers, one scale an output channel, in a graph that OpenVINO has read.
+"""Quantization of a graph's weights to 8-bit integers with one scale an output channel.
 
-OpenVINO then rounds the other factor of each such product to 8 bits, too, in groups, as it runs.
-The layer norms, the attention's own products and the embedding table stay as they are.
+At run time OpenVINO also rounds the activations of these products to 8 bits, in groups. Layer
+norms, the attention's own products and the embedding table keep their precision.
 """
 
 from typing import Any
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# A product of fewer weights (a tiny test encoder has some) gains nothing.
+# Smaller matrices, as in the tests' encoder, gain nothing.
 MIN_WEIGHTS = 1024
 
 
 def compress_weights(model: Any) -> int:
-    """Replace the weights of matrix products.
+    """Replace the constant weights of matrix products by int8 weights.
 
     Args:
         model: an `openvino.Model`, changed in place.
 
     Returns:
-        How many matrices were replaced.
+        The number of matrices replaced.
     """
     from openvino import opset13 as ops  # not at the top: see `import_openvino`
 
@@ -32,7 +32,7 @@ def compress_weights(model: Any) -> int:
         weights = np.asarray(source.get_data(), dtype=np.float32)
         if weights.ndim != 2 or weights.size < MIN_WEIGHTS:
             continue
-        # The axis that the product sums over has one scale.
+        # One scale along the axis that the product sums over.
         axis = 1 if product.get_attributes()["transpose_b"] else 0
         rounded, scale = quantize(weights, axis)
         whole = ops.convert(ops.constant(rounded, dtype=np.int8), "f32")
@@ -44,11 +44,11 @@ def compress_weights(model: Any) -> int:
 def quantize(
     weights: NDArray[np.float32], axis: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round weights to whole multiples of a scale, -127 to 127 times.
+    """Round weights to multiples of a scale, from -127 to 127.
 
     Args:
         weights: a matrix.
-        axis: that has one scale.
+        axis: the axis along which weights share a scale.
 
     Returns:
         The multiples, and the scales with `axis` of length 1.

@@ -1,7 +1,7 @@
-"""Fixed texts, and what the fp32 reference makes of them: the test that a fast runtime sits.
+"""The probe: fixed texts and their fp32 reference embeddings, which a fast runtime must match.
 
-The reference is computed where a graph is made and kept beside it, so that a start needs neither
-PyTorch's model nor its weights to hold a runtime against it.
+The export computes the reference and stores it with the graph, so that a start can check a runtime
+without loading PyTorch's model.
 """
 
 from collections.abc import Iterator
@@ -40,15 +40,15 @@ TEXTS = (
 LONG_TEXT = "Nairobi ist die Hauptstadt; القاهرة عاصمة مصر; 東京は日本の首都です. "
 
 
-# The least cosine to fp32 PyTorch, and the largest difference of a component. fp32: another order
-# of sums moves a component by about 1e-6. The bundled encoder's least cosine on 9,520 questions
-# is .99993 in bf16 and .9993 in int8; a wrong mask or layer gives far less than these bounds.
+# Lowest cosine to fp32 PyTorch, and largest difference of a component. In fp32 another order of
+# summation changes a component by about 1e-6. The bundled encoder's lowest cosine on 9,520 queries
+# is .99993 in bf16 and .9993 in int8; a wrong mask or layer gives far lower cosines.
 BOUNDS = {"fp32": (0.99999, 1e-4), "bf16": (0.999, 2.0), "int8": (0.99, 2.0)}
 
 
 @dataclass(frozen=True)
 class ProbeBatch:
-    """One padded batch, [B, L], and its reference embeddings, [B, D]."""
+    """One padded batch, [B, L], with its reference embeddings, [B, D]."""
 
     token_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
@@ -78,7 +78,7 @@ def write_probe(
 
 
 def read_probe(directory: Path) -> Iterator[ProbeBatch]:
-    """Read the batches back.
+    """Read the probe's batches.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -97,16 +97,16 @@ def read_probe(directory: Path) -> Iterator[ProbeBatch]:
 
 
 def check_runtime(runtime: Runtime, directory: Path, precision: str) -> None:
-    """Hold a runtime against the reference on the fixed texts, a second's work at the most.
+    """Check a runtime against the reference on the fixed texts, in at most a second.
 
     Raises:
-        CheckpointError: an embedding is farther off than its precision explains.
+        CheckpointError: an embedding differs by more than the precision explains.
     """
     min_cosine, max_difference = BOUNDS[precision]
     for batch in read_probe(directory):
         found = runtime.embed(batch.token_ids, batch.attention_mask).cpu()
         cosine, difference = compare(found, torch.from_numpy(batch.embeddings))
-        # Written so that NaN fails.
+        # NaN must fail, too.
         if not (cosine >= min_cosine and difference <= max_difference):
             raise CheckpointError(
                 f"the runtime {runtime.name} is wrong on this machine: on fixed texts its cosine "
@@ -117,6 +117,6 @@ def check_runtime(runtime: Runtime, directory: Path, precision: str) -> None:
 
 
 def compare(found: Tensor, expected: Tensor) -> tuple[float, float]:
-    """Measure the least cosine and the largest difference of a component, both [B, D]."""
+    """Return the lowest cosine and the largest difference of a component of two arrays [B, D]."""
     cosine = (found * expected).sum(dim=-1).min()
     return float(cosine), float((found - expected).abs().max())

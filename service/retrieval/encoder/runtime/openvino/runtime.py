@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the fastest here at every batch size, exact in fp32, faster in bf16."""
+"""The OpenVINO runtime: the fastest on a CPU at every batch size, exact in fp32."""
 
 from contextlib import ExitStack
 from threading import Lock
@@ -14,19 +14,20 @@ from service.retrieval.encoder.runtime.openvino.core import compile_graph
 from service.retrieval.encoder.runtime.openvino.graph import Graph
 from service.retrieval.hardware import available_cores
 
-# A new shape costs bf16 3 to 5 ms of preparation, more than a few tokens of padding: 112 queries a
-# second one by one for 85, 413 for 334 in eights. fp32 loses more than it gains.
+# bf16 prepares a new shape in 3 to 5 ms, more than a few tokens of padding cost: with padding 112
+# queries a second one by one instead of 85, and 413 instead of 334 in batches of eight. fp32 loses
+# more than it gains.
 WHOLE_MULTIPLES = {"bf16": 16}
 PART_MULTIPLES = {"bf16": 8}
-# A query alone has a graph of this one shape: 3.6 ms for 4.9, at 180 MiB of memory.
+# A single query has a graph of this static shape: 3.6 ms instead of 4.9, for 180 MiB of memory.
 LONE_TOKENS = {"bf16": 32}
 WARM_UP_TOKENS = (16, 32, 64, 256)
-# From so many texts a core on, each core takes its part of a batch.
+# From this many texts a core, a batch is split among the cores.
 MIN_TEXTS_A_CORE = 4
 
 
 class _Running:
-    """How many batches run at the moment, on both sides of an encoder."""
+    """The number of batches that run at the moment on both sides of an encoder."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -34,10 +35,10 @@ class _Running:
 
 
 class OpenvinoRuntime:
-    """A graph compiled for this CPU; pooling and norm in fp32, outside of the graph.
+    """A graph compiled for this CPU; pooling and norm are computed in fp32 outside of the graph.
 
-    All cores share the work on a few texts. On many, or where several batches run, each core has
-    its own: none waits for another at each layer, and what else runs on a core delays one only.
+    All cores compute a small batch together. A large batch is split among them, and of several
+    batches at once each runs on one core: cores then do not wait for each other at each layer.
     """
 
     def __init__(
@@ -50,16 +51,16 @@ class OpenvinoRuntime:
         for_queries: bool = True,
         shared_with: "OpenvinoRuntime | None" = None,
     ) -> None:
-        """Compile the graph, half a second's work for each way of running it.
+        """Compile the graph two or three times, half a second each.
 
         Args:
-            graph: of the transformer after its embedding table.
+            graph: graph of the transformer after its embedding table.
             pooling: `mean`, `cls` or `lasttoken`.
             precision: `fp32`, `bf16` or `int8`.
             max_tokens: the encoder's own limit.
-            for_queries: texts come alone and short; a passage side of its own needs no graph
-                for that.
-            shared_with: the other side's runtime, with which it shares the cores.
+            for_queries: whether to compile a graph for single short texts, which a passage side of
+                its own does not need.
+            shared_with: the other side's runtime, with which the cores are shared.
         """
         self.graph = graph
         self._table = graph.table
@@ -82,7 +83,7 @@ class OpenvinoRuntime:
         self.name = f"openvino-{precision}"
 
     def warm_up(self, max_batch_tokens: int) -> None:
-        """Run the largest batches on every core at once, so that memory finds its size."""
+        """Run the largest batches on every core at once, so that memory reaches its final size."""
         for length in (length for length in WARM_UP_TOKENS if length <= self._max_tokens):
             count = max(1, max_batch_tokens // length) * self.num_slots
             ids = np.ones((count, length), np.int64)
@@ -90,7 +91,7 @@ class OpenvinoRuntime:
 
     @torch.inference_mode()
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
-        """Embed one padded batch, [B, L] to [B, D]; so many threads as there are slots may."""
+        """Embed one padded batch, [B, L] to [B, D], in at most `num_slots` threads at once."""
         with self._running.lock:
             is_alone = self._running.count == 0
             self._running.count += 1
@@ -121,7 +122,7 @@ class OpenvinoRuntime:
         parts = split(attention_mask.sum(axis=1), num_parts)
         masks = [attention_mask[rows, :length] for rows, length in parts]
         requests = []
-        with ExitStack() as running:  # all are waited for, also where one fails
+        with ExitStack() as running:  # waits for all, even if one fails
             for (rows, length), mask in zip(parts, masks, strict=True):
                 padded = self._pad(length, self._part_multiple)
                 inputs = self._inputs(token_ids[rows, :length], mask, padded, round_up(len(mask)))
@@ -142,7 +143,7 @@ class OpenvinoRuntime:
         return self._parts.create_infer_request()
 
     def _pooled(self, request: Any, attention_mask: NDArray[np.int64]) -> Tensor:
-        # The runtime's own memory, overwritten by the next batch: pooling makes a copy.
+        # The tensor is OpenVINO's own, overwritten by the next batch: pooling makes a copy.
         hidden = torch.from_numpy(request.get_output_tensor(0).data)  # [B, L, H]
         mask = torch.from_numpy(attention_mask)
         return self._pool(hidden[: mask.shape[0], : mask.shape[1]], mask)
@@ -157,21 +158,21 @@ class OpenvinoRuntime:
         length: int,
         count: int | None = None,
     ) -> list[NDArray[Any]]:
-        """Pad to a length, and to a count of texts; a text of padding alone is not looked at."""
+        """Pad to a length and a number of texts; the output of padding texts is not read."""
         rows = (count or len(token_ids)) - len(token_ids)
         padding = ((0, rows), (0, length - token_ids.shape[1]))
         ids, mask = np.pad(token_ids, padding), np.pad(attention_mask, padding)
         if rows:
-            mask[-rows:] = 1  # a softmax over nothing would be no number
+            mask[-rows:] = 1  # a softmax over no token would be NaN
         embedded = torch.nn.functional.embedding(torch.from_numpy(ids), self._table).float()
         return [embedded.numpy(), mask]
 
 
 def round_up(count: int) -> int:
-    """Round a number up to one of four in each octave.
+    """Round a number up to one of four values in each octave.
 
-    Each shape that a graph has met costs it a megabyte, and a new one time: with all counts of
-    texts memory grew twice as far, and 68 s of mixed batches took as long as 62 s of rounded ones.
+    OpenVINO keeps up to a megabyte for each shape, and a new shape takes time: without rounding
+    memory grew twice as far, and mixed batches took 68 s instead of 62 s.
 
     >>> [round_up(count) for count in (1, 7, 9, 17, 33, 64)]
     [1, 7, 10, 20, 40, 64]
@@ -181,10 +182,10 @@ def round_up(count: int) -> int:
 
 
 def pad_length(length: int, multiple: int, max_tokens: int) -> int:
-    """Round a length up to one of four multiples in each octave; as it is where the multiple is 1.
+    """Round a length up to one of four multiples in each octave; a multiple of 1 rounds nothing.
 
-    With every multiple of 8, 262 shapes came up in 56,000 batches of mixed traffic, more than a
-    stream keeps (5,339 times one had to be made anew); with these 214 (591), for 1.6 % more tokens.
+    In 56,000 batches of mixed traffic, all multiples of 8 gave 262 shapes, more than a stream
+    caches (5,339 misses); these give 214 shapes (591 misses) for 1.6 % more tokens.
 
     >>> [pad_length(length, 8, 512) for length in (1, 33, 70, 129, 505)]
     [8, 40, 80, 160, 512]
@@ -195,7 +196,7 @@ def pad_length(length: int, multiple: int, max_tokens: int) -> int:
 
 
 def split(lengths: NDArray[np.int64], num_parts: int) -> list[tuple[slice, int]]:
-    """Cut a batch into parts of about as many tokens: which rows, and their longest text.
+    """Split a batch into parts of about equal numbers of tokens: rows and longest text of each.
 
     >>> split(np.array([2, 2, 4, 8]), 2)
     [(slice(0, 3, None), 4), (slice(3, 4, None), 8)]

@@ -1,4 +1,4 @@
-"""An embedding table read from its safetensors file by mapping: only rows that are used load."""
+"""An embedding table mapped from its safetensors file: only the rows that are used load."""
 
 import json
 import math
@@ -17,7 +17,7 @@ COMPARED_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class TablePlace:
-    """Where a file holds a tensor, and as what."""
+    """A tensor's place in a safetensors file: byte range, type and shape."""
 
     path: Path
     start: int
@@ -26,7 +26,7 @@ class TablePlace:
     shape: tuple[int, ...]
 
     def equals(self, other: "TablePlace") -> bool:
-        """Compare two tables by reading, which leaves nothing of them in memory."""
+        """Return whether two tables are equal; compares in blocks, so that memory holds neither."""
         if self == other:
             return True
         if (self.type_name, self.shape) != (other.type_name, other.shape):
@@ -42,27 +42,29 @@ class TablePlace:
 
 
 def find_table(paths: tuple[Path, ...], name: str) -> TablePlace:
-    """Find a tensor of a checkpoint.
+    """Return the place of a checkpoint's tensor.
 
     Args:
         paths: the checkpoint's .safetensors files.
-        name: of the tensor, which has two dimensions.
+        name: name of the tensor, which has two dimensions.
 
     Raises:
-        CheckpointError: it is in none of them, or not readable.
+        CheckpointError: no file has the tensor, or one cannot be read.
     """
     for path in paths:
         try:
-            with safe_open(path, framework="pt") as file:  # holds the header against the file
+            with safe_open(path, framework="pt") as file:  # verifies the header against the file
                 if name in file.keys():  # noqa: SIM118  not a dict
                     return _place(path, name)
         except (OSError, SafetensorError, RuntimeError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}): restore it") from None
-    raise CheckpointError(f"{paths[0].parent} has weights without {name}: restore them")
+            raise CheckpointError(
+                f"{path} cannot be read ({error}): restore it from a copy"
+            ) from None
+    raise CheckpointError(f"{paths[0].parent} has weights without {name}: restore them from a copy")
 
 
 def map_table(place: TablePlace) -> Tensor:
-    """Map a table into memory, [V, H] in the precision of the file; it must not be written to."""
+    """Map a table into memory, [V, H], in the file's precision; callers must not write to it."""
     content = torch.from_file(str(place.path), shared=False, size=place.stop, dtype=torch.uint8)
     table = content[place.start :].view(TYPES[place.type_name]).view(place.shape)
     assert math.prod(place.shape) * table.element_size() == place.stop - place.start

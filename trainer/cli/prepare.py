@@ -49,7 +49,9 @@ ByPositionOption = Annotated[
 ]
 DecontaminateOption = Annotated[
     list[Path] | None,
-    typer.Option(help="Evaluation set whose passages and questions no training row may contain."),
+    typer.Option(
+        help="Evaluation set whose passages and questions no row may contain; repeat for more."
+    ),
 ]
 
 # Options of `mine`.

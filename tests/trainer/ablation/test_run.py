@@ -29,7 +29,7 @@ def grid(tmp_path: Path) -> Path:
 
 
 def fake_record(config: RunConfig) -> Mapping[str, Any]:
-    """Score .5 for the base, .6 with the KL and .7 without, a hundredth more a seed."""
+    """Return scores: .5 for the base, .6 with the KL term, .7 without, plus .01 times the seed."""
     score = (0.6 if config.objective.kl_weight else 0.7) + config.seed / 100
     scores = {"news": {"en": 0.9, "sw": score, "ha": score}}
     base = {"news": {"en": 0.9, "sw": 0.5, "ha": 0.5}}
@@ -57,7 +57,7 @@ def test_a_variant_may_run_with_fewer_seeds(grid: Path) -> None:
     assert [cell.name for cell in cells] == ["clear.seed1", "no-kl.seed0", "no-kl.seed1"]
 
 
-def test_a_killed_ablation_goes_on_and_its_table_holds_what_is_done(
+def test_a_killed_ablation_resumes_and_its_table_has_the_finished_runs(
     grid: Path, tmp_path: Path
 ) -> None:
     trained = []
@@ -88,7 +88,7 @@ def test_a_killed_ablation_goes_on_and_its_table_holds_what_is_done(
     assert (tmp_path / "out" / "plot.png").stat().st_size > 1000
 
 
-def test_machines_may_share_a_grid_and_the_table_holds_what_all_did(
+def test_machines_may_share_a_grid_and_the_table_has_the_runs_of_all(
     grid: Path, tmp_path: Path
 ) -> None:
     def train(config: RunConfig, run: Path) -> Mapping[str, Any]:
@@ -96,23 +96,23 @@ def test_machines_may_share_a_grid_and_the_table_holds_what_all_did(
         write_record(run, fake_record(config))
         return {}
 
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
     for variant, seed in [("no-kl", 1), ("clear", 0)]:
         table = ablate(
             grid,
             tmp_path / "out",
             train,
-            lambda *cell: told.append(cell),
+            lambda *cell: reported.append(cell),
             variants=[variant],
             seeds=[seed],
         )
 
-    assert told == [("no-kl.seed1", 0, 1), ("clear.seed0", 0, 1)]
+    assert reported == [("no-kl.seed1", 0, 1), ("clear.seed0", 0, 1)]
     assert "| clear | 1 | 0.6000 |" in table.read_text()
     assert "| no-kl | 1 | 0.7100 |" in table.read_text()
 
 
-def test_an_unknown_variant_or_seed_is_told_with_those_there_are(grid: Path) -> None:
+def test_an_unknown_variant_or_seed_is_reported_with_the_available_ones(grid: Path) -> None:
     _, cells = read_grid(grid)
 
     with pytest.raises(
@@ -123,7 +123,7 @@ def test_an_unknown_variant_or_seed_is_told_with_those_there_are(grid: Path) -> 
         select_cells(cells, seeds=[7])
 
 
-def test_a_variant_without_the_seed_is_told(grid: Path) -> None:
+def test_a_variant_without_the_seed_is_reported(grid: Path) -> None:
     grid.write_text(GRID.replace("[variants.clear]", "[variants.clear]\nseeds = [1]"))
     _, cells = read_grid(grid)
 
@@ -131,7 +131,7 @@ def test_a_variant_without_the_seed_is_told(grid: Path) -> None:
         select_cells(cells, ["clear"], [0])
 
 
-def test_a_faulty_variant_is_told_before_any_runs(grid: Path) -> None:
+def test_an_invalid_variant_is_reported_before_any_run(grid: Path) -> None:
     grid.write_text(GRID + "\n[variants.odd.objective]\nalpha = 1\n")
 
     with pytest.raises(ConfigError, match=r"grid.toml, variant odd: .*objective.alpha: Extra"):

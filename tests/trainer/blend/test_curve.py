@@ -12,7 +12,7 @@ def curve(*points: Point, gates: Gates = Gates()) -> Curve:  # noqa: B008  froze
     return Curve("base", "tuned", points, gates)
 
 
-def test_the_best_mean_that_keeps_english_is_chosen() -> None:
+def test_the_best_mean_that_passes_the_english_gate_is_chosen() -> None:
     found = curve(point(0, 0.9, 0.5), point(0.5, 0.896, 0.6), point(1, 0.89, 0.7))
 
     assert found.chosen.share == 0.5
@@ -23,7 +23,7 @@ def test_a_loss_of_exactly_the_margin_is_kept() -> None:
     assert Gates(0.25).broken({"dev": {"en": 0.75}}, {"dev": {"en": 0.5}}) == []
 
 
-def test_the_base_is_chosen_where_nothing_keeps_the_gate() -> None:
+def test_the_base_is_chosen_if_nothing_passes_the_gate() -> None:
     assert curve(point(0, 0.9, 0.5), point(1, 0.5, 0.9)).chosen.share == 0
 
 
@@ -56,7 +56,7 @@ def test_the_mean_counts_sets_and_languages_alike() -> None:
     assert macro({"en": 0.9}) == 0.9
 
 
-def test_the_content_tells_what_broke() -> None:
+def test_the_content_names_the_broken_gates() -> None:
     content = curve_content(curve(point(0, 0.9, 0.5), point(1, 0.8, 0.7)))
 
     assert content["chosen_share"] == 0

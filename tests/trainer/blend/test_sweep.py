@@ -44,7 +44,7 @@ def test_a_run_writes_curve_plot_and_the_chosen_blend(
     assert description["metrics"] == {"dev": {"en": pytest.approx(0.896), "sw": 0.55}}
 
 
-def test_a_folder_that_is_there_is_not_written_to(
+def test_an_existing_folder_is_not_written_to(
     tmp_path: Path, tiny_checkpoint: Path, tuned_checkpoint: Path
 ) -> None:
     pair = open_pair(str(tiny_checkpoint), str(tuned_checkpoint), tmp_path)

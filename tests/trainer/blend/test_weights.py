@@ -27,7 +27,7 @@ TEXTS = ["Where is Nairobi?", "Je, mji mkuu wa Kenya ni upi?"]
 
 @pytest.fixture(scope="session")
 def query_encoder(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Path:
-    """Full weights, trained (as it were) for `tiny_encoder`'s passages."""
+    """A query encoder with full weights, as if trained for `tiny_encoder`'s passages."""
     return make_checkpoint(
         tmp_path_factory.mktemp("query") / "tuned",
         seed=1,
@@ -40,7 +40,7 @@ def embed(folder: Path, role: Role = "query") -> np.ndarray[tuple[int, ...], np.
     return load_encoder(str(folder), device="cpu").encode(TEXTS, role).embeddings
 
 
-def test_weights_between_are_interpolated_and_the_ends_are_exact() -> None:
+def test_weights_are_interpolated_and_the_ends_are_exact() -> None:
     base = {"w": torch.tensor([0.1, 2.0]), "n": torch.tensor([1])}
     tuned = {"w": torch.tensor([0.3, 4.0]), "n": torch.tensor([7])}
 
@@ -60,7 +60,7 @@ def test_weights_that_do_not_match_are_refused(other: dict[str, Tensor]) -> None
         interpolate({"w": torch.ones(2)}, other, 0.5)
 
 
-def test_a_pooler_that_one_side_lacks_is_no_difference() -> None:
+def test_a_pooler_that_only_one_side_has_is_ignored() -> None:
     pooler = {"pooler.dense.weight": torch.ones(1)}
 
     assert interpolate({"w": torch.ones(1)} | pooler, {"w": torch.ones(1)}, 0.5).keys() == {"w"}

@@ -21,7 +21,7 @@ def test_help_names_each_variable() -> None:
         assert f"CLEAR_{name}" in result.stdout
 
 
-def test_a_missing_measures_package_is_told_without_a_traceback(
+def test_a_missing_measures_package_is_reported_without_a_traceback(
     xquad: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ir_measures", None)
@@ -32,7 +32,7 @@ def test_a_missing_measures_package_is_told_without_a_traceback(
     assert "pip install 'clear-search[train]'" in result.stderr
 
 
-def test_json_goes_to_stdout_alone(xquad: Path, tiny: list[str]) -> None:
+def test_only_json_goes_to_stdout(xquad: Path, tiny: list[str]) -> None:
     result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, "--json"])
 
     assert result.exit_code == 0, result.stderr
@@ -61,7 +61,7 @@ def test_only_the_directions_asked_for_are_measured(xquad: Path, tiny: list[str]
     assert list(evaluation["sets"]["xquad"]) == ["L-en"]
 
 
-def test_a_variable_stands_for_its_flag(xquad: Path, tiny_checkpoint: Path) -> None:
+def test_a_variable_sets_its_option(xquad: Path, tiny_checkpoint: Path) -> None:
     variables = {
         "CLEAR_ENCODER": str(tiny_checkpoint),
         "CLEAR_MAX_TOKENS": "32",
@@ -129,7 +129,7 @@ def test_english_worse_than_the_base_is_exit_code_3(
     assert "English gate on xquad: FAILED" in result.stdout
 
 
-def test_the_page_is_written_and_can_be_made_again(
+def test_the_page_is_written_and_can_be_rendered_again(
     xquad: Path, tiny: list[str], tmp_path: Path
 ) -> None:
     output = tmp_path / "out"

@@ -43,7 +43,7 @@ def test_the_console_script_reports_an_error_without_a_traceback(tmp_path: Path)
     ]
 
 
-def test_an_encoder_that_is_not_there_is_one_line_and_exit_code_1(xquad: Path) -> None:
+def test_a_missing_encoder_is_one_line_and_exit_code_1(xquad: Path) -> None:
     result = CliRunner().invoke(app, [*COMMAND, str(xquad), "--encoder", "nowhere"])
 
     assert result.exit_code == 1
@@ -63,7 +63,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(xquad: Path, monkeypatch: pytest.M
     assert result.stderr.splitlines() == ["error: interrupted"]
 
 
-def test_the_commands_are_in_the_order_of_their_work() -> None:
+def test_the_commands_are_listed_in_their_order_of_use() -> None:
     names = [*get_command(app).commands]
 
     assert names == ["import", "mine", "train", "ablate", "evaluate", "report", "blend", "publish"]

@@ -30,7 +30,7 @@ def test_mine_writes_rows_with_negatives(tmp_path: Path, tiny: list[str]) -> Non
     assert {len(row.hard_negatives) for _, row in read_rows(tmp_path / "mined.jsonl")} == {2}
 
 
-def test_bad_rows_are_told_before_any_encoder_is_loaded(tmp_path: Path) -> None:
+def test_invalid_rows_are_reported_before_any_encoder_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"query": "a"}\n')
     arguments = ["mine", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "mined.jsonl")]
 

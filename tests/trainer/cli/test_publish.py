@@ -76,7 +76,7 @@ def test_a_wrong_pair_is_one_line(tmp_path: Path, questions: Path, tuned_checkpo
     assert not (tmp_path / "blend").exists()
 
 
-def test_a_push_without_a_token_says_so(
+def test_a_push_without_a_token_is_refused(
     tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)

@@ -61,12 +61,12 @@ def test_the_gate_lets_english_lose_the_margin_and_no_more(english: float, passe
     assert ("FAILED" in comparison.gates[0].verdict) != passes
 
 
-def test_the_verdict_says_whether_the_data_rule_a_loss_out() -> None:
+def test_the_verdict_states_whether_non_inferiority_is_shown() -> None:
     assert "non-inferiority shown" in Gate("tuned", "tea", 0.001, -0.004, 0.005).verdict
     assert "non-inferiority not shown" in Gate("tuned", "tea", 0.001, -0.006, 0.005).verdict
 
 
-def test_other_queries_cannot_be_compared() -> None:
+def test_evaluations_of_different_queries_are_not_compared() -> None:
     base = evaluation("base")
     shorter = Evaluation(
         "base", "f", "f", 64, "cpu", "torch-fp32", None, {}, (result("en-en", "en", VALUES[:2]),)
@@ -76,7 +76,7 @@ def test_other_queries_cannot_be_compared() -> None:
         compare(base, shorter)
 
 
-def test_the_table_has_a_line_a_language_and_a_macro_mean() -> None:
+def test_the_table_has_a_row_per_language_and_a_macro_mean() -> None:
     headings, rows = comparison_rows(compared(gain=0.1))
 
     assert [row[2] for row in rows] == ["en", "de", "fr", "macro mean"]

@@ -50,7 +50,7 @@ def queries(texts: list[str]) -> list[Query]:
 
 @pytest.fixture
 def judged() -> EvaluationData:
-    """Four passages in two languages; the German questions come in another order of ids."""
+    """Four passages in two languages; the German questions have another order of ids."""
     return EvaluationData(
         {"en": passages(TEXTS), "de": passages(GERMAN)},
         {"en": queries(TEXTS), "de": queries(QUESTIONS)[::-1]},
@@ -133,7 +133,7 @@ def test_run_files_hold_the_ranking_of_a_plain_matrix_product(
     assert result_of(evaluation, "L-en").values == expected_values
 
 
-def test_the_pool_of_two_languages_wants_both_passages(
+def test_the_pool_of_two_languages_needs_both_passages(
     tiny_encoder: Encoder, tea: EvaluationSet
 ) -> None:
     result = result_of(evaluate(tiny_encoder, [tea]), "mixed")
@@ -157,7 +157,7 @@ def test_only_what_is_asked_for_is_measured(tiny_encoder: Encoder, tea: Evaluati
         evaluate(tiny_encoder, [tea], directions=["L-en"], languages=["fr"])
 
 
-def test_centered_vectors_have_no_mean_to_tell_a_language_by() -> None:
+def test_centered_vectors_have_unit_length_and_no_language_mean() -> None:
     generator = np.random.default_rng(0)
     vectors = generator.normal(size=(50, 8)).astype(np.float32) + 5
 
@@ -181,7 +181,7 @@ def test_the_control_searches_centered_vectors(
     assert evaluation.control == "mean-centred"
 
 
-def test_indexes_that_are_kept_are_not_embedded_again(
+def test_kept_indexes_are_not_encoded_again(
     tmp_path: Path, tiny_encoder: Encoder, other_encoder: Encoder, tea: EvaluationSet
 ) -> None:
     first = evaluate(tiny_encoder, [tea], indexes=tmp_path / "indexes")
@@ -198,7 +198,7 @@ def test_indexes_that_are_kept_are_not_embedded_again(
     assert {"encode tea en", "encode tea de"} <= set(stages)
 
 
-def test_queries_whose_passage_training_has_not_seen_count_apart(
+def test_queries_of_unseen_passages_are_also_reported_separately(
     tiny_encoder: Encoder, tea: EvaluationSet
 ) -> None:
     evaluation = evaluate(tiny_encoder, [tea], seen={"tea": frozenset({"q0"})})
@@ -220,7 +220,7 @@ def test_progress_ends_at_the_number_of_queries(tiny_encoder: Encoder, tea: Eval
     assert seen == {"encode tea en": (4, 4), "search tea de": (3, 3)}
 
 
-def test_a_wrong_runs_folder_stops_it_before_the_work(
+def test_a_wrong_runs_folder_fails_before_encoding(
     tmp_path: Path, tiny_encoder: Encoder, tea: EvaluationSet
 ) -> None:
     (tmp_path / "file").touch()
@@ -238,7 +238,7 @@ def test_a_wrong_runs_folder_stops_it_before_the_work(
 
 @pytest.fixture(scope="module")
 def bundled_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    """The bundled encoder on the eight languages, as this machine would serve it."""
+    """The bundled encoder in eight languages, on the engine that this machine serves with."""
     if not XQUAD.is_dir():
         pytest.skip(f"XQuAD is not in {XQUAD}: set DATA to the folder that holds xquad")
     cache = os.environ.get("CLEAR_CACHE")

@@ -14,7 +14,7 @@ def mean_measures(qrels: Qrels, run: Run) -> dict[str, float]:
 
 
 def run_with_relevant_at(rank: int, length: int = 120) -> dict[str, float]:
-    """Rank passages of falling score; `relevant` is at `rank`, from 1."""
+    """Return passages with falling scores; `relevant` is at `rank`, from 1."""
     names = [f"other.{number}" for number in range(1, length + 1)]
     names[rank - 1] = "relevant"
     return {name: 1 - position / 1000 for position, name in enumerate(names)}

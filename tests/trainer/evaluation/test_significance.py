@@ -62,7 +62,7 @@ def test_the_bootstrap_of_independent_queries_has_the_width_of_their_standard_er
     assert macro == interval
 
 
-def test_queries_of_one_article_are_no_independent_evidence() -> None:
+def test_queries_of_one_article_are_not_independent() -> None:
     values = np.random.default_rng(0).normal(size=40)
     (alone,), _ = bootstrap([sample(values.tolist())])
     articles = [f"a{number // 10}" for number in range(400)]

@@ -21,7 +21,7 @@ PUBLICATION = Publication("tiny-tuned", "mit")
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory, tuned_checkpoint: Path) -> Path:
-    """The tuned encoder, published; no test may alter it."""
+    """The tuned encoder, published; tests must not change it."""
     folder = tmp_path_factory.mktemp("published") / "tiny-tuned"
     sides = open_sides(str(tuned_checkpoint), "bundled-base", folder.parent)
     write_publication(*sides, folder, PUBLICATION)
@@ -56,7 +56,7 @@ def test_both_sides_embed_as_before(published: Path, tuned_encoder: Encoder) -> 
     assert encoder.name == "tiny-tuned"
 
 
-def test_an_index_of_the_base_is_served_as_it_is(
+def test_an_index_of_the_base_is_served_unchanged(
     published: Path, tiny_encoder: Encoder, tiny_index: Path
 ) -> None:
     encoder = load_encoder(str(published), device="cpu")
@@ -133,7 +133,7 @@ def test_a_published_encoder_is_published_again(tmp_path: Path, published: Path)
     )
 
 
-def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_a_folder_with_other_content_is_not_replaced(tmp_path: Path, tiny_checkpoint: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/precious").write_text("x")
 
@@ -154,7 +154,7 @@ def test_an_encoder_without_a_license_asks_for_one(tmp_path: Path, tiny_checkpoi
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_are_safetensors_alone(published: Path) -> None:
+def test_all_weights_are_safetensors(published: Path) -> None:
     query = load_file(published / "query_0_Transformer/model.safetensors")
     passage = load_file(published / "document_0_Transformer/model.safetensors")
 
@@ -163,7 +163,7 @@ def test_weights_are_safetensors_alone(published: Path) -> None:
     assert not [path for path in published.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
 
 
-def test_the_card_says_what_it_is_how_it_is_used_and_whose_it_is(
+def test_the_card_has_description_use_results_data_and_license(
     tmp_path: Path, tuned_checkpoint: Path, tiny_encoder: Encoder
 ) -> None:
     card = {"name": "AfriQA", "licence": "CC BY-SA 4.0", "url": "https://x/y", "rows": {"sw": 3}}

@@ -37,7 +37,7 @@ def evaluation(name: str, gain: float) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def content() -> dict[str, Any]:
-    """The report of an encoder with a name that HTML must not take for a tag, and its base."""
+    """The report of an encoder whose name needs escaping in HTML, and its base."""
     tuned, base = evaluation("<tuned>", 0.2), evaluation("base", 0.0)
     outcome = {
         "evaluations": [evaluation_content(each) for each in (tuned, base)],
@@ -47,7 +47,7 @@ def content() -> dict[str, Any]:
     return found
 
 
-def test_the_page_is_whole_and_needs_nothing_beside_it(content: dict[str, Any]) -> None:
+def test_the_page_is_complete_and_self_contained(content: dict[str, Any]) -> None:
     page = html_page(content, Training(LOG))
 
     assert page.startswith("<!doctype html>")

@@ -37,7 +37,7 @@ EVALUATION = Evaluation(
 )
 
 
-def test_the_table_has_a_line_a_language_and_the_macro_mean() -> None:
+def test_the_table_has_a_row_per_language_and_the_macro_mean() -> None:
     console = Console(width=100)
 
     with console.capture() as capture:

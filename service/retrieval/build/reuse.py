@@ -84,7 +84,9 @@ def open_reusable(
     try:
         texts = pa.ipc.open_file(pa.memory_map(str(directory / TEXTS))).read_all()
     except (pa.ArrowException, OSError) as error:
-        raise GenerationError(f"{directory / TEXTS} is not an Arrow file: {error}") from None
+        raise GenerationError(
+            f"{directory / TEXTS} is not an Arrow file ({error}): build the index again"
+        ) from None
     digests = np.frombuffer(b"".join(texts["digest"].to_pylist()), "V16")
     is_truncated = texts["is_truncated"].to_numpy()
     if (directory / EMBEDDINGS).is_file():

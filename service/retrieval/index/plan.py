@@ -68,10 +68,10 @@ def plan(
     codes = max(1, embedding_dim // 4)
     ways = [("torch", "Flat", raw, FLAT, "exact")]
     if on_gpu:
-        ways.append(("faiss", "CAGRA64", raw + CAGRA_BYTES, NOT_MEASURED, "least time a query"))
+        ways.append(("faiss", "CAGRA64", raw + CAGRA_BYTES, NOT_MEASURED, "lowest latency"))
     else:
-        ways.append(("faiss", "HNSW32", raw + GRAPH_BYTES, GRAPH, "least time a query"))
-        ways.append(("faiss", "SQ8", embedding_dim, SCALAR, "a quarter of the bytes; slow"))
+        ways.append(("faiss", "HNSW32", raw + GRAPH_BYTES, GRAPH, "lowest latency"))
+        ways.append(("faiss", "SQ8", embedding_dim, SCALAR, "a quarter of the memory; slow"))
     if num_passages >= VECTORS_A_LIST * lists:
         ways.append(
             ("faiss", f"IVF{lists},SQ8", embedding_dim + 8 + centroids, LISTS, "fast and small")

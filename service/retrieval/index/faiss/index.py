@@ -208,7 +208,9 @@ def _read_index(path: Path) -> Any:
     try:
         return faiss.read_index(str(path))
     except RuntimeError as error:
-        raise GenerationError(f"{path} is not a FAISS index: {error_reason(error)}") from None
+        raise GenerationError(
+            f"{path} is not a FAISS index ({error_reason(error)}): build the index again"
+        ) from None
 
 
 def _set(index: Any, setting: str, value: int | None, default: int) -> None:

@@ -84,7 +84,10 @@ class Collection:
         self.call("load_collection", timeout=self.options.load_seconds)
         state = self.call("get_load_state")["state"]
         if getattr(state, "name", str(state)) != "Loaded":
-            raise GenerationError(f"Milvus has not loaded {self.name}: {state}")
+            raise GenerationError(
+                f"Milvus has not loaded {self.name} ({state}): give its query nodes more "
+                "memory, or choose a smaller CLEAR_MILVUS_INDEX_TYPE, such as IVF_SQ8"
+            )
         self._wait_until_indexed()
         self._check_count(count)
 

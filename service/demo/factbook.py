@@ -125,8 +125,8 @@ def _topics(content: dict[str, object]) -> Iterator[tuple[str, str, str]]:
             yield section, topic, text
         else:
             facts[section, topic] = _plain(text)
-    for (section, topic), asked in FACTS.items():
-        known = {name: facts[section, name] for name in asked if facts.get((section, name))}
+    for (section, topic), wanted_names in FACTS.items():
+        known = {name: facts[section, name] for name in wanted_names if facts.get((section, name))}
         if known:
             yield section, topic, " ".join(f"{name}: {fact}." for name, fact in known.items())
 

@@ -154,7 +154,7 @@ class Assembly:
             done += num_texts
             self._on_progress("encode", done, total)
 
-        def wanted() -> Iterator[Shard]:
+        def missing_shards() -> Iterator[Shard]:
             texts = staged.encoder_texts(missing)
             for start in range(0, total, SHARD_PASSAGES):
                 part = missing[start : start + SHARD_PASSAGES]
@@ -167,7 +167,7 @@ class Assembly:
                     yield shard
 
         self._on_progress("encode", 0, total)
-        for name, encoded in self._shard_encoder.encode(wanted(), on_texts):
+        for name, encoded in self._shard_encoder.encode(missing_shards(), on_texts):
             shards.save(name, encoded)
             num_encoded += len(encoded)
         return names, num_encoded

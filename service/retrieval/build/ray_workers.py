@@ -94,8 +94,8 @@ class RayWorkers:
         count = min(count, num_shards, sum(offers))
         if kind == "GPU":
             return {"concurrency": count, "num_gpus": 1}
-        a_machine = -(-count // len(offers))
-        return {"concurrency": count, "num_cpus": max(1, min(offers) // a_machine)}
+        workers_per_machine = -(-count // len(offers))
+        return {"concurrency": count, "num_cpus": max(1, min(offers) // workers_per_machine)}
 
 
 class _EncodeActor:

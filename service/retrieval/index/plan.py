@@ -13,7 +13,7 @@ GIBIBYTE = 2**30
 # A CPU scores a million vectors of 384 dimensions in tenths of a second.
 MAX_FLAT_ON_CPU = 1_000_000
 # Vectors per list that FAISS needs to train an IVF index well.
-VECTORS_A_LIST = 39
+VECTORS_PER_LIST = 39
 GRAPH_BYTES = 2 * 32 * 4 + 16  # edges and levels per vector of HNSW32
 CAGRA_BYTES = 64 * 4  # edges per vector of CAGRA64
 
@@ -22,7 +22,7 @@ class Measured(NamedTuple):
     """Recall at 100,000 vectors with default settings, and CPU minutes of a build, at most."""
 
     recall_at_10: float | None
-    build_minutes_a_million: float | None
+    build_minutes_per_million: float | None
 
 
 FLAT = Measured(1.0, 0.1)
@@ -66,41 +66,43 @@ def plan(
     lists = 2 ** round(math.log2(4 * math.sqrt(num_passages)))
     centroids = 4 * embedding_dim * lists / num_passages
     codes = max(1, embedding_dim // 4)
-    ways = [("torch", "Flat", raw, FLAT, "exact")]
+    options = [("torch", "Flat", raw, FLAT, "exact")]
     if on_gpu:
-        ways.append(("faiss", "CAGRA64", raw + CAGRA_BYTES, NOT_MEASURED, "lowest latency"))
+        options.append(("faiss", "CAGRA64", raw + CAGRA_BYTES, NOT_MEASURED, "lowest latency"))
     else:
-        ways.append(("faiss", "HNSW32", raw + GRAPH_BYTES, GRAPH, "lowest latency"))
-        ways.append(("faiss", "SQ8", embedding_dim, SCALAR, "a quarter of the memory; slow"))
-    if num_passages >= VECTORS_A_LIST * lists:
-        ways.append(
+        options.append(("faiss", "HNSW32", raw + GRAPH_BYTES, GRAPH, "lowest latency"))
+        options.append(("faiss", "SQ8", embedding_dim, SCALAR, "a quarter of the memory; slow"))
+    if num_passages >= VECTORS_PER_LIST * lists:
+        options.append(
             ("faiss", f"IVF{lists},SQ8", embedding_dim + 8 + centroids, LISTS, "fast and small")
         )
-        ways.append(("faiss", f"IVF{lists},PQ{codes}", codes + 8 + centroids, PRODUCT, "smallest"))
-    ways.append(("milvus", "Flat", 4 * embedding_dim + GRAPH_BYTES, GRAPH, "several machines"))
+        options.append(
+            ("faiss", f"IVF{lists},PQ{codes}", codes + 8 + centroids, PRODUCT, "smallest")
+        )
+    options.append(("milvus", "Flat", 4 * embedding_dim + GRAPH_BYTES, GRAPH, "several machines"))
     plans = [
         Plan(
             backend,  # type: ignore[arg-type]
             factory,
-            round(num_passages * bytes_a_passage / GIBIBYTE, 3),
+            round(num_passages * bytes_per_passage / GIBIBYTE, 3),
             measured.recall_at_10,
             _minutes(measured, num_passages),
             why,
         )
-        for backend, factory, bytes_a_passage, measured, why in ways
+        for backend, factory, bytes_per_passage, measured, why in options
     ]
     advised = next(each for each in plans if _suits(each, num_passages, memory_gibibytes, on_gpu))
     return [replace(each, is_advised=each is advised) for each in plans]
 
 
 def _minutes(measured: Measured, num_passages: int) -> float | None:
-    a_million = measured.build_minutes_a_million
-    return None if a_million is None else round(a_million * num_passages / 1e6, 1)
+    per_million = measured.build_minutes_per_million
+    return None if per_million is None else round(per_million * num_passages / 1e6, 1)
 
 
 def _suits(plan: Plan, num_passages: int, memory_gibibytes: float, on_gpu: bool) -> bool:
     if plan.backend == "milvus":
         return True
-    looks_at_all = plan.factory in ("Flat", "SQ8")
-    is_too_slow = looks_at_all and not on_gpu and num_passages > MAX_FLAT_ON_CPU
+    scores_all = plan.factory in ("Flat", "SQ8")
+    is_too_slow = scores_all and not on_gpu and num_passages > MAX_FLAT_ON_CPU
     return plan.gibibytes <= memory_gibibytes and not is_too_slow

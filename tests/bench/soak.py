@@ -162,7 +162,7 @@ def soak(
     """Let the clients loose, and once warm look at the server every second."""
     secret, key = make_key(["search", "encode", "admin"])
     replace(keys, write_line("soak", key) + "\n")
-    time.sleep(1.5)  # the service looks at the file once a second
+    time.sleep(1.5)  # the service checks the file every second
     clients = Clients(port, secret, warm_up_seconds + seconds)
     time.sleep(warm_up_seconds)
     started = time.monotonic()

@@ -78,9 +78,8 @@ def _load(form: str, options: argparse.Namespace) -> tuple[TrainableEncoder, lis
     )
     rows = [row for _, row in read_rows(options.rows)][: options.batch]
     trainable.model.train()
-    if (
-        trainable.precision == "bf16"
-    ):  # as accelerate does, also in the backward pass of the cached form
+    # As accelerate does; the cached form also encodes in the backward pass.
+    if trainable.precision == "bf16":
         autocast = torch.autocast(trainable.base.device.type, torch.bfloat16)
         trainable.model.forward = autocast(trainable.model.forward)
     return trainable, rows

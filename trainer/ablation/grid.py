@@ -69,7 +69,9 @@ def read_grid(path: Path) -> tuple[Grid, list[Cell]]:
     try:
         grid = Grid.model_validate(read_toml(path))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {error.errors(include_url=False)[0]['msg']}") from None
+        fault = error.errors(include_url=False)[0]
+        field = ".".join(map(str, fault["loc"]))
+        raise ConfigError(f"{path}: {field}: {fault['msg']}") from None
     base_path = path.parent / grid.base
     base = merge_tables(read_toml(base_path), grid.every)
     cells = []

@@ -61,7 +61,7 @@ def read_training(log: Path | None, curve_svg: Path | None) -> Training:
             if {"step", "loss"} <= entry.keys():  # dev scores have lines of their own
                 entries.append(entry)
         if not entries:
-            raise DataError(f"{log} holds no step with a loss: name the log.jsonl of a run")
+            raise DataError(f"{log} has no step with a loss: name the log.jsonl of a run")
     return Training(entries, _read_svg(curve_svg) if curve_svg else "")
 
 
@@ -76,7 +76,9 @@ def read_report(path: Path) -> Content:
     except ArtifactError as error:
         raise DataError(f"{error}; `clear-trainer evaluate --output` writes one") from None
     if not {"evaluations", "comparisons"} <= content.keys():
-        raise DataError(f"{path} is no report of `clear-trainer evaluate --output`")
+        raise DataError(
+            f"{path} is not a report of `clear-trainer evaluate --output`: name its folder"
+        )
     return content
 
 
@@ -154,7 +156,7 @@ def _losses(training: Training) -> Figure | None:
 
 
 def _summary(evaluations: Sequence[Content]) -> Table:
-    """Write the macro means of nDCG@10, a line a set and direction, a column an encoder."""
+    """Return the macro means of nDCG@10: a row per set and direction, a column per encoder."""
     rows = [
         [f"{set_name}, {direction}"]
         + [f"{_macro(each, set_name, direction):.4f}" for each in evaluations]
@@ -231,4 +233,6 @@ def _read_svg(path: Path) -> str:
         text = path.read_text(encoding="utf-8")
         return text[text.index("<svg") :]
     except (OSError, ValueError):
-        raise DataError(f"{path} is no SVG: name the curve.svg of `clear-trainer blend`") from None
+        raise DataError(
+            f"{path} is not an SVG: name the curve.svg of `clear-trainer blend`"
+        ) from None

@@ -4,28 +4,9 @@ from typing import Any
 
 import pytest
 
-from trainer.ablation.grid import read_grid, select_cells
 from trainer.ablation.run import ablate
 from trainer.config import RunConfig
-from trainer.errors import ConfigError
 from trainer.training.run import write_record
-
-CONFIGS = Path(__file__).parents[3] / "trainer" / "configs"
-GRID = """
-base = "base.toml"
-seeds = [0, 1]
-[variants.clear]
-[variants.no-kl.objective]
-kl_weight = 0.0
-"""
-
-
-@pytest.fixture
-def grid(tmp_path: Path) -> Path:
-    (tmp_path / "base.toml").write_text('[data]\nrows = ["r"]\n[objective]\ntemperature = 0.02\n')
-    path = tmp_path / "grid.toml"
-    path.write_text(GRID)
-    return path
 
 
 def fake_record(config: RunConfig) -> Mapping[str, Any]:
@@ -34,27 +15,6 @@ def fake_record(config: RunConfig) -> Mapping[str, Any]:
     scores = {"news": {"en": 0.9, "sw": score, "ha": score}}
     base = {"news": {"en": 0.9, "sw": 0.5, "ha": 0.5}}
     return {"is_finished": True, "scores": scores, "base_scores": base}
-
-
-def test_all_variants_run_with_one_seed_before_the_next(grid: Path) -> None:
-    _, cells = read_grid(grid)
-
-    assert [cell.name for cell in cells] == [
-        "clear.seed0",
-        "no-kl.seed0",
-        "clear.seed1",
-        "no-kl.seed1",
-    ]
-    assert [cell.config.objective.kl_weight for cell in cells] == [0.2, 0, 0.2, 0]
-    assert {cell.config.objective.temperature for cell in cells} == {0.02}
-
-
-def test_a_variant_may_run_with_fewer_seeds(grid: Path) -> None:
-    grid.write_text(GRID.replace("[variants.clear]", "[variants.clear]\nseeds = [1]"))
-
-    _, cells = read_grid(grid)
-
-    assert [cell.name for cell in cells] == ["clear.seed1", "no-kl.seed0", "no-kl.seed1"]
 
 
 def test_a_killed_ablation_resumes_and_its_table_has_the_finished_runs(
@@ -110,43 +70,3 @@ def test_machines_may_share_a_grid_and_the_table_has_the_runs_of_all(
     assert reported == [("no-kl.seed1", 0, 1), ("clear.seed0", 0, 1)]
     assert "| clear | 1 | 0.6000 |" in table.read_text()
     assert "| no-kl | 1 | 0.7100 |" in table.read_text()
-
-
-def test_an_unknown_variant_or_seed_is_reported_with_the_available_ones(grid: Path) -> None:
-    _, cells = read_grid(grid)
-
-    with pytest.raises(
-        ConfigError, match="the grid has no variant no-lk: name one of clear, no-kl$"
-    ):
-        select_cells(cells, ["clear", "no-lk"])
-    with pytest.raises(ConfigError, match="the grid has no seed 7: name one of 0, 1$"):
-        select_cells(cells, seeds=[7])
-
-
-def test_a_variant_without_the_seed_is_reported(grid: Path) -> None:
-    grid.write_text(GRID.replace("[variants.clear]", "[variants.clear]\nseeds = [1]"))
-    _, cells = read_grid(grid)
-
-    with pytest.raises(ConfigError, match="none of the named variants has one of the named seeds"):
-        select_cells(cells, ["clear"], [0])
-
-
-def test_an_invalid_variant_is_reported_before_any_run(grid: Path) -> None:
-    grid.write_text(GRID + "\n[variants.odd.objective]\nalpha = 1\n")
-
-    with pytest.raises(ConfigError, match=r"grid.toml, variant odd: .*objective.alpha: Extra"):
-        read_grid(grid)
-
-
-def test_the_shipped_configurations_are_valid() -> None:
-    from trainer.config import read_config
-
-    read_grid(CONFIGS / "results.toml")
-    grid, cells = read_grid(CONFIGS / "ablation.toml")
-    reference = read_config(CONFIGS / "reference.toml")
-    read_config(CONFIGS / "frozen-bridge.toml")
-
-    assert len(cells) == len(grid.variants) * len(grid.seeds)
-    assert reference.data.hard_negatives == 5
-    assert (reference.objective.reverse_weight, reference.objective.kl_weight) == (0.4, 0.2)
-    assert (reference.optimizer.batch_rows, reference.optimizer.steps) == (64, 50)

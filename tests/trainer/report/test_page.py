@@ -114,7 +114,7 @@ def test_a_log_without_loss_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_curve_that_is_no_svg_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"curve\.svg is no SVG"):
+    with pytest.raises(DataError, match=r"curve\.svg is not an SVG"):
         read_training(None, tmp_path / "curve.svg")
 
 

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.ablation.conftest import GRID
+from trainer.ablation.grid import read_grid, select_cells
+from trainer.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[3] / "trainer" / "configs"
+
+
+def test_all_variants_run_with_one_seed_before_the_next(grid: Path) -> None:
+    _, cells = read_grid(grid)
+
+    assert [cell.name for cell in cells] == [
+        "clear.seed0",
+        "no-kl.seed0",
+        "clear.seed1",
+        "no-kl.seed1",
+    ]
+    assert [cell.config.objective.kl_weight for cell in cells] == [0.2, 0, 0.2, 0]
+    assert {cell.config.objective.temperature for cell in cells} == {0.02}
+
+
+def test_a_variant_may_run_with_fewer_seeds(grid: Path) -> None:
+    grid.write_text(GRID.replace("[variants.clear]", "[variants.clear]\nseeds = [1]"))
+
+    _, cells = read_grid(grid)
+
+    assert [cell.name for cell in cells] == ["clear.seed1", "no-kl.seed0", "no-kl.seed1"]
+
+
+def test_an_unknown_variant_or_seed_is_reported_with_the_available_ones(grid: Path) -> None:
+    _, cells = read_grid(grid)
+
+    with pytest.raises(
+        ConfigError, match="the grid has no variant no-lk: name one of clear, no-kl$"
+    ):
+        select_cells(cells, ["clear", "no-lk"])
+    with pytest.raises(ConfigError, match="the grid has no seed 7: name one of 0, 1$"):
+        select_cells(cells, seeds=[7])
+
+
+def test_a_variant_without_the_seed_is_reported(grid: Path) -> None:
+    grid.write_text(GRID.replace("[variants.clear]", "[variants.clear]\nseeds = [1]"))
+    _, cells = read_grid(grid)
+
+    with pytest.raises(ConfigError, match="none of the named variants has one of the named seeds"):
+        select_cells(cells, ["clear"], [0])
+
+
+def test_an_invalid_variant_is_reported_before_any_run(grid: Path) -> None:
+    grid.write_text(GRID + "\n[variants.odd.objective]\nalpha = 1\n")
+
+    with pytest.raises(ConfigError, match=r"grid.toml, variant odd: .*objective.alpha: Extra"):
+        read_grid(grid)
+
+
+def test_an_invalid_grid_is_reported_with_its_field(grid: Path) -> None:
+    grid.write_text("seeds = []\n" + GRID.replace("seeds = [0, 1]\n", ""))
+
+    with pytest.raises(ConfigError, match=r"grid.toml: seeds: List should have at least 1 item"):
+        read_grid(grid)
+
+
+def test_the_shipped_configurations_are_valid() -> None:
+    from trainer.config import read_config
+
+    read_grid(CONFIGS / "results.toml")
+    grid, cells = read_grid(CONFIGS / "ablation.toml")
+    reference = read_config(CONFIGS / "reference.toml")
+    read_config(CONFIGS / "frozen-bridge.toml")
+
+    assert len(cells) == len(grid.variants) * len(grid.seeds)
+    assert reference.data.hard_negatives == 5
+    assert (reference.objective.reverse_weight, reference.objective.kl_weight) == (0.4, 0.2)
+    assert (reference.optimizer.batch_rows, reference.optimizer.steps) == (64, 50)

@@ -28,6 +28,7 @@ SHORT = {
     "service.retrieval.progress": "build, demo, command lines and trainer share the type",
     "trainer.datasets.imported": "formats, card and importer share the type; within one: a cycle",
     "trainer.errors": "the errors of a whole program, as service/errors.py",
+    "trainer.markdown": "reports, data cards and model cards share the table; within one: a cycle",
 }
 # A heavy library and the one place that may import it.
 LIBRARY_PLACES = {

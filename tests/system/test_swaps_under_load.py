@@ -13,7 +13,7 @@ import pytest
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.generation import CURRENT
 from service.retrieval.storage import artifact
-from tests.bench.swaps import Turn, load, swap, two_editions
+from tests.bench.swaps import Turn, build_editions, load, swap
 from tests.conftest import PASSAGES
 from tests.support.processes import running, wait_until
 from tests.support.service_proxy import running_proxy
@@ -26,7 +26,7 @@ def test_swaps_under_load_fail_no_request_and_mix_no_answer(
     tmp_path: Path, tiny_checkpoint: Path, tiny_encoder: Encoder
 ) -> None:
     texts = [(str(row), f"{text} {row}") for row, text in enumerate(QUERIES * 20)]
-    editions = two_editions(tmp_path / "index", tiny_encoder, texts)
+    editions = build_editions(tmp_path / "index", tiny_encoder, texts)
 
     async def scenario(url: str, port: int) -> tuple[Turn, list[float]]:
         return await asyncio.gather(
@@ -60,7 +60,7 @@ def test_an_index_published_under_load_reaches_all_instances_and_fails_no_reques
     """Two instances behind a proxy watch one volume, as pods do; no reload is requested."""
     texts = [(str(row), f"{text} {row}") for row, text in enumerate(QUERIES * 20)]
     index = tmp_path / "index"
-    editions = two_editions(index, tiny_encoder, texts)
+    editions = build_editions(index, tiny_encoder, texts)
 
     def publish(ports: set[int]) -> None:
         for name in itertools.islice(itertools.cycle(editions), 10):

@@ -1,7 +1,8 @@
 """The CPU engines of the comparison, including those that are not part of the service.
 
-Each is built from the checkpoint's ONNX graph or its transformers model, and has the interface of a
-`Runtime`. Only this module needs `onnxruntime` and `nncf`: pip install onnxruntime nncf.
+Each is built from the checkpoint's graph, in ONNX or OpenVINO's format, or its transformers model,
+and has the interface of a `Runtime`. Only this module needs more packages: pip install onnx
+onnxscript onnxruntime nncf.
 """
 
 import os
@@ -14,11 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from service.retrieval.checkpoint.checkpoint import open_checkpoint
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.pooling import POOLING
 from service.retrieval.encoder.runtime.openvino.core import import_openvino
+from service.retrieval.encoder.runtime.openvino.export import AfterTable
 from service.retrieval.encoder.runtime.openvino.graph import GRAPH, graph_directory
+from service.retrieval.encoder.runtime.weights import load_model
 
 Run = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
 Ids = NDArray[np.int64]
@@ -53,6 +57,8 @@ def load(name: str, cache: Path, calibration: list[str]) -> Encoder:
         return _compiled(_encoder(cache, "torch", precision), name)
     encoder = _encoder(cache, "openvino", "fp32")
     graph = graph_directory(cache, encoder.fingerprint) / GRAPH
+    if engine == "onnx":
+        graph = _onnx_graph(cache)
     made = cache / f"bench-{name}.{'onnx' if engine == 'onnx' else 'xml'}"
     if precision == "fp32":
         made = graph
@@ -75,6 +81,30 @@ def _compiled(encoder: Encoder, name: str) -> Encoder:
     runtime._model = torch.compile(runtime._model, dynamic=True)  # type: ignore[attr-defined]
     runtime.name = name  # type: ignore[misc]
     return encoder
+
+
+def _onnx_graph(cache: Path) -> Path:
+    """Export the transformer after its embedding table to ONNX, unless that is done."""
+    path = cache / "bench-graph.onnx"
+    if not path.is_file():
+        layout = open_checkpoint("bundled-base", cache).passage
+        model = load_model(layout)
+        hidden_size = int(model.config.hidden_size)
+        example = (torch.zeros(2, 3, hidden_size), torch.tensor([[1, 1, 1], [1, 1, 0]]))
+        dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", min=2, max=512)}
+        program = torch.onnx.export(
+            AfterTable(model),
+            example,
+            input_names=["inputs_embeds", "attention_mask"],
+            output_names=["hidden"],
+            dynamic_shapes=(dynamic, dynamic),
+            opset_version=20,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(path, external_data=False)
+    return path
 
 
 def _onnx(path: Path) -> Run:

@@ -1,6 +1,5 @@
-"""Export of a checkpoint as an ONNX graph, with the probe that every start checks it against."""
+"""Export of a checkpoint as an OpenVINO graph, with the probe that every start checks."""
 
-import logging
 import warnings
 from pathlib import Path
 
@@ -11,16 +10,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.encoder.runtime.openvino.core import import_openvino
 from service.retrieval.encoder.runtime.openvino.graph import GRAPH
 from service.retrieval.encoder.runtime.openvino.probe import write_probe
 from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.errors import CheckpointError
 
-OPSET = 20
 
-
-class _AfterTable(torch.nn.Module):
+class AfterTable(torch.nn.Module):
     """A transformer without its embedding table."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -40,7 +38,7 @@ def export_graph(directory: Path, layout: CheckpointLayout) -> str:
         The name of the embedding table's tensor in the checkpoint.
 
     Raises:
-        CheckpointError: the architecture cannot be exported, or a package is missing.
+        CheckpointError: the architecture cannot be exported.
     """
     model = load_model(layout)
     reference = TorchRuntime(model, layout.pooling, torch.device("cpu"))
@@ -48,11 +46,6 @@ def export_graph(directory: Path, layout: CheckpointLayout) -> str:
     name = _table_name(table, layout)
     try:
         _export(model, directory / GRAPH, table.shape[1], layout.max_tokens)
-    except ImportError as error:
-        raise CheckpointError(
-            f"the package {error.name} is missing, which makes the graph of the encoder: "
-            "pip install 'clear-search[cpu]', or set CLEAR_CPU_ENGINE=torch"
-        ) from None
     except Exception as error:  # noqa: BLE001  an architecture may fail in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
@@ -80,24 +73,15 @@ def _table_name(table: Tensor, layout: CheckpointLayout) -> str:
 
 
 def _export(model: PreTrainedModel, path: Path, hidden_size: int, max_tokens: int) -> None:
+    openvino = import_openvino()
     # Two texts of three tokens, one of them padded: a dimension of 1 would become static.
     example = (torch.zeros(2, 3, hidden_size), torch.tensor([[1, 1, 1], [1, 1, 0]]))
     batch = torch.export.Dim("batch", min=1)
     dynamic = {0: batch, 1: torch.export.Dim("length", min=2, max=max_tokens)}
-    # It warns of each operator of torchvision that is missing.
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            _AfterTable(model),
-            example,
-            input_names=["inputs_embeds", "attention_mask"],
-            output_names=["hidden"],
-            dynamic_shapes=(dynamic, dynamic),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-        if program is None:
-            raise RuntimeError("no program came back")
-        program.save(path, external_data=False)
+        program = torch.export.export(AfterTable(model), example, dynamic_shapes=(dynamic, dynamic))
+        graph = openvino.convert_model(program)
+    embedded, mask = graph.inputs
+    graph.reshape({embedded: [-1, -1, hidden_size], mask: [-1, -1]})
+    openvino.save_model(graph, path, compress_to_fp16=False)

@@ -1,4 +1,4 @@
-"""The cache of exported graphs: a checkpoint's transformer in ONNX, exported once.
+"""The cache of exported graphs: a checkpoint's transformer in OpenVINO's format, exported once.
 
 The graph starts after the embedding table. The table holds four fifths of the bundled encoder's
 bytes and needs no matrix product: its rows are read from the checkpoint's own file, which is mapped
@@ -21,7 +21,7 @@ from service.retrieval.encoder.runtime.openvino.table import TablePlace, find_ta
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage import artifact
 
-GRAPH = "graph.onnx"
+GRAPH = "graph.xml"  # with the weights in graph.bin
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 MAKING = ".making-"
@@ -41,7 +41,7 @@ class Graph:
 
     @property
     def path(self) -> Path:
-        """Return the ONNX file: `inputs_embeds` [B, L, H] and `attention_mask` [B, L] in,
+        """Return the graph's file: `inputs_embeds` [B, L, H] and `attention_mask` [B, L] in,
         `hidden` [B, L, H] out.
         """
         return self.directory / GRAPH
@@ -54,8 +54,8 @@ class Graph:
 
 def graph_directory(cache: Path, fingerprint: str) -> Path:
     """Return a checkpoint's folder, which depends on the weights and the exporting libraries."""
-    libraries = "-".join(version(name) for name in ("torch", "transformers"))
-    return cache / f"onnx{FORMAT_VERSION}-{fingerprint[:16]}-{libraries}"
+    libraries = "-".join(version(name) for name in ("torch", "transformers", "openvino"))
+    return cache / f"openvino{FORMAT_VERSION}-{fingerprint[:16]}-{libraries}"
 
 
 def open_graph(layout: CheckpointLayout, fingerprint: str, cache: Path, export: Exporter) -> Graph:

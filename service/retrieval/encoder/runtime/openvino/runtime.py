@@ -80,7 +80,8 @@ class OpenvinoRuntime:
         self._lock = Lock()
         self.device = torch.device("cpu")
         self.embedding_dim = int(graph.table.shape[1])
-        self.name = f"openvino-{precision}"
+        # Graphs converted by way of ONNX were `openvino-*`: their vectors differ in the last bits.
+        self.name = f"openvino-ir-{precision}"
 
     def warm_up(self, max_batch_tokens: int) -> None:
         """Run the largest batches on every core at once, so that memory reaches its final size."""

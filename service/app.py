@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=tracing.config,
     )
     app.state.service = state
-    app.openapi = partial(openapi_document, app)  # type: ignore[method-assign]
+    app.openapi = partial(openapi_document, app, state)  # type: ignore[method-assign]
     install_problems(app)
     for module in (search, encode, operations, openai):
         app.include_router(module.router)

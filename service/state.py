@@ -43,6 +43,14 @@ class State:
         return self.engine.batcher.retry_after_seconds(lane, timeout_seconds)
 
     @property
+    def field_maxima(self) -> dict[str, int]:
+        """Return the limits of request fields that depend on the settings and the encoder."""
+        maxima = {"timeout_ms": self.settings.max_timeout_ms}
+        if self.engine:
+            maxima["dimensions"] = self.engine.searcher.encoder.embedding_dim
+        return maxima
+
+    @property
     def refusal(self) -> str:
         """Return why the generation that CURRENT names is not served, or an empty string."""
         return self.reloader.refusal if self.reloader else ""

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from service.api.schemas import Body, Dimensions, EncodingFormat, Text
 
 MAX_INPUTS = 2048
+Inputs = Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]
 
 
 def _as_texts(content: object) -> object:
@@ -23,10 +24,11 @@ def _as_texts(content: object) -> object:
 
 
 class EmbeddingsRequest(Body):
-    """The texts to embed."""
+    """The texts to embed. Unknown fields, which clients of other servers send, are ignored."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "bundled:query", "input": ["Nairobi"]}]}
+        extra="ignore",
+        json_schema_extra={"examples": [{"model": "bundled:query", "input": ["Nairobi"]}]},
     )
 
     model: Annotated[
@@ -37,9 +39,8 @@ class EmbeddingsRequest(Body):
         ),
     ]
     input: Annotated[
-        list[Text],
-        Field(min_length=1, max_length=MAX_INPUTS),
-        BeforeValidator(_as_texts, json_schema_input_type=Text | list[Text]),
+        Inputs,
+        BeforeValidator(_as_texts, json_schema_input_type=Text | Inputs),
         Field(description="One text or several; no token ids"),
     ]
     encoding_format: EncodingFormat = "float"

@@ -1,9 +1,10 @@
 """The OpenAPI document: FastAPI's own, plus errors, headers and keys.
 
-The document is checked in as `service/api/openapi.json`: a change of the API shows in a diff.
+The document is checked in as `service/api/openapi.json`: a change of the API shows in a diff. That
+of a running service also holds the limits of its encoder and settings.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from service.auth.access import SCOPES, Access
 from service.errors import TABLE, RequestError, RetryLaterError, UnauthorizedError
 from service.problems import MEDIA_TYPE, problem_type
 from service.settings.settings import Settings
+from service.state import State
 
 Responses = dict[int | str, dict[str, Any]]
 SECURITY_SCHEME = "key"
@@ -75,11 +77,19 @@ POST_RESPONSES: Responses = {
 }
 
 
-def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI document; build it at the first call."""
+def openapi_document(app: FastAPI, state: State) -> dict[str, Any]:
+    """Return the OpenAPI document with the limits of the instance; build it at the first call."""
     if app.openapi_schema is None:
         app.openapi_schema = _build_document(app)
+    set_maxima(app.openapi_schema, state.field_maxima)
     return app.openapi_schema
+
+
+def set_maxima(document: dict[str, Any], maxima: Mapping[str, int]) -> None:
+    """Set the maximum of the optional integer fields of bodies that have the given names."""
+    for schema in document["components"]["schemas"].values():
+        for name in schema["properties"].keys() & maxima.keys():
+            schema["properties"][name]["anyOf"][0]["maximum"] = maxima[name]
 
 
 def _build_document(app: FastAPI) -> dict[str, Any]:

@@ -1,9 +1,17 @@
 """Request and response bodies of `/encode` and `/admin/reload`, and the types that routes share."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 MAX_CHARACTERS = 32_768
 MAX_TEXTS = 256
@@ -21,23 +29,69 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _as_integer(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# JSON has one type of numbers: 1.0 is the integer 1.
+WholeNumber = BeforeValidator(_as_integer)
+NULL = {"type": "null"}
+ABOUT = ("title", "description", "default")
 Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS), AfterValidator(_check_text)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
 Dimensions = Annotated[
-    int | None, Field(ge=1, description="Keep only this many leading dimensions")
+    int | None,
+    Field(ge=1, description="Keep only this many leading dimensions"),
+    WholeNumber,
 ]
 EncodingFormat = Annotated[
     Literal["float", "base64"], Field(description="base64 holds little-endian fp32")
 ]
 Timeout = Annotated[
-    int | None, Field(ge=1, description="Deadline of the request; a late request fails with 504")
+    int | None,
+    Field(ge=1, description="Deadline of the request; a late request fails with 504"),
+    WholeNumber,
 ]
 StageTimes = Annotated[dict[str, float], Field(description="Milliseconds by stage")]
 
 
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a field's schema that also allows null; title, description and default stay."""
+    about = {name: schema.pop(name) for name in ABOUT if name in schema}
+    return {"anyOf": [schema, NULL], **about}
+
+
 class Body(BaseModel):
-    """A request body. Unknown fields are refused, and no value is converted."""
+    """A request body.
+
+    Unknown fields are refused, and no value is converted. Null stands for a field's default.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, content: object) -> object:
+        if not isinstance(content, dict):
+            return content
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {
+            name: value
+            for name, value in content.items()
+            if value is not None or name not in optional
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Return the JSON schema, in which every optional field may be null."""
+        schema = handler(core_schema)
+        content = handler.resolve_ref_schema(schema)
+        for name, field in content["properties"].items():
+            if name not in content.get("required", ()) and NULL not in field.get("anyOf", ()):
+                content["properties"][name] = _or_null(field)
+        return schema
 
 
 class EncodeRequest(Body):
@@ -48,9 +102,8 @@ class EncodeRequest(Body):
     )
 
     texts: Annotated[
-        list[Text],
-        Field(min_length=1, max_length=MAX_TEXTS),
-        BeforeValidator(_as_list, json_schema_input_type=Text | list[Text]),
+        Texts,
+        BeforeValidator(_as_list, json_schema_input_type=Text | Texts),
         Field(description="One text or several"),
     ]
     role: Annotated[

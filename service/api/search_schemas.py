@@ -5,14 +5,15 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.api.schemas import Body, IndexInfo, StageTimes, Text, Timeout
+from service.api.schemas import Body, IndexInfo, StageTimes, Text, Timeout, WholeNumber
 from service.retrieval.corpus.filters import BOUNDS, Filter, parse_filter
 from service.retrieval.errors import FilterError
 from service.retrieval.index.backend import MAX_TOP_K
 
 MAX_QUERIES = 64
 MAX_FACETS = 16
-BCP_47 = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$"
+# A language code, or the prefix of a grandfathered (`i-klingon`) or private (`x-...`) tag.
+BCP_47 = r"^([A-Za-z]{2,3}|[IiXx]-[A-Za-z0-9]{1,8})(-[A-Za-z0-9]{1,8})*$"
 
 
 def _as_filter(content: object) -> Filter:
@@ -52,7 +53,11 @@ class SearchRequest(Body):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"query": "Je, mji mkuu wa Kenya ni upi?", "top_k": 3, "language": "sw"}]
+            "examples": [{"query": "Je, mji mkuu wa Kenya ni upi?", "top_k": 3, "language": "sw"}],
+            "oneOf": [
+                {"required": ["query"], "properties": {"query": {"type": "string"}}},
+                {"required": ["queries"], "properties": {"queries": {"type": "array"}}},
+            ],
         }
     )
 
@@ -64,7 +69,9 @@ class SearchRequest(Body):
         ),
     ] = None
     top_k: Annotated[
-        int, Field(ge=1, le=MAX_TOP_K, description="Maximum number of hits for each query")
+        int,
+        Field(ge=1, le=MAX_TOP_K, description="Maximum number of hits for each query"),
+        WholeNumber,
     ] = 10
     filter: Annotated[
         FilterField | None,

@@ -63,7 +63,9 @@ def _timeout_ms(message: Message, default: int) -> int | None:
         return None
     if not isinstance(fields, dict):
         return None
-    timeout_ms = fields.get("timeout_ms", default)
+    timeout_ms = fields.get("timeout_ms")
+    if timeout_ms is None:
+        return default
     return timeout_ms if type(timeout_ms) is int else None
 
 

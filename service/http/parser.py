@@ -5,17 +5,25 @@ client, for the other protocol. A server that does not accept the offer must rea
 (RFC 9110, section 7.8), so such a head is parsed again without the offer.
 """
 
+from typing import Protocol
+
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 UPGRADE = b"upgrade"
+
+
+class Callbacks(Protocol):
+    """A connection's protocol: receives httptools' callbacks, and keeps what they report."""
+
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
 
 
 class RequestParser:
     """httptools' parser, started again at each head that offers an upgrade."""
 
-    def __init__(self, protocol: HttpToolsProtocol) -> None:
-        """Parse for a protocol, which receives the callbacks and keeps URL and headers."""
+    def __init__(self, protocol: Callbacks) -> None:
+        """Parse for the protocol of a connection."""
         self._protocol = protocol
         self._parser = self._new_parser()
 

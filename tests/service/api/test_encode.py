@@ -108,3 +108,12 @@ def test_256_texts_are_embedded_in_order(client: TestClient, tiny_encoder: Encod
     np.testing.assert_allclose(
         embeddings(client, texts=texts), tiny_encoder.encode(texts, "query").embeddings, atol=1e-5
     )
+
+
+def test_null_stands_for_the_default_of_every_optional_field(client: TestClient) -> None:
+    nulls = dict.fromkeys(("dimensions", "encoding_format", "timeout_ms"))
+
+    response = client.post("/encode", json={"texts": ["a"], "role": "query", **nulls})
+
+    assert response.status_code == 200
+    assert response.json()["dimension"] == 32

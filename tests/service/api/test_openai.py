@@ -96,7 +96,7 @@ def test_more_texts_than_encode_takes_come_back_in_order(
         ({"dimensions": 33}, "dimensions"),
         ({"dimensions": 0}, "dimensions"),
         ({"encoding_format": "int8"}, "encoding_format"),
-        ({"prompt": "x"}, "prompt"),
+        ({"user": 5}, "user"),
     ],
 )
 def test_a_wrong_field_is_named_in_both_forms(
@@ -113,6 +113,31 @@ def test_a_wrong_field_is_named_in_both_forms(
         "code": "invalid-request",
     }
     assert int(response.headers["Content-Length"]) == len(response.content)
+
+
+def test_null_stands_for_the_default(client: TestClient) -> None:
+    """LiteLLM sends `encoding_format: null`."""
+    nulls = dict.fromkeys(("encoding_format", "dimensions", "user"))
+
+    assert embed(client, **nulls)["data"] == embed(client)["data"]
+
+
+def test_unknown_fields_are_ignored(client: TestClient) -> None:
+    """OpenAI-compatible servers do, and clients send the fields of each."""
+    unknown = {
+        "input_type": "query",
+        "truncate": "END",
+        "extra_body": {"a": 1},
+        "prompt_name": None,
+        "encodingFormat": "x",
+        "timeout_ms": 0,
+    }
+
+    assert embed(client, **unknown)["data"] == embed(client)["data"]
+
+
+def test_whole_numbers_may_have_a_decimal_point(client: TestClient) -> None:
+    assert embed(client, dimensions=7.0)["data"] == embed(client, dimensions=7)["data"]
 
 
 def test_token_ids_are_refused_with_advice(client: TestClient) -> None:

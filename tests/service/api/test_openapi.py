@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+from service.api.openapi import set_maxima
 from service.api.schemas import Problem
 from service.app import create_app
 from service.errors import TABLE
 from service.problems import MEDIA_TYPE
+from service.retrieval.encoder.encoder import Encoder
 from service.settings.settings import Settings
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "service" / "api" / "openapi.json"
@@ -30,8 +33,36 @@ def test_the_document_checked_in_is_that_of_the_code() -> None:
     assert DOCUMENT.read_text() == written(), "run: python tests/service/api/test_openapi.py"
 
 
-def test_the_document_served_is_that_checked_in(client: TestClient) -> None:
-    assert client.get("/openapi.json").json() == json.loads(DOCUMENT.read_text())
+def test_the_document_served_is_that_checked_in_and_has_the_limits(
+    client: TestClient, tiny_encoder: Encoder
+) -> None:
+    document = json.loads(DOCUMENT.read_text())
+
+    set_maxima(document, {"dimensions": tiny_encoder.embedding_dim, "timeout_ms": 60_000})
+
+    assert client.get("/openapi.json").json() == document
+    limited = document["components"]["schemas"]["EncodeRequest"]["properties"]["dimensions"]
+    assert limited["anyOf"][0]["maximum"] == 32
+
+
+@pytest.mark.parametrize("name", ["SearchRequest", "EncodeRequest", "EmbeddingsRequest"])
+def test_every_optional_field_of_a_body_may_be_null(name: str) -> None:
+    schema = json.loads(DOCUMENT.read_text())["components"]["schemas"][name]
+
+    for field, content in schema["properties"].items():
+        is_optional = field not in schema.get("required", ())
+        assert ({"type": "null"} in content.get("anyOf", ())) == is_optional, field
+
+
+def test_a_search_takes_a_query_or_queries_and_not_both() -> None:
+    schema = json.loads(DOCUMENT.read_text())["components"]["schemas"]["SearchRequest"]
+    validator = Draft202012Validator({"oneOf": schema["oneOf"]})
+    one, several = {"query": "a"}, {"queries": ["a"]}
+
+    assert validator.is_valid(one) and validator.is_valid(several)
+    assert validator.is_valid({**one, "queries": None})
+    for body in ({}, {**one, **several}, {"query": None}, {"query": None, "queries": None}):
+        assert not validator.is_valid(body)
 
 
 def references(value: object) -> set[str]:

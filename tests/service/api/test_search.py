@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from service.api.search_schemas import SearchRequest
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.generation import open_current
 from service.retrieval.searcher import Searcher
@@ -112,11 +113,31 @@ def test_ten_hits_are_the_default(client: TestClient) -> None:
     assert len(hits(client, query=QUESTION)) == 10
 
 
-@pytest.mark.parametrize("language", ["sw", "sw-KE", "zh-Hant-TW", "xx-made-up"])
+GRANDFATHERED = ["i-klingon", "en-GB-oed", "sgn-BE-FR", "zh-min-nan", "art-lojban", "i-default"]
+
+
+@pytest.mark.parametrize(
+    "language", ["sw", "sw-KE", "zh-Hant-TW", "xx-made-up", "x-whatever", *GRANDFATHERED]
+)
 def test_a_declared_language_is_echoed(client: TestClient, language: str) -> None:
     answer = search(client, queries=[QUESTION, "two"], language=language)
 
     assert [result["language"] for result in answer["results"]] == [language, language]
+
+
+def test_null_stands_for_the_default_of_every_optional_field(client: TestClient) -> None:
+    names = {name for name, field in SearchRequest.model_fields.items() if not field.is_required()}
+
+    answer = search(client, **{**dict.fromkeys(names), "query": QUESTION})
+
+    assert answer["results"] == search(client, query=QUESTION)["results"]
+
+
+def test_whole_numbers_may_have_a_decimal_point(client: TestClient) -> None:
+    """Programs whose numbers are all floats write 1.0."""
+    answer = search(client, query=QUESTION, top_k=1.0, timeout_ms=10_000.0)
+
+    assert answer["results"] == search(client, query=QUESTION, top_k=1)["results"]
 
 
 def test_an_undeclared_language_is_detected(client: TestClient) -> None:

@@ -51,7 +51,14 @@ def ask(*messages: bytes, path: str = "/search", wait: bool = True) -> tuple[App
     return app, sent
 
 
-@pytest.mark.parametrize("body", [b'{"query": "tea"}', b'{"query": "tea", "timeout_ms": 7000}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"query": "tea"}',
+        b'{"query": "tea", "timeout_ms": 7000}',
+        b'{"query": "tea", "timeout_ms": null}',
+    ],
+)
 def test_a_request_that_cannot_meet_its_deadline_is_refused_with_retry_after(body: bytes) -> None:
     app, sent = ask(body)
 

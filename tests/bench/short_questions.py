@@ -29,14 +29,14 @@ COUNTRIES = tuple(
 )
 ANSWERS: dict[str, Callable[[Passage], bool]] = {
     "capital": lambda passage: "Capital - name:" in passage.text or "(capital)" in passage.text,
-    "resources": lambda passage: holds(passage, "Natural resources"),
+    "resources": lambda passage: states_fact(passage, "Natural resources"),
     "exports": lambda passage: "Exports - commodities:" in passage.text,
-    "languages": lambda passage: holds(passage, "Languages"),
-    "climate": lambda passage: holds(passage, "Climate"),
+    "languages": lambda passage: states_fact(passage, "Languages"),
+    "climate": lambda passage: states_fact(passage, "Climate"),
 }
 
 
-def holds(passage: Passage, fact: str) -> bool:
+def states_fact(passage: Passage, fact: str) -> bool:
     """Return whether a passage states a fact, alone or with others."""
     topic = str(passage.metadata["topic"]).partition(" - ")[0]
     return topic == fact or f"{fact}:" in passage.text or f"{fact} - {fact}:" in passage.text

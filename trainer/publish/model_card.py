@@ -81,7 +81,7 @@ def _properties(query: Checkpoint, passage: Checkpoint) -> str:
 
 
 def _scores(record: Mapping[str, Any]) -> str:
-    """Tabulate the record's dev scores, base beside trained: nDCG@10 by set and language."""
+    """Tabulate the record's dev scores, base and trained: nDCG@10 by set and language."""
     base, trained = record.get("base_scores"), record.get("metrics", record.get("scores"))
     if not isinstance(trained, Mapping):
         return ""

@@ -98,13 +98,13 @@ class Slot:
             stream=torch.cuda.current_stream(),
             capture_error_mode="thread_local",  # another thread may be loading an index
         )
-        with _out_of_memory_by_name(), capture:
+        with out_of_memory_by_name(), capture:
             self._output = self._compute()
         self._graph = graph
 
 
 @contextmanager
-def _out_of_memory_by_name() -> Iterator[None]:
+def out_of_memory_by_name() -> Iterator[None]:
     """Raise OutOfMemoryError if a capture's end hides it or CUDA raises another error for it."""
     try:
         yield

@@ -35,8 +35,8 @@ def test_settings_and_machine_choose(
     ("cpu_engine", "precision", "reason"),
     [
         ("onnx", "auto", "CLEAR_CPU_ENGINE=onnx is unknown: set auto, torch or openvino"),
-        ("torch", "int8", "CLEAR_PRECISION=int8 .* CLEAR_CPU_ENGINE=torch .* auto, fp32, bf16"),
-        ("auto", "fp16", "CLEAR_PRECISION=fp16 .* CLEAR_CPU_ENGINE=auto .* auto, fp32, bf16"),
+        ("torch", "int8", "CLEAR_PRECISION=int8 .* CLEAR_CPU_ENGINE=torch: .* auto, fp32, bf16"),
+        ("auto", "fp16", "CLEAR_PRECISION=fp16 .* CLEAR_CPU_ENGINE=auto: .* auto, fp32, bf16"),
         (
             "torch",
             "bf16",
@@ -45,7 +45,7 @@ def test_settings_and_machine_choose(
         ("openvino", "fp32", r"CLEAR_CPU_ENGINE=openvino needs .* 'clear-search\[cpu\]'"),
     ],
 )
-def test_a_contradiction_names_the_settings_and_the_mend(
+def test_a_contradiction_names_the_settings_and_the_fix(
     cpu_engine: str, precision: str, reason: str
 ) -> None:
     with pytest.raises(DeviceError, match=reason) as caught:
@@ -54,7 +54,7 @@ def test_a_contradiction_names_the_settings_and_the_mend(
     assert "\n" not in str(caught.value)
 
 
-def test_the_library_computes_in_fp32_torch_unless_told_otherwise(tiny_checkpoint: Path) -> None:
+def test_load_encoder_computes_in_fp32_torch_by_default(tiny_checkpoint: Path) -> None:
     assert load_encoder(str(tiny_checkpoint), device="cpu").runtime.name == "torch-fp32"
 
 

@@ -3,6 +3,7 @@
 import copy
 import random
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -199,20 +200,24 @@ def test_no_texts_give_no_embeddings(model: BertModel, device: torch.device) -> 
 
 
 def test_padding_gives_no_nan(model: BertModel, device: torch.device) -> None:
-    def forward(token_ids: Tensor, mask: Tensor) -> Tensor:
-        hidden = runtime._model(input_ids=token_ids, attention_mask=mask).last_hidden_state
-        return hidden[:, 0].float()
+    own = copy.deepcopy(model).to(device).eval()  # type: ignore[arg-type]
+    masks = []
 
-    runtime = cuda_runtime(model, device)
-    with torch.inference_mode(), runtime._own_stream():
+    def forward(token_ids: Tensor, mask: Tensor) -> Tensor:
+        masks.append(mask)  # the slot's own buffer
+        return own(input_ids=token_ids, attention_mask=mask).last_hidden_state[:, 0].float()
+
+    is_cuda = device.type == "cuda"
+    stream = torch.cuda.stream(torch.cuda.Stream(device)) if is_cuda else nullcontext()  # type: ignore[no-untyped-call]
+    with torch.inference_mode(), stream:
         slot = cuda_graph.Slot(Shape(4, 16), forward, PAD_ID, device)
         slot.fill(*padded(texts_of([3])))
         output = slot.run().clone()
 
     assert output.shape == (4, 32)
     assert bool(output.isfinite().all())
-    # not every attention kernel makes NaN of a row without tokens; ours must not depend on it
-    assert slot._inputs[1].sum(dim=1).tolist() == [3, 1, 1, 1]
+    # Not every attention kernel makes NaN of a row without tokens; the slot must not depend on it.
+    assert masks[-1].sum(dim=1).tolist() == [3, 1, 1, 1]
 
 
 def test_a_text_over_the_limit_is_refused(model: BertModel, device: torch.device) -> None:
@@ -273,7 +278,7 @@ class _CudaError(RuntimeError):
 def test_out_of_memory_within_a_capture_is_raised_as_itself() -> None:
     with (
         pytest.raises(torch.cuda.OutOfMemoryError, match="8 GiB"),
-        cuda_graph._out_of_memory_by_name(),
+        cuda_graph.out_of_memory_by_name(),
     ):
         try:
             raise torch.cuda.OutOfMemoryError("tried to allocate 8 GiB")
@@ -282,14 +287,14 @@ def test_out_of_memory_within_a_capture_is_raised_as_itself() -> None:
 
 
 def test_out_of_memory_in_cudas_own_words_is_raised_by_name() -> None:
-    with pytest.raises(torch.cuda.OutOfMemoryError), cuda_graph._out_of_memory_by_name():
+    with pytest.raises(torch.cuda.OutOfMemoryError), cuda_graph.out_of_memory_by_name():
         raise _CudaError("CUDA error: out of memory")
 
 
 def test_any_other_error_of_a_capture_is_raised_as_it_is() -> None:
     with (
         pytest.raises(RuntimeError, match="illegal") as caught,
-        cuda_graph._out_of_memory_by_name(),
+        cuda_graph.out_of_memory_by_name(),
     ):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
@@ -332,7 +337,7 @@ def test_a_batch_is_replayed_and_allocates_its_answer_only(model: BertModel) -> 
     assert torch.cuda.memory_stats()["allocation.all.allocated"] - before == 1
 
 
-def test_two_sides_share_equal_weights_and_embed_alone_as_beside_each_other(
+def test_two_sides_share_equal_weights_and_embed_as_each_does_alone(
     model: BertModel, device: torch.device
 ) -> None:
     tuned = copy.deepcopy(model)
@@ -341,24 +346,19 @@ def test_two_sides_share_equal_weights_and_embed_alone_as_beside_each_other(
     batch = padded(texts_of([5, 9, 30]))
     alone = [cuda_runtime(each, device).embed(*batch) for each in (model, tuned)]
 
-    passage = cuda_runtime(model, device)
-    query = CudaRuntime(
-        copy.deepcopy(tuned),
-        "mean",
-        device,
-        max_tokens=MAX_TOKENS,
-        max_batch_tokens=256,
-        shared_with=passage,
-    )
+    models = [copy.deepcopy(model), copy.deepcopy(tuned)]
+    limits = {"max_tokens": MAX_TOKENS, "max_batch_tokens": 256}
+    passage = CudaRuntime(models[0], "mean", device, **limits)
+    query = CudaRuntime(models[1], "mean", device, **limits, shared_with=passage)
     together = [(passage.embed(*batch), query.embed(*batch)) for _ in range(2)]
 
     for found in together:
         for embeddings, expected in zip(found, alone, strict=True):
             assert_close(embeddings, expected, device)
-    theirs = dict(passage._model.named_parameters())
+    theirs = dict(models[0].named_parameters())
     own = {
         name
-        for name, parameter in query._model.named_parameters()
+        for name, parameter in models[1].named_parameters()
         if parameter.data_ptr() != theirs[name].data_ptr()
     }
     assert own == {"encoder.layer.0.output.dense.weight"}

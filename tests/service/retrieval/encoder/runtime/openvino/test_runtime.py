@@ -18,15 +18,14 @@ from service.retrieval.encoder.runtime import choice
 from service.retrieval.encoder.runtime.openvino import probe
 from service.retrieval.encoder.runtime.openvino.table import find_table, map_table
 from service.retrieval.errors import CheckpointError
+from service.retrieval.hardware import multiplies_bf16
 from tests.conftest import cut_short, flip_bit, make_checkpoint, run_script
 
 # Not `importorskip`: an import by hand reports to Google, see `import_openvino`.
 if find_spec("openvino") is None:
     pytest.skip("openvino is not installed", allow_module_level=True)
 
-needs_bf16 = pytest.mark.skipif(
-    not choice.multiplies_bf16(), reason="the CPU multiplies in fp32 alone"
-)
+needs_bf16 = pytest.mark.skipif(not multiplies_bf16(), reason="the CPU has no bf16 instructions")
 PRECISIONS = ["fp32", "int8", pytest.param("bf16", marks=needs_bf16)]
 ROLES: tuple[Role, Role] = ("query", "passage")
 TEXTS = [text.strip() for text in probe.TEXTS] + ["a very long text " * 40]
@@ -42,7 +41,7 @@ def load(
 
 @pytest.fixture(scope="session")
 def graph_cache(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with the tiny encoder's graph, that no test may alter."""
+    """A cache with the tiny encoder's graph, which no test may change."""
     cache = tmp_path_factory.mktemp("graphs")
     load(tiny_checkpoint, cache)
     return cache
@@ -50,7 +49,7 @@ def graph_cache(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def cache_copy(graph_cache: Path, tmp_path: Path) -> Path:
-    """A cache that the test may alter."""
+    """A cache which the test may change."""
     return Path(shutil.copytree(graph_cache, tmp_path / "cache"))
 
 
@@ -118,7 +117,7 @@ def test_a_text_at_a_limit_that_is_no_round_number_fits(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "odd", max_tokens=37)
     expected = by_sentence_transformers(checkpoint)
 
-    for precision in ["fp32", "int8", *(["bf16"] if choice.multiplies_bf16() else [])]:
+    for precision in ["fp32", "int8", *(["bf16"] if multiplies_bf16() else [])]:
         found = load(checkpoint, tmp_path / "cache", precision).encode(TEXTS, "query").embeddings
 
         assert (found * expected).sum(axis=1).min() > probe.BOUNDS[precision][0]

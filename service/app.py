@@ -23,6 +23,7 @@ from service.errors import SettingsError
 from service.http.admission import AdmissionControl
 from service.http.body_limit import BodyLimit
 from service.http.compression import Compression
+from service.http.head_method import HeadMethod
 from service.http.observer import RequestObserver
 from service.loading import index_options_of, load_encoder_of
 from service.problems import install_problems
@@ -106,6 +107,7 @@ def _add_middleware(app: FastAPI, state: State) -> None:
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_RESPONSE_HEADERS,
         )
+    app.add_middleware(HeadMethod)
     app.add_middleware(RequestObserver, state=state)
 
 

@@ -133,9 +133,22 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         return ProblemResponse(ClientGoneError("the client closed the connection"))
     if error.status_code == MalformedError.status:
         return _malformed(DETAILS[MalformedError])
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = _with_head(headers["Allow"])
     kinds = (kind for kind in TABLE if kind.status == error.status_code)
     kind = next(kinds, BatchFailedError)
-    return ProblemResponse(kind(DETAILS.get(kind, kind.meaning)), headers=error.headers or {})
+    return ProblemResponse(kind(DETAILS.get(kind, kind.meaning)), headers=headers)
+
+
+def _with_head(allowed: str) -> str:
+    """Return the methods that a path accepts: HEAD, too, where it accepts GET.
+
+    >>> _with_head("GET"), _with_head("POST")
+    ('GET, HEAD', 'POST')
+    """
+    methods = {method.strip() for method in allowed.split(",")}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

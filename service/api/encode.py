@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.openapi import POST_RESPONSES
 from service.api.response import (
+    JsonRoute,
     deadline_of,
     dimension_of,
     engine_of,
@@ -16,7 +17,7 @@ from service.api.response import (
 from service.api.schemas import EncodeRequest, EncodeResponse
 from service.http.disconnect import cancel_on_disconnect
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/encode", response_model=EncodeResponse, responses=POST_RESPONSES, tags=["encode"])

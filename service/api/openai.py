@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from service.api.openai_schemas import EmbeddingsRequest, EmbeddingsResponse, Model, Models
 from service.api.openapi import GET_RESPONSES, POST_RESPONSES, PROBLEM_RESPONSES, Responses
 from service.api.response import (
+    JsonRoute,
     deadline_of,
     dimension_of,
     engine_of,
@@ -26,7 +27,7 @@ from service.retrieval.encoder.batches import Role
 from service.telemetry.metrics import Stage
 
 NOT_FOUND: Responses = {404: PROBLEM_RESPONSES[404]}
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=JsonRoute)
 
 
 @router.post(

@@ -3,12 +3,12 @@
 from fastapi import APIRouter, Request, Response
 
 from service.api.openapi import POST_RESPONSES
-from service.api.response import deadline_of, engine_of, json_response, milliseconds_of
+from service.api.response import JsonRoute, deadline_of, engine_of, json_response, milliseconds_of
 from service.api.search_schemas import SearchRequest, SearchResponse
 from service.http.disconnect import cancel_on_disconnect
 from service.retrieval.corpus.selection import Facet
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/search", response_model=SearchResponse, responses=POST_RESPONSES, tags=["search"])

@@ -27,7 +27,8 @@ def before_call(
                 if name not in UNDECLARED
             }
         timeout_ms = case.body.get("timeout_ms")
-        if type(timeout_ms) is int and 1 <= timeout_ms <= LONGEST_MS:
+        is_number = isinstance(timeout_ms, int | float) and not isinstance(timeout_ms, bool)
+        if is_number and timeout_ms == int(timeout_ms) and 1 <= timeout_ms <= LONGEST_MS:
             case.body = {**case.body, "timeout_ms": LONGEST_MS}
         model = case.body.get("model")
         if isinstance(model, str) and len(model) <= MAX_MODEL_CHARACTERS:

@@ -49,7 +49,7 @@ def test_an_unknown_path_is_a_problem(client: TestClient, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/search", "POST"), ("DELETE", "/encode", "POST"), ("POST", "/livez", "GET")],
+    [("GET", "/search", "POST"), ("HEAD", "/encode", "POST"), ("POST", "/livez", "GET, HEAD")],
 )
 def test_a_wrong_method_is_a_problem_that_names_the_right_one(
     client: TestClient, method: str, path: str, allowed: str

@@ -58,6 +58,25 @@ def test_another_content_type_is_malformed_and_the_right_one_is_named(
     assert "Content-Type: application/json" in response.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/search", "/encode", "/v1/embeddings"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_a_body_in_utf_16_or_utf_32_is_malformed(
+    client: TestClient, path: str, encoding: str
+) -> None:
+    content_type = {"Content-Type": f"application/json; charset={encoding}"}
+
+    response = client.post(path, content='{"query": "a"}'.encode(encoding), headers=content_type)
+
+    assert_problem(response, 400, "body")
+    assert "UTF-8" in response.json()["detail"]
+
+
+def test_a_byte_order_mark_before_utf_8_is_ignored(client: TestClient) -> None:
+    body = '{"query": "a", "top_k": 1}'.encode("utf-8-sig")
+
+    assert post(client, "/search", body).status_code == 200
+
+
 def chunks() -> Iterator[bytes]:
     for _ in range(10):
         yield b"a" * (TEN_MEGABYTES // 10)

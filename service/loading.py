@@ -2,13 +2,13 @@
 
 from functools import partial
 
-from service.retrieval.build.local_workers import LocalWorkers
-from service.retrieval.build.ray_workers import RayWorkers
-from service.retrieval.build.shards import InProcessEncoder, ShardEncoder
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.index.options import IndexOptions, MilvusOptions
+from service.retrieval.indexing.local_workers import LocalWorkers
+from service.retrieval.indexing.ray_workers import RayWorkers
+from service.retrieval.indexing.shards import InProcessEncoder, ShardEncoder
 from service.settings.settings import Settings
 
 

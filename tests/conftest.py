@@ -17,11 +17,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import BertConfig, BertModel
 
 from service.app import create_app
-from service.retrieval.build.build import build_index
 from service.retrieval.checkpoint.manifest import write_manifest
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
 from tests.support.chromium import CHROMIUM, FLAGS
 from tests.support.serving import serving

@@ -41,12 +41,12 @@ def index_push(index: IndexOption = None, as_json: JsonOption = False) -> None:
         settings = load_settings(index=index, index_backend="milvus")
         folder = index_folder(settings)
         from service.loading import index_options_of
-        from service.retrieval.build.push import push_generation
         from service.retrieval.generation.generation import (
             current_name,
             generations_directory,
             verify_generation,
         )
+        from service.retrieval.indexing.push import push_generation
 
         name = current_name(folder)
         directory = generations_directory(folder) / name

@@ -27,8 +27,8 @@ from service.settings.settings import Settings, load_settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.retrieval.build.build import BuildReport
     from service.retrieval.errors import PassageError
+    from service.retrieval.indexing.build import BuildReport
 
 app = typer.Typer()
 NO_INDEX_WRITTEN = "interrupted: the live generation is unchanged, the encoded shards are kept"
@@ -53,8 +53,8 @@ def index_build(
         settings = load_settings(
             index=index, encoder=encoder, factory=factory, cache=cache, device=device
         )
-        from service.retrieval.build.build import build_index
         from service.retrieval.corpus.fields import parse_fields
+        from service.retrieval.indexing.build import build_index
 
         build = partial(build_index, factory=settings.factory, fields=parse_fields(field or []))
         _write_index(build, passages, settings, (workers, ray), skip_invalid, as_json)
@@ -79,8 +79,8 @@ def index_update(
     """Publish a changed corpus; only new and changed passages are embedded."""
     with console.one_line_errors(NO_INDEX_WRITTEN):
         settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
-        from service.retrieval.build.build import update_index
         from service.retrieval.corpus.fields import parse_fields
+        from service.retrieval.indexing.build import update_index
 
         fields = parse_fields(field) if field else None  # None: unchanged
         update = partial(update_index, factory=factory, fields=fields)
@@ -96,8 +96,8 @@ def _write_index(
     as_json: bool,
 ) -> None:
     from service.loading import index_options_of, load_encoder_of, shard_encoder_of
-    from service.retrieval.build.push import push_if_configured
     from service.retrieval.corpus.reader import read_passages, refuse
+    from service.retrieval.indexing.push import push_if_configured
 
     skipped: list[str] = []
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.demo.factbook import factbook_passages
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.fields import Fields
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.encoder.encoder import Encoder
@@ -16,6 +15,7 @@ from service.retrieval.generation.generation import (
     generations_directory,
     verify_generation,
 )
+from service.retrieval.indexing.build import build_index
 from service.retrieval.progress import OnProgress
 
 logger = logging.getLogger(__name__)

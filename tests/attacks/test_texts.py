@@ -19,10 +19,10 @@ from tokenizers import Tokenizer, normalizers
 
 from service.api.schemas import MAX_CHARACTERS
 from service.app import create_app
-from service.retrieval.build.build import build_index
 from service.retrieval.checkpoint.manifest import write_manifest
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
 from tests.conftest import make_checkpoint, write_passages
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.loading import load_encoder_of
-from service.retrieval.build.build import build_index, update_index
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.generation import CURRENT
+from service.retrieval.indexing.build import build_index, update_index
 from service.retrieval.storage import artifact
 from service.settings.settings import load_settings
 from tests.bench.client import request_bytes

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.indexing.build import build_index
 from tests.conftest import PASSAGES, make_checkpoint, write_passages
 
 

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.loading import load_encoder_of
-from service.retrieval.build.build import BuildReport, build_index, update_index
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.indexing.build import BuildReport, build_index, update_index
 from service.settings.settings import load_settings
 from tests.bench.corpus import corpus_passages
 from tests.bench.options import parser, say

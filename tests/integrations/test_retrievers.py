@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from service.client import Client, ProblemError
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
 from tests.support.serving import serving
 

@@ -36,7 +36,7 @@ LIBRARY_PLACES = {
     "faiss": ["service.retrieval.index.faiss"],
     "openvino": ["service.retrieval.encoder.runtime.openvino"],
     "pymilvus": ["service.retrieval.index.milvus"],
-    "ray": ["service.retrieval.build"],
+    "ray": ["service.retrieval.indexing"],
     "uvicorn": ["service.http.protocol", "service.server"],
 }
 HTTP = {"fastapi", "httptools", "prometheus_client", "starlette", "uvicorn", "uvloop"}

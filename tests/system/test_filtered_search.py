@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from service.app import create_app
 from service.cli.main import app
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.fields import parse_fields
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import PassageError
 from service.retrieval.generation.generation import open_current
+from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
 from tests.conftest import write_passages
 

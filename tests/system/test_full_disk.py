@@ -1,7 +1,7 @@
 """Builds and updates on a full disk: a tmpfs of a few hundred KiB, mounted for the test.
 
-This needs the right to mount. `tests/service/retrieval/build/test_build.py` simulates a full disk
-without it, by a limit on the size of files.
+This needs the right to mount. `tests/service/retrieval/indexing/test_build.py` simulates a full
+disk without it, by a limit on the size of files.
 """
 
 import json
@@ -16,7 +16,7 @@ from tests.conftest import run_script
 FULL_DISK = """
 import ctypes, json, os, pathlib, sys
 
-from service.retrieval.build.build import build_index, update_index
+from service.retrieval.indexing.build import build_index, update_index
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import current_name, open_current

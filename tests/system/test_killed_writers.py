@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.build.build import build_index, update_index
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.generation.history import collect_garbage, list_generations, roll_back
+from service.retrieval.indexing.build import build_index, update_index
 from service.retrieval.searcher import Searcher
 from tests.conftest import run_script
 
@@ -22,7 +22,7 @@ WRITERS = ("build", "update", "rollback", "gc")
 KILLED = """
 import json, os, pathlib, shutil, signal, sys
 
-from service.retrieval.build.build import build_index, update_index
+from service.retrieval.indexing.build import build_index, update_index
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.generation.history import collect_garbage, roll_back

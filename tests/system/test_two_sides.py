@@ -14,7 +14,6 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.batching.program import Limits
 from service.engine.engine import Engine
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.batches import PaddedBatch, Role
 from service.retrieval.encoder.encoder import Encoder
@@ -22,6 +21,7 @@ from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.generation.generation import Generation, open_current
 from service.retrieval.generation.manifest import Canary
+from service.retrieval.indexing.build import build_index
 from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
 from service.telemetry.metrics import Metrics

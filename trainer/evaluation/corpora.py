@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
@@ -21,6 +20,7 @@ from service.retrieval.generation.generation import (
 from service.retrieval.generation.manifest import VECTORS
 from service.retrieval.index.faiss.index import flat_vectors
 from service.retrieval.index.torch_flat import TorchFlatIndex
+from service.retrieval.indexing.build import build_index
 from service.retrieval.progress import OnProgress
 from service.retrieval.searcher import Searcher
 from service.retrieval.storage.artifact import sha256_of

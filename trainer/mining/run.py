@@ -16,7 +16,6 @@ from typing import BinaryIO
 
 import numpy as np
 
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
@@ -27,6 +26,7 @@ from service.retrieval.generation.generation import (
 )
 from service.retrieval.generation.manifest import VECTORS
 from service.retrieval.index.faiss.index import flat_vectors
+from service.retrieval.indexing.build import build_index
 from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage.artifact import sha256_of, sync
 from trainer.data.rows import Row, read_rows, row_line

@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.engine.engine import Engine
 from service.engine.outcome import SearchOutcome
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation import room as memory
 from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.generation.history import roll_back
+from service.retrieval.indexing.build import build_index
 from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
 from tests.conftest import cut_short, flip_bit

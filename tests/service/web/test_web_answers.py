@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.fields import FieldKind
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
 from tests.conftest import write_passages
 from tests.support.chromium import active, opened, search, titles, wait_for_answer

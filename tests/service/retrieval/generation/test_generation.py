@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import Passage, read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
@@ -17,6 +16,7 @@ from service.retrieval.generation.generation import (
     open_generation,
 )
 from service.retrieval.generation.history import publish
+from service.retrieval.indexing.build import build_index
 from service.retrieval.searcher import Searcher
 from tests.conftest import cut_short, flip_bit
 from tests.support.builds import live_directory, rewrite_manifest

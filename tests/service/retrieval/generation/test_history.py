@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
@@ -17,6 +16,7 @@ from service.retrieval.generation.history import (
     roll_back,
 )
 from service.retrieval.generation.writer import HISTORY, exclusive_writer
+from service.retrieval.indexing.build import build_index
 from service.retrieval.searcher import Searcher
 from service.retrieval.storage import artifact
 from tests.conftest import cut_short, flip_bit

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.build.build import build_index
 from service.retrieval.corpus.reader import (
     Passage,
     read_passages,
@@ -12,6 +11,7 @@ from service.retrieval.corpus.reader import (
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError, PassageError
 from service.retrieval.generation.generation import current_name, open_current
+from service.retrieval.indexing.build import build_index
 from service.retrieval.searcher import Searcher
 from tests.conftest import PASSAGES, run_script
 
@@ -62,7 +62,7 @@ def test_a_built_index_finds_its_passages(tmp_path: Path, tiny_encoder: Encoder)
 def test_each_row_holds_the_embedding_of_its_passage_in_windows_of_any_size(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
-    monkeypatch.setattr("service.retrieval.build.assembly.WINDOW_PASSAGES", window)
+    monkeypatch.setattr("service.retrieval.indexing.assembly.WINDOW_PASSAGES", window)
     build_index(numbered(12), tmp_path, tiny_encoder)
     generation = open_current(tmp_path)
 
@@ -173,7 +173,7 @@ def test_a_factory_that_cannot_be_built_leaves_the_old_generation(
 def test_progress_reaches_the_total_of_every_stage_in_order(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.retrieval.build.assembly.WINDOW_PASSAGES", 8)
+    monkeypatch.setattr("service.retrieval.indexing.assembly.WINDOW_PASSAGES", 8)
     reports: list[tuple[str, int, int | None]] = []
 
     build_index(
@@ -270,7 +270,7 @@ def test_an_index_folder_that_cannot_be_made_is_named(
 # Builds one index a stage in a child process, which kills itself when the stage is reached.
 KILLED_BUILDS = """
 import os, pathlib, signal, sys
-from service.retrieval.build.build import build_index
+from service.retrieval.indexing.build import build_index
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.corpus.reader import Passage
 
@@ -323,7 +323,7 @@ def test_a_killed_build_leaves_the_old_generation_and_a_rerun_cleans_up(
 # Prints the peak of memory, in bytes, of building N short passages.
 MEMORY = """
 import pathlib, resource, sys
-from service.retrieval.build.build import build_index
+from service.retrieval.indexing.build import build_index
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.corpus.reader import Passage
 

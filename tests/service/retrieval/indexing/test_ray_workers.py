@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.build.build import build_index
-from service.retrieval.build.ray_workers import RayWorkers
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
+from service.retrieval.indexing.build import build_index
+from service.retrieval.indexing.ray_workers import RayWorkers
 from tests.conftest import run_script
 from tests.support.builds import assert_alike, corpus
 
@@ -25,12 +25,12 @@ from functools import partial
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 from ray.cluster_utils import Cluster
 
-from service.retrieval.build import assembly
-from service.retrieval.build.build import build_index
+from service.retrieval.indexing import assembly
+from service.retrieval.indexing.build import build_index
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import GenerationError
-from service.retrieval.build.ray_workers import RayWorkers
+from service.retrieval.indexing.ray_workers import RayWorkers
 from tests.support.builds import corpus, load
 
 folder, checkpoint = map(pathlib.Path, sys.argv[1:])

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from service.retrieval.build.local_workers import LoadEncoder, check_identity
-from service.retrieval.build.shards import OnTexts, Shard
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
 from service.retrieval.errors import GenerationError
+from service.retrieval.indexing.local_workers import LoadEncoder, check_identity
+from service.retrieval.indexing.shards import OnTexts, Shard
 
 Row = dict[str, Any]
 CONNECT_SECONDS = 5.0

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.build.build import (
-    build_index,
-    update_index,
-)
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError, PassageError
 from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.generation.history import UNFINISHED
+from service.retrieval.indexing.build import (
+    build_index,
+    update_index,
+)
 from tests.conftest import flip_bit
 from tests.support.builds import Origins, corpus, files_of, live_directory, write_manifest
 
@@ -179,7 +179,7 @@ def test_an_invalid_passage_leaves_the_live_generation(
 def test_what_a_stopped_update_encoded_is_kept(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.retrieval.build.assembly.SHARD_PASSAGES", 10)
+    monkeypatch.setattr("service.retrieval.indexing.assembly.SHARD_PASSAGES", 10)
     build_index(corpus(1, 50), tmp_path, tiny_encoder)
     stopped_at = []
 
@@ -202,7 +202,7 @@ def test_what_a_stopped_update_encoded_is_kept(
 def test_a_shard_that_a_crash_damaged_is_encoded_again(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.retrieval.build.assembly.SHARD_PASSAGES", 10)
+    monkeypatch.setattr("service.retrieval.indexing.assembly.SHARD_PASSAGES", 10)
 
     def stop(stage: str, done: int, total: int | None) -> None:
         if stage == "index":

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.build.staging import StagedPassages
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.errors import PassageError
+from service.retrieval.indexing.staging import StagedPassages
 
 
 @pytest.fixture

@@ -9,9 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.retrieval.build.assembly import Assembly, BuildCounts
-from service.retrieval.build.reuse import ReusableEmbeddings, open_reusable
-from service.retrieval.build.shards import InProcessEncoder, ShardEncoder
 from service.retrieval.corpus.fields import NO_FIELDS, Fields
 from service.retrieval.corpus.reader import OnInvalid, Passage, refuse
 from service.retrieval.encoder.bulk import EncoderIdentity
@@ -25,6 +22,9 @@ from service.retrieval.generation.generation import (
 from service.retrieval.generation.history import UNFINISHED, publish
 from service.retrieval.generation.manifest import MANIFEST, generation_name
 from service.retrieval.generation.writer import BUILDING, exclusive_writer
+from service.retrieval.indexing.assembly import Assembly, BuildCounts
+from service.retrieval.indexing.reuse import ReusableEmbeddings, open_reusable
+from service.retrieval.indexing.shards import InProcessEncoder, ShardEncoder
 from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage import artifact
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from service.retrieval.build.shards import OnTexts, Shard
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
+from service.retrieval.indexing.shards import OnTexts, Shard
 
 # Loads the encoder in a worker, on the device given; the function must be importable there.
 LoadEncoder = Callable[[str], Encoder]

@@ -7,15 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.retrieval.build.manifest import add_canaries, describe_build
-from service.retrieval.build.reuse import (
-    NOT_FOUND,
-    ReusableEmbeddings,
-    merge_embeddings,
-    write_texts,
-)
-from service.retrieval.build.shards import Shard, ShardEncoder, ShardFolder, shard_name
-from service.retrieval.build.staging import StagedPassages
 from service.retrieval.corpus.fields import Fields, checked_values
 from service.retrieval.corpus.reader import OnInvalid, Passage
 from service.retrieval.corpus.table import PassageTableWriter
@@ -24,6 +15,15 @@ from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import PassageError
 from service.retrieval.generation.manifest import EMBEDDINGS, MANIFEST, PASSAGES, TEXTS, VECTORS
 from service.retrieval.index.faiss.build import build_faiss_index, check_factory
+from service.retrieval.indexing.manifest import add_canaries, describe_build
+from service.retrieval.indexing.reuse import (
+    NOT_FOUND,
+    ReusableEmbeddings,
+    merge_embeddings,
+    write_texts,
+)
+from service.retrieval.indexing.shards import Shard, ShardEncoder, ShardFolder, shard_name
+from service.retrieval.indexing.staging import StagedPassages
 from service.retrieval.progress import OnProgress
 
 WINDOW_PASSAGES = 1024

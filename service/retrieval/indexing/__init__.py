@@ -1,0 +1,1 @@
+"""From a corpus to a generation: encode passages, in shards, by one or many workers."""

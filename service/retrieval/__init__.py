@@ -5,7 +5,7 @@
 - `encoder`: texts to unit-norm embeddings, by the runtimes torch, CUDA graphs and OpenVINO.
 - `index`: nearest-vector search, one backend per module or folder.
 - `generation`: versions of an index, verified, published and opened.
-- `build`: passages in, a published generation out.
+- `indexing`: passages in, a published generation out.
 - `storage`: files with hashes, JSON documents, Hub repositories.
 - `searcher`: queries in, hits out.
 """

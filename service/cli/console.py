@@ -1,4 +1,4 @@
-"""The terminal: progress, messages and one-line errors on stderr; stdout is for results."""
+"""The terminal: messages and one-line errors on stderr; stdout is for results."""
 
 import logging
 import sys
@@ -9,29 +9,11 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from service.errors import ServiceError
 from service.retrieval.errors import RetrievalError
-from service.retrieval.progress import OnProgress
 from service.telemetry.logs import JsonFormatter, TextFormatter
-
-STAGE_NAMES = {
-    "read": "reading",
-    "encode": "encoding",
-    "index": "indexing",
-    "check": "checking",
-    "push": "pushing",
-}
 
 
 def stderr_console() -> Console:
@@ -49,28 +31,6 @@ def start_logging(level: str, log_format: str = "text") -> None:
         handler = RichHandler(console=stderr_console(), show_path=False, rich_tracebacks=False)
         handler.setFormatter(TextFormatter("%(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
-
-
-@contextmanager
-def build_progress() -> Iterator[OnProgress]:
-    """Show a progress bar per stage of a build; yield the callback for `build_index`."""
-    columns = (
-        TextColumn("{task.description:>9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=stderr_console()) as progress:
-
-        def on_progress(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(STAGE_NAMES[stage], total=total)
-            progress.update(tasks[stage], completed=done, total=total)
-
-        yield on_progress
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

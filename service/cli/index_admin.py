@@ -8,6 +8,7 @@ import typer
 from service.cli import console
 from service.cli.options import IndexOption, JsonOption, index_folder
 from service.cli.tables import print_generations, print_plans
+from service.retrieval.progress import show_progress
 from service.settings.settings import load_settings
 
 app = typer.Typer()
@@ -51,7 +52,7 @@ def index_push(index: IndexOption = None, as_json: JsonOption = False) -> None:
         name = current_name(folder)
         directory = generations_directory(folder) / name
         verify_generation(directory)
-        with console.build_progress() as on_progress:
+        with show_progress() as on_progress:
             options = index_options_of(settings)
             collection = push_generation(directory, name, options, on_progress)
         if as_json:

@@ -22,6 +22,7 @@ from service.cli.options import (
     WorkersOption,
     index_folder,
 )
+from service.retrieval.progress import show_progress
 from service.settings.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _write_index(
             console.stderr_console().print(f"skipped: {error}", soft_wrap=True, markup=False)
 
     on_invalid = skip if skip_invalid else refuse
-    with console.build_progress() as on_progress:
+    with show_progress() as on_progress:
         folder, loaded = index_folder(settings), load_encoder_of(settings)
         options = index_options_of(settings, loaded)
         report = write(

@@ -20,6 +20,7 @@ from service.cli.options import (
 )
 from service.cli.tables import print_findings, print_hits
 from service.process import configure_allocator, configure_openmp
+from service.retrieval.progress import show_progress
 from service.settings.settings import Settings, load_settings
 
 app = typer.Typer(
@@ -112,7 +113,7 @@ def demo(
 
         settings = load_settings(host=host, port=port, cache=cache)
         folder = index or settings.cache / demo_index_name(settings.encoder)
-        with console.build_progress() as on_progress:
+        with show_progress() as on_progress:
             ensure_demo_index(folder, lambda: load_encoder_of(settings), on_progress)
         if not build_only:
             _serve(settings.model_copy(update={"index": folder}))

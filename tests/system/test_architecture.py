@@ -26,7 +26,6 @@ MODULES_A_FOLDER, LINES_A_MODULE, LINES_A_FUNCTION, FEWEST_LINES = 14, 250, 60, 
 SHORT = {
     "service.http.head_method": "one middleware of its own, which no other contains",
     "service.retrieval.defaults": "settings and command line read names without a heavy import",
-    "service.retrieval.progress": "build, demo, command lines and trainer share the type",
     "trainer.datasets.imported": "formats, card and importer share the type; within one: a cycle",
     "trainer.errors": "the errors of a whole program, as service/errors.py",
     "trainer.markdown": "reports, data cards and model cards share the table; within one: a cycle",

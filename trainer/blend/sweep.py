@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.progress import ProgressDisplay, ignore_progress
 from service.retrieval.storage import artifact
 from trainer.blend.curve import Curve, Gates, Point, Scores, curve_json
 from trainer.blend.plot import trade_off
@@ -63,7 +64,7 @@ def sweep(
     base: Encoder,
     options: EncoderOptions,
     measure: Callable[[Encoder], Scores],
-    on_point: Callable[[Point], None] = lambda point: None,
+    on_progress: ProgressDisplay = ignore_progress,
 ) -> list[Point]:
     """Measure the blends of several shares; always includes share 0, which the gates compare with.
 
@@ -73,13 +74,15 @@ def sweep(
         base: the base encoder, loaded.
         options: how to load blends.
         measure: returns an encoder's nDCG@10 by set and language.
-        on_point: called with each point.
+        on_progress: called with the stage blend and the last share's mean.
 
     Returns:
         The points, ordered by share.
     """
     points: list[Point] = []
-    for share in sorted({0.0, *shares}):
+    facts = ""
+    for share in (ordered := sorted({0.0, *shares})):
+        on_progress("blend", len(points), len(ordered), facts)
         with tempfile.TemporaryDirectory(prefix="clear-blend-") as folder:
             if share == 0:
                 encoder = base
@@ -87,7 +90,7 @@ def sweep(
                 write_blend(pair, share, Path(folder) / "blend")
                 encoder = load_blend(Path(folder) / "blend", base, options)
             points.append(Point(share, measure(encoder)))
-        on_point(points[-1])
+        facts = f"share {share:g}: {points[-1].mean:.4f}"
     return points
 
 
@@ -99,7 +102,7 @@ def run_blend(
     measure: Callable[[Encoder], Scores],
     gates: Gates,
     output: Path,
-    on_point: Callable[[Point], None] = lambda point: None,
+    on_progress: ProgressDisplay = ignore_progress,
 ) -> Curve:
     """Measure the curve, then write it and the blend of the chosen share.
 
@@ -111,7 +114,7 @@ def run_blend(
         measure: returns an encoder's nDCG@10 by set and language.
         gates: maximum losses.
         output: a new folder for `curve.json`, `curve.svg`, and the blend in `adapter` or `encoder`.
-        on_point: called with each point.
+        on_progress: called with the stage blend and the last share's mean.
 
     Raises:
         OutputError: the folder exists, or cannot be written.
@@ -123,7 +126,8 @@ def run_blend(
         raise OutputError(
             f"{output} cannot be created ({error.strerror}): name a new folder"
         ) from None
-    points = sweep(pair, shares, options.load(names[0]), options, measure, on_point)
+    on_progress("load", 0, None)
+    points = sweep(pair, shares, options.load(names[0]), options, measure, on_progress)
     curve = Curve(*names, points, gates)
     artifact.replace_file(output / CURVE, curve_json(curve))
     artifact.replace_file(output / PLOT, trade_off(curve).encode())

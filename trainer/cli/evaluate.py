@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 
 from service.retrieval.defaults import BUNDLED
-from trainer.cli.console import GATE_FAILED, show_progress
+from service.retrieval.progress import show_progress
 from trainer.cli.options import (
+    GATE_FAILED,
     BlendCurveOption,
     CacheOption,
     CpuEngineOption,

@@ -1,9 +1,11 @@
-"""Options that several commands share, each with its environment variable."""
+"""Options that several commands share, each with its environment variable; an exit code."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+GATE_FAILED = 3  # exit code: English got worse than the margin allows
 
 EncoderOption = Annotated[
     str,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service.retrieval.defaults import BUNDLED
-from trainer.cli.console import show_progress
+from service.retrieval.progress import show_progress
 from trainer.cli.options import (
     CacheOption,
     CpuEngineOption,
@@ -106,20 +106,22 @@ def import_command(
 
     if kind not in KINDS:
         raise DataError(f"there is no import of {kind!r}: name one of {', '.join(KINDS)}")
-    card = import_data(
-        kind,
-        source,
-        output,
-        decontaminate_from=decontaminate or (),
-        keep_contaminated=keep_contaminated,
-        languages=languages,
-        train_split=train_split,
-        evaluation_split=evaluation_split,
-        held_out_share=held_out_share,
-        seed=seed,
-        own_passages=own_passages,
-        by_position=by_position,
-    )
+    with show_progress() as on_progress:
+        card = import_data(
+            kind,
+            source,
+            output,
+            decontaminate_from=decontaminate or (),
+            keep_contaminated=keep_contaminated,
+            on_progress=on_progress,
+            languages=languages,
+            train_split=train_split,
+            evaluation_split=evaluation_split,
+            held_out_share=held_out_share,
+            seed=seed,
+            own_passages=own_passages,
+            by_position=by_position,
+        )
     typer.echo(json.dumps(card.as_dict(), indent=1) if as_json else card.as_markdown(), nl=as_json)
 
 
@@ -165,15 +167,16 @@ def mine_command(
 
     from service.retrieval.encoder.loader import load_encoder
 
-    loaded = load_encoder(
-        encoder,
-        cache=cache,
-        device=device,
-        max_tokens=max_tokens,
-        cpu_engine=cpu_engine,
-        precision=precision,
-    )
     with show_progress() as on_progress:
+        on_progress("load", 0, None)
+        loaded = load_encoder(
+            encoder,
+            cache=cache,
+            device=device,
+            max_tokens=max_tokens,
+            cpu_engine=cpu_engine,
+            precision=precision,
+        )
         report = mine_rows(
             *(rows, candidates, output, loaded, options),
             keep_incomplete=keep_incomplete,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.retrieval.defaults import BUNDLED_BASE, default_cache
+from service.retrieval.progress import show_progress
 from trainer.cli.options import (
     CacheOption,
     CpuEngineOption,
@@ -116,7 +117,7 @@ def blend_command(
 
         cache_folder = cache or default_cache()
         pair = open_pair(base, tuned, cache_folder)
-        status = stack.enter_context(Console(stderr=True).status("the base"))
+        on_progress = stack.enter_context(show_progress())
         curve = run_blend(
             pair,
             (base, tuned),
@@ -125,7 +126,7 @@ def blend_command(
             stack.enter_context(measure_on(evaluation_sets, chosen)),
             Gates(english_margin, language_margin),
             output,
-            on_point=lambda point: status.update(f"share {point.share:g}: {point.mean:.4f}"),
+            on_progress=on_progress,
         )
     _print_curve(curve, output / pair.kind, as_json)
 

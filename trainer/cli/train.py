@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.retrieval.defaults import default_cache
-from trainer.cli.console import GATE_FAILED, show_progress
-from trainer.cli.options import CacheOption, DeviceOption, JsonOption
+from service.retrieval.progress import ignore_progress, show_progress
+from trainer.cli.options import GATE_FAILED, CacheOption, DeviceOption, JsonOption
 
 if TYPE_CHECKING:
     from trainer.ablation.run import Train
@@ -97,14 +97,15 @@ def ablate_command(
 def _training(cache: Path | None, device: str) -> "Iterator[Train]":
     """Yield a function that trains a configuration in a folder, with progress on the terminal."""
     from trainer.training.progress import StepProgress
+    from trainer.training.run import is_first_process
     from trainer.training.train import train
 
-    with show_progress() as on_progress:
+    with show_progress() if is_first_process() else nullcontext(ignore_progress) as on_progress:
         yield lambda config, run: train(
             config,
             run,
             cache=cache or default_cache(),
             device=device,
             on_progress=on_progress,
-            callbacks=[StepProgress(run)],
+            callbacks=[StepProgress(run, on_progress)],
         )

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from service.retrieval.corpus.reader import Passage, read_passages
+from service.retrieval.progress import OnProgress, ignore_progress
 from trainer.data.evaluation_set import EvaluationSet
 from trainer.data.rows import Row
+
+PROGRESS_ROWS = 1000
 
 
 def passage_hash(text: str) -> str:
@@ -58,7 +61,11 @@ def relevant_passages(evaluation_set: EvaluationSet) -> Iterator[Passage]:
 
 
 def decontaminate(
-    rows: Sequence[Row], evaluation_sets: Iterable[EvaluationSet], *, keep: bool = False
+    rows: Sequence[Row],
+    evaluation_sets: Iterable[EvaluationSet],
+    *,
+    keep: bool = False,
+    on_progress: OnProgress = ignore_progress,
 ) -> tuple[list[Row], dict[str, int]]:
     """Remove rows whose passage or question is in an evaluation set.
 
@@ -66,6 +73,7 @@ def decontaminate(
         rows: for training.
         evaluation_sets: that the encoder will be evaluated on.
         keep: count such rows, but keep them.
+        on_progress: called with the stage decontaminate and the number of rows.
 
     Returns:
         The rows that remain, and the number of contaminated rows by reason.
@@ -73,5 +81,8 @@ def decontaminate(
     decontamination = Decontamination()
     for evaluation_set in evaluation_sets:
         decontamination.add(evaluation_set)
-    clean = list(decontamination.clean(rows))
+    clean: list[Row] = []
+    for start in range(0, len(rows), PROGRESS_ROWS):
+        on_progress("decontaminate", start, len(rows))
+        clean += decontamination.clean(rows[start : start + PROGRESS_ROWS])
     return list(rows) if keep else clean, dict(decontamination.found)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage import artifact
 from trainer.data.evaluation_set import CARD
 from trainer.data.evaluation_set_reader import read_evaluation_set
@@ -30,6 +31,7 @@ def import_data(
     *,
     decontaminate_from: Sequence[Path] = (),
     keep_contaminated: bool = False,
+    on_progress: OnProgress = ignore_progress,
     **options: Any,
 ) -> DataCard:
     """Import a data set.
@@ -40,15 +42,19 @@ def import_data(
         output: the folder to write to.
         decontaminate_from: evaluation sets; rows with a passage or question of them are removed.
         keep_contaminated: count such rows, but keep them.
+        on_progress: called with the stages read, decontaminate and write.
         options: of the kind's importer; an empty value stands for its default.
 
     Raises:
         DataError: a file is missing or bad, or the kind does not have an option.
         OutputError: the output cannot be written.
     """
-    imported = read_dataset(kind, source, options)
+    on_progress("read", 0, None)
+    imported = read_dataset(kind, source, options, on_progress)
     sets = [read_evaluation_set(path) for path in decontaminate_from]
-    rows, contamination = decontaminate(imported.rows, sets, keep=keep_contaminated)
+    rows, contamination = decontaminate(
+        imported.rows, sets, keep=keep_contaminated, on_progress=on_progress
+    )
     imported = dataclasses.replace(imported, rows=rows)
     if not rows and not imported.evaluation:
         raise DataError(f"{source} gives no row and no query: check the options of `import {kind}`")
@@ -58,6 +64,7 @@ def import_data(
         raise OutputError(
             f"{output} cannot be created ({error.strerror}): name another folder"
         ) from None
+    on_progress("write", 0, None)
     (output / ROWS).unlink(missing_ok=True)  # of an earlier import
     if rows:
         write_rows(output / ROWS, rows)

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage.hub import HubKind, resolve_path_or_hub_name
 from trainer.errors import DataError
 
@@ -35,13 +36,19 @@ DATA_SETS = HubKind(
 )
 
 
-def read_dataset(kind: str, source: str, options: Mapping[str, Any]) -> "ImportedDataset":
+def read_dataset(
+    kind: str,
+    source: str,
+    options: Mapping[str, Any],
+    on_progress: OnProgress = ignore_progress,
+) -> "ImportedDataset":
     """Read a data set.
 
     Args:
         kind: one of `KINDS`.
         source: its folder or file, or its Hub name with the commit.
         options: of the kind's importer; an empty value stands for its default.
+        on_progress: called with the stage read by importers that count their rows.
 
     Raises:
         DataError: a file is missing or bad, or the kind does not have an option.
@@ -57,6 +64,8 @@ def read_dataset(kind: str, source: str, options: Mapping[str, Any]) -> "Importe
         from trainer.data.languages import known_language  # langcodes takes 0.2 s to load
 
         given["languages"] = [known_language(code) for code in given["languages"]]
+    if "on_progress" in known:
+        given["on_progress"] = on_progress
     return importer(path, **given)
 
 

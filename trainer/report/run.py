@@ -157,6 +157,7 @@ def _evaluate(
     *,
     is_centered: bool = False,
 ) -> Evaluation:
+    on_progress("load", 0, None)
     encoder = encoder_options.load(name)
     label = f"{encoder.name}, centred" if is_centered else encoder.name
     output = options.output

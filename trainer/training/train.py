@@ -84,6 +84,7 @@ def train(
         return record
     rows = read_training_rows(config.data, config.seed)
     dev_sets = [read_dev_set(each, config.dev.max_queries) for each in config.dev.sets]
+    on_progress("load", 0, None)
     trainable = load_trainable_encoder(
         config.encoder, cache, local_device(device), config.optimizer.precision, config.seed
     )

@@ -17,6 +17,7 @@ def test_a_run_writes_curve_plot_and_the_chosen_blend(
 ) -> None:
     pair = open_pair(str(tiny_checkpoint), str(tuned_checkpoint), tmp_path)
     shares: dict[float, Encoder] = {}
+    reports: list[tuple[str, int, int | None, str]] = []
 
     def measure(encoder: Encoder) -> Scores:
         share = len(shares) / 4
@@ -31,8 +32,14 @@ def test_a_run_writes_curve_plot_and_the_chosen_blend(
         measure,
         Gates(english_margin=0.005),
         tmp_path / "out",
+        lambda stage, done, total, facts="": reports.append((stage, done, total, facts)),
     )
 
+    assert [report[:3] for report in reports] == [
+        ("load", 0, None),
+        *(("blend", done, 5) for done in range(5)),
+    ]
+    assert reports[-1][3] == "share 0.75: 0.5750"
     assert curve.chosen.share == 0.5
     written = json.loads((tmp_path / "out/curve.json").read_text())
     assert [point["share"] for point in written["points"]] == [0, 0.25, 0.5, 0.75, 1]

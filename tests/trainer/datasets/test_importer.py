@@ -48,6 +48,14 @@ def test_rows_evaluation_set_and_card_are_written(afriqa: Path, tmp_path: Path) 
     assert "| sw | 1 |" in readme
 
 
+def test_an_import_reports_its_phases(afriqa: Path, tmp_path: Path) -> None:
+    reports: list[tuple[str, int, int | None]] = []
+
+    import_data("afriqa", str(afriqa), tmp_path, on_progress=lambda *each: reports.append(each))
+
+    assert reports == [("read", 0, None), ("decontaminate", 0, 1), ("write", 0, None)]
+
+
 def test_a_second_import_gives_the_same_bytes(afriqa: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     first = import_data("afriqa", str(afriqa), output)

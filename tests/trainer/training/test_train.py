@@ -127,7 +127,7 @@ def test_the_reference_configuration_runs(tiny_checkpoint: Path, tmp_path: Path)
     optimizer = shipped.optimizer.model_copy(update={"steps": 4})
     changes = {"encoder": encoder, "data": data, "optimizer": optimizer}
 
-    progress = StepProgress(tmp_path / "run", Console(file=io.StringIO()))
+    progress = StepProgress(tmp_path / "run", console=Console(file=io.StringIO()))
     record = run(shipped.model_copy(update=changes), tmp_path / "run", progress)
 
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
@@ -175,7 +175,12 @@ def test_a_trained_encoder_loads_and_its_manifest_records_the_run(
     base = load_encoder(str(tiny_checkpoint), device="cpu")
 
     shown = Console(file=io.StringIO())
-    progress = StepProgress(tmp_path / "run", shown)
+    reports: list[tuple[str, int, int | None, str]] = []
+    progress = StepProgress(
+        tmp_path / "run",
+        lambda stage, done, total, facts="": reports.append((stage, done, total, facts)),
+        console=shown,
+    )
     record = run(make_config(folder, tiny_checkpoint), tmp_path / "run", progress)
 
     encoder = load_encoder(str(tmp_path / "run" / "encoder"), device="cpu")
@@ -195,6 +200,8 @@ def test_a_trained_encoder_loads_and_its_manifest_records_the_run(
         assert step["terms"].keys() == {"english", "reverse", "kl"}
         assert sum(step["terms"].values()) == pytest.approx(float(step["loss"]), abs=1e-3)
         assert step["rows_per_second"] > 0
+    assert [report[:3] for report in reports] == [("train", step, 6) for step in range(7)]
+    assert reports[-1][3].startswith(f"loss {steps[-1]['loss']:.3f} = english ")
 
 
 def test_queries_trained_for_frozen_passages_keep_their_fingerprint(

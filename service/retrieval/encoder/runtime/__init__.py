@@ -1,1 +1,1 @@
-"""What computes the encoder: torch, OpenVINO on a CPU, CUDA graphs on a GPU."""
+"""The runtimes of an encoder: torch, OpenVINO on a CPU, CUDA graphs on a GPU."""

@@ -78,6 +78,8 @@ def _export(model: PreTrainedModel, path: Path, hidden_size: int, max_tokens: in
     example = (torch.zeros(2, 3, hidden_size), torch.tensor([[1, 1, 1], [1, 1, 0]]))
     batch = torch.export.Dim("batch", min=1)
     dynamic = {0: batch, 1: torch.export.Dim("length", min=2, max=max_tokens)}
+    # A decoder would start a cache with an empty tensor, which OpenVINO does not convert.
+    model.config.use_cache = False
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.export.export(AfterTable(model), example, dynamic_shapes=(dynamic, dynamic))

@@ -23,7 +23,7 @@ from service.errors import (
     RequestError,
 )
 from service.retrieval.errors import FilterError, RetrievalError
-from service.telemetry.logs import REQUEST_ID
+from service.telemetry.logs import REQUEST_ID, without_folders
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:clear-search:problem:"
@@ -123,7 +123,7 @@ async def _on_retrieval_error(request: Request, error: Exception) -> Response:
     if isinstance(error, FilterError):
         field = _printable(error.field)
         return ProblemResponse(InvalidRequestError(f"{field}: {error.reason}"), field)
-    return ProblemResponse(InvalidRequestError(str(error)))
+    return ProblemResponse(InvalidRequestError(without_folders(str(error))))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ from service.retrieval.generation.manifest import read_manifest
 from service.retrieval.generation.room import check_room
 from service.retrieval.index.options import IndexOptions
 from service.retrieval.searcher import Searcher
+from service.telemetry.logs import without_folders
 from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -70,10 +71,11 @@ class Reloader:
             try:
                 result = await self._follow()
             except (RetrievalError, RequestError, OSError, MemoryError) as error:
-                # the message may name the generation, but not the path of the index
-                self.refusal = (str(error) or "out of memory").replace(f"{self._index}/", "")
+                # probes without a key read it: it may name the generation, but no folder
+                self.refusal = without_folders(str(error), self._index) or "out of memory"
                 self._count("refused")
-                logger.error("the reload was refused, the live generation stays: %s", error)
+                logger.error("the reload was refused, the live generation stays: %s", self.refusal)
+                logger.debug("the reload was refused in %s: %s", self._index, error)
                 raise ReloadRefusedError(self.refusal) from error
             self.refusal = ""
             self._count(result)

@@ -1,7 +1,7 @@
 """Log formats: text for people, JSON for programs; each record has the id of its request.
 
 A record holds nothing that a user sent. The message of an exception may quote a text, so only its
-class and its traceback are written.
+class and its traceback are written. Messages that leave the machine are written without folders.
 """
 
 import json
@@ -11,10 +11,13 @@ import traceback
 import uuid
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 PLAIN_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+# An absolute path but for its last part; no part of a URL.
+FOLDERS = re.compile(r"""(?<![\w./:])/(?:[^/\s'"`:,;()]+/)+""")
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
@@ -29,6 +32,21 @@ def request_id_of(header: bytes | None) -> str:
     if header is not None and PLAIN_REQUEST_ID.fullmatch(header):
         return header.decode()
     return uuid.uuid4().hex
+
+
+def without_folders(message: str, root: Path | None = None) -> str:
+    """Shorten each absolute path in a message to its part below `root`, else to its last part.
+
+    >>> without_folders("/srv/index/generations/3f/x.arrow is missing", Path("/srv/index"))
+    'generations/3f/x.arrow is missing'
+    >>> without_folders("there is no index in /srv/index: build one", Path("/srv/index"))
+    'there is no index in index: build one'
+    >>> without_folders("no access to '/etc/clear/keys.toml', see https://host/a/b")
+    "no access to 'keys.toml', see https://host/a/b"
+    """
+    for folder in (root, root.resolve()) if root and root.name else ():
+        message = message.replace(f"{folder}/", "").replace(str(folder), folder.name)
+    return FOLDERS.sub("", message)
 
 
 class TextFormatter(logging.Formatter):

@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.engine import reloader
 from service.engine.engine import Engine
 from service.engine.outcome import SearchOutcome
 from service.retrieval.corpus.reader import Passage
@@ -181,6 +182,44 @@ def test_a_current_that_names_nothing_is_refused(
     assert reason in reload.json()["detail"]
     assert str(index_copy) + "/" not in reload.json()["detail"]
     assert served(client) == before
+
+
+def missing(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (index / "CURRENT").unlink()
+
+
+def unreadable(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path.resolve() / "CURRENT"))
+
+    monkeypatch.setattr(reloader, "current_name", refuse)
+
+
+def altered(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "1" * 32
+    shutil.copytree(index / "generations" / current_name(index), index / "generations" / name)
+    (index / "CURRENT").write_text(name)
+
+
+@pytest.mark.parametrize("damage", [missing, unreadable, altered])
+def test_no_open_answer_and_no_log_at_info_holds_a_path_of_the_machine(
+    client: TestClient,
+    index_copy: Path,
+    damage: Callable[[Path, pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of an index whose CURRENT is missing `/readyz` named the folder."""
+    damage(index_copy, monkeypatch)
+
+    with caplog.at_level("INFO"):
+        answers = [client.post("/admin/reload").text]
+    answers += [client.get(path).text for path in ("/readyz", "/info", "/metrics", "/livez")]
+
+    assert "refused" in answers[1] and "refused" in caplog.text
+    for text in [*answers, caplog.messages[-1]]:
+        assert str(index_copy.parent) not in text
+        assert index_copy.parent.name not in text
 
 
 def test_a_generation_of_another_encoder_is_refused(

@@ -48,7 +48,7 @@ class Server(uvicorn.Server):
         """Start to answer requests, then log that the server is ready."""
         await super().startup(sockets)
         for listener in sockets or []:
-            logger.info("ready on http://%s:%d", *listener.getsockname()[:2])
+            logger.info("ready on http://%s", authority(*listener.getsockname()[:2]))
 
     def _stop(self) -> None:
         self.should_exit = True
@@ -126,24 +126,41 @@ def _reload_on_hangup(state: State) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
 
 
+def authority(host: str, port: int) -> str:
+    """Return address and port as in a URL.
+
+    >>> authority("::1", 8000), authority("127.0.0.1", 8000)
+    ('[::1]:8000', '127.0.0.1:8000')
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def bind(host: str, port: int) -> socket.socket:
     """Bind and listen before the slow loading, so that a taken port is reported at once.
 
     Raises:
         ServiceError: the port is taken, or the address is not one of this machine.
     """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen()  # a port that is only bound can still be taken by another server
-    except OSError as error:
-        listener.close()
-        reason = (
-            "another program listens there: stop it or choose another port with --port"
-            if error.errno == errno.EADDRINUSE
-            else f"{error.strerror or error}: choose another address with --host or --port"
-        )
-        raise ServiceError(f"cannot listen on {host}:{port}: {reason}") from None
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with ExitStack() as stack:
+        try:
+            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen()  # a port that is only bound can still be taken by another server
+        except (OSError, ValueError) as error:  # ValueError: no host name could be so
+            reason = _bind_fault(error)
+            raise ServiceError(f"cannot listen on {authority(host, port)}: {reason}") from None
+        stack.pop_all()
     return listener
+
+
+def _bind_fault(error: OSError | ValueError) -> str:
+    """Return why an address cannot be listened on, and how to fix it."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code == errno.EADDRINUSE:
+        return "another program listens there: stop it or choose another port with --port"
+    if code == errno.EAFNOSUPPORT:
+        return "this machine has no IPv6: choose an IPv4 address with --host"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"{reason}: choose another address with --host or --port"

@@ -3,13 +3,25 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
+
+
+def _check_host(host: str) -> str:
+    """Return the address without the brackets of a URL; refuse an empty one."""
+    address = host.strip()
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    if not address:  # a socket would listen on every address
+        raise ValueError("is empty: name an address, such as 127.0.0.1, or 0.0.0.0 for every one")
+    return address
 
 
 class AccessSettings(BaseModel):
     """The address, the keys, and the routes that are closed or need a key."""
 
-    host: Annotated[str, Field(description="Address to listen on")] = "127.0.0.1"
+    host: Annotated[
+        str, Field(description="Address to listen on, IPv4 or IPv6"), AfterValidator(_check_host)
+    ] = "127.0.0.1"
     port: Annotated[
         int, Field(ge=0, le=65535, description="Port to listen on; 0 picks a free one")
     ] = 8000

@@ -1,5 +1,9 @@
+import errno
+import gc
 import json
 import signal
+import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -9,7 +13,7 @@ from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.indexing.build import build_index
 from service.server import bind
-from tests.support.processes import half_sent_search, running, wait_until
+from tests.support.processes import TIMEOUT_SECONDS, half_sent_search, running, wait_until
 
 
 def test_sigterm_makes_the_server_unready_and_answers_requests_in_flight(
@@ -96,3 +100,58 @@ def test_a_port_taken_by_a_server_that_is_loading_is_refused() -> None:
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ServiceError, match=r"cannot listen on 192\.0\.2\.1:0: .*--host"):
         bind("192.0.2.1", 0)
+
+
+@pytest.mark.parametrize("host", ["a" * 300, "no such host", "::1::"])
+def test_a_name_that_is_no_address_is_refused_in_one_line(host: str) -> None:
+    with pytest.raises(ServiceError, match="^cannot listen on .*--host"):
+        bind(host, 0)
+
+
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_where_ipv6_is_switched_off_an_ipv6_address_is_refused_in_one_line(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended in an UnboundLocalError."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+
+    with pytest.raises(ServiceError) as refusal:
+        bind(host, 8000)
+
+    assert str(refusal.value) == (
+        f"cannot listen on [{host}]:8000: this machine has no IPv6: "
+        "choose an IPv4 address with --host"
+    )
+
+
+def test_a_refused_address_leaves_no_open_socket(recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.raises(ServiceError):
+        bind("192.0.2.1", 0)
+    gc.collect()
+
+    assert not recwarn.list
+
+
+def test_the_logged_url_of_an_ipv6_address_has_brackets(
+    tiny_checkpoint: Path, tiny_index: Path
+) -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with running(tiny_checkpoint, tiny_index, CLEAR_HOST="[::1]") as server:
+        url = f"http://[::1]:{server.port}/livez"
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+            assert response.status == 200
+
+    assert f"ready on http://[::1]:{server.port}" in server.log[-1]
+
+
+def has_ipv6() -> bool:
+    try:
+        bind("::1", 0).close()
+    except ServiceError:
+        return False
+    return True

@@ -66,7 +66,7 @@ def _when_ready(process: "subprocess.Popen[str]") -> RunningServer:
     assert process.stderr is not None
     for line in process.stderr:
         log.append(line)
-        if found := re.search(r"ready on http://127\.0\.0\.1:(\d+)", line):
+        if found := re.search(r"ready on http://\S+:(\d+)", line):
             return RunningServer(process, int(found[1]), log)
     raise AssertionError(f"the server did not start: {''.join(log)}")
 

@@ -31,6 +31,20 @@ def test_the_command_line_takes_precedence_over_the_variable(
     assert load_settings(port=9000).port == 9000
 
 
+@pytest.mark.parametrize("host", ["", " ", "[]"])
+def test_an_empty_host_is_refused_because_it_would_listen_everywhere(host: str) -> None:
+    with pytest.raises(SettingsError, match="CLEAR_HOST: is empty: name an address"):
+        load_settings(host=host)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_ipv6_address_may_have_the_brackets_of_a_url(host: str) -> None:
+    settings = load_settings(host=host)
+
+    assert settings.host == "::1"
+    assert settings.is_local
+
+
 def test_an_override_of_none_leaves_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLEAR_INDEX", "/indexes/one")
 

@@ -13,6 +13,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from service.retrieval.text import is_blank
+
 MAX_CHARACTERS = 32_768
 MAX_TEXTS = 256
 
@@ -20,8 +22,8 @@ MAX_TEXTS = 256
 def _check_text(text: str) -> str:
     if "\x00" in text:
         raise PydanticCustomError("nul", "must not hold a NUL character")
-    if not text.strip():
-        raise PydanticCustomError("blank", "must not be empty")
+    if is_blank(text):
+        raise PydanticCustomError("blank", "must not be empty: no character is visible")
     return text
 
 

@@ -10,6 +10,7 @@ from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
 
 from service.client import MAX_CHARACTERS, Client, Embeddings, Role
+from service.retrieval.text import is_blank
 
 
 class ServedEncoder(AbsEncoder):  # type: ignore[misc]
@@ -46,9 +47,10 @@ class ServedEncoder(AbsEncoder):  # type: ignore[misc]
 
 
 def as_sent(text: str) -> str:
-    """Change a text so that the service accepts it; the encoder reads less than what remains.
+    r"""Change a text so that the service accepts it; the encoder reads less than what remains.
 
-    >>> as_sent(" "), as_sent("tea")
-    ('-', 'tea')
+    >>> as_sent(" "), as_sent("\u200b"), as_sent("tea")
+    ('-', '-', 'tea')
     """
-    return text.replace("\x00", " ")[:MAX_CHARACTERS].strip() or "-"
+    kept = text.replace("\x00", " ")[:MAX_CHARACTERS].strip()
+    return "-" if is_blank(kept) else kept

@@ -23,6 +23,7 @@ from service.retrieval.checkpoint.manifest import write_manifest
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.indexing.build import build_index
+from service.retrieval.text import is_blank
 from service.settings.settings import Settings
 from tests.conftest import make_checkpoint, write_passages
 
@@ -150,7 +151,7 @@ def vectors(response: Any) -> NDArray[np.float32]:
 
 
 def is_refusable(text: str) -> bool:
-    return "\x00" in text or not text.strip()
+    return "\x00" in text or is_blank(text)
 
 
 def test_the_kinds_of_text_match_their_names() -> None:
@@ -217,7 +218,7 @@ def test_texts_that_normalise_to_the_same_have_the_same_vector(
     client: TestClient, text: str
 ) -> None:
     forms = {unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")} | {text}
-    forms = {form for form in forms if form.strip()}
+    forms = {form for form in forms if not is_blank(form)}
 
     found = [vectors(ask(client, "/encode", [form])) for form in sorted(forms)]
 
@@ -249,6 +250,19 @@ def test_a_megabyte_of_blanks_is_refused(
     assert response.status_code in (413, 422)
     assert response.headers["Content-Type"] == "application/problem+json"
     assert len(response.content) < 1000  # it does not repeat them
+
+
+@pytest.mark.parametrize("text", [" ", "\u200b\u2060", "\u00ad", "\x01\x7f", "\u3164", "\ufe0f"])
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_text_without_a_visible_character_is_refused_with_its_field(
+    client: TestClient, route: str, text: str
+) -> None:
+    response = ask(client, route, ["tea", text])
+
+    field = {"/search": "queries", "/encode": "texts", "/v1/embeddings": "input"}[route]
+    assert response.status_code == 422
+    assert response.json()["field"] == f"{field}[1]"
+    assert "no character is visible" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("blank", BLANKS.values(), ids=BLANKS)

@@ -102,7 +102,7 @@ def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
     trainable, rows = _load(form, options)
     micro = options.micro_batch if form == "clear-cached" else None
     loss, labels = _loss(form, trainable, rows, micro)
-    texts = text_columns(rows, loss.columns)
+    texts = text_columns(rows, loss.columns, trainable.base.prepare)
     is_bf16 = trainable.precision == "bf16"
     device = trainable.base.device
 
@@ -196,7 +196,8 @@ def _is_2d(value: object) -> bool:
 def _peak_mb(micro_batch_rows: int, options: argparse.Namespace) -> int:
     trainable, rows = _load("clear-cached", options)
     loss, labels = _loss("clear-cached", trainable, rows, micro_batch_rows)
-    terms = loss(_features(trainable, text_columns(rows, loss.columns)), labels)
+    texts = text_columns(rows, loss.columns, trainable.base.prepare)
+    terms = loss(_features(trainable, texts), labels)
     torch.stack(list(terms.values())).sum().backward()
     if trainable.base.device.type == "cuda":
         return torch.cuda.max_memory_allocated() // 2**20

@@ -8,6 +8,7 @@ from service.retrieval.corpus.reader import read_passages
 from service.retrieval.errors import ArtifactError
 from service.retrieval.storage import artifact
 from service.retrieval.storage.json_lines import read_json_lines
+from service.retrieval.text import is_blank
 from trainer.data.evaluation_set import (
     CARD,
     QRELS,
@@ -102,7 +103,7 @@ def _read_queries(path: Path) -> list[Query]:
         query_id, text = record.get("_id", record.get("id")), record.get("text")
         if not isinstance(query_id, str) or len(query_id.split()) != 1:
             raise DataError(f"{origin} needs a field `_id` with text and no white space")
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or is_blank(text):
             raise DataError(f"{origin} needs a field `text` with text")
         if query_id in queries:
             raise DataError(f"{origin} repeats the query {query_id!r}: ids must be unique")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from service.retrieval.storage.json_lines import read_json_lines
+from service.retrieval.text import is_blank
 from trainer.data.languages import canonical_language
 from trainer.errors import DataError, OutputError
 
@@ -184,7 +185,7 @@ def _texts(origin: str, record: Mapping[str, Any], name: str) -> tuple[str, ...]
 def _checked(origin: str, name: str, value: object) -> str:
     if not isinstance(value, str):
         raise DataError(f"{origin} has `{name}` that is not text")
-    if not value.strip():
+    if is_blank(value):
         raise DataError(f"{origin} has an empty `{name}`: fill it or remove the line")
     try:
         value.encode()

@@ -4,8 +4,7 @@ A column holds one text of every row: the query, the translated query, the passa
 negative. The loss embeds a column at a time.
 """
 
-from collections.abc import Sequence
-from unicodedata import normalize
+from collections.abc import Callable, Sequence
 
 from trainer.data.rows import Row
 
@@ -15,12 +14,17 @@ HARD_NEGATIVE = "hard_negative_{}"
 HARD_NEGATIVE_QUERY = "hard_negative_query_{}"
 
 
-def text_columns(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[str]]:
+def text_columns(
+    rows: Sequence[Row], names: Sequence[str], prepare: Callable[[str], str]
+) -> dict[str, list[str]]:
     """Return the named columns of rows: `query`, `translated_query`, `hard_negative_1`, ...
 
-    Texts are normalized to NFC, as the encoder normalizes what it serves.
+    Args:
+        rows: the rows of training.
+        names: the columns.
+        prepare: prepares a text, as the encoder prepares what it serves.
     """
-    return {name: [normalize("NFC", _text(row, name)) for row in rows] for name in names}
+    return {name: [prepare(_text(row, name)) for row in rows] for name in names}
 
 
 def _text(row: Row, name: str) -> str:

@@ -117,7 +117,7 @@ def _make_trainer(
         micro_batch_tokens=optimizer.micro_batch_tokens or None,
         is_gathering=run.config.objective.gathers,
     )
-    columns = text_columns(run.rows.rows, loss.columns)
+    columns = text_columns(run.rows.rows, loss.columns, run.trainable.base.prepare)
     early_stopping = [EarlyStoppingCallback(patience)] if patience else []
     trainer = EncoderTrainer(
         run.trainable,

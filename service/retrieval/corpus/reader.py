@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from service.retrieval.errors import PassageError
 from service.retrieval.storage.json_lines import read_json_lines
+from service.retrieval.text import is_blank
 
 OnInvalid = Callable[[PassageError], None]
 
@@ -96,12 +97,14 @@ def _passage(origin: str, record: object) -> Passage:
     )
     if isinstance(passage_id, int) and not isinstance(passage_id, bool):
         passage_id = str(passage_id)
-    if not isinstance(passage_id, str) or not passage_id.strip():
+    if not isinstance(passage_id, str) or is_blank(passage_id):
         raise PassageError(f"{origin} needs a field `id` (or `_id`) with text or a whole number")
     if not isinstance(text, str):
         raise PassageError(f"{origin} needs a field `text` with text")
-    if not text.strip():
-        raise PassageError(f"{origin} has an empty `text`: remove the line or fill it")
+    if is_blank(text):
+        raise PassageError(
+            f"{origin} has an empty `text` (no character is visible): remove the line or fill it"
+        )
     if not isinstance(title, str | None):
         raise PassageError(f"{origin} has a `title` that is not text")
     if isinstance(rest.get("metadata"), dict):  # BEIR's nesting

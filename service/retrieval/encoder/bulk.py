@@ -71,7 +71,7 @@ class EncodedPassages:
 
 
 def digest_of(text: str) -> bytes:
-    """Hash a passage's text, as the encoder reads it, to 16 bytes."""
+    """Hash a passage's prepared text to 16 bytes."""
     return hashlib.sha256(text.encode()).digest()[:16]
 
 

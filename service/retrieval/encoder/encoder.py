@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from service.retrieval.encoder.batches import (
 )
 from service.retrieval.encoder.runtime.runtime import Runtime
 from service.retrieval.errors import EncoderMismatchError, RetrievalError
+from service.retrieval.text import TextPreparation
 
 Embeddings = NDArray[np.float32]
 
@@ -81,6 +81,7 @@ class Encoder:
         self._passage_side = passage_side
         self._pad_id = pad_id
         self.tokenizer = tokenizer
+        self.prepare = TextPreparation(tokenizer)
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(max_tokens)
 
@@ -148,10 +149,8 @@ class Encoder:
         return side._tokenize(texts, role, role if side is not self else "query")
 
     def _tokenize(self, texts: Sequence[str], role: Role, side: Role) -> list[TokenizedText]:
-        # Canonically equivalent texts are one text (UAX #15), but not to every tokenizer: XLM-R's
-        # composes neither Hangul's letters nor a Vietnamese vowel with two marks.
-        prompted = [self.prompts[role] + normalize("NFC", text) for text in texts]
         try:
+            prompted = [self.prompts[role] + self.prepare(text) for text in texts]
             # For one text the library's threads cost more than they save.
             encodings = (
                 [self.tokenizer.encode(prompted[0])]

@@ -95,7 +95,7 @@ class Assembly:
             OSError: the disk fails or is full.
         """
         staging, raw = directory / "staging.sqlite", directory / EMBEDDINGS
-        with StagedPassages(staging) as staged:
+        with StagedPassages(staging, self._encoder.side("passage").prepare) as staged:
             self._stage(staged, passages, on_invalid)
             count = len(staged)
             digests = staged.digests()

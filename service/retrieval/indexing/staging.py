@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,8 +25,14 @@ class StagedPassages:
     Because of this order, an index does not depend on the order of its passages file.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Create the file; SQLite's page cache has a fixed size."""
+    def __init__(self, path: Path, prepare: Callable[[str], str]) -> None:
+        """Create the file; SQLite's page cache has a fixed size.
+
+        Args:
+            path: the file.
+            prepare: prepares a text for the encoder; digests are those of prepared texts.
+        """
+        self._prepare = prepare
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=OFF")
         self._connection.execute("PRAGMA synchronous=OFF")
@@ -58,7 +64,7 @@ class StagedPassages:
             PassageError: a passage with the same id was added before; both origins are named.
         """
         metadata = json.dumps(passage.metadata, ensure_ascii=False)
-        digest = digest_of(passage.encoder_text)
+        digest = digest_of(self._prepare(passage.encoder_text))
         row = (passage.passage_id, passage.title, passage.text, metadata, digest, origin)
         try:
             self._connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", row)

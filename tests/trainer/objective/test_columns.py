@@ -1,3 +1,4 @@
+from service.retrieval.encoder.encoder import Encoder
 from trainer.data.rows import Row
 from trainer.objective.columns import text_columns
 
@@ -16,7 +17,7 @@ ROW = Row(
 def test_columns_hold_the_texts_of_their_names() -> None:
     names = ["query", "passage", "hard_negative_2", "hard_negative_query_1"]
 
-    assert text_columns([ROW], names) == {
+    assert text_columns([ROW], names, str) == {
         "query": ["Which colours?"],
         "passage": ["Red and white."],
         "hard_negative_2": ["A hill."],
@@ -24,7 +25,8 @@ def test_columns_hold_the_texts_of_their_names() -> None:
     }
 
 
-def test_texts_are_normalized_as_in_service() -> None:
-    [text] = text_columns([ROW], ["translated_query"])["translated_query"]
+def test_texts_are_normalized_as_in_service(tiny_encoder: Encoder) -> None:
+    columns = text_columns([ROW], ["translated_query"], tiny_encoder.prepare)
+    [text] = columns["translated_query"]
 
     assert text == "Kí ni ìtúm\u1ecd\u0300 àw\u1ecd\u0300?"

@@ -48,7 +48,7 @@ def features_of(
     model: SentenceTransformer, objective: InBatchObjective, rows: list[Row]
 ) -> list[dict[str, Any]]:
     names = (*objective.query_columns, *objective.passage_columns)
-    return [tokenized(model, texts) for texts in text_columns(rows, names).values()]
+    return [tokenized(model, texts) for texts in text_columns(rows, names, str).values()]
 
 
 def tokenized(model: SentenceTransformer, texts: list[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.storage.json_lines import read_json_lines
+from service.retrieval.text import is_blank
 from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.data.rows import MAX_LINE_BYTES
@@ -80,7 +81,7 @@ def _records(path: Path) -> Iterator[_Record]:
             value = record.get(name)
             if name == "question_number" and isinstance(value, int):
                 value = str(value)
-            if not isinstance(value, str) or not value.strip():
+            if not isinstance(value, str) or is_blank(value):
                 raise DataError(f"{origin} lacks `{name}`: this is not Belebele")
             texts[name] = value
         try:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.retrieval.corpus.reader import Passage
+from service.retrieval.text import is_blank
 from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.languages import ENGLISH
 from trainer.data.rows import Row
@@ -173,7 +174,7 @@ def _list(node: object, key: str, where: str) -> list[object]:
 
 def _text(node: object, key: str, where: str) -> str:
     value = _value(node, key, where, str, "text")
-    if not value.strip():
+    if is_blank(value):
         raise DataError(f"{where}.{key} is empty: restore the file from a copy")
     try:
         value.encode()

@@ -70,6 +70,8 @@ def test_a_line_is_read_as_a_passage(tmp_path: Path, line: str, expected: Passag
         (b'{"id": "a"}', "needs a field `text`"),
         (b'{"id": "a", "text": 3}', "needs a field `text`"),
         (b'{"id": "a", "text": " \\n"}', "has an empty `text`"),
+        (b'{"id": "a", "text": "\\u200b\\u00ad\\u0001"}', "has an empty `text`"),
+        (b'{"id": "\\u200b", "text": "t"}', "needs a field `id`"),
         (b'["a", "t"]', "is not a JSON object"),
         (b'{"id": "a", "text": "t", "title": 3}', "has a `title` that is not text"),
         (b'{"id": "a", "text": "\\ud800"}', "holds half a surrogate pair"),

@@ -193,6 +193,14 @@ def test_canonically_equivalent_texts_are_one_text(tiny_encoder: Encoder, text: 
 
 
 @pytest.mark.parametrize("role", ["query", "passage"])
+def test_special_tokens_in_a_text_are_letters(tiny_encoder: Encoder, role: str) -> None:
+    [text] = tiny_encoder.tokenize(["a <s> b</s> <pad><unk>"], role)  # type: ignore[arg-type]
+
+    assert (text.token_ids[0], text.token_ids[-1]) == (0, 2)
+    assert not {0, 1, 2, 3} & set(text.token_ids[1:-1])
+
+
+@pytest.mark.parametrize("role", ["query", "passage"])
 def test_half_a_surrogate_pair_is_refused_without_the_text(
     tiny_encoder: Encoder, role: str
 ) -> None:

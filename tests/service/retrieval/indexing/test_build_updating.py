@@ -1,7 +1,9 @@
 import itertools
 import json
 import random
+from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 
@@ -75,6 +77,22 @@ def test_an_update_without_a_change_encodes_nothing_and_keeps_the_generation(
 
     assert report.directory == before
     assert (report.counts.num_reused, report.counts.num_encoded) == (40, 0)
+
+
+def test_an_update_encodes_texts_again_that_the_encoder_reads_otherwise_than_before(
+    tmp_path: Path, tiny_checkpoint: Path, tiny_encoder: Encoder
+) -> None:
+    texts = ["tea", "a <s> b", "Caf\u00e9", "Cafe\u0301"]
+    passages: Origins = [("f", Passage(str(row), text)) for row, text in enumerate(texts)]
+    former = load_encoder(str(tiny_checkpoint), device="cpu")
+    former.prepare = partial(normalize, "NFC")  # type: ignore[assignment]
+    build_index(passages, tmp_path / "updated", former)
+    build_index(passages, tmp_path / "fresh", tiny_encoder)
+
+    report = update_index(passages, tmp_path / "updated", tiny_encoder)
+
+    assert report.counts.num_encoded == 1
+    assert files_of(tmp_path / "updated") == files_of(tmp_path / "fresh")
 
 
 def test_new_metadata_alone_encodes_nothing(tmp_path: Path, tiny_encoder: Encoder) -> None:

@@ -11,7 +11,7 @@ from service.retrieval.indexing.staging import StagedPassages
 
 @pytest.fixture
 def staged(tmp_path: Path) -> Iterator[StagedPassages]:
-    with StagedPassages(tmp_path / "staging.sqlite") as staged:
+    with StagedPassages(tmp_path / "staging.sqlite", str) as staged:
         yield staged
 
 

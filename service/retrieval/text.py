@@ -1,0 +1,108 @@
+"""Texts as an encoder reads them: canonical, made of letters alone, and not blank.
+
+Texts that a reader cannot tell apart have one vector. The tokenizer's file stays as it is: a text
+is prepared before the tokenizer reads it.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from unicodedata import category, normalize
+
+from tokenizers import Tokenizer
+
+# Characters without ink that their category does not tell (DerivedCoreProperties.txt,
+# Default_Ignorable_Code_Point), and the empty Braille pattern.
+INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
+# Format characters that are drawn (PropList.txt, Prepended_Concatenation_Mark).
+VISIBLE_FORMATS = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]")
+INVISIBLE_CATEGORIES = {"Cc", "Cf", "Zs", "Zl", "Zp"}
+# Not marks, but of the same cluster: joiners, half-width voiced marks, AM of Thai and Lao.
+EXTENDING_LETTERS = "\u200c\u200d\uff9e\uff9f\u0e33\u0eb3"
+# Stands beside a character that is normalized alone, because normalizers strip spaces at the ends.
+EDGE = "|"
+
+
+def is_blank(text: str) -> bool:
+    r"""Return whether a text has no visible character.
+
+    >>> is_blank(""), is_blank(" \u200b\u00ad\x07"), is_blank("\u00ad.")
+    (True, True, False)
+    """
+    return not any(map(_is_visible, text))
+
+
+class TextPreparation:
+    """Prepares texts for one tokenizer.
+
+    1. Canonically equivalent texts become one text (UAX #15), before the tokenizer's normalizer
+       and after it, which may take a composed character apart or compose only some.
+    2. A special token's name in a text, such as `</s>`, is letters: a space after its first letter
+       keeps tokenizers from reading it as the token.
+
+    A text that the tokenizer already reads so is only brought to NFC.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Take normalizer and special tokens of a tokenizer."""
+        self._normalizer = tokenizer.normalizer
+        contents = {
+            token.content
+            for token in tokenizer.get_added_tokens_decoder().values()
+            if token.special
+        }
+        names = contents | set(map(self._normalized, contents))
+        longest_first = sorted((name for name in names if len(name) > 1), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._alone = lru_cache(maxsize=4096)(self._normalized_alone)
+
+    def __call__(self, text: str) -> str:
+        """Return the text that the tokenizer gets, after the role's prompt."""
+        composed = normalize("NFC", text)
+        if composed.isascii() and not self._special.search(composed):
+            return composed
+        separate = normalize("NFC", MARKED.sub(lambda found: self._alone(found[1]), composed))
+        normalized = self._normalized(separate)
+        letters = normalize("NFC", normalized)
+        letters = self._special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", letters)
+        read = normalized if separate == composed else self._normalized(composed)
+        return composed if letters == read else letters
+
+    def _normalized(self, text: str) -> str:
+        return str(self._normalizer.normalize_str(text)) if self._normalizer else text
+
+    def _normalized_alone(self, character: str) -> str:
+        """Normalize a character without its marks.
+
+        The library's `Precompiled` drops the marks of a short cluster whose first character it
+        replaces: a fraction or a superscript with a stroke lost it.
+        """
+        found = self._normalized(EDGE + character + EDGE)
+        is_whole = found.startswith(EDGE) and found.endswith(EDGE)
+        return found[1:-1] if is_whole else character
+
+
+def _is_visible(character: str) -> bool:
+    if category(character) in INVISIBLE_CATEGORIES:
+        return VISIBLE_FORMATS.match(character) is not None
+    return INVISIBLE.match(character) is None
+
+
+def _extending_ranges() -> Iterator[str]:
+    """Yield ranges of the characters that may belong to the cluster of the one before."""
+    points = [
+        point
+        for point in (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0))
+        if category(chr(point)).startswith("M") or chr(point) in EXTENDING_LETTERS
+    ]
+    start = points[0]
+    for point, following in zip(points, [*points[1:], -1], strict=True):
+        if following != point + 1:
+            yield f"{chr(start)}-{chr(point)}"
+            start = following
+
+
+MARKED = re.compile(f"(.)(?=[{''.join(_extending_ranges())}])", re.DOTALL)

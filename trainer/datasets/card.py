@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from service.retrieval.storage.artifact import sha256_of
+from service.retrieval.storage.checksums import sha256_of
 from trainer.datasets.imported import ImportedDataset
 from trainer.markdown import markdown_table
 

@@ -23,7 +23,7 @@ from service.retrieval.index.torch_flat import TorchFlatIndex
 from service.retrieval.indexing.build import build_index
 from service.retrieval.progress import OnProgress
 from service.retrieval.searcher import Searcher
-from service.retrieval.storage.artifact import sha256_of
+from service.retrieval.storage.checksums import sha256_of
 from trainer.data.evaluation_set import EvaluationSet
 
 KEY_CHARACTERS = 32

@@ -28,7 +28,8 @@ from service.retrieval.generation.manifest import VECTORS
 from service.retrieval.index.faiss.index import flat_vectors
 from service.retrieval.indexing.build import build_index
 from service.retrieval.progress import OnProgress, ignore_progress
-from service.retrieval.storage.artifact import sha256_of, sync
+from service.retrieval.storage.artifact import sync
+from service.retrieval.storage.checksums import sha256_of
 from trainer.data.rows import Row, read_rows, row_line
 from trainer.errors import DataError, OutputError
 from trainer.mining.candidates import CandidateTable

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainer.config import ObjectiveConfig
 from trainer.objective.columns import HARD_NEGATIVE, HARD_NEGATIVE_QUERY, PASSAGE
+from trainer.objective.false_negatives import pool_false_negatives
 from trainer.objective.terms import (
     BatchEmbeddings,
     Terms,
@@ -122,8 +123,7 @@ class FrozenBridgeObjective:
         targets = self._pool.targets[numbers]
         excluded = None
         if self._config.masks_false_negatives:
-            excluded = self._pool.passage_codes == self._pool.passage_codes[targets, None]
-            excluded.scatter_(1, targets[:, None], False)
+            excluded = pool_false_negatives(self._pool.passage_codes, targets)
         return frozen_bridge(
             translated,
             self._pool.queries[numbers].to(translated.dtype),

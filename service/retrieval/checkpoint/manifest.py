@@ -6,8 +6,8 @@ from typing import Any
 
 from service.retrieval.checkpoint.layout import CheckpointLayout, read_layout
 from service.retrieval.errors import CheckpointError
-from service.retrieval.storage import artifact
-from service.retrieval.storage.artifact import FileRecord
+from service.retrieval.storage import artifact, checksums
+from service.retrieval.storage.checksums import FileRecord
 from service.retrieval.storage.schema import Document, JsonText, parse_document
 
 FORMAT_VERSION = 1
@@ -54,7 +54,7 @@ def write_manifest(directory: Path, **facts: object) -> CheckpointManifest:
         "pooling": layout.pooling,
         "prompts": layout.prompts,
         "max_tokens": layout.max_tokens,
-        "files": artifact.record_files(directory, names),
+        "files": checksums.record_files(directory, names),
         **facts,
     }
     content["digest"] = _digest(content)
@@ -84,7 +84,7 @@ def verify_manifest(directory: Path) -> CheckpointManifest | None:
         )
     fix = "restore it from a copy, or delete it to load the checkpoint without hashes"
     manifest = parse_document(CheckpointManifest, content, path, CheckpointError, fix)
-    artifact.verify_files(directory, manifest.files, CheckpointError)
+    checksums.verify_files(directory, manifest.files, CheckpointError)
     return manifest
 
 
@@ -102,7 +102,7 @@ def fingerprint_of(
 
     def sha256(path: Path) -> str:
         record = verified.get(path.relative_to(directory).as_posix())
-        return record["sha256"] if record else artifact.sha256_of(path)
+        return record["sha256"] if record else checksums.sha256_of(path)
 
     parts = {
         "weights": [sha256(path) for path in layout.weights],

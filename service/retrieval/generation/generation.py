@@ -22,7 +22,7 @@ from service.retrieval.generation.manifest import (
 from service.retrieval.index.backend import VectorIndex
 from service.retrieval.index.open import open_vectors
 from service.retrieval.index.options import IndexOptions
-from service.retrieval.storage import artifact
+from service.retrieval.storage import checksums
 
 CURRENT = "CURRENT"
 NAME = re.compile(r"[0-9a-f]{32}")
@@ -91,7 +91,7 @@ def verify_generation(directory: Path) -> GenerationManifest:
         GenerationError: a file is missing or altered; it is named.
     """
     manifest = read_manifest(directory)
-    artifact.verify_files(directory, manifest.files, GenerationError)
+    checksums.verify_files(directory, manifest.files, GenerationError)
     return manifest
 
 

@@ -28,7 +28,7 @@ from service.retrieval.generation.manifest import (
     read_manifest,
 )
 from service.retrieval.generation.writer import HISTORY, REMOVING, exclusive_writer
-from service.retrieval.storage import artifact
+from service.retrieval.storage import artifact, checksums
 
 UNFINISHED = "unfinished"  # the shards that interrupted builds encoded
 
@@ -202,7 +202,7 @@ def _inspect(directory: Path, place: Place) -> GenerationInfo:
     size, manifest, damage = size_bytes(directory), None, ""
     try:
         manifest = read_manifest(directory)
-        artifact.verify_sizes(directory, manifest.files, GenerationError)
+        checksums.verify_sizes(directory, manifest.files, GenerationError)
     except GenerationError as error:
         damage = str(error)
     return GenerationInfo(directory.name, place, built, size, manifest, damage)

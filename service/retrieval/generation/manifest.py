@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 from service.retrieval.corpus.fields import FieldKind
 from service.retrieval.errors import GenerationError
 from service.retrieval.storage import artifact
-from service.retrieval.storage.artifact import FileRecord
+from service.retrieval.storage.checksums import FileRecord
 from service.retrieval.storage.schema import Document, JsonText, parse_document
 
 FORMAT_VERSION = 2

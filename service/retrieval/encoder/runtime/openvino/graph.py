@@ -19,7 +19,7 @@ from torch import Tensor
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.encoder.runtime.openvino.table import TablePlace, find_table, map_table
 from service.retrieval.errors import CheckpointError
-from service.retrieval.storage import artifact
+from service.retrieval.storage import artifact, checksums
 
 GRAPH = "graph.xml"  # with the weights in graph.bin
 MANIFEST = "manifest.json"
@@ -103,7 +103,7 @@ def _make(directory: Path, layout: CheckpointLayout, fingerprint: str, export: E
             "format_version": FORMAT_VERSION,
             "fingerprint": fingerprint,
             "table": tensor,
-            "files": artifact.record_files(made, names),
+            "files": checksums.record_files(made, names),
         }
         (made / MANIFEST).write_bytes(artifact.canonical_json(content))
         artifact.publish_directory(made, directory)
@@ -116,6 +116,6 @@ def _read(directory: Path, layout: CheckpointLayout, fingerprint: str) -> Graph:
     files = manifest.get("files")
     if not isinstance(files, dict) or GRAPH not in files:
         raise CheckpointError(f"{directory / MANIFEST} does not name {GRAPH}")
-    artifact.verify_files(directory, files, CheckpointError)
+    checksums.verify_files(directory, files, CheckpointError)
     place = find_table(layout.weights, str(manifest.get("table")))
     return Graph(directory, map_table(place), place)

@@ -50,7 +50,15 @@ async function ask(request, signal, route = "search") {
     throw new SearchFailure({ title: TEXT.unreachableTitle, detail: TEXT.unreachableDetail });
   }
   if (!response.ok) throw await readProblem(response);
-  return response.json();
+  return parseAnswer(await response.text());
+}
+
+/** Parse JSON; a whole number that a double cannot hold becomes a BigInt, so that each digit is shown. */
+function parseAnswer(text) {
+  return JSON.parse(text, (key, value, context) => {
+    const isRounded = Number.isInteger(value) && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source);
+    return isRounded ? BigInt(context.source) : value;
+  });
 }
 
 function pause(milliseconds, signal) {

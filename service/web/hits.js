@@ -76,10 +76,15 @@ function foldToggle(item, title) {
   return toggle;
 }
 
+/** Write a BigInt, which `JSON.stringify` refuses, as its digits. */
+function rawBigInt(name, value) {
+  return typeof value === "bigint" ? JSON.rawJSON(String(value)) : value;
+}
+
 function metadataText(value) {
   if (typeof value === "boolean") return value ? TEXT.yes : TEXT.no;
   if (Array.isArray(value)) return value.map(metadataText).join(", ");
-  return typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
+  return typeof value === "object" && value !== null ? JSON.stringify(value, rawBigInt) : String(value);
 }
 
 function metadataList(metadata) {

@@ -3,7 +3,7 @@
 A row is the position of a vector in an index; rows never leave `service.retrieval`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,8 +17,12 @@ from service.retrieval.corpus.selection import Selection
 MAX_TOP_K = 1000
 # Candidates searched beyond top_k, so that equal scores at the cut are ordered by row.
 EXTRA_CANDIDATES = 16
+# A search whose ties go beyond its candidates is repeated with this many times as many.
+WIDENING = 8
 
 Selected = Sequence[Selection | None] | None
+# Scores and rows of each query's candidates, both [B, C]; rows below 0 are padding.
+Candidates = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,9 @@ class Ranking:
 class VectorIndex(Protocol):
     """A searchable set of unit-norm vectors; scores are inner products, in [-1, 1].
 
-    Equal scores are ordered by rising row. If more than `EXTRA_CANDIDATES` vectors tie with the
-    last one, which of them are returned is undefined.
+    Equal scores are ordered by rising row. An exact search returns the lowest rows of any number of
+    ties, so that the best `k` are the first `k` of every longer ranking. An approximate search
+    orders by row only the vectors that it returns.
     """
 
     @property
@@ -80,6 +85,52 @@ def group_by_selection(
 def empty_ranking() -> Ranking:
     """Return the ranking of a query that finds nothing."""
     return Ranking(np.empty(0, np.float32), np.empty(0, np.int64))
+
+
+def search_through_ties(find: Callable[[int], Candidates], top_k: int, count: int) -> list[Ranking]:
+    """Rank by an exact search that returns an undefined choice of the ties at its cut.
+
+    The search is repeated with more candidates until the last one is worse than the `top_k`-th.
+
+    Args:
+        find: returns each query's best candidates, as many as it is given: scores and rows, both
+            [B, C], best first.
+        top_k: the length of the rankings.
+        count: how many vectors are searched.
+    """
+    num_candidates = min(top_k + EXTRA_CANDIDATES, count)
+    scores, rows = find(num_candidates)
+    while num_candidates < count and (scores[:, top_k - 1] == scores[:, -1]).any():
+        num_candidates = min(num_candidates * WIDENING, count)
+        scores, rows = find(num_candidates)
+    return rank_batch((scores, rows), top_k)
+
+
+def best_candidates(similarities: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Return the best similarities and their columns, [B, N] to [B, K], ordered by column.
+
+    Of equal similarities at the cut, those of the lowest columns are returned.
+    """
+    width = similarities.shape[1]
+    scores, columns = similarities.topk(min(top_k + 1, width), dim=1)
+    if width > top_k:
+        is_tied = (scores[:, -2] == scores[:, -1]) & scores[:, -1].isfinite()  # -inf: excluded
+        for query in is_tied.nonzero().flatten().tolist():
+            last = scores[query, -1]
+            num_better = int((scores[query] > last).sum())
+            tied = (similarities[query] == last).nonzero().flatten()
+            columns[query, num_better:top_k] = tied[: top_k - num_better]
+        scores, columns = scores[:, :top_k], columns[:, :top_k]
+    columns, order = columns.sort(dim=1)
+    return scores.gather(1, order), columns
+
+
+def rank_batch(candidates: Candidates, top_k: int) -> list[Ranking]:
+    """Rank each query's candidates, without padding."""
+    return [
+        rank_candidates(scores[rows >= 0], rows[rows >= 0], top_k)
+        for scores, rows in zip(*candidates, strict=True)
+    ]
 
 
 def rank_candidates(scores: NDArray[np.float32], rows: NDArray[np.int64], top_k: int) -> Ranking:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.retrieval.index.backend import (
-    EXTRA_CANDIDATES,
     Ranking,
     Selected,
     VectorIndex,
@@ -43,7 +42,7 @@ class ShardedIndex:
         def search_shard(number: int) -> list[Ranking]:
             part = self._starts[number], self._starts[number + 1]
             parts = None if selected is None else [each and each.part(*part) for each in selected]
-            return self._shards[number].search(queries, top_k + EXTRA_CANDIDATES, parts)
+            return self._shards[number].search(queries, top_k, parts)
 
         found = list(self._threads.map(search_shard, range(len(self._shards))))
         return [

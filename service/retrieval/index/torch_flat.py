@@ -12,10 +12,10 @@ from torch import Tensor
 
 from service.retrieval.errors import DeviceError
 from service.retrieval.index.backend import (
-    EXTRA_CANDIDATES,
     Ranking,
     Selected,
     VectorIndex,
+    best_candidates,
     empty_ranking,
     group_by_selection,
 )
@@ -118,7 +118,6 @@ class TorchFlatIndex:
         self, queries: Tensor, top_k: int, hidden: list[tuple[Tensor, list[int]]]
     ) -> tuple[Tensor, Tensor]:
         """Return scores and rows, both [B, K]; the vectors are scored tile by tile."""
-        num_candidates = min(top_k + EXTRA_CANDIDATES, self.count)
         tile_rows = max(1, self._tile_scores // len(queries))
         scores = torch.empty(len(queries), 0, device=queries.device, dtype=torch.float32)
         rows = torch.empty(len(queries), 0, device=queries.device, dtype=torch.int64)
@@ -127,14 +126,14 @@ class TorchFlatIndex:
             for mask, group in hidden:
                 for query in group:  # one view per query: indexing by a list would copy
                     similarities[query].masked_fill_(mask[start : start + tile_rows], -torch.inf)
-            tile_scores, tile_rows_found = _candidates(similarities, num_candidates)
+            tile_scores, tile_rows_found = best_candidates(similarities, top_k)
             # Rows ascend before the stable sort, so that equal scores stay ordered by row.
             scores, order = torch.cat([scores, tile_scores], dim=1).sort(
                 dim=1, descending=True, stable=True
             )
             rows = torch.cat([rows, tile_rows_found + start], dim=1).gather(1, order)
-            scores, rows = scores[:, :num_candidates], rows[:, :num_candidates]
-        return scores[:, :top_k], rows[:, :top_k]
+            scores, rows = scores[:, :top_k], rows[:, :top_k]
+        return scores, rows
 
 
 def open_torch_flat(path: Path, device: str = "cuda") -> VectorIndex:
@@ -159,15 +158,6 @@ def open_torch_flat(path: Path, device: str = "cuda") -> VectorIndex:
         parts = np.array_split(vectors, len(devices))
         shards = [TorchFlatIndex(*pair) for pair in zip(parts, devices, strict=True)]
     return shards[0] if len(shards) == 1 else ShardedIndex(shards)
-
-
-def _candidates(similarities: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:
-    """Return a tile's best scores and their rows, [B, T] to [B, C], ordered by row."""
-    scores, rows = similarities.topk(
-        min(num_candidates, similarities.shape[1]), dim=1, sorted=False
-    )
-    rows, order = rows.sort(dim=1)
-    return scores.gather(1, order), rows
 
 
 def _inner_products(queries: Tensor, vectors: Tensor) -> Tensor:

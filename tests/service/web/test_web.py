@@ -187,6 +187,34 @@ def test_a_passage_is_shown_as_text_never_as_html(page: "Page", address: str) ->
     assert page.locator(".hit-text").inner_text() == "<img src=x onerror=alert(1)>"
 
 
+def test_whole_numbers_above_2_to_the_53_are_shown_whole(page: "Page") -> None:
+    large = 2**53 + 1
+    metadata = {
+        "order": large,
+        "part": {"of": -large},
+        "all": [large],
+        "near": 2**53 - 1,
+        "e": 1e300,
+    }
+    hit = {"passage_id": "1", "score": 0.5, "rank": 1, "title": "x", "text": "x"}
+    answer = {
+        "results": [{"language": "en", "hits": [hit | {"metadata": metadata}]}],
+        "took_ms": {"encode": 1.0},
+    }
+    page.route("**/search", lambda route: route.fulfill(json=answer))
+
+    search(page, "tea")
+
+    shown = dict(
+        zip(page.locator("dt").all_inner_texts(), page.locator("dd").all_inner_texts(), strict=True)
+    )
+    assert shown["order"] == "9007199254740993"
+    assert shown["part"] == '{"of":-9007199254740993}'
+    assert shown["all"] == "9007199254740993"
+    assert shown["near"] == "9007199254740991"
+    assert shown["e"] == "1e+300"
+
+
 def test_a_busy_service_is_reported_with_a_retry_button(page: "Page") -> None:
     problem = {"type": "x", "title": "Busy", "status": 429, "detail": "the queue is full"}
     answers = iter([True])

@@ -6,6 +6,7 @@ The row -1, with which FAISS pads a result, does not leave this folder.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from service.retrieval.index.backend import (
     EXTRA_CANDIDATES,
     Ranking,
     Selected,
+    best_candidates,
     empty_ranking,
     group_by_selection,
-    rank_candidates,
+    rank_batch,
+    search_through_ties,
 )
 from service.retrieval.index.faiss.exact import search_all, search_selected
 from service.retrieval.index.faiss.gpu import to_gpu
@@ -33,6 +36,9 @@ from service.retrieval.index.faiss.library import VERSION, Queries, error_reason
 BLAS_QUERIES = 2
 # Up to this many queries, FAISS reads the vectors on one core; torch's product uses all cores.
 PRODUCT_QUERIES = 16
+# Indexes whose search among all vectors is exact, and the most candidates of a search on a GPU.
+EXACT_TYPES = ("IndexFlat", "IndexScalarQuantizer", "GpuIndexFlat")
+GPU_CANDIDATES = 2048
 # Defaults of the search settings; docs/indexing.md has their recall.
 NPROBE = 128
 EF_SEARCH = 128
@@ -96,9 +102,8 @@ class FaissIndex:
                 if selection is None
                 else self._search_selected(queries[group], top_k, selection.mask, selection.count)
             )
-            for query, scores, rows in zip(group, *found, strict=True):
-                is_hit = rows >= 0  # FAISS pads with -1
-                rankings[query] = rank_candidates(scores[is_hit], rows[is_hit], top_k)
+            for query, ranking in zip(group, found, strict=True):
+                rankings[query] = ranking
         return rankings
 
     def check_selection_support(self) -> None:
@@ -110,22 +115,25 @@ class FaissIndex:
         if self.count < 2:
             return
         query = np.ones((1, self.embedding_dim), np.float32)
-        _, rows = self._search_all(query, 1)
+        (best,) = self._search_all(query, 1)
         mask = np.ones(self.count, np.bool_)
-        mask[rows[0, 0]] = False
-        _, others = self._search_selected(query, 1, mask, self.count - 1)
-        if rows[0, 0] in others:
+        mask[best.rows[0]] = False
+        (others,) = self._search_selected(query, 1, mask, self.count - 1)
+        if best.rows[0] in others.rows:
             raise GenerationError(
                 f"this build of faiss ({VERSION}) ignores filters: set CLEAR_INDEX_BACKEND=torch "
                 "or CLEAR_DEVICE=cpu"
             )
 
-    def _search_all(self, queries: Queries, top_k: int) -> tuple[Any, Any]:
-        num_candidates = min(top_k + EXTRA_CANDIDATES, self.count)
+    def _search_all(self, queries: Queries, top_k: int) -> list[Ranking]:
         if self._vectors is not None and len(queries) <= PRODUCT_QUERIES:
-            found = torch.topk(torch.from_numpy(queries) @ self._vectors.T, num_candidates)
-            return found.values.numpy(), found.indices.numpy()
+            best = best_candidates(torch.from_numpy(queries) @ self._vectors.T, top_k)
+            return rank_batch((best[0].numpy(), best[1].numpy()), top_k)
         with self._lock:
+            if type(self._index).__name__.startswith(EXACT_TYPES):
+                find = partial(self._index.search, queries)
+                return search_through_ties(find, top_k, self._most_candidates(self._index))
+            num_candidates = min(top_k + EXTRA_CANDIDATES, self.count)
             scores, rows = self._index.search(queries, num_candidates)
             # The probed lists, or the reached part of a graph, may hold too few vectors.
             is_short = (rows[:, : min(top_k, self.count)] < 0).any(axis=1)
@@ -133,16 +141,21 @@ class FaissIndex:
                 scores[is_short], rows[is_short] = search_all(
                     self._exact, queries[is_short], num_candidates
                 )
-        return scores, rows
+        return rank_batch((scores, rows), top_k)
 
     def _search_selected(
         self, queries: Queries, top_k: int, mask: NDArray[np.bool_], count: int
-    ) -> tuple[Any, Any]:
+    ) -> list[Ranking]:
         if count == 0:
-            shape = (len(queries), 0)
-            return np.empty(shape, np.float32), np.empty(shape, np.int64)
+            return [empty_ranking()] * len(queries)
+        find = partial(search_selected, self._exact, queries, mask=mask)
+        most = min(count, self._most_candidates(self._exact))
         with self._lock:
-            return search_selected(self._exact, queries, min(top_k + EXTRA_CANDIDATES, count), mask)
+            return search_through_ties(find, top_k, most)
+
+    def _most_candidates(self, index: Any) -> int:
+        is_on_gpu = self._resources is not None and index is self._index
+        return min(self.count, GPU_CANDIDATES) if is_on_gpu else self.count
 
 
 def open_faiss_index(

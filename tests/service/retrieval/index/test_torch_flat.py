@@ -11,7 +11,7 @@ from service.retrieval.errors import DeviceError, GenerationError
 from service.retrieval.index.backend import Ranking
 from service.retrieval.index.faiss.build import build_faiss_index
 from service.retrieval.index.faiss.index import open_faiss_index
-from service.retrieval.index.torch_flat import EXTRA_CANDIDATES, TorchFlatIndex, open_torch_flat
+from service.retrieval.index.torch_flat import TorchFlatIndex, open_torch_flat
 
 Vectors = NDArray[np.float32]
 # Vectors and queries are in fp16 on a GPU.
@@ -125,14 +125,15 @@ def test_equal_scores_are_ordered_by_row(device: torch.device, tile_scores: int)
     ]
 
 
-def test_ties_at_the_cut_are_the_lowest_rows_within_the_extra_candidates(
-    device: torch.device,
+@pytest.mark.parametrize("tile_scores", [90, 3000, 10**6])
+def test_any_number_of_ties_at_the_cut_gives_the_lowest_rows(
+    device: torch.device, tile_scores: int
 ) -> None:
-    vectors = one_hot([0] * (10 + EXTRA_CANDIDATES) + [1] * 20)
+    vectors = one_hot([1] + [0] * 3000 + [1] * 20)
 
-    (ranking,) = TorchFlatIndex(vectors, device).search(one_hot([0]), 10)
+    best = TorchFlatIndex(vectors, device, tile_scores).search(one_hot([0, 1]), 30)
 
-    assert ranking.rows.tolist() == list(range(10))
+    assert rows_of(best) == [[*range(1, 31)], [0, *range(3001, 3021), *range(1, 10)]]
 
 
 @pytest.mark.parametrize("tile_scores", [1, 7, 50, 333, 1400, 2100])

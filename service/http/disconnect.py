@@ -1,6 +1,7 @@
-"""Cancel the work for a request whose client disconnects."""
+"""Do no work for a request whose client has gone."""
 
 import asyncio
+import socket
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -9,8 +10,18 @@ from fastapi import Request
 from service.errors import ClientGoneError
 
 ResultT = TypeVar("ResultT")
-# Most requests are answered by then, so that only slow ones pay for a watching task.
-WATCH_AFTER_SECONDS = 0.2
+TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)  # Linux
+TCP_CLOSE = b"\x07"  # the state of a connection after a reset, first byte of TCP_INFO
+
+
+def has_reset(transport: asyncio.Transport) -> bool:
+    """Return whether the client reset a connection, also before the event loop has read that."""
+    if transport.is_closing():
+        return True
+    if TCP_INFO is None:
+        return False
+    connection = transport.get_extra_info("socket")
+    return bool(connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 1) == TCP_CLOSE)
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT:
@@ -34,20 +45,13 @@ class _DisconnectWatcher:
     """Cancels the task that created it when the client of a request disconnects."""
 
     def __init__(self, request: Request) -> None:
-        loop = asyncio.get_running_loop()
         self.is_disconnected = False
         self._request = request
         self._watched = asyncio.current_task()
-        self._task: asyncio.Task[None] | None = None
-        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start)
+        self._task = asyncio.create_task(self._watch())
 
     def close(self) -> None:
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-
-    def _start(self) -> None:
-        self._task = asyncio.ensure_future(self._watch())
+        self._task.cancel()
 
     async def _watch(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":

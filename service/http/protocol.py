@@ -20,12 +20,14 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from service.errors import (
+    ClientGoneError,
     HeadTooLargeError,
     MalformedError,
     RequestError,
     SlowRequestError,
     TooManyConnectionsError,
 )
+from service.http.disconnect import has_reset
 from service.http.headers import CLOSE, LOAD_NOTHING, REQUEST_ID_HEADER, SECURITY_HEADERS
 from service.http.lingering_close import with_lingering_close
 from service.http.parser import RequestParser
@@ -147,7 +149,19 @@ class LimitedProtocol(HttpToolsProtocol):
         self._answering = cycle
         if not cycle.keep_alive:
             app = with_lingering_close(app)  # type: ignore[arg-type, assignment]  # other ASGI types
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, self._unless_gone(cycle, app))
+
+    def _unless_gone(self, cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+        """Wrap an app so that it is not called for a client that has gone by then."""
+
+        async def answer(*request: Any) -> None:
+            if cycle.disconnected or has_reset(self.transport):
+                cycle.disconnected = True
+                self._metrics.refusals.labels(ClientGoneError.reason).inc()
+            else:
+                await app(*request)
+
+        return answer
 
     def _start_read_timeout(self) -> None:
         if self._read_timeout is None:

@@ -1,11 +1,12 @@
 """The results of an ablation: a table and a plot, written again after each run."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from service.retrieval.errors import ArtifactError
+from service.retrieval.storage.artifact import read_json_object
 from trainer.ablation.grid import Cell
 from trainer.data.languages import ENGLISH
 from trainer.markdown import markdown_table
@@ -19,7 +20,7 @@ def finished_cells(directory: Path, cells: Sequence[Cell]) -> Iterator[tuple[Cel
     """Yield the finished cells, each with its run record."""
     for cell in cells:
         path = directory / RUNS / cell.name / RECORD
-        record = json.loads(path.read_bytes()) if path.is_file() else {}
+        record = read_json_object(path, ArtifactError) if path.is_file() else {}
         if record.get("is_finished") and "scores" in record:
             yield cell, record
 

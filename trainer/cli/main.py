@@ -3,13 +3,16 @@
 Each command imports torch and transformers itself, so that `--help` is fast.
 """
 
+import sys
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from service.retrieval.errors import RetrievalError
 from trainer.cli import evaluate, prepare, publish, train
+from trainer.cli.crash_report import report_crash
 from trainer.errors import TrainerError
 
 
@@ -43,5 +46,6 @@ app.add_typer(publish.app)
 
 
 def main() -> None:
-    """Run the command line."""
-    app(prog_name="clear-trainer")
+    """Run the command line; an unexpected error is one line, and its traceback a file."""
+    sys.excepthook = report_crash
+    get_command(app)(prog_name="clear-trainer")  # `app()` would set a hook of its own

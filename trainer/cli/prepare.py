@@ -55,6 +55,9 @@ DecontaminateOption = Annotated[
 ]
 
 # Options of `mine`.
+FirstRankOption = Annotated[
+    int, typer.Option(min=1, help="First rank of the window; known positives do not count.")
+]
 MaxRelativeScoreOption = Annotated[
     float | None,
     typer.Option(
@@ -130,9 +133,7 @@ def mine_command(
     rows: Annotated[Path, typer.Argument(help="Training rows (.jsonl).")],
     output: Annotated[Path, typer.Option(help="The file to write: the rows with negatives.")],
     num_negatives: Annotated[int, typer.Option(min=1, help="Negatives per row.")] = 5,
-    first_rank: Annotated[
-        int, typer.Option(min=1, help="First rank of the window; known positives do not count.")
-    ] = 50,
+    first_rank: FirstRankOption = 50,
     last_rank: Annotated[int, typer.Option(min=1, help="Last rank of the window.")] = 100,
     max_relative_score: MaxRelativeScoreOption = None,
     query_side: QuerySideOption = QuerySide.ENGLISH,

@@ -1,7 +1,7 @@
 """Reads evaluation sets and checks that their files belong together."""
 
-import csv
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from service.retrieval.corpus.reader import read_passages
@@ -21,6 +21,8 @@ from trainer.data.languages import ENGLISH, canonical_language
 from trainer.data.rows import MAX_LINE_BYTES
 from trainer.data.trec import Qrels
 from trainer.errors import DataError
+
+WHOLE_NUMBER = re.compile(r"-?[0-9]{1,9}")
 
 
 def read_evaluation_set(directory: Path) -> EvaluationSet:
@@ -118,16 +120,29 @@ def _read_qrels(directory: Path) -> dict[str, dict[str, int]]:
     if path is None:
         raise DataError(f"{directory} lacks {QRELS[0]}: make a set with `clear-trainer import`")
     qrels: dict[str, dict[str, int]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, cells in enumerate(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
-            if not cells or (number == 1 and cells == QRELS_HEADER):
-                continue
-            if len(cells) != len(QRELS_HEADER) or not cells[2].lstrip("-").isdigit():
-                raise DataError(
-                    f"{path}:{number} is not a query id, a passage id and a whole number"
-                )
-            if int(cells[2]) > 0:
-                qrels.setdefault(cells[0], {})[cells[1]] = int(cells[2])
+    for number, line in enumerate(_read_lines(path), 1):
+        cells = line.split("\t")
+        if not line or (number == 1 and cells == QRELS_HEADER):
+            continue
+        if len(cells) != len(QRELS_HEADER) or not WHOLE_NUMBER.fullmatch(cells[2]):
+            raise DataError(f"{path}:{number} is not a query id, a passage id and a whole number")
+        if int(cells[2]) > 0:
+            qrels.setdefault(cells[0], {})[cells[1]] = int(cells[2])
     if not qrels:
         raise DataError(f"{path} judges no passage relevant: import the set again")
     return qrels
+
+
+def _read_lines(path: Path) -> Iterator[str]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): import the set again") from None
+    for number, line in enumerate(content.split(b"\n"), 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}:{number} is not UTF-8 (byte {error.start + 1} of the line): convert the "
+                "file to UTF-8"
+            ) from None

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.errors import ArtifactError
 from service.retrieval.storage import artifact, checksums
 from trainer.config import RunConfig
 from trainer.errors import ConfigError, OutputError
@@ -36,13 +37,14 @@ def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
 
     Raises:
         ConfigError: the directory holds a run of another configuration or of other data.
+        ArtifactError: the run's record cannot be read.
         OutputError: the directory cannot be written.
     """
     identity = {"config": config_digest(config), "data": data_digests(config)}
     path = directory / RECORD
     if path.is_file():
-        record: dict[str, Any] = json.loads(path.read_bytes())
-        if {name: record[name] for name in identity} != identity:
+        record = artifact.read_json_object(path, ArtifactError)
+        if {name: record.get(name) for name in identity} != identity:
             raise ConfigError(
                 f"{directory} holds a run of another configuration or of other data: "
                 "name another --output, or delete it"

@@ -21,12 +21,14 @@ def read_json(path: Path, error: type[ArtifactError]) -> Any:
     """Read a JSON file.
 
     Raises:
-        ArtifactError: of the class `error`, if the file is missing or is not JSON.
+        ArtifactError: of the class `error`, if the file is missing, unreadable or not JSON.
     """
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise error(f"{path} is missing: restore it from a copy or build again") from None
+    except OSError as reason:
+        raise error(f"{path} cannot be read ({reason.strerror}): check the file") from None
     except (ValueError, RecursionError):
         raise error(f"{path} is not valid JSON: restore it from a copy or build again") from None
 

@@ -83,6 +83,7 @@ def test_a_set_is_replaced_and_nothing_else_is(folder: Path) -> None:
     [
         ("qrels.tsv", "q1 tea 1\n", r"qrels\.tsv:1 is not a query id"),
         ("qrels.tsv", "q1\ttea\tmuch\n", r"qrels\.tsv:1 is not a query id"),
+        ("qrels.tsv", "q1\ttea\t1\nq1\ttea\t²\n", r"qrels\.tsv:2 is not a query id"),
         ("qrels.tsv", "q1\ttea\t0\n", "judges no passage relevant"),
         ("qrels.tsv", "q1\trice\t1\n", "'rice', judged for the query 'q1', is in no corpus"),
         ("qrels.tsv", "q9\ttea\t1\n", r"queries\.jsonl has no query with a judgment"),
@@ -98,6 +99,23 @@ def test_a_bad_file_is_named(folder: Path, name: str, content: str, reason: str)
 
     with pytest.raises(DataError, match=reason):
         read_evaluation_set(folder)
+
+
+@pytest.mark.parametrize("content", [b"q1\ttea\t1\nq1\tth\xe9\t1\n", b"\xff\xfeq\x001\x00"])
+def test_judgments_that_are_not_utf8_are_one_line_with_the_place(
+    folder: Path, content: bytes
+) -> None:
+    (folder / "qrels.tsv").write_bytes(content)
+
+    with pytest.raises(DataError, match=r"qrels\.tsv:[12] is not UTF-8 \(byte \d+ of the line\)"):
+        read_evaluation_set(folder)
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+def test_judgments_of_windows_are_read(folder: Path, start: bytes) -> None:
+    (folder / "qrels.tsv").write_bytes(start + b"query-id\tcorpus-id\tscore\r\nq1\ttea\t1\r\n\r\n")
+
+    assert read_evaluation_set(folder).qrels == {"q1": {"tea": 1}}
 
 
 @pytest.mark.parametrize("name", ["corpus", "queries", "qrels"])

@@ -124,6 +124,11 @@ def load_runtime(
     except CheckpointError as error:
         if options.cpu_engine != "auto":
             raise
+        if choice.precision not in CPU_ENGINES["torch"]:
+            raise DeviceError(
+                f"CLEAR_PRECISION={choice.precision} needs openvino, which has no graph: {error}; "
+                f"or set CLEAR_PRECISION to one of auto, {', '.join(CPU_ENGINES['torch'])}"
+            ) from None
         logger.warning("torch encodes, as there is no graph for openvino: %s", error)
         return _load_torch(layout, options.device, choice.precision, shared_with)
     return _load_openvino(graph, layout, choice.precision, shared_with, for_queries)

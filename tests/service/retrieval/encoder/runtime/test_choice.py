@@ -78,3 +78,20 @@ def test_where_no_graph_can_be_kept_auto_falls_back_to_torch_and_openvino_refuse
     assert "torch encodes, as there is no graph for openvino" in caplog.text
     with pytest.raises(CheckpointError, match="cannot be written .* set CLEAR_CACHE"):
         load("openvino")
+
+
+def test_int8_where_no_graph_can_be_kept_is_refused_with_the_precisions_of_torch(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    if find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    (tmp_path / "cache").write_text("a file, no folder")
+
+    with pytest.raises(DeviceError, match=r"=int8 needs openvino, .*written.* auto, fp32, bf16$"):
+        load_encoder(
+            str(tiny_checkpoint),
+            cache=tmp_path / "cache",
+            device="cpu",
+            cpu_engine="auto",
+            precision="int8",
+        )

@@ -91,9 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _add_middleware(app: FastAPI, state: State) -> None:
     """Add the middleware, innermost first: the cheapest refusals come first in a request."""
     settings = state.settings
-    app.add_middleware(
-        AdmissionControl, forecast=state.retry_after_seconds, timeout_ms=settings.timeout_ms
-    )
+    app.add_middleware(AdmissionControl, forecast=state, timeout_ms=settings.timeout_ms)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     ring = KeyRing(settings) if settings.has_keys else None
     app.add_middleware(KeyCheck, access=Access(settings), ring=ring, metrics=state.metrics)

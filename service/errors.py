@@ -11,6 +11,8 @@
         │   └── QuotaExceededError  of the key
         ├── NotReadyError
         │   └── DeviceBrokenError   liveness fails, too
+        ├── DeadlineExceededError
+        │   └── ShortDeadlineError  refused at once
         └── ...                     the others of `TABLE`
 
 A message never contains the text of a query or a passage.
@@ -207,7 +209,16 @@ class DeadlineExceededError(RequestError):
     """The deadline of the request passed before the response was ready."""
 
     status, title, reason = 504, "Deadline exceeded", "deadline"
-    meaning = "The deadline passed (`timeout_ms`)"
+    meaning = "The deadline passed, or is too short even for an idle device (`timeout_ms`)"
+
+
+class ShortDeadlineError(DeadlineExceededError):
+    """The request takes longer than its deadline allows, even on an idle device."""
+
+    def __init__(self, message: str, least_seconds: float) -> None:
+        """Keep the seconds at the greatest speed that was observed."""
+        super().__init__(message)
+        self.least_seconds = least_seconds
 
 
 # Every error that a client may receive; the manual and the OpenAPI document are generated from it.

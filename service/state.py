@@ -7,6 +7,7 @@ from typing import Literal
 from service.batching.request import Lane
 from service.engine.engine import Engine
 from service.engine.reloader import Reloader
+from service.errors import RequestError
 from service.settings.settings import Settings
 from service.telemetry.metrics import Metrics
 
@@ -36,11 +37,15 @@ class State:
         batcher = self.engine.batcher
         return batcher.is_broken or batcher.running_seconds > self.settings.stuck_seconds
 
-    def retry_after_seconds(self, lane: Lane, timeout_seconds: float) -> int | None:
-        """Return `Batcher.retry_after_seconds`, or None while the engine loads."""
+    def is_idle(self, lane: Lane) -> bool:
+        """Return `Batcher.is_idle`; True while the engine loads."""
+        return self.engine is None or self.engine.batcher.is_idle(lane)
+
+    def refusal_of(self, lane: Lane, timeout_seconds: float) -> RequestError | None:
+        """Return `Batcher.refusal`, or None while the engine loads."""
         if self.engine is None:
             return None
-        return self.engine.batcher.retry_after_seconds(lane, timeout_seconds)
+        return self.engine.batcher.refusal(lane, timeout_seconds)
 
     @property
     def field_maxima(self) -> dict[str, int]:

@@ -28,7 +28,8 @@ async def encode(body: EncodeRequest, request: Request) -> Response:
     dimension = dimension_of(encoder, body.dimensions)
     if body.role == "passage" and not encoder.encodes_passages:
         raise invalid_field("role", "must be query: this encoder has no passage side")
-    work = engine.encode(body.texts, body.role, deadline_of(request, body.timeout_ms))
+    deadline = deadline_of(request, body.timeout_ms)
+    work = engine.encode(body.texts, body.role, deadline, may_extend=body.timeout_ms is None)
     embedded = await cancel_on_disconnect(request, work)
     embeddings = truncate_embeddings(embedded.embeddings, dimension)
     took_ms = milliseconds_of(embedded.stage_seconds)

@@ -1,9 +1,7 @@
 """The routes of OpenAI's embeddings API, for clients that are written for OpenAI."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from service.api.openai_schemas import EmbeddingsRequest, EmbeddingsResponse, Model, Models
@@ -18,13 +16,10 @@ from service.api.response import (
     serialize_embeddings,
     truncate_embeddings,
 )
-from service.api.schemas import MAX_TEXTS
 from service.engine.engine import Engine
-from service.engine.outcome import EncodeOutcome
 from service.errors import UnknownModelError
 from service.http.disconnect import cancel_on_disconnect
 from service.retrieval.encoder.batches import Role
-from service.telemetry.metrics import Stage
 
 NOT_FOUND: Responses = {404: PROBLEM_RESPONSES[404]}
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=JsonRoute)
@@ -41,7 +36,8 @@ async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
     if role is None:
         raise _unknown_model(roles)
     dimension = dimension_of(engine.searcher.encoder, body.dimensions)
-    embedded = await cancel_on_disconnect(request, _encode(engine, body.input, role, request))
+    work = engine.encode(body.input, role, deadline_of(request), may_extend=True)
+    embedded = await cancel_on_disconnect(request, work)
     rows = serialize_embeddings(
         truncate_embeddings(embedded.embeddings, dimension), body.encoding_format
     )
@@ -96,20 +92,3 @@ def _unknown_model(names: Iterable[str]) -> UnknownModelError:
 def _models(engine: Engine) -> list[Model]:
     created = int(engine.searcher.generation.created.timestamp())
     return [Model(id=name, created=created) for name in roles_of(engine)]
-
-
-async def _encode(engine: Engine, texts: list[str], role: Role, request: Request) -> EncodeOutcome:
-    """Embed texts in parts of at most `MAX_TEXTS`: OpenAI's limit is eight times ours."""
-    parts = []
-    seconds: defaultdict[Stage, float] = defaultdict(float)
-    for start in range(0, len(texts), MAX_TEXTS):
-        part = texts[start : start + MAX_TEXTS]
-        parts.append(await engine.encode(part, role, deadline_of(request)))
-        for stage, stage_seconds in parts[-1].stage_seconds.items():
-            seconds[stage] += stage_seconds
-    return EncodeOutcome(
-        np.concatenate([part.embeddings for part in parts]),
-        sum(part.num_tokens for part in parts),
-        sum(part.num_truncated for part in parts),
-        seconds,
-    )

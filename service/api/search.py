@@ -3,8 +3,17 @@
 from fastapi import APIRouter, Request, Response
 
 from service.api.openapi import POST_RESPONSES
-from service.api.response import JsonRoute, deadline_of, engine_of, json_response, milliseconds_of
+from service.api.response import (
+    JsonRoute,
+    deadline_of,
+    engine_of,
+    invalid_field,
+    json_response,
+    milliseconds_of,
+    state_of,
+)
 from service.api.search_schemas import SearchRequest, SearchResponse
+from service.errors import ShortDeadlineError
 from service.http.disconnect import cancel_on_disconnect
 from service.retrieval.corpus.selection import Facet
 
@@ -24,7 +33,17 @@ async def search(body: SearchRequest, request: Request) -> Response:
         filter=body.filter,
         facets=body.facets,
     )
-    found = await cancel_on_disconnect(request, work)
+    try:
+        found = await cancel_on_disconnect(request, work)
+    except ShortDeadlineError as error:
+        longest_ms = state_of(request).settings.max_timeout_ms
+        if error.least_seconds * 1000 <= longest_ms:
+            raise
+        raise invalid_field(
+            "query" if body.queries is None else "queries",
+            f"must take less than the longest timeout_ms ({longest_ms}) on an idle device: "
+            "send fewer or shorter texts",
+        ) from None
     generation = found.generation
     took_ms = milliseconds_of(found.stage_seconds)
     return json_response(

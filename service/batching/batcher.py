@@ -7,13 +7,13 @@ ran. One more thread prepares the next batch as soon as it could not grow any mo
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Generic
 
+from service.batching.forecast import Forecast
 from service.batching.program import Batch, Limits, PreparedT, Program, Slots
 from service.batching.queue import BatchQueue
 from service.batching.request import Answer, Lane, PayloadT, Request, RequestText, ResultT, deliver
@@ -22,14 +22,10 @@ from service.errors import (
     DeadlineExceededError,
     DeviceBrokenError,
     NotReadyError,
-    OverloadedError,
+    RequestError,
 )
 
 logger = logging.getLogger(__name__)
-MAX_RETRY_AFTER_SECONDS = 60
-# Share of a request's remaining time that it may wait. The forecast can be wrong, and a late
-# answer is wasted work.
-MAX_WAIT_SHARE = 0.6
 BROKEN = "the device failed: this instance must be restarted"
 
 
@@ -39,12 +35,11 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
     def __init__(self, program: Program[PayloadT, PreparedT, ResultT], limits: Limits) -> None:
         """Start the threads."""
         self._program = program
-        self._limits = limits
         self._queue = BatchQueue[RequestText[PayloadT, ResultT], PreparedT](limits)
         self.cost = self._queue.cost
         self.is_broken = False
         self._slots = Slots(program.num_slots)
-        self._is_preparing = False
+        self._forecast = Forecast(self._queue, self._slots, limits)
         self._is_closed = False
         self._lock = threading.Lock()
         self._runner = BatchRunner(program, self._queue, self._lock, self._break)
@@ -63,7 +58,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
 
     @property
     def waiting_tokens(self) -> int:
-        """Return the number of tokens that wait for the device."""
+        """Return the number of tokens in the queue."""
         return self._queue.num_tokens
 
     @property
@@ -81,50 +76,66 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         """Return how long the oldest batch on the device has been running."""
         return self._slots.running_seconds(time.monotonic())
 
-    def retry_after_seconds(self, lane: Lane, timeout_seconds: float) -> int | None:
-        """Return when to retry a request that would now be late; None if it would be in time."""
-        wait_seconds = self._queue.backlog_seconds(lane) / self._slots.count
-        wait_seconds += self._slots.wait_seconds(time.monotonic())
-        if wait_seconds <= timeout_seconds * MAX_WAIT_SHARE:
-            return None
-        return min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(wait_seconds)))
+    def is_idle(self, lane: Lane) -> bool:
+        """Return whether a new request would wait for nothing."""
+        return self._forecast.wait_seconds(lane) == 0
 
-    async def submit(
-        self,
-        payloads: Sequence[PayloadT],
-        lane: Lane,
-        deadline: float,
-    ) -> list[Answer[ResultT]]:
-        """Run the texts of a request.
+    def refusal(self, lane: Lane, timeout_seconds: float) -> RequestError | None:
+        """Return why even the smallest request would now be late; None if it would not be."""
+        return self._forecast.refusal(lane, 1, timeout_seconds)
+
+    def seconds_alone(self, lane: Lane, num_tokens: int) -> float:
+        """Predict the seconds that a request takes on an idle device."""
+        return self._forecast.seconds_alone(lane, num_tokens)
+
+    def admit(self, num_tokens: int, lane: Lane, deadline: float) -> None:
+        """Check that a request can be answered in time.
 
         Args:
-            payloads: one for each text.
+            num_tokens: of all its texts.
             lane: `query` goes before `bulk`.
             deadline: on the monotonic clock.
+
+        Raises:
+            ShortDeadlineError: the answer would be late even on an idle device.
+            OverloadedError: the queue is full, or the answer would be late behind other requests.
+        """
+        with self._lock:
+            self._check_open()
+            refusal = self._forecast.refusal(lane, num_tokens, deadline - time.monotonic())
+        if refusal is not None:
+            raise refusal
+
+    async def submit(
+        self, payloads: Sequence[PayloadT], lane: Lane, deadline: float
+    ) -> list[Answer[ResultT]]:
+        """Admit the texts of a request, and run them; see `admit` and `run`."""
+        self.admit(sum(map(self._program.num_tokens, payloads)), lane, deadline)
+        return await self.run(payloads, lane, deadline)
+
+    async def run(
+        self, payloads: Sequence[PayloadT], lane: Lane, deadline: float
+    ) -> list[Answer[ResultT]]:
+        """Run texts of a request that was admitted.
 
         Returns:
             One answer for each text, in order.
 
         Raises:
-            OverloadedError: the queue is full, or the answer would be late.
             DeadlineExceededError: the deadline passed; texts that had not run are dropped.
             BatchFailedError: a text fails even alone.
             NotReadyError: the service is shutting down, or its device is broken.
         """
-        program = self._program
         request: Request[ResultT] = Request(len(payloads))
+        num_tokens, kind = self._program.num_tokens, self._program.kind
         texts = [
-            RequestText(
-                payload,
-                program.num_tokens(payload),
-                request,
-                position,
-                deadline,
-                program.kind(payload),
-            )
+            RequestText(payload, num_tokens(payload), request, position, deadline, kind(payload))
             for position, payload in enumerate(payloads)
         ]
-        self._admit(texts, lane, deadline)
+        with self._lock:
+            self._check_open()
+            self._queue.add(lane, texts)
+            self._notify()
         try:
             async with asyncio.timeout_at(request.loop.time() + deadline - time.monotonic()):
                 return await request.future
@@ -143,23 +154,11 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         for thread in self._threads:
             thread.join()
 
-    def _admit(
-        self, texts: list[RequestText[PayloadT, ResultT]], lane: Lane, deadline: float
-    ) -> None:
-        num_tokens = sum(text.num_tokens for text in texts)
-        with self._lock:
-            if self.is_broken:
-                raise DeviceBrokenError(BROKEN)
-            if self._is_closed:
-                raise NotReadyError("the service is shutting down: ask another instance")
-            waiting = self._queue.num_tokens
-            is_full = waiting and waiting + num_tokens > self._limits.max_waiting_tokens
-            seconds_left = deadline - time.monotonic() - self.cost.seconds(num_tokens)
-            retry_after = self.retry_after_seconds(lane, -1.0 if is_full else seconds_left)
-            if retry_after is not None:
-                raise OverloadedError(retry_after)
-            self._queue.add(lane, texts)
-            self._notify()
+    def _check_open(self) -> None:
+        if self.is_broken:
+            raise DeviceBrokenError(BROKEN)
+        if self._is_closed:
+            raise NotReadyError("the service is shutting down: ask another instance")
 
     def _notify(self) -> None:
         """Wake the threads that have work; waking all of them each time would cost too much."""
@@ -187,7 +186,7 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         with self._lock:
             while not (batch := self._queue.claim(time.monotonic(), self._slots.num_idle)):
                 lane = self._queue.next_lane()
-                if self._is_closed and lane is None and not self._is_preparing:
+                if self._is_closed and lane is None and not self._queue.is_preparing:
                     return None
                 if lane is None:
                     self._has_work[slot].wait()
@@ -203,14 +202,13 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
                     if self._is_closed:
                         return
                     self._has_excess.wait()
-                batch = self._queue.form(lane, time.monotonic())
-                self._is_preparing = True
+                batch = self._queue.begin_preparation(lane, time.monotonic())
             # If this fails, the slot's owner prepares the batch again and handles the error.
             with suppress(Exception):
                 if batch:
                     batch.prepared = self._program.prepare([text.payload for text in batch.texts])
             with self._lock:
-                self._queue.prepared, self._is_preparing = batch, False
+                self._queue.end_preparation()
                 self._notify()
             del batch
 

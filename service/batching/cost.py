@@ -4,6 +4,8 @@
 DECAY = 0.98
 # Under a backlog, batches are large and few, and the forecast must be right within seconds.
 BACKLOG_DECAY = 0.8
+# The least time is raised by this factor with each batch, in case the device became slower.
+LEAST_GROWTH = 1.02
 MIN_BATCH_TOKENS = 16
 # A halved budget is doubled again after this many batches without a failure.
 RECOVERY_BATCHES = 500
@@ -19,6 +21,7 @@ class BatchCost:
         self._weight = self._tokens = self._seconds = self._tokens_squared = self._product = 0.0
         self._text_tokens = 0.0
         self._backlog_tokens = self._backlog_seconds = 0.0
+        self._least_seconds_per_token = 0.0
 
     def learn(
         self,
@@ -35,6 +38,9 @@ class BatchCost:
             text_tokens: tokens without padding; by default there was no padding.
             had_backlog: more texts waited than the batch could take.
         """
+        rate = seconds / (text_tokens or num_tokens)
+        least = self._least_seconds_per_token * LEAST_GROWTH or rate
+        self._least_seconds_per_token = min(rate, least)
         self._backlog_tokens *= BACKLOG_DECAY
         self._backlog_seconds *= BACKLOG_DECAY
         if had_backlog:
@@ -66,6 +72,14 @@ class BatchCost:
         if self._backlog_tokens < 1:
             return self.seconds_of_texts(text_tokens, num_batches)
         return text_tokens * self._backlog_seconds / self._backlog_tokens
+
+    def least_seconds(self, text_tokens: int) -> float:
+        """Return the seconds of texts at the speed of the fastest batch; 0 before any batch.
+
+        A mean can be wrong after a few slow batches, and only another batch corrects it. So only
+        this figure says that something cannot be done.
+        """
+        return text_tokens * self._least_seconds_per_token
 
     @property
     def overhead_tokens(self) -> float:

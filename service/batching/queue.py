@@ -1,10 +1,10 @@
 """The queue of waiting texts: two lanes, which lane is next, and how long a new text waits."""
 
 import math
-from dataclasses import dataclass
 from typing import Generic
 
 from service.batching.cost import BatchBudget, BatchCost
+from service.batching.lane import LaneQueue
 from service.batching.packing import MAX_PADDING_SHARE, TextT, pick, trim
 from service.batching.program import Batch, Limits, PreparedT
 from service.batching.request import LANES, Lane
@@ -14,14 +14,6 @@ from service.batching.request import LANES, Lane
 WINDOW_TEXTS = 128
 # By how much the device time of the lanes fades with each batch.
 SHARE_DECAY = 0.9
-
-
-@dataclass(slots=True)
-class _LaneState(Generic[TextT]):
-    texts: list[TextT]
-    max_batch_tokens: int
-    device_seconds: float = 0.0
-    num_tokens: int = 0
 
 
 class BatchQueue(Generic[TextT, PreparedT]):
@@ -37,44 +29,55 @@ class BatchQueue(Generic[TextT, PreparedT]):
             "query": limits.max_batch_tokens,
             "bulk": limits.max_bulk_batch_tokens,
         }
-        self._lanes = {lane: _LaneState[TextT]([], self._max_tokens[lane]) for lane in LANES}
+        self._lanes = {lane: LaneQueue[TextT](self._max_tokens[lane]) for lane in LANES}
         self._bulk_share = limits.bulk_share
         self.cost = BatchCost()
         self.budget = BatchBudget(limits.max_batch_tokens)
         self.prepared: Batch[TextT, PreparedT] | None = None
+        self._in_preparation: Batch[TextT, PreparedT] | None = None
+
+    @property
+    def is_preparing(self) -> bool:
+        """Return whether a batch is being prepared."""
+        return self._in_preparation is not None
 
     @property
     def num_tokens(self) -> int:
-        """Return the number of waiting tokens; needs no lock."""
-        prepared = self.prepared
-        waiting = sum(lane.num_tokens for lane in self._lanes.values())
-        return waiting + (prepared.num_tokens if prepared else 0)
+        """Return the number of tokens in the queue; needs no lock."""
+        return self.num_tokens_before("bulk")
 
-    def backlog_seconds(self, lane: Lane) -> float:
-        """Predict the device time of the batches that run before a new text of a lane."""
+    def backlog_seconds(self, lane: Lane, num_tokens: int = 0, now: float = 0.0) -> float:
+        """Predict the device time of others before the last text of a new request."""
         return self.cost.backlog_seconds(
-            self.num_tokens_before(lane), self.num_batches_before(lane)
+            self.num_tokens_before(lane, num_tokens, now),
+            self.num_batches_before(lane, num_tokens, now),
         )
 
-    def num_tokens_before(self, lane: Lane) -> int:
-        """Return the number of tokens that run before a new text of a lane."""
-        if lane == "bulk":
-            return self.num_tokens
-        prepared = self.prepared
-        num_prepared = prepared.num_tokens if prepared and prepared.lane == "query" else 0
-        return self._lanes["query"].num_tokens + num_prepared
+    def num_tokens_before(self, lane: Lane, num_tokens: int = 0, now: float = 0.0) -> int:
+        """Return the tokens of others that run before the last text of a request of `num_tokens`.
 
-    def num_batches_before(self, lane: Lane) -> int:
-        """Return the number of full batches that run before a new text of a lane."""
-        names = LANES if lane == "bulk" else LANES[:1]
-        states = (self._lanes[name] for name in names)
-        waiting = sum(-(-state.num_tokens // state.max_batch_tokens) for state in states)
-        return waiting + any(map(self._is_prepared, names))
+        With 0, the tokens in the queue that run before any new text of the lane. That needs no
+        lock.
+        """
+        ahead = self._ahead_of(lane)
+        waiting = self._lanes[lane].num_tokens_before(num_tokens, now)
+        waiting += self._lanes["query"].num_tokens if lane == "bulk" else 0
+        return waiting + (ahead.num_tokens if ahead else 0)
+
+    def num_batches_before(self, lane: Lane, num_tokens: int = 0, now: float = 0.0) -> int:
+        """Return the number of full batches that hold `num_tokens_before`."""
+        own, query = self._lanes[lane], self._lanes["query"]
+        num_batches = -(-own.num_tokens_before(num_tokens, now) // own.max_batch_tokens)
+        num_batches += -(-query.num_tokens // query.max_batch_tokens) if lane == "bulk" else 0
+        return num_batches + (self._ahead_of(lane) is not None)
+
+    def max_batch_tokens(self, lane: Lane) -> int:
+        """Return the tokens that a batch of a lane may have: the size of a slice."""
+        return self._lanes[lane].max_batch_tokens
 
     def add(self, lane: Lane, texts: list[TextT]) -> None:
-        """Append texts to a lane."""
-        self._lanes[lane].texts += texts
-        self._lanes[lane].num_tokens += sum(text.num_tokens for text in texts)
+        """Add the texts of one request to a lane."""
+        self._lanes[lane].add(texts)
 
     def next_lane(self) -> Lane | None:
         """Return the lane of the next batch; None if nothing waits."""
@@ -87,7 +90,7 @@ class BatchQueue(Generic[TextT, PreparedT]):
     def lane_to_prepare(self) -> Lane | None:
         """Return the lane whose next batch can be prepared: one that could not grow any more."""
         lane = self.next_lane()
-        if self.prepared or lane is None:
+        if self._ahead_of("bulk") or lane is None:
             return None
         state = self._lanes[lane]
         return lane if state.num_tokens >= state.max_batch_tokens else None
@@ -114,9 +117,7 @@ class BatchQueue(Generic[TextT, PreparedT]):
 
     def clear(self) -> list[TextT]:
         """Remove and return all texts."""
-        texts = [text for state in self._lanes.values() for text in state.texts]
-        for state in self._lanes.values():
-            state.texts, state.num_tokens = [], 0
+        texts = [text for state in self._lanes.values() for text in state.clear()]
         if self.prepared:
             texts += self.prepared.texts
             self.prepared = None
@@ -129,6 +130,15 @@ class BatchQueue(Generic[TextT, PreparedT]):
             batch, self.prepared = self.prepared, None
             return batch
         return self.form(lane, now, parts) if lane else None
+
+    def begin_preparation(self, lane: Lane, now: float) -> Batch[TextT, PreparedT] | None:
+        """Form a lane's next batch; it still waits, but is not claimed before `end_preparation`."""
+        self._in_preparation = self.form(lane, now)
+        return self._in_preparation
+
+    def end_preparation(self) -> None:
+        """Let a slot claim the batch that was prepared."""
+        self.prepared, self._in_preparation = self._in_preparation, None
 
     def form(self, lane: Lane, now: float, parts: int = 1) -> Batch[TextT, PreparedT] | None:
         """Form a lane's next batch of the texts that can be answered in time."""
@@ -160,20 +170,24 @@ class BatchQueue(Generic[TextT, PreparedT]):
         if len(batch) < len(alike):
             batch = trim(batch, alive[0])
         chosen = set(map(id, batch))
-        state.texts = [text for text in alive if id(text) not in chosen]
-        state.num_tokens = sum(text.num_tokens for text in state.texts)
+        state.keep([text for text in alive if id(text) not in chosen], now)
         return batch
 
     def _max_tokens_of_next(self, lane: Lane, parts: int) -> int:
         state = self._lanes[lane]
         if parts == 1:
             return state.max_batch_tokens
-        share = math.ceil(state.num_tokens / parts / (1 - MAX_PADDING_SHARE))
+        share = math.ceil(state.num_pending_tokens / parts / (1 - MAX_PADDING_SHARE))
         return min(share, state.max_batch_tokens)
 
     def _limit(self) -> None:
         for lane, state in self._lanes.items():
             state.max_batch_tokens = min(self._max_tokens[lane], self.budget.num_tokens)
+
+    def _ahead_of(self, lane: Lane) -> Batch[TextT, PreparedT] | None:
+        """Return the batch that is prepared or in preparation, if it runs before a lane's texts."""
+        ahead = self.prepared or self._in_preparation
+        return ahead if ahead and lane in ("bulk", ahead.lane) else None
 
     def _is_prepared(self, lane: Lane) -> bool:
         return self.prepared is not None and self.prepared.lane == lane

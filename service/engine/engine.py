@@ -29,6 +29,9 @@ INLINE_HITS = 100
 NUM_THREADS = 2
 PROBE_SECONDS = 5.0
 CANARY_SECONDS = 60.0
+# The default deadline of a bulk request leaves its tokens this many times the seconds that they
+# take on an idle device: by default, searches may take three quarters of the device.
+BULK_PATIENCE = 5.0
 ResultT = TypeVar("ResultT")
 
 
@@ -101,19 +104,31 @@ class Engine:
         )
         return SearchOutcome(searcher.generation, hits, languages, seconds, counted)
 
-    async def encode(self, texts: Sequence[str], role: Role, deadline: float) -> EncodeOutcome:
-        """Encode texts, in the bulk lane; errors are those of `Batcher.submit`."""
+    async def encode(
+        self, texts: Sequence[str], role: Role, deadline: float, *, may_extend: bool = False
+    ) -> EncodeOutcome:
+        """Encode texts, in the bulk lane; errors are those of `Batcher.submit`.
+
+        Args:
+            texts: any number.
+            role: selects the prompt and the side of the encoder.
+            deadline: on the monotonic clock.
+            may_extend: move the deadline by a multiple of the time that the tokens take.
+        """
         started = time.monotonic()
         tokenized = await self._tokenize(texts, role)
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - started}
         items = [BatchItem(text) for text in tokenized]
-        with hold_tokens(sum(item.num_tokens for item in items)):
+        num_tokens = sum(item.num_tokens for item in items)
+        if may_extend:
+            deadline += BULK_PATIENCE * self.batcher.seconds_alone("bulk", num_tokens)
+        with hold_tokens(num_tokens):
             answers = await self.batcher.submit(items, "bulk", deadline)
         seconds |= batch_seconds(answers)
         self._metrics.observe_request("/encode", tokenized, seconds)
         return EncodeOutcome(
             torch.stack([answer.result.embedding for answer in answers]).cpu().numpy(),
-            sum(len(text.token_ids) for text in tokenized),
+            num_tokens,
             sum(text.is_truncated for text in tokenized),
             seconds,
         )

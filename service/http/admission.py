@@ -5,32 +5,42 @@ leaves the CPU to the requests that are answered.
 """
 
 import json
-from collections.abc import Callable
+from typing import Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.batching.request import Lane
-from service.errors import OverloadedError
+from service.errors import RequestError
 from service.problems import ProblemResponse
 
-LANES: dict[str, Lane] = {"/search": "query", "/encode": "bulk"}
+LANES: dict[str, Lane] = {"/search": "query", "/encode": "bulk", "/v1/embeddings": "bulk"}
+# OpenAI's routes have no field `timeout_ms`.
+WITHOUT_TIMEOUT = "/v1/"
 # A longer body is not parsed here; the engine decides on it.
 MAX_BODY_BYTES = 65_536
-# Returns the seconds after which to try again, or None if a request can meet its deadline.
-# Arguments: the lane, and the seconds left until the deadline.
-Forecast = Callable[[Lane, float], int | None]
+# About a day. A longer one is above every setting that makes sense, and the app decides on it.
+MAX_TIMEOUT_MS = 100_000_000
+
+
+class Forecast(Protocol):
+    """What the batcher knows of a request before its tokens are counted."""
+
+    def is_idle(self, lane: Lane) -> bool:
+        """Return whether a request would wait for nothing; its body need not be parsed then."""
+
+    def refusal_of(self, lane: Lane, timeout_seconds: float) -> RequestError | None:
+        """Return why even the smallest request would be late; None if it would not be."""
 
 
 class AdmissionControl:
-    """Refuses a request with 429 if the batcher's forecast exceeds its deadline."""
+    """Refuses a request if even the smallest one would miss its deadline."""
 
     def __init__(self, app: ASGIApp, forecast: Forecast, timeout_ms: int) -> None:
         """Wrap an app.
 
         Args:
             app: receives the admitted requests, and those for every other path.
-            forecast: of the batcher. It is asked with a timeout of 0 first: if nothing waits, the
-                body need not be parsed.
+            forecast: of the batcher.
             timeout_ms: deadline of a request that sets none.
         """
         self._app = app
@@ -40,23 +50,25 @@ class AdmissionControl:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Admit a request or refuse it."""
         lane = LANES.get(scope["path"]) if scope["type"] == "http" else None
-        if lane is None or self._forecast(lane, 0.0) is None:
+        if lane is None or self._forecast.is_idle(lane):
             await self._app(scope, receive, send)
             return
         first = await receive()
-        timeout_ms = _timeout_ms(first, self._timeout_ms)
-        retry_after_seconds = self._forecast(lane, timeout_ms / 1000) if timeout_ms else None
-        if retry_after_seconds is None:
+        timeout_ms = _timeout_ms(scope["path"], first, self._timeout_ms)
+        error = self._forecast.refusal_of(lane, timeout_ms / 1000) if timeout_ms else None
+        if error is None:
             await self._app(scope, _replay(first, receive), send)
         else:
-            await ProblemResponse(OverloadedError(retry_after_seconds))(scope, receive, send)
+            await ProblemResponse(error)(scope, receive, send)
 
 
-def _timeout_ms(message: Message, default: int) -> int | None:
+def _timeout_ms(path: str, message: Message, default: int) -> int | None:
     """Return the `timeout_ms` of a body, or None if the body is invalid or long."""
     body = message.get("body", b"")
     if message.get("more_body") or len(body) > MAX_BODY_BYTES:
         return None
+    if path.startswith(WITHOUT_TIMEOUT):
+        return default
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
@@ -66,7 +78,8 @@ def _timeout_ms(message: Message, default: int) -> int | None:
     timeout_ms = fields.get("timeout_ms")
     if timeout_ms is None:
         return default
-    return timeout_ms if type(timeout_ms) is int else None
+    is_valid = type(timeout_ms) is int and 0 < timeout_ms <= MAX_TIMEOUT_MS
+    return timeout_ms if is_valid else None
 
 
 def _replay(first: Message, receive: Receive) -> Receive:

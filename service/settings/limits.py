@@ -79,9 +79,21 @@ class DeadlineSettings(BaseModel):
         float, Field(gt=0, description="Longest time of a batch; a longer one fails `/livez`")
     ] = 60.0
     max_waiting_tokens: Annotated[
-        int, Field(ge=16, description="Tokens in the queue; more are refused with 429")
+        int,
+        Field(
+            ge=16,
+            description="Tokens of other requests in the queue; above it a request is refused "
+            "with 429",
+        ),
     ] = 65_536
-    timeout_ms: Annotated[int, Field(ge=1, description="Default deadline of a request")] = 10_000
+    timeout_ms: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Default deadline of a request; `/encode` and `/v1/embeddings` add time "
+            "for their tokens",
+        ),
+    ] = 10_000
     max_timeout_ms: Annotated[
         int, Field(ge=1, description="Longest deadline that a request may set")
     ] = 60_000

@@ -43,6 +43,7 @@ def test_the_table_has_every_error_with_a_reason_of_its_own() -> None:
     assert kinds_below(RequestError) - set(TABLE) == {
         errors.RetryLaterError,
         errors.DeviceBrokenError,
+        errors.ShortDeadlineError,
     }
     assert len({kind.reason for kind in TABLE}) == len({kind.title for kind in TABLE}) == len(TABLE)
     assert all(kind.meaning and 400 <= kind.status < 600 for kind in TABLE)

@@ -18,6 +18,7 @@ from service.errors import (
     DeviceBrokenError,
     NotReadyError,
     OverloadedError,
+    ShortDeadlineError,
 )
 
 TEN_SECONDS = 10.0  # never reached
@@ -317,7 +318,7 @@ def test_bulk_gets_its_share_while_queries_keep_coming() -> None:
     assert last_bulk < 100  # a quarter of the time would be 40 batches
 
 
-@pytest.mark.parametrize("num_waiting_tokens", [1, 100_000])
+@pytest.mark.parametrize("num_waiting_tokens", [950, 100_000])
 def test_a_full_queue_refuses_and_says_when_to_retry(gate: Gate, num_waiting_tokens: int) -> None:
     async def scenario(batcher: Words) -> None:
         requests = [ask(batcher, "a")]
@@ -331,7 +332,7 @@ def test_a_full_queue_refuses_and_says_when_to_retry(gate: Gate, num_waiting_tok
         gate.open()
         await asyncio.gather(*requests)
 
-        expected = {1: 1, 100_000: 60}[num_waiting_tokens]
+        expected = {950: 1, 100_000: 60}[num_waiting_tokens]
         assert refusal.value.retry_after_seconds == expected
 
     run(scenario, gate)
@@ -361,6 +362,103 @@ def test_an_empty_queue_takes_a_request_over_its_limit(gate: Gate) -> None:
         assert results(await ask(batcher, "abc", num_tokens=5000)) == ["A", "B", "C"]
 
     run(scenario, gate)
+
+
+def test_a_request_far_above_the_queue_s_limit_is_served_and_others_take_turns(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        large = ask(batcher, "a" * 100, num_tokens=100, lane="bulk")
+        await gate.begun()
+        small = ask(batcher, "b", num_tokens=100, lane="bulk")
+        query = ask(batcher, "q")
+        await asyncio.sleep(0)
+        waiting_tokens = batcher.waiting_tokens
+        gate.open()
+        await asyncio.gather(large, small, query)
+
+        assert waiting_tokens <= 401  # a prepared batch, two slices that are ready, the others
+        assert len(results(large.result())) == 100
+
+    run(scenario, gate, max_waiting_tokens=500)
+
+    order = [batch[0] for batch in gate.batches]
+    assert order[:2] == ["a", "q"]
+    assert order.index("b") <= 5
+    assert order.count("a") == 100
+
+
+def test_a_large_request_keeps_every_slot_at_work() -> None:
+    all_run = threading.Barrier(4, timeout=TEN_SECONDS)
+    batches: list[list[str]] = []
+
+    def run_batch(batch: list[str]) -> list[str]:
+        all_run.wait()
+        batches.append(batch)
+        return batch
+
+    async def scenario(batcher: Words) -> None:
+        await ask(batcher, "a" * 16, num_tokens=100, lane="bulk")
+
+    run(scenario, run_batch, num_slots=4)
+
+    assert [len(batch) for batch in batches] == [1] * 16
+
+
+def test_a_client_that_leaves_costs_no_further_slice(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        leaving = ask(batcher, "a" * 100, num_tokens=100, lane="bulk")
+        await gate.begun()
+        staying = ask(batcher, "b" * 3, num_tokens=100, lane="bulk")
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.sleep(0)
+        gate.open()
+        await staying
+
+    run(scenario, gate)
+
+    assert gate.batches == [["a"], ["b"], ["b"], ["b"]]
+
+
+def test_a_broken_device_fails_the_slices_that_wait(gate: Gate) -> None:
+    def run_batch(batch: list[str]) -> list[str]:
+        gate(batch)
+        raise RuntimeError("CUDA error")
+
+    async def scenario(batcher: Words) -> None:
+        requests = [ask(batcher, "a", lane="bulk")]
+        await gate.begun()
+        requests.append(ask(batcher, "b" * 100, num_tokens=100, lane="bulk"))
+        await asyncio.sleep(0)
+        gate.open()
+        with pytest.raises(DeviceBrokenError):
+            await requests[1]
+        await asyncio.gather(*requests, return_exceptions=True)
+
+    run(scenario, run_batch, fault="device")
+
+
+def test_closing_runs_all_slices_of_a_large_request(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        large = ask(batcher, "a" * 50, num_tokens=100, lane="bulk")
+        await gate.begun()
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        gate.open()
+
+        assert results(await large) == ["A"] * 50
+        await closing
+
+    run(scenario, gate)
+
+
+def test_a_short_deadline_on_an_idle_device_is_504_at_once(gate: Gate) -> None:
+    async def scenario(batcher: Words) -> None:
+        batcher.cost.learn(100, 10.0)
+        with pytest.raises(ShortDeadlineError):
+            await ask(batcher, "a" * 100, num_tokens=100, timeout_seconds=5)
+
+    run(scenario, gate)
+
+    assert gate.batches == []
 
 
 def test_a_text_past_its_deadline_is_dropped_before_it_runs(gate: Gate) -> None:

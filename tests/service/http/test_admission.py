@@ -1,17 +1,29 @@
 import asyncio
 import json
+from dataclasses import dataclass
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from service.batching.request import Lane
+from service.errors import OverloadedError, RequestError
 from service.http.admission import MAX_BODY_BYTES, AdmissionControl
 
 LONG_WAIT_SECONDS = 7
 
 
-def forecast(lane: Lane, timeout_seconds: float) -> int | None:
-    return None if timeout_seconds > LONG_WAIT_SECONDS else LONG_WAIT_SECONDS
+@dataclass
+class Wait:
+    """A queue, in which every request waits for 7 s, or none at all."""
+
+    has_queue: bool
+
+    def is_idle(self, lane: Lane) -> bool:
+        return not self.has_queue
+
+    def refusal_of(self, lane: Lane, timeout_seconds: float) -> RequestError | None:
+        is_late = self.has_queue and timeout_seconds <= LONG_WAIT_SECONDS
+        return OverloadedError(LONG_WAIT_SECONDS) if is_late else None
 
 
 class App:
@@ -32,9 +44,7 @@ class App:
 def ask(*messages: bytes, path: str = "/search", wait: bool = True) -> tuple[App, list[Message]]:
     """Send a request in several messages through admission control to an app."""
     app, sent = App(), list[Message]()
-    control = AdmissionControl(
-        app, forecast if wait else lambda lane, seconds: None, timeout_ms=5000
-    )
+    control = AdmissionControl(app, Wait(has_queue=wait), timeout_ms=5000)
     left = [
         {"type": "http.request", "body": body, "more_body": number < len(messages)}
         for number, body in enumerate(messages, start=1)
@@ -68,12 +78,29 @@ def test_a_request_that_cannot_meet_its_deadline_is_refused_with_retry_after(bod
     assert json.loads(sent[1]["body"])["status"] == 429
 
 
+@pytest.mark.parametrize("path", ["/search", "/encode", "/v1/embeddings"])
+def test_every_route_that_needs_the_device_is_refused_early(path: str) -> None:
+    app, sent = ask(b'{"input": "tea"}', path=path)
+
+    assert app.bodies == []
+    assert sent[0]["status"] == 429
+
+
+def test_openai_s_route_has_the_default_deadline_whatever_its_body_says() -> None:
+    app, sent = ask(b'{"input": "tea", "timeout_ms": 60000}', path="/v1/embeddings")
+
+    assert app.bodies == []
+    assert sent[0]["status"] == 429
+
+
 @pytest.mark.parametrize(
     "body",
     [
         b'{"query": "tea", "timeout_ms": 7001}',
         b'{"query": "tea", "timeout_ms": "1"}',
         b'{"timeout_ms": true}',
+        b'{"timeout_ms": 0}',
+        b'{"timeout_ms": 1' + b"0" * 400 + b"}",
         b"[1]",
         b"{",
         b"\xff",

@@ -1,0 +1,70 @@
+"""Whether a request can be answered in time, and what a request is told that cannot."""
+
+import math
+import time
+from typing import Generic
+
+from service.batching.packing import TextT
+from service.batching.program import Limits, PreparedT, Slots
+from service.batching.queue import BatchQueue
+from service.batching.request import Lane
+from service.errors import OverloadedError, RequestError, ShortDeadlineError
+
+MAX_RETRY_AFTER_SECONDS = 60
+# Share of a request's spare time that it may wait. The forecast can be wrong, and a late answer is
+# wasted work.
+MAX_WAIT_SHARE = 0.6
+
+
+class Forecast(Generic[TextT, PreparedT]):
+    """Predicts the seconds of a request: alone on the device, and behind the work of others."""
+
+    def __init__(self, queue: BatchQueue[TextT, PreparedT], slots: Slots, limits: Limits) -> None:
+        """Read the queue and the slots of a batcher."""
+        self._queue = queue
+        self._slots = slots
+        self._max_waiting_tokens = limits.max_waiting_tokens
+
+    def seconds_alone(self, lane: Lane, num_tokens: int) -> float:
+        """Predict the seconds that a request takes on an idle device."""
+        num_batches = max(1, -(-num_tokens // self._queue.max_batch_tokens(lane)))
+        seconds = self._queue.cost.seconds_of_texts(num_tokens, num_batches)
+        return seconds / min(num_batches, self._slots.count)
+
+    def wait_seconds(self, lane: Lane, num_tokens: int = 0) -> float:
+        """Predict the seconds that the work of others adds to a request; 0 on an idle device.
+
+        With 0 tokens, the wait of the smallest request. That needs no lock.
+        """
+        now = time.monotonic()
+        backlog = self._queue.backlog_seconds(lane, num_tokens, now) / self._slots.count
+        return backlog + self._slots.wait_seconds(now)
+
+    def refusal(self, lane: Lane, num_tokens: int, timeout_seconds: float) -> RequestError | None:
+        """Return the error of a request that cannot be answered in time; None if it can be.
+
+        It is `ShortDeadlineError` if the request would be late even alone, and `OverloadedError` if
+        the cause is the work of others.
+        """
+        wait = self.wait_seconds(lane, num_tokens)
+        alone = self.seconds_alone(lane, num_tokens)
+        least = self._queue.cost.least_seconds(num_tokens) / self._slots.count
+        # An idle device tries what may be possible: that corrects a wrong forecast.
+        if timeout_seconds < (alone if wait else least):
+            return _short_deadline(lane, max(alone, least), least)
+        waiting = self._queue.num_tokens_before(lane)
+        slice_tokens = min(num_tokens, self._queue.max_batch_tokens(lane))
+        is_full = waiting and waiting + slice_tokens > self._max_waiting_tokens
+        if is_full or wait > MAX_WAIT_SHARE * max(0.0, timeout_seconds - alone):
+            return OverloadedError(min(MAX_RETRY_AFTER_SECONDS, max(1, math.ceil(wait))))
+        return None
+
+
+def _short_deadline(lane: Lane, seconds: float, least_seconds: float) -> ShortDeadlineError:
+    timeout_ms = math.ceil(15 * seconds) * 100  # half as much again: the forecast can be wrong
+    fix = "leave timeout_ms out" if lane == "bulk" else f"set timeout_ms to {timeout_ms} or more"
+    return ShortDeadlineError(
+        f"the request takes about {seconds:.2g} s even on an idle device: "
+        f"{fix}, or send fewer or shorter texts",
+        least_seconds,
+    )

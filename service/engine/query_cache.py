@@ -13,9 +13,12 @@ from service.auth.quotas import hold_tokens
 from service.batching.batcher import Batcher
 from service.batching.request import Answer
 from service.engine.work import BatchItem, BatchResult, PreparedBatch
+from service.errors import DeadlineExceededError
 
 # Encoder, role and token ids: texts with equal token ids have equal embeddings.
 Key = tuple[str, str, bytes]
+# The embedding of a query that is being encoded; None if that failed.
+Flight = asyncio.Future[Tensor | None]
 
 
 class QueryCache:
@@ -28,7 +31,7 @@ class QueryCache:
         """Keep up to `max_entries` embeddings; 0 disables the cache and single-flight."""
         self._max_entries = max_entries
         self._embeddings: OrderedDict[Key, Tensor] = OrderedDict()
-        self._in_flight: dict[Key, asyncio.Future[Tensor | None]] = {}
+        self._in_flight: dict[Key, Flight] = {}
         self.num_lookups = 0
         self.num_hits = 0
 
@@ -53,7 +56,7 @@ class QueryCache:
             self.num_hits += 1
         return embedding
 
-    def join(self, key: Key) -> asyncio.Future[Tensor | None] | None:
+    def join(self, key: Key) -> Flight | None:
         """Return the future of an equal query in flight; if None, the caller leads a new flight.
 
         The leader must call `complete`.
@@ -99,20 +102,68 @@ class QueryRunner:
         with hold_tokens(sum(item.num_tokens for item in items)):
             if not self._cache.is_on:
                 return await self._batcher.submit(items, "query", deadline)
-            return await asyncio.gather(*(self._run_one(item, deadline) for item in items))
+            keys = [self._key(item) for item in items]
+            items = [
+                replace(item, embedding=self._cache.find(key))
+                for item, key in zip(items, keys, strict=True)
+            ]
+            # as a whole: else the first queries of a request could refuse the others
+            self._batcher.admit(sum(item.num_tokens for item in items), "query", deadline)
+            return await self._run(items, keys, deadline)
 
-    async def _run_one(self, item: BatchItem, deadline: float) -> Answer[BatchResult]:
-        token_ids = np.asarray(item.text.token_ids, np.int32).tobytes()
-        key: Key = (self._fingerprint, "query", token_ids)
-        embedding = self._cache.find(key)
-        if embedding is None and (flight := self._cache.join(key)) is not None:
-            await asyncio.wait({flight}, timeout=deadline - time.monotonic())
-            embedding = flight.result() if flight.done() else None
-        computed = None
+    async def _run(
+        self, items: Sequence[BatchItem], keys: Sequence[Key], deadline: float
+    ) -> list[Answer[BatchResult]]:
+        """Run queries that were admitted; wait for those that are in flight."""
+        own: dict[int, BatchItem] = {}
+        followers: dict[int, asyncio.Task[Answer[BatchResult]]] = {}
+        for row, (item, key) in enumerate(zip(items, keys, strict=True)):
+            flight = self._cache.join(key) if item.embedding is None else None
+            if flight is None:
+                own[row] = item
+            else:
+                followers[row] = asyncio.create_task(self._follow(item, flight, deadline))
         try:
-            known = replace(item, embedding=embedding)
-            [answer] = await self._batcher.submit([known], "query", deadline)
-            computed = answer.result.embedding
-            return answer
+            led = await self._lead(list(own.values()), deadline)
+            answers = dict(zip(own, led, strict=True))
+            for row, follower in followers.items():
+                answers[row] = await follower
         finally:
-            self._cache.complete(key, computed)
+            for follower in followers.values():
+                follower.cancel()
+            await asyncio.gather(*followers.values(), return_exceptions=True)
+        return [answers[row] for row in range(len(items))]
+
+    async def _lead(self, items: Sequence[BatchItem], deadline: float) -> list[Answer[BatchResult]]:
+        """Run queries together, and complete the flights of those that were not cached."""
+        embeddings: dict[Key, Tensor] = {}
+        keys = [self._key(item) for item in items if item.embedding is None]
+        try:
+            answers = await self._batcher.run(items, "query", deadline) if items else []
+            for item, answer in zip(items, answers, strict=True):
+                embeddings[self._key(item)] = answer.result.embedding
+            return answers
+        finally:
+            for key in keys:
+                self._cache.complete(key, embeddings.get(key))
+
+    async def _follow(
+        self, item: BatchItem, flight: Flight | None, deadline: float
+    ) -> Answer[BatchResult]:
+        """Search with the embedding of an equal query; if that one fails, lead a new flight."""
+        while flight is not None:
+            done, _ = await asyncio.wait({flight}, timeout=deadline - time.monotonic())
+            if not done:
+                raise DeadlineExceededError(
+                    "no answer before the deadline: set a longer timeout_ms"
+                )
+            embedding = flight.result()
+            if embedding is not None:
+                known = replace(item, embedding=embedding)
+                return (await self._batcher.run([known], "query", deadline))[0]
+            flight = self._cache.join(self._key(item))
+        return (await self._lead([item], deadline))[0]
+
+    def _key(self, item: BatchItem) -> Key:
+        token_ids = np.asarray(item.text.token_ids, np.int32).tobytes()
+        return (self._fingerprint, "query", token_ids)

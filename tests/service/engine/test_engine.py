@@ -11,7 +11,13 @@ import pytest
 from service.batching.program import Limits
 from service.engine.engine import Engine
 from service.engine.outcome import EncodeOutcome, SearchOutcome
-from service.errors import BatchFailedError, DeviceBrokenError, NotReadyError, OverloadedError
+from service.errors import (
+    BatchFailedError,
+    DeadlineExceededError,
+    DeviceBrokenError,
+    NotReadyError,
+    OverloadedError,
+)
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import open_current
@@ -161,6 +167,105 @@ def test_a_cancelled_leader_does_not_cancel_its_followers(fake_engine: Engine) -
         return await follower  # type: ignore[return-value]
 
     assert asyncio.run(scenario()).hits[0]
+
+
+def test_a_follower_whose_deadline_passes_leaves_the_flight_and_the_cache_alone(
+    fake_engine: Engine,
+) -> None:
+    async def scenario() -> None:
+        _, leader = await waiting(fake_engine, search(fake_engine, "tea"))
+        with pytest.raises(DeadlineExceededError):
+            await search(fake_engine, "tea", seconds=0.05)
+        follower = asyncio.create_task(search(fake_engine, "tea"))
+        await asyncio.sleep(0.01)
+        runtime(fake_engine).may_end.set()
+        await asyncio.gather(leader, follower)
+        await search(fake_engine, "tea")
+
+    asyncio.run(scenario())
+
+    assert runtime(fake_engine).batch_sizes == [1, 1]  # the first, and one for all others
+
+
+def test_a_follower_of_a_leader_that_fails_leads_and_fills_the_cache(fake_engine: Engine) -> None:
+    async def scenario() -> None:
+        works = (
+            search(fake_engine, "tea", seconds=0.05),
+            *(search(fake_engine, "tea") for _ in range(3)),
+        )
+        _, leader, *followers = await waiting(fake_engine, *works)
+        with pytest.raises(DeadlineExceededError):
+            await leader
+        await asyncio.sleep(0.01)
+        runtime(fake_engine).may_end.set()
+        await asyncio.gather(*followers)
+        await search(fake_engine, "tea")
+
+    asyncio.run(scenario())
+
+    assert runtime(fake_engine).batch_sizes == [1, 1]  # the leader's text is dropped
+
+
+def test_a_request_with_equal_queries_runs_each_once_and_in_order(fake_engine: Engine) -> None:
+    found = asyncio.run(search(fake_engine, "tea", "sun", "tea", "Kenya", "sun"))
+
+    assert sum(runtime(fake_engine).batch_sizes) == 3
+    assert [found.hits[0], found.hits[1]] == [found.hits[2], found.hits[4]]
+    assert found.hits[0] != found.hits[1]
+
+
+def test_a_request_that_is_cancelled_at_once_leaves_no_flight_behind(fake_engine: Engine) -> None:
+    async def scenario() -> SearchOutcome:
+        for steps in range(4):
+            leaving = asyncio.create_task(search(fake_engine, "tea", "tea"))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+        return await search(fake_engine, "tea")
+
+    assert asyncio.run(scenario()).hits[0]
+
+
+@pytest.mark.parametrize("count", [1, 64])
+def test_on_an_idle_engine_no_request_is_refused_because_of_its_own_size(
+    fake_engine: Engine, count: int
+) -> None:
+    """The queue holds 128 tokens; the request has more."""
+
+    async def scenario() -> tuple[SearchOutcome, EncodeOutcome]:
+        texts = [f"tea {number} " * 20 for number in range(count)]
+        return await search(fake_engine, *texts), await encode(fake_engine, *texts * 4)
+
+    found, embedded = asyncio.run(scenario())
+
+    assert len(found.hits) == count
+    assert len(embedded.embeddings) == 4 * count
+
+
+@pytest.mark.parametrize("may_extend", [False, True])
+def test_the_default_deadline_of_bulk_grows_with_the_tokens(
+    fake_engine: Engine, monkeypatch: pytest.MonkeyPatch, may_extend: bool
+) -> None:
+    deadlines: list[float] = []
+
+    async def submit(items: object, lane: str, deadline: float) -> None:
+        deadlines.append(deadline)
+        raise NotReadyError("enough")
+
+    monkeypatch.setattr(fake_engine.batcher, "submit", submit)
+    monkeypatch.setattr(fake_engine.batcher, "seconds_alone", lambda lane, num_tokens: num_tokens)
+
+    async def scenario() -> None:
+        for count in (1, 10):
+            with pytest.raises(NotReadyError):
+                await fake_engine.encode(["tea"] * count, "query", 7.0, may_extend=may_extend)
+
+    asyncio.run(scenario())
+
+    first, second = (deadline - 7.0 for deadline in deadlines)
+    assert second == 10 * first
+    assert (first > 0) == may_extend
 
 
 def test_overload_is_refused_with_the_time_to_retry(fake_engine: Engine) -> None:

@@ -1,9 +1,10 @@
-"""Loads a service that a real Prometheus scrapes, and plots the dashboard's latency panels.
+"""Loads a service that a real Prometheus scrapes, and draws its whole dashboard.
 
-Run: python -m tests.bench.dashboard --index DIR --seconds 120 --to panels.png
+Run: python -m tests.bench.dashboard --seconds 120 --to dashboard.png
 
-Questions in eight languages come from `--data` (XQuAD), with Poisson arrivals at `--rate`, doubled
-in the second half. All values come from Prometheus' HTTP API, by the dashboard's expressions.
+The index holds the English paragraphs of `--data` (XQuAD); it is updated after a quarter of the
+time. Questions in eight languages have Poisson arrivals at `--rate`, doubled in the second half.
+All values come from Prometheus' HTTP API, by the dashboard's expressions.
 """
 
 import argparse
@@ -18,18 +19,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
+from tests.bench.dashboard_picture import Window, draw
 from tests.bench.texts import xquad_folder
-from tests.support.prometheus_server import Prometheus, free_port, running_prometheus
+from tests.support.prometheus_server import free_port, running_prometheus
 
-DASHBOARD = Path(__file__).resolve().parents[2] / "k8s" / "monitoring" / "dashboard.json"
-PANELS = {
-    "Search: p50, p95, p99": "ms",
-    "Search: mean time by stage": "ms",
-    "p95": "ms",
-    "Cosine of the best hit": "",
-}
 LANGUAGES = ("en", "ar", "de", "es", "hi", "ru", "vi", "zh")
 
 
@@ -43,7 +36,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def bodies(data: Path) -> list[bytes]:
-    """Return a request body for each of XQuAD's questions, alternating the languages."""
+    """Return a body for each of XQuAD's questions, alternating the languages and an invalid one."""
     by_language = [
         [
             json.dumps({"query": question["question"], "language": language}).encode()
@@ -53,7 +46,8 @@ def bodies(data: Path) -> list[bytes]:
         ]
         for language in LANGUAGES
     ]
-    return [body for turn in zip(*by_language, strict=True) for body in turn]
+    refused = json.dumps({"query": ""}).encode()
+    return [body for turn in zip(*by_language, strict=True) for body in (*turn, refused)]
 
 
 async def ask(port: int, body: bytes) -> None:
@@ -81,61 +75,64 @@ async def load(port: int, asked: list[bytes], rate: float, seconds: float) -> No
     await asyncio.gather(*tasks)
 
 
-def draw(prometheus: Prometheus, start: float, end: float, to: Path, title: str) -> None:
-    """Plot the panels with values from Prometheus' API."""
-    expressions = {
-        panel["title"]: panel["targets"] for panel in json.loads(DASHBOARD.read_text())["panels"]
-        if panel["title"] in PANELS
-    }  # fmt: skip
-    figure, axes = plt.subplots(2, 2, figsize=(11, 6.2), layout="constrained")
-    for axis, (name, unit) in zip(axes.flat, PANELS.items(), strict=True):
-        factor = 1000 if unit == "ms" else 1
-        for target in expressions[name]:
-            expression = target["expr"].replace("$__rate_interval", "15s")
-            for series in prometheus.query_range(expression, start, end, 2):
-                points = [(float(x) - start, float(y) * factor) for x, y in series["values"]]
-                legend = target["legendFormat"]
-                for label, value in series["metric"].items():
-                    legend = legend.replace("{{" + label + "}}", value)
-                axis.plot(*zip(*points, strict=True), label=legend, linewidth=1.2)
-        axis.set_title(name if name != "p95" else "Search: p95 by language", fontsize=10)
-        axis.set_ylabel(unit)
-        axis.set_xlabel("seconds")
-        axis.legend(fontsize=7, ncols=3, frameon=False)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=11)
-    figure.savefig(to, dpi=80)
+def write_passages(data: Path, to: Path) -> list[str]:
+    """Write XQuAD's English paragraphs as JSON lines; return the lines."""
+    articles = json.loads((data / "xquad.en.json").read_text())["data"]
+    texts = [paragraph["context"] for article in articles for paragraph in article["paragraphs"]]
+    lines = [json.dumps({"id": str(row), "text": text}) + "\n" for row, text in enumerate(texts)]
+    to.write_text("".join(lines))
+    return lines
+
+
+def run_service(*arguments: object) -> None:
+    """Run a command of the service to its end."""
+    subprocess.run([sys.executable, "-m", "service", *map(str, arguments)], check=True)
+
+
+async def load_with_swap(
+    port: int, asked: list[bytes], rate: float, seconds: float, passages: Path, index: Path
+) -> None:
+    """Load the service; publish a new generation after a quarter of the time."""
+
+    async def swap() -> None:
+        await asyncio.sleep(seconds / 4)
+        await asyncio.to_thread(run_service, "index", "update", passages, "--index", index)
+
+    await asyncio.gather(load(port, asked, rate, seconds), swap())
 
 
 def main() -> None:
-    """Run service and Prometheus, load the service, plot the panels."""
+    """Run service and Prometheus, load the service, draw the dashboard."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--index", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=xquad_folder(), help="XQuAD's files")
     parser.add_argument("--rate", type=float, default=40, help="requests per second at first")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--to", type=Path, default=Path("tests/bench/results/dashboard.png"))
     options = parser.parse_args()
     port = free_port()
-    command = [sys.executable, "-m", "service", "serve", "--index", str(options.index)]
     with tempfile.TemporaryDirectory() as folder:
+        index, passages = Path(folder, "index"), Path(folder, "passages.jsonl")
+        lines = write_passages(options.data, passages)
+        run_service("index", "build", passages, "--index", index)
+        passages.write_text("".join(lines[1:]))
         service = subprocess.Popen(
-            [*command, "--port", str(port)],
+            [sys.executable, "-m", "service", "serve", "--index", index, "--port", str(port)],
             env=os.environ | {"CLEAR_QUERY_CACHE_ENTRIES": "0", "CLEAR_LOG_LEVEL": "error"},
         )
         try:
             with running_prometheus(Path(folder), port, "1s", wait_until) as prometheus:
                 wait_until(lambda: bool(prometheus.query("clear_ready == 1")))
                 asked = bodies(options.data)
-                asyncio.run(load(port, asked, options.rate, 10))  # warm-up
+                asyncio.run(load(port, asked, options.rate, 20))  # warm-up
                 start = time.time()
-                asyncio.run(load(port, asked, options.rate, options.seconds))
+                work = load_with_swap(port, asked, options.rate, options.seconds, passages, index)
+                asyncio.run(work)
                 time.sleep(2)
                 title = (
                     f"{options.rate:g}, then {2 * options.rate:g} searches per second, "
                     f"{len(LANGUAGES)} languages"
                 )
-                draw(prometheus, start + 15, start + options.seconds, options.to, title)
+                draw(Window(prometheus, start, time.time() - 1), options.to, title)
         finally:
             service.terminate()
             service.wait(60)

@@ -40,6 +40,11 @@ class Prometheus:
             return [{"metric": {}, "value": data["result"]}]
         return list(data["result"])
 
+    def label_values(self, variable: str) -> list[str]:
+        """Return the values of a dashboard's variable, `label_values(selector, label)`."""
+        selector, label = variable.removeprefix("label_values(").removesuffix(")").rsplit(", ", 1)
+        return list(self.get(f"label/{label}/values", **{"match[]": selector}))
+
     def query_range(
         self, expression: str, start: float, end: float, step_seconds: float
     ) -> list[dict[str, Any]]:
@@ -67,13 +72,20 @@ def free_port() -> int:
 
 @contextmanager
 def running_prometheus(
-    folder: Path, service_port: int, interval: str, wait_until: Callable[[Callable[[], bool]], None]
+    folder: Path,
+    service_port: int,
+    interval: str,
+    wait_until: Callable[[Callable[[], bool]], None],
+    **labels: str,
 ) -> Iterator[Prometheus]:
-    """Run a Prometheus with the deployed configuration that scrapes a service on this machine."""
+    """Run a Prometheus with the deployed configuration that scrapes a service on this machine.
+
+    The labels are added to the target, as the operator of Kubernetes adds `namespace`.
+    """
     configuration = yaml.safe_load((CONFIGURATION / "prometheus.yaml").read_text())
     configuration["global"] = {"scrape_interval": interval, "evaluation_interval": interval}
     [job] = configuration["scrape_configs"]
-    job["static_configs"] = [{"targets": [f"127.0.0.1:{service_port}"]}]
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{service_port}"], "labels": labels}]
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
     shutil.copy(CONFIGURATION / "alerts.yaml", folder)
     port = free_port()

@@ -3,7 +3,6 @@
 `make deployment` runs the validators of each kind of file.
 """
 
-import json
 import re
 import textwrap
 import tomllib
@@ -22,16 +21,17 @@ from service.auth.access import Access
 from service.cli.main import app as service_app
 from service.settings.settings import Settings, variable
 from service.telemetry.metrics import Metrics
+from tests.support.dashboard import load_dashboard, panels
 from trainer.cli.main import app as trainer_app
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER, KUBERNETES = ROOT / "docker", ROOT / "k8s"
 ALERTS = DOCKER / "prometheus" / "alerts.yaml"
 RULE = KUBERNETES / "monitoring" / "prometheus-rule.yaml"
-DASHBOARD = KUBERNETES / "monitoring" / "dashboard.json"
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 MANIFESTS = sorted(KUBERNETES.rglob("*.yaml"))
 KNOWN_VARIABLES = {variable(name) for name in Settings.model_fields}
+SCRAPED_LABELS = ("le", "instance", "job", "namespace")
 EXTRAS = {
     "service-cpu": ("cpu", "demo", "tracing"),
     "service-gpu": ("gpu", "demo", "tracing"),
@@ -66,11 +66,11 @@ def expressions() -> list[str]:
     rules = [
         rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
     ]
-    panels = json.loads(DASHBOARD.read_text())["panels"]
     adapter = yaml.safe_load((KUBERNETES / "monitoring" / "prometheus-adapter.yaml").read_text())
     return [
         *(rule["expr"] for rule in rules),
-        *(target["expr"] for panel in panels for target in panel.get("targets", [])),
+        *(target["expr"] for panel in panels() for target in panel["targets"]),
+        *(annotation["expr"] for annotation in load_dashboard()["annotations"]["list"]),
         *(rule["metricsQuery"] for rule in adapter["rules"]["custom"]),
     ]
 
@@ -79,7 +79,7 @@ def prometheus_rule() -> str:
     """Write the alert rules as the Prometheus operator wants them."""
     rules = ALERTS.read_text()
     head = """\
-        # Generated from docker/prometheus/alerts.yaml by `python tests/system/test_deployment.py`.
+        # Generated from docker/prometheus/alerts.yaml by `python -m tests.system.test_deployment`.
         apiVersion: monitoring.coreos.com/v1
         kind: PrometheusRule
         metadata:
@@ -91,7 +91,7 @@ def prometheus_rule() -> str:
 
 
 def test_kubernetes_has_the_same_alerts() -> None:
-    assert RULE.read_text() == prometheus_rule(), "run: python tests/system/test_deployment.py"
+    assert RULE.read_text() == prometheus_rule(), "run: python -m tests.system.test_deployment"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_what_is_probed_and_scraped_is_served_without_a_key() -> None:
 @pytest.mark.parametrize("expression", expressions())
 def test_every_expression_asks_for_metrics_and_labels_that_there_are(expression: str) -> None:
     records = set(re.findall(r"record: (\S+)", ALERTS.read_text()))
-    known = {metric.name: {*metric.labels, "le", "instance", "job"} for metric in Metrics().own()}
+    known = {metric.name: {*metric.labels, *SCRAPED_LABELS} for metric in Metrics().own()}
     asked = re.findall(
         r"\b(clear_\w+?)(?:_bucket|_count|_sum)?(?:\{([^}]*)\})?(?![\w:])", expression
     )
@@ -160,7 +160,7 @@ def test_every_expression_asks_for_metrics_and_labels_that_there_are(expression:
 def test_panels_do_not_overlap_and_fill_the_width() -> None:
     cells = [
         (x, y)
-        for panel in json.loads(DASHBOARD.read_text())["panels"]
+        for panel in load_dashboard()["panels"]
         for place in [panel["gridPos"]]
         for x in range(place["x"], place["x"] + place["w"])
         for y in range(place["y"], place["y"] + place["h"])
@@ -170,13 +170,62 @@ def test_panels_do_not_overlap_and_fill_the_width() -> None:
     assert {x for x, _ in cells} == set(range(24))
 
 
+@pytest.mark.parametrize("panel", panels(), ids=lambda panel: str(panel["title"]))
+def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
+    assert panel["description"].endswith(".")
+    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def selectors(name: str) -> list[str]:
+    """Every selector in the dashboard of a metric whose name matches an expression."""
+    return [
+        selector
+        for panel in panels()
+        for target in panel["targets"]
+        for selector in re.findall(rf"\b{name}(?:{{([^}}]*)}})?(?![\w:{{])", target["expr"])
+    ]
+
+
+def test_panels_follow_the_variables_for_namespace_and_instance() -> None:
+    names = [variable["name"] for variable in load_dashboard()["templating"]["list"]]
+    assert names == ["datasource", "namespace", "instance"]
+
+    for selector in selectors(r"(?:clear_|process_|up\b)\w*"):
+        assert selector.endswith('namespace=~"$namespace",instance=~"$instance"')
+    for selector in selectors(r"clear:[\w:]+"):  # recorded for all instances of a namespace
+        assert selector == 'namespace=~"$namespace"'
+    for selector in selectors("ALERTS"):  # some have no instance or namespace
+        assert 'namespace=~"$namespace|",instance=~"$instance|"' in selector
+
+
+def test_lines_of_panels_are_the_limits_of_the_alerts() -> None:
+    lines = {
+        panel["title"]: [step["value"] for step in found["thresholds"]["steps"][1:]]
+        for panel in panels()
+        for found in [panel["fieldConfig"]["defaults"]]
+        if "thresholdsStyle" in found.get("custom", {})
+    }
+    rules = ALERTS.read_text()
+    slow = sorted(float(found) for found in re.findall(r"ratio\d+[mh] > ([\d.]+) \*", rules))
+    [drop] = re.findall(r"mean6h > ([\d.]+)\)", rules)
+    [objective] = {float(found) for found in re.findall(r'le="([\d.]+)"', rules)}
+
+    assert lines == {
+        "Error budget: burn rate": sorted(set(slow)),
+        "Error budget left, 30 days": [0],
+        "Search: p50, p95, p99": [objective],
+        "Search: p95 by language": [objective],
+        "Best score: drop against the own week": [float(drop)],
+    }
+
+
 def test_every_alert_has_a_test_that_fires_it() -> None:
     alerts = set(re.findall(r"alert: (\w+)", ALERTS.read_text()))
     tests = [
         test
         for path in (DOCKER / "prometheus").glob("*.test.yaml")
         for group in yaml.safe_load(path.read_text())["tests"]
-        for test in group["alert_rule_test"]
+        for test in group.get("alert_rule_test", [])
     ]
 
     assert {test["alertname"] for test in tests if test["exp_alerts"]} == alerts

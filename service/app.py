@@ -23,6 +23,7 @@ from service.errors import SettingsError
 from service.http.admission import AdmissionControl
 from service.http.body_limit import BodyLimit
 from service.http.compression import Compression
+from service.http.forwarding import ForwardedRequest, RootPath
 from service.http.head_method import HeadMethod
 from service.http.observer import RequestObserver
 from service.loading import index_options_of, load_encoder_of
@@ -91,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _add_middleware(app: FastAPI, state: State) -> None:
     """Add the middleware, innermost first: the cheapest refusals come first in a request."""
     settings = state.settings
+    app.add_middleware(RootPath)
     app.add_middleware(AdmissionControl, forecast=state, timeout_ms=settings.timeout_ms)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     ring = KeyRing(settings) if settings.has_keys else None
@@ -105,6 +107,11 @@ def _add_middleware(app: FastAPI, state: State) -> None:
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_RESPONSE_HEADERS,
         )
+    app.add_middleware(
+        ForwardedRequest,
+        root_path=settings.root_path,
+        trusted_proxies=settings.trusted_proxies,
+    )
     app.add_middleware(HeadMethod)
     app.add_middleware(RequestObserver, state=state)
 

@@ -67,7 +67,8 @@ class ProblemResponse(Response):
             message[REASON] = self._error.reason
             await send(message)
 
-        problem = problem_of(self._error, self._field, scope["path"])
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        problem = problem_of(self._error, self._field, path)
         response = Response(to_json(problem), self.status_code, self._problem_headers, MEDIA_TYPE)
         await response(scope, receive, send_with_reason)
 

@@ -1,9 +1,14 @@
 """Settings of access: address, keys, and who may use which route."""
 
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
+
+# It is written into the pages of the API, so that it must hold nothing that HTML or a URL reserves.
+ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
 
 def _check_host(host: str) -> str:
@@ -14,6 +19,25 @@ def _check_host(host: str) -> str:
     if not address:  # a socket would listen on every address
         raise ValueError("is empty: name an address, such as 127.0.0.1, or 0.0.0.0 for every one")
     return address
+
+
+def _check_root_path(path: str) -> str:
+    """Return the prefix without slashes at its end, and with one at its start."""
+    path = path.strip("/")
+    if path and not ROOT_PATH.fullmatch(f"/{path}"):
+        raise ValueError("is not a path such as /clear, of letters, digits, '.', '_', '~' and '-'")
+    return f"/{path}" if path else ""
+
+
+def _check_proxies(proxies: str) -> str:
+    """Return the addresses and networks without spaces."""
+    found = [each.strip() for each in proxies.split(",") if each.strip()]
+    for each in found:
+        try:
+            ip_network(each)
+        except ValueError as error:
+            raise ValueError(f"{error}: write addresses or networks, such as 10.0.0.0/8") from None
+    return ",".join(found)
 
 
 class AccessSettings(BaseModel):
@@ -58,6 +82,19 @@ class AccessSettings(BaseModel):
             description="Second port, which alone serves `/metrics`, `/docs` and `/admin`",
         ),
     ] = None
+    root_path: Annotated[
+        str,
+        Field(description="Prefix of the paths at a proxy in front, such as `/clear`"),
+        AfterValidator(_check_root_path),
+    ] = ""
+    trusted_proxies: Annotated[
+        str,
+        Field(
+            description="Addresses and networks of proxies, separated by commas, whose headers "
+            "`X-Forwarded-Prefix`, `-Proto` and `-Host` are believed"
+        ),
+        AfterValidator(_check_proxies),
+    ] = ""
     cors_origins: Annotated[
         str,
         Field(

@@ -45,6 +45,25 @@ def test_an_ipv6_address_may_have_the_brackets_of_a_url(host: str) -> None:
     assert settings.is_local
 
 
+@pytest.mark.parametrize(
+    ("given", "path"), [("/clear", "/clear"), ("clear/", "/clear"), ("/a/b/", "/a/b"), ("/", "")]
+)
+def test_a_root_path_begins_with_a_slash_and_ends_without(given: str, path: str) -> None:
+    assert load_settings(root_path=given).root_path == path
+
+
+@pytest.mark.parametrize("path", ["/a b", "/a?b", "//a//b", "/..", '/a"', "https://host/a"])
+def test_a_root_path_that_is_none_is_refused(path: str) -> None:
+    with pytest.raises(SettingsError, match="CLEAR_ROOT_PATH: is not a path"):
+        load_settings(root_path=path)
+
+
+@pytest.mark.parametrize("proxies", ["*", "10.0.0.1/8", "proxy", "10.0.0.1, nobody"])
+def test_trusted_proxies_are_addresses_or_networks(proxies: str) -> None:
+    with pytest.raises(SettingsError, match="CLEAR_TRUSTED_PROXIES: .* write addresses"):
+        load_settings(trusted_proxies=proxies)
+
+
 def test_an_override_of_none_leaves_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLEAR_INDEX", "/indexes/one")
 

@@ -1,0 +1,137 @@
+"""ASGI middleware for a service behind a proxy: the prefix of its paths, and forwarded headers.
+
+A proxy may serve the service below a prefix: it removes `/clear` from `/clear/docs`, or leaves it.
+Between the two middlewares of this module a path has no prefix, as the rules of access need it.
+Inside of them it has one, as ASGI defines `root_path`.
+"""
+
+import ipaddress
+import re
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import NotFoundError
+from service.problems import DETAILS, ProblemResponse
+from service.settings.access import ROOT_PATH
+
+PREFIX = "clear.prefix"  # key of the scope
+HOST = re.compile(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
+LOCATION = b"location"
+
+
+class ForwardedRequest:
+    """Reads prefix, scheme and host from the settings and the headers of trusted proxies."""
+
+    def __init__(self, app: ASGIApp, root_path: str, trusted_proxies: str) -> None:
+        """Wrap an app.
+
+        Args:
+            app: receives paths without the prefix.
+            root_path: the prefix of requests whose proxy names none.
+            trusted_proxies: addresses and networks, separated by commas.
+        """
+        self._app = app
+        self._root_path = root_path
+        self._networks = [ipaddress.ip_network(each) for each in trusted_proxies.split(",") if each]
+        self._is_trusted = lru_cache(1024)(self._is_in_networks)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        prefix = self._root_path
+        client = scope.get("client")
+        if client and self._networks and self._is_trusted(client[0]):
+            prefix = _apply_headers(scope) or prefix
+        scope[PREFIX] = prefix
+        if prefix and scope["path"] == prefix:  # links of the page are relative to `prefix/`
+            name = prefix.rpartition("/")[2]
+            await RedirectResponse(f"./{name}/")(scope, receive, send)
+            return
+        if prefix and scope["path"].startswith(f"{prefix}/"):
+            scope["path"] = scope["path"][len(prefix) :]
+        await self._app(scope, receive, send)
+
+    def _is_in_networks(self, host: str) -> bool:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:  # a Unix socket
+            return False
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self._networks)
+
+
+class RootPath:
+    """Adds the prefix to the path for the routes, and makes redirects relative."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap the routes."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path, prefix = scope["path"], scope.get(PREFIX, "")
+        if path.endswith("//"):  # clients disagree on what is relative to it: no redirect
+            await ProblemResponse(NotFoundError(DETAILS[NotFoundError]))(scope, receive, send)
+            return
+        ends_with_slash = (scope.get("raw_path") or path.encode()).endswith(b"/")
+
+        async def send_relative(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 307:
+                message["headers"] = [
+                    (
+                        name,
+                        _relative(value.decode(), ends_with_slash).encode()
+                        if name == LOCATION
+                        else value,
+                    )
+                    for name, value in message["headers"]
+                ]
+            await send(message)
+
+        scope["root_path"], scope["path"] = prefix, prefix + path
+        try:
+            await self._app(scope, receive, send_relative)
+        finally:
+            scope["root_path"], scope["path"] = "", path
+
+
+def _apply_headers(scope: Scope) -> str:
+    """Set scheme and host of a request as a proxy forwards them; return the prefix, if any.
+
+    Of several values the last is the trusted proxy's own. A malformed value is ignored.
+    """
+    values = {
+        name: value.decode("latin-1").rpartition(",")[2].strip() for name, value in scope["headers"]
+    }
+    scheme = values.get(b"x-forwarded-proto")
+    if scheme in ("http", "https"):
+        scope["scheme"] = scheme
+    host = values.get(b"x-forwarded-host", "")
+    if HOST.fullmatch(host):
+        others = [header for header in scope["headers"] if header[0] != b"host"]
+        scope["headers"] = [*others, (b"host", host.encode())]
+    prefix = values.get(b"x-forwarded-prefix", "").rstrip("/")
+    return prefix if ROOT_PATH.fullmatch(prefix) else ""
+
+
+def _relative(location: str, ends_with_slash: bool) -> str:
+    """Return where a redirect leads, relative to the path that was asked for.
+
+    A proxy may have another scheme, host and prefix than this service knows of.
+
+    >>> _relative("http://10.0.0.1/docs?a=b", True), _relative("http://10.0.0.1/web/", False)
+    ('../docs?a=b', './web/')
+    """
+    target = urlsplit(location)
+    name = target.path.rstrip("/").rpartition("/")[2]
+    end = "/" if target.path.endswith("/") else ""
+    query = f"?{target.query}" if target.query else ""
+    return ("../" if ends_with_slash else "./") + name + end + query

@@ -22,6 +22,7 @@ from service.client.messages import (
     read_embeddings,
     read_results,
     search_bodies,
+    timeout_seconds_of,
 )
 from service.client.retry import RetryPolicy
 
@@ -49,19 +50,20 @@ class Client:
         Args:
             url: address of the service, without a path.
             api_key: key to send as `Authorization: Bearer`.
-            timeout_seconds: timeout of one try.
+            timeout_seconds: timeout of one try. To wait for an answer, a second is added for every
+                500 characters to encode; a longer `timeout_ms` counts, too.
             max_retries: how often one request is retried.
-            max_wait_seconds: longest time from the first try to the last.
+            max_wait_seconds: longest time from the first try to the last; grows likewise.
             transport: replaces the network, for tests.
             sleep: called with the seconds of each pause.
         """
         self._http = httpx2.Client(
             base_url=url,
             headers=_headers(api_key),
-            timeout=timeout_seconds,
             transport=transport,
         )
         self._close = weakref.finalize(self, self._http.close)
+        self._timeout_seconds = timeout_seconds
         self._limits = max_retries, max_wait_seconds
         self._sleep = sleep
 
@@ -100,10 +102,10 @@ class Client:
         return self._ask("POST", path, body)
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        policy = RetryPolicy(*self._limits)
+        timeout, policy = _patience(body, self._timeout_seconds, *self._limits)
         while True:
             try:
-                response = self._http.request(method, path, json=body)
+                response = self._http.request(method, path, json=body, timeout=timeout)
             except httpx2.TransportError as error:
                 pause = policy.after_error(error)
             else:
@@ -131,9 +133,9 @@ class AsyncClient:
         self._http = httpx2.AsyncClient(
             base_url=url,
             headers=_headers(api_key),
-            timeout=timeout_seconds,
             transport=transport,
         )
+        self._timeout_seconds = timeout_seconds
         self._limits = max_retries, max_wait_seconds
         self._sleep = sleep
 
@@ -173,10 +175,10 @@ class AsyncClient:
         return await self._ask("POST", path, body)
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        policy = RetryPolicy(*self._limits)
+        timeout, policy = _patience(body, self._timeout_seconds, *self._limits)
         while True:
             try:
-                response = await self._http.request(method, path, json=body)
+                response = await self._http.request(method, path, json=body, timeout=timeout)
             except httpx2.TransportError as error:
                 pause = policy.after_error(error)
             else:
@@ -184,6 +186,16 @@ class AsyncClient:
                     return dict(response.json())
                 pause = policy.after_refusal(response)
             await self._sleep(pause)
+
+
+def _patience(
+    body: dict[str, Any] | None, timeout_seconds: float, max_retries: int, max_wait_seconds: float
+) -> tuple[httpx2.Timeout, RetryPolicy]:
+    """Return the timeout of one try, and when to retry."""
+    read_seconds = timeout_seconds_of(body, timeout_seconds)
+    max_wait_seconds += read_seconds - timeout_seconds
+    timeout = httpx2.Timeout(timeout_seconds, read=read_seconds)
+    return timeout, RetryPolicy(max_retries, max_wait_seconds)
 
 
 def _headers(api_key: str | None) -> dict[str, str]:

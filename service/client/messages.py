@@ -22,6 +22,10 @@ MAX_QUERIES = 64
 MAX_TEXTS = 256
 # A character takes at most six bytes in JSON: within the service's default limit of 2 MiB.
 MAX_REQUEST_CHARACTERS = 250_000
+# A busy service on slow cores still encodes as many in a second.
+CHARACTERS_PER_SECOND = 500
+# For the way of an answer that was ready at its deadline.
+SPARE_SECONDS = 5.0
 
 Role = Literal["query", "passage"]
 Embeddings = NDArray[np.float32]
@@ -114,6 +118,20 @@ def encode_bodies(texts: Sequence[str], role: Role) -> Iterator[dict[str, Any]]:
     """Yield the bodies of as many requests as the service's limits need."""
     for part in parts_of(texts, MAX_TEXTS):
         yield {"texts": part, "role": role, "encoding_format": "base64"}
+
+
+def timeout_seconds_of(body: Mapping[str, Any] | None, timeout_seconds: float) -> float:
+    """Return how long to wait for an answer: longer if the service has more to do or more time.
+
+    >>> timeout_seconds_of({"texts": ["a" * 1000, "b" * 500]}, 30.0)
+    33.0
+    >>> timeout_seconds_of({"queries": ["a"], "timeout_ms": 60_000}, 30.0)
+    65.0
+    """
+    body = body or {}
+    if "timeout_ms" in body:
+        return max(timeout_seconds, float(body["timeout_ms"]) / 1000 + SPARE_SECONDS)
+    return timeout_seconds + sum(map(len, body.get("texts", ()))) / CHARACTERS_PER_SECOND
 
 
 def parts_of(texts: Sequence[str], max_texts: int) -> Iterator[list[str]]:

@@ -201,6 +201,56 @@ def test_a_pause_beyond_the_longest_wait_is_not_started(search: Callable[..., An
     assert (len(stub.requests), stub.pauses) == (1, [])
 
 
+def read_seconds(stub: Stub) -> float:
+    return float(stub.requests[-1].extensions["timeout"]["read"])
+
+
+def encoded() -> httpx2.Response:
+    return httpx2.Response(200, json={"embeddings": []})
+
+
+@pytest.mark.parametrize(("characters", "seconds"), [(0, 30), (500, 31), (100_000, 230)])
+def test_the_time_to_wait_for_an_answer_grows_with_the_texts_to_encode(
+    characters: int, seconds: float
+) -> None:
+    stub, stub_of_asyncio = Stub(encoded()), Stub(encoded())
+    texts = ["a" * (characters // 4)] * 4
+
+    async def ask() -> None:
+        transport = httpx2.MockTransport(stub_of_asyncio)
+        async with AsyncClient("http://x", transport=transport) as client:
+            await client.encode(texts, "query")
+
+    Client("http://x", transport=httpx2.MockTransport(stub)).encode(texts, "query")
+    asyncio.run(ask())
+
+    assert read_seconds(stub) == read_seconds(stub_of_asyncio) == seconds
+    assert stub.requests[0].extensions["timeout"]["connect"] == 30
+
+
+@pytest.mark.parametrize(("timeout_ms", "seconds"), [(None, 30), (1000, 30), (60_000, 65)])
+def test_the_client_waits_for_as_long_as_the_service_may_take(
+    timeout_ms: int | None, seconds: float
+) -> None:
+    stub = Stub()
+
+    with Client("http://x", transport=httpx2.MockTransport(stub)) as client:
+        client.search("tea", timeout_ms=timeout_ms)  # type: ignore[typeddict-item]
+
+    assert read_seconds(stub) == seconds
+
+
+def test_the_longest_wait_for_a_retry_grows_with_the_texts_to_encode() -> None:
+    pauses: list[float] = []
+    stub = Stub(busy(Retry_After="90"), encoded())
+    transport = httpx2.MockTransport(stub)
+
+    with Client("http://x", transport=transport, sleep=pauses.append) as client:
+        client.encode(["a" * 20_000], "query")
+
+    assert pauses == [90]
+
+
 @WAYS
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 500, 504])
 def test_a_permanent_refusal_is_raised_at_once(search: Callable[..., Any], status: int) -> None:

@@ -107,7 +107,7 @@ def _read_file(path: Path) -> dict[str, Key]:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise SettingsError(
             f"CLEAR_KEYS_FILE={path}: {reason}: "
-            "create a key with clear-service key new NAME --append"
+            "create a key with clear-service key new NAME --scope search --append"
         ) from None
 
 

@@ -90,7 +90,10 @@ def index_list(index: IndexOption = None, as_json: JsonOption = False) -> None:
 def index_rollback(
     index: IndexOption = None,
     to: Annotated[
-        str | None, typer.Option(help="Name of a generation; by default the one live before")
+        str | None,
+        typer.Option(
+            help="Name of a generation, or its first digits; by default the one live before"
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -81,8 +81,10 @@ def index_update(
     with console.one_line_errors(NO_INDEX_WRITTEN):
         settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
         from service.retrieval.corpus.fields import parse_fields
+        from service.retrieval.generation.generation import current_name
         from service.retrieval.indexing.build import update_index
 
+        current_name(index_folder(settings))  # before the encoder is loaded: there is an index
         fields = parse_fields(field) if field else None  # None: unchanged
         update = partial(update_index, factory=factory, fields=fields)
         _write_index(update, passages, settings, (workers, ray), skip_invalid, as_json)
@@ -97,7 +99,7 @@ def _write_index(
     as_json: bool,
 ) -> None:
     from service.loading import index_options_of, load_encoder_of, shard_encoder_of
-    from service.retrieval.corpus.reader import read_passages, refuse
+    from service.retrieval.corpus.reader import read_ahead, read_passages, refuse
     from service.retrieval.indexing.push import push_if_configured
 
     skipped: list[str] = []
@@ -108,11 +110,14 @@ def _write_index(
             console.stderr_console().print(f"skipped: {error}", soft_wrap=True, markup=False)
 
     on_invalid = skip if skip_invalid else refuse
+    folder = index_folder(settings)
     with show_progress() as on_progress:
-        folder, loaded = index_folder(settings), load_encoder_of(settings)
+        read = read_ahead(read_passages(passages, on_invalid))
+        on_progress("load", 0, None)
+        loaded = load_encoder_of(settings)
         options = index_options_of(settings, loaded)
         report = write(
-            read_passages(passages, on_invalid),
+            read,
             folder,
             loaded,
             shard_encoder=shard_encoder_of(settings, loaded, *workers),

@@ -96,4 +96,7 @@ def _read(path: Path) -> dict[str, Key]:
     try:
         return read_keys(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+        raise SettingsError(
+            f"{path} cannot be read ({error.strerror}): "
+            "create a key with clear-service key new NAME --scope search --append"
+        ) from None

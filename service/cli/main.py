@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    epilog="`--json` (CLEAR_JSON=1) prints JSON for programs: `search`, `doctor` and all commands "
+    "of `index` and `key` take it.",
 )
 index_app = typer.Typer(help="Build and administer an index.", no_args_is_help=True)
 index_app.add_typer(index_build.app)
@@ -39,6 +42,24 @@ app.add_typer(keys.app, name="key")
 def main() -> None:
     """Run the command line."""
     app()
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"clear-service {version('clear-search')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    is_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit"
+        ),
+    ] = False,
+) -> None:
+    """Take the options of the program."""
 
 
 @app.command()
@@ -79,16 +100,20 @@ def search(
 ) -> None:
     """Search an index from the terminal."""
     with console.one_line_errors():
+        _check_query(query)
+        content = _json(filter, "--filter") if filter else None
         settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
+        folder = index_folder(settings)
         from service.loading import index_options_of, load_encoder_of
         from service.retrieval.corpus.filters import parse_filter
-        from service.retrieval.generation.generation import open_current
+        from service.retrieval.generation.generation import current_name, open_current
         from service.retrieval.searcher import Searcher
 
-        folder = index_folder(settings)
+        # Checked before the encoder is loaded, which takes seconds.
+        chosen = None if content is None else parse_filter(content)
+        current_name(folder)
         loaded = load_encoder_of(settings)
         searcher = Searcher(loaded, open_current(folder, index_options_of(settings, loaded)))
-        chosen = parse_filter(_json(filter, "--filter")) if filter else None
         print_hits(searcher.search([query], top_k, filter=chosen)[0], as_json)
 
 
@@ -147,8 +172,6 @@ def mcp(
     The service's API key, if it needs one, is read from CLEAR_API_KEY.
     """
     with console.one_line_errors():
-        from importlib.metadata import version
-
         from service.client import AsyncClient
 
         try:
@@ -165,6 +188,18 @@ def _serve(settings: Settings) -> None:
 
     console.start_logging(settings.log_level, settings.log_format)
     run_server(settings)
+
+
+def _check_query(query: str) -> None:
+    """Refuse what the API refuses, in its words."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from service.api.schemas import Text
+
+    try:
+        TypeAdapter(Text).validate_python(query)
+    except ValidationError as error:
+        console.fail(f"query: {error.errors()[0]['msg']}")
 
 
 def _json(text: str, name: str) -> object:

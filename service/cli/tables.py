@@ -43,6 +43,8 @@ def print_generations(generations: "Sequence[GenerationInfo]", as_json: bool) ->
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("generation", "", "published (UTC)", "passages", "MiB", "encoder", "factory"):
         table.add_column(heading, justify="right" if heading in ("passages", "MiB") else "left")
+    # Other columns shrink in a narrow terminal; `rollback --to` needs the name.
+    table.columns[0].min_width = max(len(info.name) for info in generations)
     for info in generations:
         facts = _generation_facts(info)
         table.add_row(

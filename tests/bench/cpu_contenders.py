@@ -6,9 +6,11 @@ onnxscript onnxruntime nncf.
 """
 
 import os
+import shutil
 import sys
 import types
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from service.retrieval.encoder.runtime.openvino.core import import_openvino
 from service.retrieval.encoder.runtime.openvino.export import AfterTable
 from service.retrieval.encoder.runtime.openvino.graph import GRAPH, graph_directory
 from service.retrieval.encoder.runtime.weights import load_model
+from service.retrieval.hardware import multiplies_bf16
 
 Run = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
 Ids = NDArray[np.int64]
@@ -194,6 +197,26 @@ def _nncf() -> types.ModuleType:
     return nncf
 
 
+def unrunnable(name: str) -> str:
+    """Return why this machine cannot run an engine; empty if it can."""
+    engine, precision, _ = f"{name}-".split("-", 2)
+    if precision == "bf16" and not multiplies_bf16():
+        return "the CPU has no bf16 instructions"
+    packages = [*PACKAGES.get(engine, ()), *PACKAGES.get(name, ())]
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    if engine == "compile" and not shutil.which("c++"):
+        return "torch.compile needs a C++ compiler"
+    return ""
+
+
+# The packages of an engine, and those of one of its variants in addition.
+PACKAGES = {
+    "onnx": ("openvino", "onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino",),
+    "openvino-int8-static": ("nncf",),
+}
 MAKERS: dict[str, Callable[[Path, Path, Batches], None]] = {
     "onnx-int8-dynamic": _onnx_dynamic,
     "onnx-int8-static": _onnx_static,

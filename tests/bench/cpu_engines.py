@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.cpu_contenders import NAMES, load
+from tests.bench.cpu_contenders import NAMES, load, unrunnable
 from tests.bench.options import parser, say
 from tests.bench.record import surroundings, write_result
 from tests.bench.texts import questions
@@ -28,11 +28,12 @@ def main() -> None:
     """Measure every engine; print a table and write a JSON file."""
     made = parser(__doc__)
     made.add_argument("--calibration", type=Path, help="a folder of .txt files, one text per line")
-    made.add_argument("--engines", nargs="+", default=list(NAMES), choices=NAMES)
+    made.add_argument("--engines", nargs="+", choices=NAMES, help="default: all that run here")
     made.add_argument("--texts", type=int, default=192, help="questions per measurement")
     made.add_argument("--repeats", type=int, default=5)
     options = made.parse_args()
     texts = [each.text for each in questions(options.data)][: options.texts]
+    options.engines = options.engines or _runnable()
     workers = {name: _Worker(name, options, texts) for name in options.engines}
     rows = {name: worker.start() for name, worker in workers.items()}
     for size in BATCHES:
@@ -50,6 +51,15 @@ def main() -> None:
     _compare(rows)
     _print(rows)
     write_result("cpu_engines", options, {"num_texts": len(texts), "engines": rows})
+
+
+def _runnable() -> list[str]:
+    """Return the engines that this machine can run; say why it cannot run the others."""
+    reasons = {name: unrunnable(name) for name in NAMES}
+    for name, reason in reasons.items():
+        if reason:
+            say(f"{name}: left out, {reason}")
+    return [name for name, reason in reasons.items() if not reason]
 
 
 class _Worker:

@@ -4,7 +4,8 @@ Each command imports torch and transformers itself, so that `--help` is fast.
 """
 
 import sys
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -37,12 +38,32 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train and evaluate encoders for CLEAR Search.",
+    epilog="`--json` (CLEAR_JSON=1) prints JSON for programs: `import`, `train`, `evaluate`, "
+    "`blend` and `publish` take it.",
 )
 # In the order in which they are used; `--help` lists them so.
 app.add_typer(prepare.app)
 app.add_typer(train.app)
 app.add_typer(evaluate.app)
 app.add_typer(publish.app)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"clear-trainer {version('clear-search')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    is_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options of the program."""
 
 
 def main() -> None:

@@ -183,13 +183,15 @@ def publish_command(
 
     if push_to:
         read_token()
-    query, passage = open_sides(checkpoint, passage_encoder, cache or default_cache())
-    publication = Publication(
-        name or push_to or to.resolve().name,
-        license,
-        _read_text(results) if results else "",
-        [_read_card(path) for path in data_card or ()],
+    publication = (
+        Publication(  # reads the files before the weights, so that a bad one fails at once
+            name or push_to or to.resolve().name,
+            license,
+            _read_text(results) if results else "",
+            [_read_card(path) for path in data_card or ()],
+        )
     )
+    query, passage = open_sides(checkpoint, passage_encoder, cache or default_cache())
     manifest = write_publication(query, passage, to, publication)
     commit = (
         push(to, push_to, is_private=private, message=f"Publish {name or to.name}")

@@ -1,5 +1,6 @@
 """Streams passages from files: JSON lines, BEIR's `corpus.jsonl`, Parquet."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +15,9 @@ import pyarrow.parquet as pq
 from service.retrieval.errors import PassageError
 from service.retrieval.storage.json_lines import read_json_lines
 from service.retrieval.text import is_blank
+
+AHEAD_PASSAGES = 10_000
+NO_PASSAGES = "there are no passages to index: the file is empty or all were skipped"
 
 OnInvalid = Callable[[PassageError], None]
 
@@ -67,6 +71,20 @@ def read_passages(path: Path, on_invalid: OnInvalid = refuse) -> Iterator[tuple[
             yield origin, _passage(origin, record() if callable(record) else record)
         except PassageError as error:
             on_invalid(error)
+
+
+def read_ahead(
+    passages: Iterator[tuple[str, Passage]], count: int = AHEAD_PASSAGES
+) -> Iterator[tuple[str, Passage]]:
+    """Read the first passages now, so that a bad file is reported before an encoder is loaded.
+
+    Raises:
+        PassageError: there are no passages; or as in `read_passages`, from the first ones.
+    """
+    first = list(itertools.islice(passages, count))
+    if not first:
+        raise PassageError(NO_PASSAGES)
+    return itertools.chain(first, passages)
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, object]]:

@@ -7,6 +7,7 @@ CURRENT is replaced first. If a writer dies before it replaces HISTORY, readers 
 after that of the live generation.
 """
 
+import re
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from service.retrieval.generation.manifest import (
 from service.retrieval.generation.writer import HISTORY, REMOVING, exclusive_writer
 from service.retrieval.storage import artifact, checksums
 
+PREFIX = re.compile(r"[0-9a-f]{1,32}")
 UNFINISHED = "unfinished"  # the shards that interrupted builds encoded
 
 # `unlisted`: never live, or rolled back from.
@@ -115,7 +117,8 @@ def roll_back(index: Path, name: str | None = None) -> str:
 
     Args:
         index: the index.
-        name: any generation on the disk; by default the one that was live before.
+        name: any generation on the disk, or the first digits of its name if no other name begins
+            with them; by default the one that was live before.
 
     Returns:
         The name of the generation that is now live.
@@ -135,14 +138,30 @@ def roll_back(index: Path, name: str | None = None) -> str:
                 f"{index} has no former generation to roll back to: name one with --to "
                 "(`clear-service index list` shows them)"
             )
-        if not NAME.fullmatch(name):
-            raise GenerationError(
-                f"{name!r} is not the name of a generation (32 hex digits): "
-                "`clear-service index list` shows the names"
-            )
+        name = _whole_name(generations, name)
         verify_generation(generations / name)
         _make_live(index, name, names[: names.index(name)] if name in names else names)
         return name
+
+
+def _whole_name(generations: Path, name: str) -> str:
+    """Return the name of the one generation whose name begins so."""
+    if not PREFIX.fullmatch(name):
+        raise GenerationError(
+            f"{name!r} is not the name of a generation (32 hex digits): "
+            "`clear-service index list` shows the names"
+        )
+    found = [each.name for each in generations.glob(f"{name}*") if NAME.fullmatch(each.name)]
+    if len(found) > 1:
+        raise GenerationError(
+            f"{name!r} begins the names of {len(found)} generations ({', '.join(sorted(found))}): "
+            "give more digits"
+        )
+    if not found:
+        raise GenerationError(
+            f"no generation's name begins with {name!r}: `clear-service index list` shows the names"
+        )
+    return found[0]
 
 
 def collect_garbage(index: Path, keep: int = 1) -> RemovedGenerations:

@@ -77,6 +77,7 @@ def test_a_name_that_is_taken_is_refused_and_the_file_stays(tmp_path: Path) -> N
         (["new", "page"], "--scope"),
         (["new", "page", "--scope", "search", "--append"], "CLEAR_KEYS_FILE"),
         (["list", "--keys-file", "/nowhere"], "/nowhere"),
+        (["list", "--keys-file", "/nowhere"], "key new NAME --scope search --append"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(arguments: list[str], word: str) -> None:

@@ -7,16 +7,20 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.server import bind
+from service.settings.settings import Settings
 from tests.conftest import PASSAGES, flip_bit, make_checkpoint, run_script, write_passages
 
 HEAVY = {"torch", "transformers", "faiss", "numpy", "pyarrow", "fastapi"}
@@ -108,7 +112,8 @@ def test_an_invalid_passage_stops_the_build_with_its_line(tmp_path: Path, tiny: 
 
     assert result.exit_code == 1
     assert [line for line in result.stderr.splitlines() if line.startswith("error: ")] == [
-        f"error: {passages}:2 has an empty `text`: remove the line or fill it"
+        f"error: {passages}:2 has an empty `text` (no character is visible): "
+        "remove the line or fill it"
     ]
     assert not (tmp_path / "index" / "CURRENT").exists()
 
@@ -173,7 +178,106 @@ def test_top_k_bounds_the_hits_of_a_search(tiny_index: Path, tiny: list[str]) ->
 def test_a_query_that_is_no_unicode_is_refused(tiny_index: Path, tiny: list[str]) -> None:
     result = run("search", os.fsdecode(b"\xff"), "--index", tiny_index, *tiny)
 
-    assert_one_line_error(result, "surrogate")
+    assert_one_line_error(result, "query: ", "unicode")
+
+
+@pytest.mark.parametrize("query", ["", " \u200b", "\x07", "a\x00b", "a" * 40_000])
+def test_a_query_that_the_api_refuses_is_refused_in_its_words(
+    tiny_index: Path, tiny: list[str], client: TestClient, query: str
+) -> None:
+    problem = client.post("/search", json={"query": query}).json()
+
+    result = run("search", query, "--index", tiny_index, *tiny)
+
+    assert problem["status"] == 422
+    assert result.stderr == f"error: {problem['detail']}\n"
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "words"),
+    [
+        (["index", "build"], None, ["passages.jsonl does not exist"]),
+        (["index", "build"], "", ["there are no passages"]),
+        (["index", "build"], '{"id": "1", "text": "x"}\n{"id": 2\n', ["passages.jsonl:2"]),
+        (["index", "update"], '{"id": "1"}\n', ["passages.jsonl:1"]),
+        (["search", "tea", "--filter", "{"], None, ["--filter is not valid JSON"]),
+        (["search", "tea", "--filter", "[]"], None, ["filter: must be an object"]),
+        (["search", ""], None, ["query: "]),
+    ],
+)
+def test_a_bad_file_or_argument_is_reported_before_the_encoder_is_loaded(
+    tmp_path: Path,
+    index_copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    content: str | None,
+    words: list[str],
+) -> None:
+    def fail(settings: Settings) -> None:
+        raise AssertionError("the encoder is loaded")
+
+    monkeypatch.setattr("service.loading.load_encoder_of", fail)
+    passages = tmp_path / "passages.jsonl"
+    if content is not None:
+        passages.write_text(content)
+
+    result = run(*command, *([passages] if command[0] == "index" else []), "--index", index_copy)
+
+    assert_one_line_error(result, *words)
+
+
+@pytest.mark.parametrize("command", [["search", "tea"], ["index", "update", "p.jsonl"]])
+def test_a_missing_index_is_reported_before_the_encoder_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    def fail(settings: Settings) -> None:
+        raise AssertionError("the encoder is loaded")
+
+    monkeypatch.setattr("service.loading.load_encoder_of", fail)
+
+    assert_one_line_error(run(*command, "--index", tmp_path / "i"), f"no index in {tmp_path / 'i'}")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = run("--version")
+
+    assert (result.exit_code, result.stdout) == (0, f"clear-service {version('clear-search')}\n")
+
+
+def takers_of_json(group: Any, path: str = "") -> set[str]:
+    """Return the commands with `--json`; of a group whose commands all have it, the group."""
+    found = set()
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            below = takers_of_json(command, f"{name} ")
+            found |= {name} if len(below) == len(command.commands) else below
+        elif any("--json" in each.opts for each in command.params):
+            found.add(path + name)
+    return found
+
+
+def test_the_help_names_the_commands_that_take_json() -> None:
+    epilog = get_command(app).epilog or ""
+
+    assert takers_of_json(get_command(app)) | {"--json"} == set(re.findall(r"`([^`]+)`", epilog))
+
+
+def test_the_list_of_generations_shows_whole_names_in_a_narrow_terminal(
+    index_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    (name,) = [each.name for each in (index_copy / "generations").iterdir()]
+
+    assert name in run("index", "list", "--index", index_copy).stdout
+
+
+def test_a_rollback_takes_the_first_digits_of_a_name(index_copy: Path) -> None:
+    (name,) = [each.name for each in (index_copy / "generations").iterdir()]
+
+    result = run("index", "rollback", "--to", name[:4], "--index", index_copy)
+
+    assert result.stdout == f"generation {name} is live\n"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -61,6 +64,23 @@ def test_ctrl_c_is_one_line_and_exit_code_130(xquad: Path, monkeypatch: pytest.M
 
     assert result.exit_code == 130
     assert result.stderr.splitlines() == ["error: interrupted"]
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+
+    assert (result.exit_code, result.stdout) == (0, f"clear-trainer {version('clear-search')}\n")
+
+
+def test_the_help_names_the_commands_that_take_json() -> None:
+    commands = get_command(app).commands
+    takers = {name for name, each in commands.items() if "--json" in options_of(each)}
+
+    assert set(re.findall(r"`([^`]+)`", get_command(app).epilog or "")) == takers | {"--json"}
+
+
+def options_of(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts}
 
 
 def test_the_commands_are_listed_in_their_order_of_use() -> None:

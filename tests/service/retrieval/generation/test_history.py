@@ -109,7 +109,27 @@ def test_a_rollback_by_name_goes_back_and_forward(index: Path) -> None:
     assert live_names(index) == [one, three]
 
 
-@pytest.mark.parametrize("name", ["0" * 32, "../../x", ""])
+def test_a_rollback_takes_the_first_digits_that_only_one_name_has(index: Path) -> None:
+    one = live_names(index)[0]
+    others = [name for name in live_names(index) if name != one]
+    length = next(n for n in range(1, 33) if not any(each.startswith(one[:n]) for each in others))
+
+    assert roll_back(index, one[:length]) == one
+    assert live_text(index) == "one"
+
+
+def test_digits_that_two_names_begin_with_are_refused_with_both(index: Path) -> None:
+    one = live_names(index)[0]
+    twin = index / "generations" / f"{one[:31]}{'0' if one[31] != '0' else '1'}"
+    twin.mkdir()
+
+    with pytest.raises(GenerationError, match=f"begins the names of 2 .*{twin.name}.*: give more"):
+        roll_back(index, one[:8])
+
+    assert live_text(index) == "three"
+
+
+@pytest.mark.parametrize("name", ["0" * 32, "../../x", "", "?", "*"])
 def test_a_rollback_to_what_is_not_there_is_refused(index: Path, name: str) -> None:
     with pytest.raises(GenerationError):
         roll_back(index, name or "no name")

@@ -74,7 +74,7 @@ class State:
         encoder, generation = self.engine.searcher.encoder, self.engine.searcher.generation
         return description | {
             "encoder": {
-                "name": encoder.name,
+                "name": encoder.public_name,
                 "fingerprint": encoder.fingerprint,
                 "passage_fingerprint": encoder.passage_fingerprint,
                 "has_two_sides": encoder.has_two_sides,

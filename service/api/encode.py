@@ -37,7 +37,7 @@ async def encode(body: EncodeRequest, request: Request) -> Response:
         {
             "embeddings": serialize_embeddings(embeddings, body.encoding_format),
             "dimension": dimension,
-            "encoder": encoder.name,
+            "encoder": encoder.public_name,
             "usage": {"tokens": embedded.num_tokens, "truncated_texts": embedded.num_truncated},
             "took_ms": took_ms,
         },

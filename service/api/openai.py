@@ -77,11 +77,11 @@ def roles_of(engine: Engine) -> dict[str, Role]:
     """Return the role that each model name selects; some encoders have no passage side."""
     encoder = engine.searcher.encoder
     if not encoder.encodes_passages:
-        return {encoder.name: "query", f"{encoder.name}:query": "query"}
+        return {encoder.public_name: "query", f"{encoder.public_name}:query": "query"}
     return {
-        encoder.name: "passage",
-        f"{encoder.name}:query": "query",
-        f"{encoder.name}:passage": "passage",
+        encoder.public_name: "passage",
+        f"{encoder.public_name}:query": "query",
+        f"{encoder.public_name}:passage": "passage",
     }
 
 

@@ -56,7 +56,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
                 for language, hits in zip(found.languages, found.hits, strict=True)
             ],
             "index": {"generation": generation.name, "passages": len(generation.passages)},
-            "encoder": engine.searcher.encoder.name,
+            "encoder": engine.searcher.encoder.public_name,
             "took_ms": took_ms,
             **({"facets": _facets(found.facets)} if found.facets else {}),
         },

@@ -91,7 +91,7 @@ class Metrics(Instruments):
         """Set the metrics that describe the live encoder and index."""
         encoder, generation = searcher.encoder, searcher.generation
         self.encoder_info.labels(
-            encoder.name,
+            encoder.public_name,
             encoder.fingerprint[:16],
             encoder.passage_fingerprint[:16],
             encoder.embedding_dim,

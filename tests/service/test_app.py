@@ -11,8 +11,11 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.errors import SettingsError
+from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
+from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
 from service.state import State
 from tests.conftest import flip_bit, make_checkpoint
@@ -36,6 +39,29 @@ def test_info_describes_the_instance_without_paths(
     assert facts["limits"]["timeout_ms"] == 10_000
     assert str(service_settings.index) not in info.text
     assert service_settings.encoder not in info.text
+
+
+def test_an_encoder_without_a_name_is_known_by_its_folder_and_not_by_the_path(
+    tmp_path: Path, passages_file: Path
+) -> None:
+    folder = make_checkpoint(tmp_path / "nameless", with_manifest=False)
+    build_index(
+        read_passages(passages_file), tmp_path / "index", load_encoder(str(folder), device="cpu")
+    )
+    settings = Settings(encoder=str(folder), index=tmp_path / "index", device="cpu")
+
+    with TestClient(create_app(settings)) as client:
+        body = {"model": "nameless", "input": "tea"}
+        answers = [client.get(path) for path in ("/info", "/v1/models", "/metrics", "/readyz")]
+        answers.append(client.post("/search", json={"query": "tea"}))
+        answers.append(client.post("/v1/embeddings", json=body))
+        answers.append(client.post("/encode", json={"texts": "tea", "role": "query"}))
+        unknown = client.post("/v1/embeddings", json={**body, "model": "other"})
+
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert answers[0].json()["encoder"]["name"] == "nameless"
+    for answer in (*answers, unknown):
+        assert str(tmp_path) not in answer.text
 
 
 @pytest.mark.parametrize("path", ["/nope", "/web/nope.js", "/web/", "/web/../app.py", "/redoc"])

@@ -86,6 +86,14 @@ class Encoder:
         self.tokenizer.enable_truncation(max_tokens)
 
     @property
+    def public_name(self) -> str:
+        """Return the name without folders: an encoder without a name has the path of its folder.
+
+        A folder's path is named to the operator, not to clients.
+        """
+        return self.name.rpartition("/")[2] if self.name.startswith("/") else self.name
+
+    @property
     def has_two_sides(self) -> bool:
         """Return whether passages have a transformer of their own."""
         return self._passage_side is not None

@@ -11,6 +11,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.responses import RedirectResponse
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import NotFoundError
@@ -43,17 +44,20 @@ class ForwardedRequest:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        prefix = self._root_path
+        root, path = self._root_path, scope["path"]
         client = scope.get("client")
-        if client and self._networks and self._is_trusted(client[0]):
-            prefix = _apply_headers(scope) or prefix
-        scope[PREFIX] = prefix
-        if prefix and scope["path"] == prefix:  # links of the page are relative to `prefix/`
-            name = prefix.rpartition("/")[2]
-            await RedirectResponse(f"./{name}/")(scope, receive, send)
-            return
-        if prefix and scope["path"].startswith(f"{prefix}/"):
-            scope["path"] = scope["path"][len(prefix) :]
+        is_trusted = client and self._networks and self._is_trusted(client[0])
+        forwarded = _apply_headers(scope) if is_trusted else ""
+        scope[PREFIX] = forwarded or root
+        # A proxy that forwards a prefix has removed it. So has one whose request for `/search`,
+        # below the prefix `/search`, is that of the route.
+        is_left = root and not forwarded and f"{path}/".startswith(f"{root}/")
+        if is_left and not _is_route(scope):
+            if path == root:  # links of the page are relative to `root/`
+                response = RedirectResponse(f"./{root.rpartition('/')[2]}/")
+                await response(scope, receive, send)
+                return
+            scope["path"] = path.removeprefix(root)
         await self._app(scope, receive, send)
 
     def _is_in_networks(self, host: str) -> bool:
@@ -101,6 +105,12 @@ class RootPath:
             await self._app(scope, receive, send_relative)
         finally:
             scope["root_path"], scope["path"] = "", path
+
+
+def _is_route(scope: Scope) -> bool:
+    """Return whether the path is one of the app's own as it is."""
+    routes = scope["app"].routes
+    return any(route.matches(dict(scope))[0] is not Match.NONE for route in routes)
 
 
 def _apply_headers(scope: Scope) -> str:

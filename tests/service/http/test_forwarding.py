@@ -146,6 +146,21 @@ def test_a_search_below_a_prefix_is_answered_and_counted_by_its_route(
     assert f"{series} 2.0" in metrics
 
 
+@pytest.mark.parametrize("root_path", ["/search", "/v1", "/web", "/docs"])
+def test_a_prefix_may_be_named_as_a_route(service_settings: Settings, root_path: str) -> None:
+    """The proxy removes it, so that `/search` is `/search/search` outside."""
+    with behind(service_settings, root_path=root_path) as client:
+        assert client.post("/search", json={"query": "tea"}).status_code == 200
+        for path in ("/", "/v1/models", "/web/search.js", "/docs"):
+            assert client.get(path).status_code == 200
+
+
+def test_a_prefix_named_as_a_route_may_be_left(service_settings: Settings) -> None:
+    with behind(service_settings, root_path="/search") as client:
+        assert client.post("/search/search", json={"query": "tea"}).status_code == 200
+        assert client.get("/search/").text == client.get("/").text
+
+
 @pytest.mark.parametrize(
     "path",
     ["/clear/admin/reload", "/clear/clear/admin/reload", "/admin/reload", "/clear//admin/reload"],

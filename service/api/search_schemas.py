@@ -77,7 +77,7 @@ class SearchRequest(Body):
         FilterField | None,
         Field(
             description="Conditions on declared fields: {field: value}, {field: [values]}, "
-            "{field: {gte, gt, lte, lt, not}}"
+            "{field: {gte, gt, lte, lt, not}}; dates are ISO 8601, in UTC without a zone"
         ),
     ] = None
     facets: Annotated[

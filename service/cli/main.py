@@ -1,6 +1,5 @@
 """The command line `clear-service`; each command imports what it needs when it runs."""
 
-import json
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -203,7 +202,9 @@ def _check_query(query: str) -> None:
 
 
 def _json(text: str, name: str) -> object:
+    from service.retrieval.storage.json_lines import parse_json
+
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        console.fail(f'{name} is not valid JSON: quote it, as in \'{{"country": "Kenya"}}\'')
+        return parse_json(text)
+    except ValueError as error:
+        console.fail(f'{name} is not valid JSON ({error}): quote it, as \'{{"country": "Kenya"}}\'')

@@ -37,7 +37,7 @@ FieldOption = Annotated[
     typer.Option(
         "--field",
         envvar="CLEAR_FIELD",
-        help="NAME:KIND to filter by (string, number, boolean, strings), or a .toml or .json "
+        help="NAME:KIND to filter by (string, number, boolean, strings, date), or a .toml or .json "
         "file of them; may be repeated",
     ),
 ]

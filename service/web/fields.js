@@ -38,9 +38,9 @@ export async function countFiltered({ query, filters }, fields, signal) {
   return Object.fromEntries(names.map((name, index) => [name, facets[index]]).filter(([, facet]) => facet));
 }
 
-/** Return the fields whose values are counted; number fields are filtered by bounds instead. */
+/** Return the fields whose values are counted; numbers and dates are filtered by bounds instead. */
 function countedFields(fields) {
-  return Object.keys(fields).filter((name) => fields[name] !== "number").slice(0, MAX_FACETS);
+  return Object.keys(fields).filter((name) => !hasRange(fields[name])).slice(0, MAX_FACETS);
 }
 
 /** Return chosen values as the `filter` of a request; undefined without any.
@@ -55,12 +55,23 @@ function filterOf(filters, fields) {
 
 function conditionOf(values, kind) {
   if (kind === "boolean") return values.map((value) => value === "true");
-  if (kind !== "number") return values;
+  if (!hasRange(kind)) return values;
   const [least, most] = boundsOf(values);
+  if (kind === "date") return { ...(least !== "" && { gte: least }), ...(most !== "" && { lte: endOfDay(most) }) };
   return { ...(least !== "" && { gte: Number(least) }), ...(most !== "" && { lte: Number(most) }) };
 }
 
-/** Parse the bounds of a number: `2000..2010`, half-open as `..2010`, or one number. */
+/** Return whether values of a kind are filtered by bounds. */
+export function hasRange(kind) {
+  return kind === "number" || kind === "date";
+}
+
+/** Return the last moment of a day; the service reads a date alone as its midnight. */
+function endOfDay(day) {
+  return day.includes("T") ? day : `${day}T23:59:59.999999Z`;
+}
+
+/** Parse the bounds of a number or date: `2000..2010`, half-open as `..2010`, or one number. */
 export function boundsOf([value = ""]) {
   const [least, most] = value.includes(RANGE) ? value.split(RANGE) : [value, value];
   return [least, most];

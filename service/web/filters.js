@@ -1,7 +1,7 @@
 // Filter controls for the declared fields: check boxes and text boxes.
 
 import { byId, element } from "./element.js";
-import { boundsOf, writeBounds } from "./fields.js";
+import { boundsOf, hasRange, writeBounds } from "./fields.js";
 import { TEXT, fill, plural, writeCount } from "./text.js";
 
 const NUM_VALUES_SHOWN = 8;
@@ -27,11 +27,11 @@ export function showFilters(fields, facets, filters, onChange) {
 /** Build a group of controls for each field. */
 function filterGroups(fields, facets, filters, onChange) {
   return Object.entries(fields)
-    .filter(([name, kind]) => kind === "number" || facets[name]?.values.length || filters[name])
+    .filter(([name, kind]) => hasRange(kind) || facets[name]?.values.length || filters[name])
     .map(([name, kind]) => {
       const change = (values) => onChange(name, values);
       const chosen = filters[name] ?? [];
-      const controls = kind === "number" ? rangeBoxes(name, chosen, change)
+      const controls = hasRange(kind) ? rangeBoxes(name, kind, chosen, change)
         : valueBoxes(name, kind, facets[name] ?? { values: [], num_values: 0 }, chosen, change);
       return element("fieldset", { className: "filter-group" }, element("legend", { dir: "auto" }, name), ...controls);
     });
@@ -99,10 +99,12 @@ function shown(value, kind) {
   return kind === "boolean" ? { true: TEXT.yes, false: TEXT.no }[value] ?? value : value;
 }
 
-function rangeBoxes(name, chosen, change) {
+function rangeBoxes(name, kind, chosen, change) {
+  // A date is text: a date input reports each digit of the year as a change.
+  const inputs = { number: { type: "number", step: "any" }, date: { type: "text", placeholder: "YYYY-MM-DD" } };
   const bounds = boundsOf(chosen);
   const boxes = [TEXT.least, TEXT.most].map((label, side) => {
-    const box = element("input", { type: "number", step: "any", value: bounds[side] });
+    const box = element("input", { ...inputs[kind], value: bounds[side] });
     box.dataset.key = `${name}.${side}`;
     box.addEventListener("change", () => {
       bounds[side] = box.value;

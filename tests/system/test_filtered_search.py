@@ -26,11 +26,12 @@ RECORDS: list[dict[str, Any]] = [
         "text": f"Passage number {number}.",
         "year": 1990 + number,
         "country": ["Kenya", "Peru", "Japan"][number % 3],
+        "day": f"{1990 + number}-02-03T0{number % 2}:00+01:00",
         "tags": ["old"] * (number < 5) + ["even"] * (number % 2 == 0),
     }
     for number in range(12)
 ] + [{"id": "bare", "text": "It has no metadata at all."}]
-FIELDS = ["year:int", "country:string", "tags:strings"]
+FIELDS = ["year:int", "country:string", "tags:strings", "day:date"]
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,9 @@ def found(answer: dict[str, Any]) -> list[str]:
         ({"tags": "old", "year": {"lt": 1992}}, {"00", "01"}),
         ({"year": 1995}, {"05"}),
         ({"year": 1850}, set()),
+        ({"day": {"gte": "2000-02-03"}}, {"11"}),
+        ({"day": {"lt": "1991-02-03"}}, {"00"}),
+        ({"day": "1991-02-03T01:00:00+01:00"}, {"01"}),
     ],
 )
 def test_hits_are_those_that_match_in_the_order_without_a_filter(
@@ -126,6 +130,14 @@ def test_facets_without_a_filter_count_everything(filtered: TestClient) -> None:
     assert facets["year"]["values"][0] == {"value": 1990, "count": 1}
 
 
+def test_hits_and_facets_have_one_form_of_a_date(filtered: TestClient) -> None:
+    answer = search(filtered, filter={"day": {"lt": "1992-01-01"}}, facets=["day"])
+
+    days = {hit["metadata"]["day"] for hit in answer["results"][0]["hits"]}
+    assert days == {"1990-02-02T23:00:00Z", "1991-02-03"}
+    assert {each["value"] for each in answer["facets"]["day"]["values"]} == days
+
+
 def test_an_answer_has_facets_and_their_time_only_where_asked_for(filtered: TestClient) -> None:
     assert "facets" not in search(filtered)
     assert "filter" not in search(filtered)["took_ms"]
@@ -140,9 +152,10 @@ def test_an_answer_has_facets_and_their_time_only_where_asked_for(filtered: Test
             {"filter": {"city": "Nairobi"}},
             "filter.city",
             "this index declares no such field; it declares: "
-            "country (string), tags (strings), year (number)",
+            "country (string), day (date), tags (strings), year (number)",
         ),
         ({"filter": {"year": "1990"}}, "filter.year", "must be a number"),
+        ({"filter": {"day": {"gt": "May"}}}, "filter.day.gt", "must be a date (YYYY-MM-DD or"),
         ({"filter": {"tags": {"gt": "a"}}}, "filter.tags", "is of the kind strings"),
         ({"filter": {"year": {"gte": None}}}, "filter.year.gte", "must be a number or a string"),
         ({"filter": "Kenya"}, "filter", "must be an object of fields, such as {field: value}"),
@@ -161,7 +174,7 @@ def test_a_wrong_filter_is_refused_by_its_field(
 
 def test_info_lists_the_fields(filtered: TestClient) -> None:
     assert filtered.get("/info").json()["index"]["fields"] == {
-        "country": "string", "tags": "strings", "year": "number",
+        "country": "string", "day": "date", "tags": "strings", "year": "number",
     }  # fmt: skip
 
 
@@ -231,5 +244,7 @@ def test_every_factory_that_is_built_with_fields_answers_filters(
     searcher = Searcher(tiny_encoder, open_current(tmp_path / "index"))
 
     (hits,) = searcher.search(["a"], 50, filter=parse_filter({"country": "Peru"}))
+    (early,) = searcher.search(["a"], 50, filter=parse_filter({"day": {"lt": "1992-01-01"}}))
 
+    assert {hit.passage.passage_id for hit in early} == {"00", "01"}
     assert {hit.passage.passage_id for hit in hits} == {"01", "04", "07", "10"}

@@ -6,11 +6,11 @@
 | `number` | a number; whole numbers up to 2^53 |
 | `boolean` | true or false |
 | `strings` | a list of texts |
+| `date` | a date or a time in ISO 8601; its digits beyond microseconds are dropped |
 
 A passage may lack any of them.
 """
 
-import json
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -18,15 +18,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from service.retrieval.corpus.dates import FORM, format_date, is_date, parse_date
 from service.retrieval.errors import PassageError, RetrievalError
+from service.retrieval.storage.json_lines import parse_json
 
-FieldKind = Literal["string", "number", "boolean", "strings"]
+FieldKind = Literal["string", "number", "boolean", "strings", "date"]
 Fields = Mapping[str, FieldKind]
 NO_FIELDS: Fields = MappingProxyType({})
 KINDS: tuple[FieldKind, ...] = get_args(FieldKind)
 KINDS_BY_WORD: dict[str, FieldKind] = {
     **{kind: kind for kind in KINDS},
-    **{"str": "string", "int": "number", "float": "number", "bool": "boolean"},
+    **{"str": "string", "int": "number", "float": "number", "bool": "boolean", "datetime": "date"},
 }
 # The parts of a passage; all other keys of a line are metadata.
 RESERVED = {"id", "_id", "text", "title", "metadata"}
@@ -66,6 +68,8 @@ def parse_fields(declarations: Iterable[str]) -> dict[str, FieldKind]:
 def checked_values(origin: str, metadata: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     """Return the values of the declared fields in a passage's metadata; None for a missing one.
 
+    A date has the one form of `format_date`.
+
     Raises:
         PassageError: a value does not have its field's kind.
     """
@@ -76,6 +80,8 @@ def checked_values(origin: str, metadata: Mapping[str, Any], fields: Fields) -> 
                 f"{origin} has a `{name}` that is not a {_described(fields[name])}: fix the line, "
                 f"or declare the field as another kind ({', '.join(KINDS)})"
             )
+        if value is not None and fields[name] == "date":
+            values[name] = format_date(parse_date(value))
     return values
 
 
@@ -92,6 +98,8 @@ def is_of_kind(value: object, kind: FieldKind) -> bool:
             return isinstance(value, bool)
         case "number":
             return _is_number(value)
+        case "date":
+            return isinstance(value, str) and is_date(value)
         case "strings":
             return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
@@ -108,9 +116,12 @@ def _is_number(value: object) -> bool:
 
 
 def _described(kind: FieldKind) -> str:
-    if kind == "number":
-        return "number (whole numbers up to 2^53)"
-    return "list of strings" if kind == "strings" else kind
+    descriptions = {
+        "number": "number (whole numbers up to 2^53)",
+        "strings": "list of strings",
+        "date": f"date ({FORM}, years 1 to 9999)",
+    }
+    return descriptions.get(kind, kind)
 
 
 def _pairs(declaration: str) -> list[tuple[str, str]]:
@@ -127,12 +138,12 @@ def _pairs(declaration: str) -> list[tuple[str, str]]:
 
 
 def _file_pairs(path: Path) -> list[tuple[str, str]]:
-    load = tomllib.loads if path.suffix == ".toml" else json.loads
+    load = tomllib.loads if path.suffix == ".toml" else parse_json
     try:
         content = load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RetrievalError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RetrievalError(f"{path} is not valid {path.suffix[1:].upper()}: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(kind, str) for kind in content.values()):
         raise RetrievalError(f'{path} must map names to kinds, such as {{"year": "number"}}')

@@ -3,6 +3,7 @@
     {"country": "Kenya"}                          equal
     {"country": ["Kenya", "Peru"]}                any of
     {"year": {"gte": 2000, "lt": 2010}}           in a range: gt, gte, lt, lte
+    {"day": {"gte": "2024-02-29"}}                since a date (ISO 8601)
     {"country": {"not": ["Kenya", "Peru"]}}       not; also true without the field
 
 All conditions of a filter must hold. A list of strings equals each of its strings. A passage that
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from service.retrieval.corpus.dates import FORM
 from service.retrieval.corpus.fields import FieldKind, Fields, describe_fields, is_of_kind
 from service.retrieval.errors import FilterError
 
@@ -138,11 +140,12 @@ def _check_kind(where: str, condition: Condition, kind: FieldKind) -> None:
             _check_kind(f"{where}.not", inner, kind)
         return
     if isinstance(condition, Bound):
-        if kind not in ("number", "string"):
+        if kind not in ("number", "string", "date"):
             raise FilterError(where, f"is of the kind {kind}, which has no ranges")
         where = f"{where}.{condition.side}"
     values = (condition.value,) if isinstance(condition, Bound) else condition.values
     item_kind = "string" if kind == "strings" else kind
     for value in values:
         if not is_of_kind(value, item_kind):
-            raise FilterError(where, f"must be a {item_kind}: the field's kind is {kind}")
+            form = f"{item_kind} ({FORM})" if kind == "date" else item_kind
+            raise FilterError(where, f"must be a {form}: the field's kind is {kind}")

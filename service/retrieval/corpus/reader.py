@@ -5,20 +5,18 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, time
 from pathlib import Path
 from typing import Any, NoReturn
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from service.retrieval.corpus.parquet import Unreadable, parquet_records
 from service.retrieval.errors import PassageError
 from service.retrieval.storage.json_lines import read_json_lines
 from service.retrieval.text import is_blank
 
 AHEAD_PASSAGES = 10_000
 NO_PASSAGES = "there are no passages to index: the file is empty or all were skipped"
-
+# Of metadata: the parsers of clients have such limits, too.
+MAX_DEPTH = 64
 OnInvalid = Callable[[PassageError], None]
 
 
@@ -59,7 +57,7 @@ def read_passages(path: Path, on_invalid: OnInvalid = refuse) -> Iterator[tuple[
         raise PassageError(f"{path} does not exist: name a .jsonl or .parquet file of passages")
     records: Iterable[tuple[str, object]]
     if path.suffix == ".parquet":
-        records = _parquet_records(path)
+        records = parquet_records(path)
     elif path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         records = read_json_lines(path, PassageError)
     else:
@@ -87,22 +85,6 @@ def read_ahead(
     return itertools.chain(first, passages)
 
 
-def _parquet_records(path: Path) -> Iterator[tuple[str, object]]:
-    try:
-        with pq.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield (
-                        f"{path}:{number}",
-                        {name: value for name, value in row.items() if value is not None},
-                    )
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise PassageError(f"{path} is not readable as Parquet: {reason}") from None
-
-
 def _passage(origin: str, record: object) -> Passage:
     if not isinstance(record, dict):
         raise PassageError(f"{origin} is not a JSON object with `id` and `text`")
@@ -125,9 +107,8 @@ def _passage(origin: str, record: object) -> Passage:
         )
     if not isinstance(title, str | None):
         raise PassageError(f"{origin} has a `title` that is not text")
-    if isinstance(rest.get("metadata"), dict):  # BEIR's nesting
-        rest |= rest.pop("metadata")
-    metadata = {name: _json_value(origin, name, value) for name, value in rest.items()}
+    merged = _merged(origin, rest)
+    metadata = {name: _json_value(origin, name, value) for name, value in merged.items()}
     try:
         json.dumps([passage_id, text, title, metadata], ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -135,20 +116,34 @@ def _passage(origin: str, record: object) -> Passage:
     return Passage(passage_id, text, title or "", metadata)
 
 
-def _json_value(origin: str, name: str, value: object) -> Any:
-    """Convert a metadata value to one that JSON can hold; Parquet has dates and NaN."""
+def _merged(origin: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return all metadata of a record; BEIR nests it in `metadata`."""
+    nested = record.get("metadata")
+    if not isinstance(nested, dict):
+        return record
+    beside = {name: value for name, value in record.items() if name != "metadata"}
+    for name in beside.keys() & nested.keys():
+        if beside[name] != nested[name]:
+            raise PassageError(
+                f"{origin} has two values of `{name}`, one in `metadata`: remove one of them"
+            )
+    return beside | nested
+
+
+def _json_value(origin: str, name: str, value: object, depth: int = 1) -> Any:
+    """Return a metadata value, which must be one that JSON can hold."""
+    if depth > MAX_DEPTH:
+        raise PassageError(
+            f"{origin} has metadata `{name}` nested deeper than {MAX_DEPTH} levels: flatten it"
+        )
     match value:
-        case str() | bool() | int() | None:
+        case None | str() | bool() | int():
             return value
         case float() if math.isfinite(value):
             return value
-        case date() | time():
-            return value.isoformat()
         case list():
-            return [_json_value(origin, name, item) for item in value]
+            return [_json_value(origin, name, item, depth + 1) for item in value]
         case dict():
-            return {str(key): _json_value(origin, name, item) for key, item in value.items()}
-    raise PassageError(
-        f"{origin} has metadata `{name}` of a type that JSON cannot hold "
-        f"({type(value).__name__}): convert it or leave it out"
-    )
+            return {key: _json_value(origin, name, item, depth + 1) for key, item in value.items()}
+    reason = value.reason if isinstance(value, Unreadable) else f"{value}: write a smaller number"
+    raise PassageError(f"{origin} has metadata `{name}` that JSON cannot hold ({reason})")

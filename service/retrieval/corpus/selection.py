@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from service.retrieval.corpus.dates import format_date
 from service.retrieval.corpus.filters import (
     AnyOf,
     Bound,
@@ -21,7 +22,7 @@ from service.retrieval.corpus.filters import (
     check_declared,
     check_filter,
 )
-from service.retrieval.corpus.table import PassageTable
+from service.retrieval.corpus.table import PassageTable, to_array
 
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
@@ -118,11 +119,14 @@ class Selections:
         if pa.types.is_list(values.type):
             values = _distinct_items(values)
         counts = pc.value_counts(values.drop_null())
-        table = pa.table({"value": counts.field("values"), "count": counts.field("counts")})
+        found = counts.field("values")
+        if pa.types.is_timestamp(found.type):  # which Python reads by its time zone database
+            found = found.cast(pa.int64())
+        table = pa.table({"value": found, "count": counts.field("counts")})
         best = table.sort_by([("count", "descending"), ("value", "ascending")])
         return Facet(
             tuple(
-                (_whole(each["value"]), each["count"])
+                (_as_written(each["value"], values.type), each["count"])
                 for each in best.slice(0, MAX_FACET_VALUES).to_pylist()
             ),
             len(table),
@@ -154,12 +158,12 @@ def _holds(condition: Condition, values: pa.ChunkedArray) -> Mask:
         case Not(conditions):
             return ~_all_hold(conditions, values)
         case Bound(side, value):
-            found = COMPARISONS[side](values, pa.scalar(value, values.type))
+            found = COMPARISONS[side](values, to_array([value], values.type)[0])
             return _mask(pc.fill_null(found, False))
         case AnyOf(wanted) if pa.types.is_list(values.type):
             return _any_item_in(values, pa.array(wanted, values.type.value_type))
         case AnyOf(wanted):
-            return _mask(pc.is_in(values, pa.array(wanted, values.type)))
+            return _mask(pc.is_in(values, to_array(wanted, values.type)))
 
 
 def _any_item_in(lists: pa.ChunkedArray, wanted: pa.Array) -> Mask:
@@ -185,8 +189,10 @@ def _pairs(chunk: pa.ListArray) -> list[pa.Array]:
     return list(distinct.column("item").chunks)
 
 
-def _whole(value: Any) -> Any:
-    """Return a whole number as an int, as in the passage's metadata."""
+def _as_written(value: Any, kind: pa.DataType) -> Any:
+    """Return a value of a column as passages' metadata has it: whole numbers as int, dates."""
+    if pa.types.is_timestamp(kind):
+        return format_date(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 
+from service.retrieval.corpus.dates import parse_date
 from service.retrieval.corpus.fields import NO_FIELDS, FieldKind, Fields
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.errors import GenerationError
@@ -51,7 +52,7 @@ class PassageTableWriter:
 
     def write(self, passages: Sequence[Passage]) -> None:
         """Append one batch."""
-        columns = [
+        columns: list[list[Any]] = [
             [passage.passage_id for passage in passages],
             [passage.title for passage in passages],
             [passage.text for passage in passages],
@@ -59,7 +60,7 @@ class PassageTableWriter:
             *([passage.metadata.get(name) for passage in passages] for name in self._fields),
         ]
         arrays = [
-            pa.array(column, field.type)
+            to_array(column, field.type)
             for column, field in zip(columns, self._schema, strict=True)
         ]
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
@@ -116,6 +117,13 @@ class PassageTable:
         return self._field_columns[field]
 
 
+def to_array(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
+    """Return values of a field as an array of its column's type; dates become instants."""
+    if pa.types.is_timestamp(kind):
+        values = [None if value is None else parse_date(value) for value in values]
+    return pa.array(values, kind)
+
+
 def _schema(fields: Fields) -> pa.Schema:
     columns = [pa.field(FIELD_PREFIX + name, _arrow_type(kind)) for name, kind in fields.items()]
     return pa.schema([*SCHEMA, *columns])
@@ -129,5 +137,7 @@ def _arrow_type(kind: FieldKind) -> pa.DataType:
             return pa.float64()
         case "boolean":
             return pa.bool_()
+        case "date":
+            return pa.timestamp("us", "UTC")
         case "strings":
             return pa.list_(pa.string())

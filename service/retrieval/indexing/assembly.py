@@ -1,7 +1,7 @@
 """One build in its temporary folder: stage, encode, index, check, write the manifest."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -124,8 +124,9 @@ class Assembly:
     ) -> None:
         for origin, passage in passages:
             try:
-                checked_values(origin, passage.metadata, self._fields)
-                staged.add(origin, passage)
+                values = checked_values(origin, passage.metadata, self._fields)
+                found = {name: value for name, value in values.items() if value is not None}
+                staged.add(origin, replace(passage, metadata={**passage.metadata, **found}))
             except PassageError as error:
                 on_invalid(error)
             if len(staged) % WINDOW_PASSAGES == 0:

@@ -1,8 +1,9 @@
-"""Reads JSON lines, plain or gzip; each line comes with its origin, and is parsed on request."""
+"""Reads JSON strictly, and JSON lines, plain or gzip, each with its origin."""
 
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -49,16 +50,38 @@ def _open(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
-def _parse(origin: str, line: bytes, error: type[Exception], nan_is_null: bool) -> object:
+def parse_json(text: str, *, nan_is_null: bool = False) -> object:
+    """Parse JSON as its standard has it: no key twice in an object, no NaN, no infinity.
+
+    Raises:
+        ValueError: the text is something else; the message holds no value of the text.
+    """
+
     def constant(name: str) -> None:
         if nan_is_null and name == "NaN":
             return
-        raise ValueError(f"{name} is not JSON")
+        raise ValueError(f"{name} is not a JSON value: write null")
 
     try:
-        return json.loads(line.decode("utf-8-sig"), parse_constant=constant)
+        return json.loads(text, parse_constant=constant, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise ValueError(error.msg) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"an object has the key {name[:40]!r} twice: remove one")
+    return found
+
+
+def _parse(origin: str, line: bytes, error: type[Exception], nan_is_null: bool) -> object:
+    try:
+        return parse_json(line.decode("utf-8-sig"), nan_is_null=nan_is_null)
     except UnicodeDecodeError as reason:
         raise error(f"{origin} is not UTF-8 (byte {reason.start + 1} of the line)") from None
-    except (ValueError, RecursionError) as reason:
-        detail = reason.msg if isinstance(reason, json.JSONDecodeError) else "not a JSON value"
-        raise error(f"{origin} is not valid JSON: {detail}") from None
+    except ValueError as reason:
+        raise error(f"{origin} is not valid JSON: {reason}") from None

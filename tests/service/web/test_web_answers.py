@@ -25,6 +25,7 @@ pytestmark = pytest.mark.browser
 FIELDS: dict[str, FieldKind] = {
     "country": "string",
     "year": "number",
+    "day": "date",
     "draft": "boolean",
     "tags": "strings",
 }
@@ -43,6 +44,7 @@ PASSAGES: list[dict[str, Any]] = [
         ).strip(),
         "country": country,
         "year": 1990 + 10 * number,
+        "day": f"2024-02-0{number + 1}T12:00:00Z",
         "draft": number == 0,
         "tags": ["africa"] if country == "Kenya" else ["america", "andes"],
     }
@@ -148,6 +150,25 @@ def test_bounds_yes_and_lists_filter_together(page: "Page") -> None:
     }
     assert titles(page) == ["Peru 1"]
     assert page.url.endswith("&f.draft=false&f.year=..2000&f.tags=andes")
+
+
+def test_dates_are_filtered_by_the_first_and_the_last_day(page: "Page") -> None:
+    search(page, ENGLISH)
+    open_filters(page)
+
+    group(page, "day").get_by_label("from").fill("2024-02-02")
+    page.keyboard.press("Tab")
+    wait_for_answer(page)
+    group(page, "day").get_by_label("to").fill("2024-02-02")
+    with page.expect_request(is_for_hits) as request:
+        page.keyboard.press("Tab")
+    wait_for_answer(page)
+
+    assert request.value.post_data_json["filter"] == {
+        "day": {"gte": "2024-02-02", "lte": "2024-02-02T23:59:59.999999Z"}
+    }
+    assert sorted(titles(page)) == ["Kenya 1", "Peru 1"]
+    assert page.url.endswith("&f.day=2024-02-02..2024-02-02")
 
 
 def test_an_address_with_filters_is_shareable(page: "Page", address: str) -> None:

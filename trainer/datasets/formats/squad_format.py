@@ -14,6 +14,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from service.retrieval.corpus.parquet import batch_records
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.text import is_blank
 from trainer.data.evaluation_set import EvaluationData, Query
@@ -133,7 +134,8 @@ def _check_joined(file: SquadFile, english_path: Path, english: Iterable[str]) -
 def _flat_paragraphs(path: Path) -> Iterator[tuple[str, str, object]]:
     """Yield the paragraphs of a Parquet file, as `_paragraphs` does of JSON."""
     try:
-        rows = pq.read_table(path, columns=["id", "title", "context", "question"]).to_pylist()
+        table = pq.read_table(path, columns=["id", "title", "context", "question"])
+        rows = [row for batch in table.to_batches() for row in batch_records(batch)]
     except (pa.ArrowException, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is not a Parquet file with SQuAD's columns: {reason}") from None

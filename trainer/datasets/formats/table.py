@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from service.retrieval.corpus.parquet import batch_records
 from service.retrieval.storage.json_lines import read_json_lines
 from trainer.data.rows import MAX_LINE_BYTES, Row, row_of
 from trainer.errors import DataError
@@ -174,7 +175,7 @@ def _columnar_records(
     number = 0
     try:
         for batch in batches(path):
-            for record in batch.to_pylist():
+            for record in batch_records(batch):
                 number += 1
                 yield f"{path}:{number}", record
     except (pa.ArrowException, OSError) as error:

@@ -1,13 +1,15 @@
 """Declared fields as columns of Milvus, and filters as Milvus expressions.
 
 Columns are numbered, because a field may have any name. A second column says whether a passage has
-the field, because Milvus before 2.5 has no null. A missing list is stored as an empty one.
+the field, because Milvus before 2.5 has no null. A missing list is stored as an empty one. A date
+is stored as microseconds since 1970.
 """
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
+from service.retrieval.corpus.dates import parse_date
 from service.retrieval.corpus.fields import FieldKind, Fields
 from service.retrieval.corpus.filters import AnyOf, Bound, Condition, Filter, Not, Scalar
 from service.retrieval.corpus.table import PassageTable
@@ -20,6 +22,7 @@ TYPES: dict[FieldKind, dict[str, Any]] = {
     "string": {"datatype": "VARCHAR", "max_length": MAX_TEXT_BYTES},
     "number": {"datatype": "DOUBLE"},
     "boolean": {"datatype": "BOOL"},
+    "date": {"datatype": "INT64"},
     "strings": {
         "datatype": "ARRAY",
         "element_type": "VARCHAR",
@@ -27,7 +30,13 @@ TYPES: dict[FieldKind, dict[str, Any]] = {
         "max_length": MAX_TEXT_BYTES,
     },
 }
-ABSENT: dict[FieldKind, Any] = {"string": "", "number": 0.0, "boolean": False, "strings": []}
+ABSENT: dict[FieldKind, Any] = {
+    "string": "",
+    "number": 0.0,
+    "boolean": False,
+    "date": 0,
+    "strings": [],
+}
 OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
@@ -47,9 +56,10 @@ def field_values(passages: PassageTable, start: int, stop: int) -> list[dict[str
     """
     rows: list[dict[str, Any]] = [{} for _ in range(start, stop)]
     for number, (name, kind) in enumerate(passages.fields.items()):
-        for row, value in zip(
-            rows, passages.values(name).slice(start, stop - start).to_pylist(), strict=True
-        ):
+        column = passages.values(name).slice(start, stop - start)
+        if kind == "date":
+            column = column.cast("int64")
+        for row, value in zip(rows, column.to_pylist(), strict=True):
             _check_length(name, value)
             row[f"f{number}"] = ABSENT[kind] if value is None else value
             if kind != "strings":
@@ -78,15 +88,17 @@ def _condition(condition: Condition, column: str, kind: FieldKind) -> str:
             inner = " and ".join(_condition(each, column, kind) for each in conditions)
             return f"not {inner}" if len(conditions) == 1 else f"not ({inner})"
         case Bound(side, value):
-            return f"(has_{column} == true and {column} {OPERATORS[side]} {_literal(value)})"
+            return f"(has_{column} == true and {column} {OPERATORS[side]} {_literal(value, kind)})"
         case AnyOf(values):
-            listed = ", ".join(map(_literal, values))
+            listed = ", ".join(_literal(value, kind) for value in values)
             if kind == "strings":
                 return f"(array_contains_any({column}, [{listed}]))"
             return f"(has_{column} == true and {column} in [{listed}])"
 
 
-def _literal(value: Scalar) -> str:
+def _literal(value: Scalar, kind: FieldKind) -> str:
+    if kind == "date":
+        return str(parse_date(str(value)))
     if isinstance(value, bool):
         return "true" if value else "false"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(float(value))

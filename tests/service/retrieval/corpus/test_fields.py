@@ -23,7 +23,10 @@ def test_declarations_and_files_are_read(tmp_path: Path) -> None:
     [
         ("year", "'year' has no kind: write NAME:KIND"),
         (":int", "':int' has no kind"),
-        ("year:date", "'year' has the kind 'date': use one of string, number, boolean, strings"),
+        (
+            "year:day",
+            "'year' has the kind 'day': use one of string, number, boolean, strings, date",
+        ),
         ("text:string", "'text' is part of every passage"),
         ("absent.toml", "absent.toml cannot be read: No such file"),
     ],
@@ -40,8 +43,12 @@ def test_a_field_declared_twice_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a.toml", "year ="), ("a.json", "{"), ("a.json", "[]"), ("a.json", '{"a": 1}')],
-)
+    [
+        ("a.toml", "year ="), ("a.json", "{"), ("a.json", "[]"), ("a.json", '{"a": 1}'),
+        ("a.json", '{"a": "int", "a": "int"}'), ("a.json", "[" * 9999),
+        ("a.toml", "a = " + "[" * 9999),
+    ],
+)  # fmt: skip
 def test_an_invalid_file_of_fields_is_named(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
 
@@ -49,12 +56,14 @@ def test_an_invalid_file_of_fields_is_named(tmp_path: Path, name: str, content: 
         parse_fields([str(tmp_path / name)])
 
 
-FIELDS = parse_fields(["year:number", "country:string", "open:boolean", "tags:strings"])
+FIELDS = parse_fields(
+    ["year:number", "country:string", "open:boolean", "tags:strings", "day:datetime"]
+)
 
 
 def test_a_passage_may_lack_any_field() -> None:
     assert checked_values("here", {"year": 1999, "other": {}}, FIELDS) == {
-        "year": 1999, "country": None, "open": None, "tags": None,
+        "year": 1999, "country": None, "open": None, "tags": None, "day": None,
     }  # fmt: skip
 
 
@@ -70,6 +79,9 @@ def test_a_passage_may_lack_any_field() -> None:
         {"tags": "a"},
         {"tags": ["a", 1]},
         {"tags": [None]},
+        {"day": "yesterday"},
+        {"day": 20240229},
+        {"day": "2023-02-29"},
     ],
 )
 def test_a_value_of_another_kind_is_refused_with_its_place(metadata: dict[str, object]) -> None:
@@ -77,3 +89,11 @@ def test_a_value_of_another_kind_is_refused_with_its_place(metadata: dict[str, o
 
     with pytest.raises(PassageError, match=f"^file:7 has a `{name}` that is not a .* fix the line"):
         checked_values("file:7", metadata, FIELDS)
+
+
+def test_a_date_has_one_form() -> None:
+    days = ["2024-03-01T02:00:00+03:00", "2024-02-29T23:00:00Z", "2024-02-29 23:00"]
+
+    values = [checked_values("here", {"day": day}, FIELDS)["day"] for day in days]
+
+    assert values == ["2024-02-29T23:00:00Z"] * 3

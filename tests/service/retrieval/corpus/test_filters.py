@@ -14,7 +14,7 @@ from service.retrieval.corpus.filters import (
 )
 from service.retrieval.errors import FilterError
 
-FIELDS = parse_fields(["year:number", "country:string", "open:boolean", "tags:strings"])
+FIELDS = parse_fields(["year:number", "country:string", "open:boolean", "tags:strings", "day:date"])
 
 
 def test_every_form_of_filter_is_parsed() -> None:
@@ -90,6 +90,10 @@ def test_another_form_is_refused_with_the_field(content: object, field: str) -> 
         ({"open": {"gt": 1}}, "filter.open"),
         ({"tags": 1}, "filter.tags"),
         ({"tags": {"gt": "a"}}, "filter.tags"),
+        ({"day": 2024}, "filter.day"),
+        ({"day": ["2024-02-29", "2024"]}, "filter.day"),
+        ({"day": {"gte": "yesterday"}}, "filter.day.gte"),
+        ({"day": {"not": {"lt": "2023-02-29"}}}, "filter.day.not.lt"),
         ({"place": "a"}, "filter.place"),
     ],
 )

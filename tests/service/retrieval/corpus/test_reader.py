@@ -62,7 +62,17 @@ def test_a_line_is_read_as_a_passage(tmp_path: Path, line: str, expected: Passag
         (b'{"id": "a", "text": "t", "score": NaN}', "is not valid JSON"),
         (b'{"id": "a", "text": "t", "score": -Infinity}', "is not valid JSON"),
         (b'{"id": "a", "text": "t", "score": 1e999}', "metadata `score`"),
+        (b'{"id": "a", "text": "t", "score": NaN}', "is not valid JSON: NaN is not a JSON value"),
         (b"[" * 100_000, "is not valid JSON"),
+        (b'{"id": "a", "text": "t", "x": ' + b"[" * 900 + b"]" * 900 + b"}",
+         "metadata `x` nested deeper than 64 levels"),
+        (b'{"id": "a", "text": "t", "x": ' + b'{"y":' * 900 + b"1" + b"}" * 900 + b"}",
+         "metadata `x` nested deeper than 64 levels"),
+        (b'{"id": "a", "text": "t", "id": "b"}', "valid JSON: an object has the key 'id' twice"),
+        (b'{"id": "a", "text": "t", "x": [{"y": 1, "y": 1}]}', "has the key 'y' twice"),
+        (b'{"id": "a", "text": "t", "page": 1, "metadata": {"page": 2}}',
+         "has two values of `page`, one in `metadata`"),
+        (b'{"id": "a", "text": "t", "x": ' + b"9" * 5000 + b"}", "is not valid JSON: Exceeds"),
         (b'{"text": "t"}', "needs a field `id`"),
         (b'{"id": "  ", "text": "t"}', "needs a field `id`"),
         (b'{"id": true, "text": "t"}', "needs a field `id`"),
@@ -78,7 +88,7 @@ def test_a_line_is_read_as_a_passage(tmp_path: Path, line: str, expected: Passag
         (b'{"id": "\\udfff", "text": "t"}', "holds half a surrogate pair"),
         (b'{"id": "a", "text": "t", "x": {"\\ud800": 1}}', "holds half a surrogate pair"),
     ],
-)
+)  # fmt: skip
 def test_an_invalid_line_is_named_and_the_others_are_read(
     tmp_path: Path, line: bytes, reason: str
 ) -> None:
@@ -92,6 +102,13 @@ def test_an_invalid_line_is_named_and_the_others_are_read(
     assert len(errors) == 1
     assert str(errors[0]).startswith(f"{path}:2 ")
     assert reason in str(errors[0])
+
+
+def test_metadata_may_be_64_levels_deep(tmp_path: Path) -> None:
+    path = tmp_path / "passages.jsonl"
+    path.write_text('{"id": "1", "text": "t", "x": ' + "[" * 63 + "1" + "]" * 63 + "}\n")
+
+    assert len(passages_of(path)) == 1
 
 
 def test_reading_stops_at_the_first_invalid_line_by_default(tmp_path: Path) -> None:

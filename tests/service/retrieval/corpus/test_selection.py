@@ -13,12 +13,12 @@ from service.retrieval.corpus.selection import MAX_FACET_VALUES, Selections
 from service.retrieval.corpus.table import PassageTable, PassageTableWriter
 from service.retrieval.errors import FilterError
 
-FIELDS = parse_fields(["country:string", "open:boolean", "tags:strings", "year:number"])
+FIELDS = parse_fields(["country:string", "day:date", "open:boolean", "tags:strings", "year:number"])
 ROWS: list[dict[str, Any]] = [
-    {"year": 1999, "country": "Kenya", "open": True, "tags": ["a", "b"]},
-    {"year": 2000, "country": "Peru", "open": False, "tags": []},
-    {"year": 2000.5, "country": "Peru", "tags": ["b", "b"]},
-    {"year": -3, "country": "Jordan", "open": True, "tags": ["c"]},
+    {"year": 1999, "country": "Kenya", "open": True, "tags": ["a", "b"], "day": "2024-02-29"},
+    {"year": 2000, "country": "Peru", "open": False, "tags": [], "day": "0800-01-01"},
+    {"year": 2000.5, "country": "Peru", "tags": ["b", "b"], "day": "2024-02-29T00:00:00.000001Z"},
+    {"year": -3, "country": "Jordan", "open": True, "tags": ["c"], "day": "1969-12-31T23:59:59Z"},
     {},
 ]
 
@@ -53,6 +53,13 @@ def selections(path: Path, rows: list[dict[str, Any]] = ROWS) -> Selections:
         ({"tags": ["a", "c"]}, [0, 3]),
         ({"tags": {"not": "b"}}, [1, 3, 4]),
         ({"country": "Peru", "year": {"lt": 2000.25}}, [1]),
+        ({"day": "2024-02-29T03:00:00+03:00"}, [0]),
+        ({"day": ["2024-02-29", "0800-01-01"]}, [0, 1]),
+        ({"day": {"gte": "2024-02-29"}}, [0, 2]),
+        ({"day": {"gt": "2024-02-29"}}, [2]),
+        ({"day": {"lt": "1970-01-01", "gt": "1969-12-31"}}, [3]),
+        ({"day": {"lte": "9999-12-31", "gte": "0001-01-01"}}, [0, 1, 2, 3]),
+        ({"day": {"not": {"gte": "1900-01-01"}}}, [1, 4]),
     ],
 )
 def test_a_filter_selects_rows(tmp_path: Path, content: object, rows: list[int]) -> None:
@@ -67,6 +74,15 @@ def test_a_filter_selects_rows(tmp_path: Path, content: object, rows: list[int])
     [
         ("country", [("Peru", 2), ("Jordan", 1), ("Kenya", 1)]),
         ("open", [(True, 2), (False, 1)]),
+        (
+            "day",
+            [
+                ("0800-01-01", 1),
+                ("1969-12-31T23:59:59Z", 1),
+                ("2024-02-29", 1),
+                ("2024-02-29T00:00:00.000001Z", 1),
+            ],
+        ),
         ("tags", [("b", 2), ("a", 1), ("c", 1)]),
         ("year", [(-3, 1), (1999, 1), (2000, 1), (2000.5, 1)]),
     ],

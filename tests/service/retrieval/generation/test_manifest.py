@@ -31,7 +31,7 @@ def test_a_manifest_read_and_written_again_has_the_same_bytes_and_name(tiny_inde
         ({"count": "12"}, "`count` is not a whole number"),
         ({"encoder": {"name": "x"}}, "`encoder.fingerprint` is missing"),
         ({"encoder": {"name": "x", "fingerprint": "y", "max_tokens": "64"}}, "max_tokens` is not"),
-        ({"fields": {"year": "date"}}, "`fields.year` .*'string', 'number'"),
+        ({"fields": {"year": "day"}}, "`fields.year` .*'string', 'number'"),
         ({"canaries": [{"query": "x"}]}, r"`canaries\[0\].passage_ids` is missing"),
         ({"files": {}}, "`files` has no record of vectors.faiss"),
     ],

@@ -24,10 +24,10 @@ from service.retrieval.index.milvus.push import push
 from service.retrieval.index.options import IndexOptions, MilvusOptions
 
 pytest.importorskip("pymilvus", reason="needs the extra milvus")
-FIELDS = parse_fields(["country:string", "open:boolean", "tags:strings", "year:number"])
+FIELDS = parse_fields(["country:string", "open:boolean", "tags:strings", "year:number", "day:date"])
 ROWS: list[dict[str, Any]] = [
     {"year": number, "country": ['a "b"', "c\\d", "é'x", None][number % 4], "open": number % 2 == 0,
-     "tags": ["x", "y"][: number % 3]}
+     "tags": ["x", "y"][: number % 3], "day": f"{100 * number + 1:04}-02-03"}
     for number in range(20)
 ] + [{} for _ in range(3)]  # fmt: skip
 
@@ -73,6 +73,9 @@ FACTS: Any = {"count": 23, "embedding_dim": 8, "fields": FIELDS}
         {"tags": ["x", "z"]},
         {"tags": {"not": "y"}},
         {"tags": "y", "year": {"lt": 10, "not": 5}},
+        {"day": {"gte": "0901-02-03", "lt": "1901-02-03T00:00:00.000001Z"}},
+        {"day": ["0101-02-03T00:00Z", "1401-02-03"]},
+        {"day": {"not": {"lt": "1970-01-01"}}},
     ],
 )
 def test_a_filter_selects_in_milvus_what_it_selects_in_the_passage_table(
@@ -201,4 +204,19 @@ def test_a_filter_is_written_with_its_strings_quoted() -> None:
         '(has_f0 == true and f0 in ["x\\"] or true or f0 in [\\""])'
         " and not (has_f1 == true and f1 in [true])"
         ' and (array_contains_any(f2, ["a"]))'
+    )
+
+
+def test_a_date_is_a_number_of_microseconds_in_milvus(tmp_path: Path) -> None:
+    with PassageTableWriter(tmp_path / "passages", FIELDS) as table:
+        days = [{"day": "1970-01-02"}, {"day": "0001-01-01"}, {}]
+        table.write([Passage(str(row), "text", "", day) for row, day in enumerate(days)])
+
+    values = field_values(PassageTable(tmp_path / "passages", FIELDS), 0, 3)
+    column = f"f{list(FIELDS).index('day')}"
+
+    assert [row[column] for row in values] == [86_400_000_000, -62_135_596_800_000_000, 0]
+    assert [row[f"has_{column}"] for row in values] == [True, True, False]
+    assert to_expression(parse_filter({"day": {"gte": "1970-01-02"}}), FIELDS) == (
+        f"(has_{column} == true and {column} >= 86400000000)"
     )

@@ -142,7 +142,8 @@ class Engine:
         [probe] = self.searcher.encoder.tokenize([PROBE_TEXT], "query")
         item = BatchItem(probe, self.searcher, 1)
         try:
-            await self.batcher.submit([item], "query", time.monotonic() + PROBE_SECONDS)
+            # without admission: that others wait is no sign of a fault
+            await self.batcher.run([item], "query", time.monotonic() + PROBE_SECONDS)
         except RequestError:
             return False
         return True

@@ -316,6 +316,23 @@ def test_health_is_that_of_the_last_batch_or_of_a_probe(fake_engine: Engine) -> 
     assert asyncio.run(scenario()) == [True, False, True]
 
 
+def test_a_probe_is_not_refused_because_others_wait(
+    fake_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OverloadedError(1)
+
+    async def scenario() -> bool:
+        runtime(fake_engine).error = ValueError("one bad batch")
+        with pytest.raises(BatchFailedError):
+            await search(fake_engine, "tea")
+        runtime(fake_engine).error = None
+        monkeypatch.setattr(fake_engine.batcher, "admit", refuse)
+        return await fake_engine.is_healthy()
+
+    assert asyncio.run(scenario())
+
+
 def test_a_broken_device_is_reported_and_stays_broken(fake_engine: Engine) -> None:
     async def scenario() -> bool:
         runtime(fake_engine).error = RuntimeError("CUDA error: unspecified launch failure")

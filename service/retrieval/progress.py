@@ -34,6 +34,8 @@ STAGE_NAMES = {
     "decontaminate": "decontaminating",
     "mine": "mining",
     "blend": "measuring shares",
+    "compare": "comparing",
+    "prepare": "preparing",
     "train": "training",
     "write": "writing",
 }

@@ -114,6 +114,8 @@ def evaluate_command(
     from trainer.report.plots import require_matplotlib
 
     with ExitStack() as stack:
+        on_progress = stack.enter_context(show_progress())
+        on_progress("read", 0, None)
         # Read the inputs before torch is loaded, so that a wrong folder fails at once.
         sets = open_sets(sets_or_kind, stack)
         chosen = [known_language(code) for code in languages or ()]
@@ -128,16 +130,15 @@ def evaluate_command(
         options = run.EvaluationOptions(
             chosen, directions or tuple(Direction), seen, english_margin, indexes, output
         )
-        with show_progress() as on_progress:
-            outcome = run.run_evaluation(
-                sets,
-                encoder,
-                against=against,
-                with_control=control is not None,
-                encoder_options=encoder_options,
-                options=options,
-                on_progress=on_progress,
-            )
+        outcome = run.run_evaluation(
+            sets,
+            encoder,
+            against=against,
+            with_control=control is not None,
+            encoder_options=encoder_options,
+            options=options,
+            on_progress=on_progress,
+        )
     if output:
         run.write_outcome(output, outcome, training)
     _print_outcome(outcome, as_json)

@@ -164,11 +164,12 @@ def mine_command(
         is_random=not best,
         seed=seed,
     )
-    candidates = read_candidates(rows, corpus or (), is_paired=not unpaired)  # fails early
-
-    from service.retrieval.encoder.loader import load_encoder
-
     with show_progress() as on_progress:
+        on_progress("read", 0, None)
+        candidates = read_candidates(rows, corpus or (), is_paired=not unpaired)  # fails early
+
+        from service.retrieval.encoder.loader import load_encoder
+
         on_progress("load", 0, None)
         loaded = load_encoder(
             encoder,

@@ -106,6 +106,8 @@ def blend_command(
     from trainer.evaluation.sets import open_sets
 
     with ExitStack() as stack:
+        on_progress = stack.enter_context(show_progress())
+        on_progress("read", 0, None)
         # Read the inputs before torch is loaded, so that a wrong folder fails at once.
         chosen = [known_language(code) for code in languages or ()]
         evaluation_sets = open_sets(sets, stack)
@@ -117,7 +119,6 @@ def blend_command(
 
         cache_folder = cache or default_cache()
         pair = open_pair(base, tuned, cache_folder)
-        on_progress = stack.enter_context(show_progress())
         curve = run_blend(
             pair,
             (base, tuned),

@@ -113,6 +113,7 @@ def run_evaluation(
     if against:
         evaluations.append(_evaluate(sets, against, encoder_options, options, on_progress))
     base = evaluations[-1]
+    on_progress("compare", 0, None)
     comparisons = [compare(evaluations[0], base, margin=options.margin)] if against else []
     if with_control:
         name = against or encoder_name

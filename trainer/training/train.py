@@ -69,7 +69,7 @@ def train(
         directory: the run directory; a finished run in it is returned and not repeated.
         cache: the folder of the bundled encoder and of frozen embeddings.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        on_progress: is called during the stages before training.
+        on_progress: is called during the stages before and after training.
         callbacks: of the trainer's steps.
 
     Returns:
@@ -82,6 +82,7 @@ def train(
     record = open_run(directory, config)
     if record["is_finished"]:
         return record
+    on_progress("read", 0, None)
     rows = read_training_rows(config.data, config.seed)
     dev_sets = [read_dev_set(each, config.dev.max_queries) for each in config.dev.sets]
     on_progress("load", 0, None)
@@ -94,6 +95,7 @@ def train(
         record.setdefault("base_scores", _score_dev_sets(run, is_base=True))
     made = build_objective(config, rows.rows, trainable.base, cache, on_progress)
     record["temperature"] = made.temperature
+    on_progress("prepare", 0, None)  # finds the size of micro-batches
     trainer = _make_trainer(run, made, callbacks)
     write_record(directory, record)
     last = last_checkpoint(directory / CHECKPOINTS)
@@ -207,6 +209,7 @@ def _score_dev_sets(run: TrainingRun, *, is_base: bool) -> Scores:
 def _finish(run: TrainingRun, trainer: EncoderTrainer, metrics: dict[str, Any]) -> dict[str, Any]:
     """Complete the record and export what was trained."""
     record = run.record
+    run.on_progress("write", 0, None)
     record["steps"], record["best_step"] = trainer.state.global_step, best_step(trainer)
     record["train_seconds"] = metrics.get("train_runtime")
     if run.dev_sets:

@@ -37,7 +37,6 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import Tracing
 
 CORS_METHODS = ("GET", "POST")
-CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "traceparent")
 CORS_RESPONSE_HEADERS = ("Retry-After", "Server-Timing", "X-Request-Id")
 
 
@@ -104,7 +103,7 @@ def _add_middleware(app: FastAPI, state: State) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins.split(","),
             allow_methods=CORS_METHODS,
-            allow_headers=CORS_REQUEST_HEADERS,
+            allow_headers=("*",),  # libraries add their own; the origins are what is allowed
             expose_headers=CORS_RESPONSE_HEADERS,
         )
     app.add_middleware(

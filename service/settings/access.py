@@ -10,6 +10,9 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr
 # It is written into the pages of the API, so that it must hold nothing that HTML or a URL reserves.
 ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
+# A web page's, or an app's whose pages have a scheme of their own (`app://obsidian.md`).
+ORIGIN = r"[a-z][a-z0-9+.-]*://[^\s,/*]+"
+
 
 def _check_host(host: str) -> str:
     """Return the address without the brackets of a URL; refuse an empty one."""
@@ -98,7 +101,7 @@ class AccessSettings(BaseModel):
     cors_origins: Annotated[
         str,
         Field(
-            pattern=r"^(\*|https?://[^\s,/*]+(,https?://[^\s,/*]+)*|)$",
+            pattern=rf"^(\*|{ORIGIN}(,{ORIGIN})*|)$",
             description="Origins allowed by CORS, separated by commas; `*` allows any",
         ),
     ] = ""

@@ -234,7 +234,7 @@ def test_a_browser_of_another_origin_is_accepted_only_if_listed(
 
     assert allowed.status_code == 200
     assert allowed.headers["Access-Control-Allow-Origin"] == "https://a.example"
-    assert "Authorization" in allowed.headers["Access-Control-Allow-Headers"]
+    assert "authorization" in allowed.headers["Access-Control-Allow-Headers"]
     assert "Access-Control-Allow-Credentials" not in allowed.headers
     assert "Access-Control-Allow-Origin" not in refused.headers
     assert without_key.status_code == 401

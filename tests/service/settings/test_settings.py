@@ -197,6 +197,7 @@ def test_the_operations_port_must_differ_from_the_port(monkeypatch: pytest.Monke
         ("*", True),
         ("https://a.example", True),
         ("https://a.example,http://localhost:3000", True),
+        ("app://obsidian.md,capacitor://localhost", True),  # pages in desktop and phone apps
         ("a.example", False),
         ("https://a.example, https://b.example", False),
         ("https://*.example", False),

@@ -1,5 +1,7 @@
 """ASGI middleware that compresses large responses for clients that accept gzip."""
 
+import re
+
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -7,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 LEVEL = 1
 # Embeddings hardly shrink: base64 instead of numbers saves more than gzip.
 NOT_COMPRESSED = {"/encode", "/v1/embeddings"}
+NO_WEIGHT = re.compile(rb"q=0(\.0*)?")
 
 
 class Compression:
@@ -33,8 +36,15 @@ def may_compress(scope: Scope) -> bool:
     True
     >>> may_compress({"path": "/encode", "headers": headers})
     False
+    >>> may_compress({"path": "/search", "headers": [(b"accept-encoding", b"gzip;q=0")]})
+    False
     """
     accepts_gzip = any(
-        name == b"accept-encoding" and b"gzip" in value for name, value in scope["headers"]
+        name == b"accept-encoding" and _accepts_gzip(value) for name, value in scope["headers"]
     )
     return accepts_gzip and scope["path"] not in NOT_COMPRESSED
+
+
+def _accepts_gzip(value: bytes) -> bool:
+    codings = (each.partition(b";") for each in value.lower().replace(b" ", b"").split(b","))
+    return any(name == b"gzip" and not NO_WEIGHT.fullmatch(weight) for name, _, weight in codings)

@@ -8,12 +8,13 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 WEB = Path(__file__).parents[1] / "web"
 PAGE_HEADERS = {
     # A browser asks again for each file, so that it never mixes the files of two releases.
     "Cache-Control": "no-cache",
+    "Accept-Ranges": "none",
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
     ),
@@ -27,11 +28,28 @@ def serve_page(app: FastAPI) -> None:
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(WEB / "index.html", headers=PAGE_HEADERS)
+        return _WholeFile(WEB / "index.html", headers=PAGE_HEADERS)
+
+
+def _without_range(scope: Scope) -> Scope:
+    """Return the scope of a request for the whole file; the files are small.
+
+    Starlette answers an invalid `Range` with 400 in plain text, where RFC 9110 has it ignored.
+    """
+    return {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"range"]}
+
+
+class _WholeFile(FileResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(_without_range(scope), receive, send)
 
 
 class _PageFiles(StaticFiles):
     """The page's files with the page's headers."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a file whole."""
+        await super().__call__(_without_range(scope), receive, send)
 
     def file_response(self, *arguments: object, **options: object) -> FileResponse:
         """Return the response with a file; starlette calls this for each file."""

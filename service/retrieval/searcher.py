@@ -89,7 +89,8 @@ class Searcher:
         is_other_side = built_by.canary_fingerprint != self.encoder.fingerprint
         if len(misses) > (len(canaries) // 2 if is_other_side else 0):
             raise GenerationError(
-                f"the generation {self.generation.name} fails its {misses[0]}: build again"
+                f"the generation {self.generation.name} fails its {misses[0]}: "
+                "build again, or leave CLEAR_NPROBE and CLEAR_EF_SEARCH out if they are set"
             )
 
     def search(

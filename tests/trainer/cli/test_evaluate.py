@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.progress import KeptProgress
 from trainer.cli.main import app
 from trainer.evaluation import comparison
 
@@ -50,6 +51,22 @@ def test_the_table_goes_to_stdout_with_its_conditions(xquad: Path, tiny: list[st
     assert "xquad, L-en" in result.stdout
     conditions = result.stdout.splitlines()[-1]
     assert "at most 64 tokens, on cpu by torch-fp32; passages: xquad 1" in conditions
+
+
+def test_the_phases_of_an_evaluation_are_reported(
+    xquad: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = KeptProgress()
+    monkeypatch.setattr("trainer.cli.evaluate.show_progress", progress.show)
+
+    CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, "--direction", "L-en"])
+
+    assert progress.stages[:2] == ["read", "load"]
+    assert progress.stages[-1] == "compare"
+    assert {stage.partition(": ")[2].partition(" ")[0] for stage in progress.stages[2:-1]} == {
+        "encode",
+        "search",
+    }
 
 
 def test_only_the_directions_asked_for_are_measured(xquad: Path, tiny: list[str]) -> None:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
+from tests.support.progress import KeptProgress
 from trainer.cli.main import app
 from trainer.data.rows import Row, read_rows, write_rows
 
@@ -15,7 +17,9 @@ def test_an_unknown_kind_is_one_line(tmp_path: Path) -> None:
     assert "there is no import of 'msmarco'" in result.stderr
 
 
-def test_mine_writes_rows_with_negatives(tmp_path: Path, tiny: list[str]) -> None:
+def test_mine_writes_rows_with_negatives_and_reports_its_phases(
+    tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [
         Row(f"Query {n}?", f"Swali {n}?", "sw", f"p{n}", f"Passage {n}.", f"q{n}") for n in range(9)
     ]
@@ -23,9 +27,13 @@ def test_mine_writes_rows_with_negatives(tmp_path: Path, tiny: list[str]) -> Non
     arguments = ["mine", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "mined.jsonl")]
     window = ["--num-negatives", "2", "--first-rank", "1", "--last-rank", "5"]
 
+    progress = KeptProgress()
+    monkeypatch.setattr("trainer.cli.prepare.show_progress", progress.show)
+
     result = CliRunner().invoke(app, [*arguments, *window, *tiny])
 
     assert result.exit_code == 0, result.stderr
+    assert progress.stages == ["read", "load", "encode", "index", "check", "mine"]
     assert result.stdout.startswith("9 rows with negatives in ")
     assert {len(row.hard_negatives) for _, row in read_rows(tmp_path / "mined.jsonl")} == {2}
 

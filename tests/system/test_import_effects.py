@@ -26,7 +26,7 @@ PURE_CALLS = {
         "WithJsonSchema",
     ),
     *("pa.schema", "pa.string", "re.compile", "slice", "struct.Struct", "torch.inference_mode"),
-    *("TensorNames",),
+    *("TensorNames", "date", "getattr"),
     *("component.output_types", "range", "torch.no_grad", "tuple"),
     *(
         "describe_problems",
@@ -38,7 +38,7 @@ PURE_CALLS = {
 }
 # A command or a route is told to its own app or router, by a decorator or a call.
 REGISTERING = {"add_typer", "callback", "command", "delete", "get", "post"}
-PURE_METHODS = {"items", "keys", "model_json_schema", "values"}
+PURE_METHODS = {"toordinal", "items", "keys", "model_json_schema", "values"}
 
 
 def executed_on_import(body: list[ast.stmt]) -> Iterator[ast.AST]:

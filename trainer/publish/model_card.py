@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from service.retrieval.checkpoint.checkpoint import Checkpoint
 from trainer.markdown import markdown_table
 
-TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
 # Fields of a data card (`card.json` of an import): licenses ask for the name and the source.
 DATA_FIELDS = ("name", "licence", "url")
 RECORD_FIELDS = ("objective", "seed", "git_commit", "summary", "versions", "machine", "blend")

@@ -58,13 +58,14 @@ class TextPreparation:
         longest_first = sorted((name for name in names if len(name) > 1), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._alone = lru_cache(maxsize=4096)(self._normalized_alone)
+        self._marked = _marked_characters()
 
     def __call__(self, text: str) -> str:
         """Return the text that the tokenizer gets, after the role's prompt."""
         composed = normalize("NFC", text)
         if composed.isascii() and not self._special.search(composed):
             return composed
-        separate = normalize("NFC", MARKED.sub(lambda found: self._alone(found[1]), composed))
+        separate = normalize("NFC", self._marked.sub(lambda found: self._alone(found[1]), composed))
         normalized = self._normalized(separate)
         letters = normalize("NFC", normalized)
         letters = self._special.sub(lambda found: f"{found[0][0]} {found[0][1:]}", letters)
@@ -105,4 +106,7 @@ def _extending_ranges() -> Iterator[str]:
             start = following
 
 
-MARKED = re.compile(f"(.)(?=[{''.join(_extending_ranges())}])", re.DOTALL)
+@lru_cache(maxsize=1)
+def _marked_characters() -> re.Pattern[str]:
+    """Compile the pattern of a character before one that belongs to its cluster."""
+    return re.compile(f"(.)(?=[{''.join(_extending_ranges())}])", re.DOTALL)

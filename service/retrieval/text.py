@@ -11,15 +11,13 @@ from unicodedata import category, normalize
 
 from tokenizers import Tokenizer
 
-# Characters without ink that their category does not tell (DerivedCoreProperties.txt,
-# Default_Ignorable_Code_Point), and the empty Braille pattern.
-INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0"
-    "\ufff0-\ufff8\U000e0000-\U000e0fff]"
+# All but spaces, controls, format characters that are not drawn (General_Category Z, Cc, Cf without
+# Prepended_Concatenation_Mark), Default_Ignorable_Code_Point, and the empty Braille pattern.
+VISIBLE = re.compile(
+    "[^\\0-\x20\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f"
+    "\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-# Format characters that are drawn (PropList.txt, Prepended_Concatenation_Mark).
-VISIBLE_FORMATS = re.compile("[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]")
-INVISIBLE_CATEGORIES = {"Cc", "Cf", "Zs", "Zl", "Zp"}
 # Not marks, but of the same cluster: joiners, half-width voiced marks, AM of Thai and Lao.
 EXTENDING_LETTERS = "\u200c\u200d\uff9e\uff9f\u0e33\u0eb3"
 # Stands beside a character that is normalized alone, because normalizers strip spaces at the ends.
@@ -32,7 +30,7 @@ def is_blank(text: str) -> bool:
     >>> is_blank(""), is_blank(" \u200b\u00ad\x07"), is_blank("\u00ad.")
     (True, True, False)
     """
-    return not any(map(_is_visible, text))
+    return VISIBLE.search(text) is None
 
 
 class TextPreparation:
@@ -84,12 +82,6 @@ class TextPreparation:
         found = self._normalized(EDGE + character + EDGE)
         is_whole = found.startswith(EDGE) and found.endswith(EDGE)
         return found[1:-1] if is_whole else character
-
-
-def _is_visible(character: str) -> bool:
-    if category(character) in INVISIBLE_CATEGORIES:
-        return VISIBLE_FORMATS.match(character) is not None
-    return INVISIBLE.match(character) is None
 
 
 def _extending_ranges() -> Iterator[str]:

@@ -101,7 +101,7 @@ function shown(value, kind) {
 
 function rangeBoxes(name, kind, chosen, change) {
   // A date is text: a date input reports each digit of the year as a change.
-  const inputs = { number: { type: "number", step: "any" }, date: { type: "text", placeholder: "YYYY-MM-DD" } };
+  const inputs = { number: { type: "number", step: "any" }, date: { type: "text", placeholder: TEXT.dateForm } };
   const bounds = boundsOf(chosen);
   const boxes = [TEXT.least, TEXT.most].map((label, side) => {
     const box = element("input", { ...inputs[kind], value: bounds[side] });

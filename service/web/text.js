@@ -24,6 +24,7 @@ export const TEXT = {
   otherValue: "Another value",
   least: "from",
   most: "to",
+  dateForm: "YYYY-MM-DD",
   topKLabel: "Hits",
   resultsLabel: "Results",
   timingLabel: "Time by stage",

@@ -1,6 +1,15 @@
-"""Run `clear-service` as `python -m service`."""
+"""The entry point of `clear-service` and of `python -m service`."""
 
-from service.cli.main import main
+from service.retrieval import interruption
+
+
+def main() -> None:
+    """Run the command line; signals end the process from the first line on."""
+    interruption.listen()
+    from service.cli.main import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from service.errors import ServiceError
+from service.retrieval import interruption
 from service.retrieval.errors import RetrievalError
 from service.telemetry.logs import JsonFormatter, TextFormatter
 
@@ -42,13 +43,16 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 @contextmanager
 def one_line_errors(on_interrupt: str = "interrupted") -> Iterator[None]:
-    """Turn errors that a user can fix into one line and a non-zero exit code."""
+    """Turn errors that a user can fix into one line and a non-zero exit code.
+
+    Args:
+        on_interrupt: the line for a signal that ends the program; it says what is kept.
+    """
     try:
-        yield
+        with interruption.reporting(on_interrupt):
+            yield
     except (ServiceError, RetrievalError) as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail(on_interrupt, code=130)
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(1) from None

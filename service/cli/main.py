@@ -20,6 +20,7 @@ from service.cli.options import (
 )
 from service.cli.tables import print_findings, print_hits
 from service.process import configure_allocator, configure_openmp
+from service.retrieval import interruption
 from service.retrieval.progress import show_progress
 from service.settings.settings import Settings, load_settings
 
@@ -39,8 +40,9 @@ app.add_typer(keys.app, name="key")
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; a signal unwinds the command."""
+    with interruption.unwinding():
+        app()
 
 
 def _print_version(is_asked: bool) -> None:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from service.retrieval import interruption
 from service.retrieval.errors import RetrievalError
 from trainer.cli import evaluate, prepare, publish, train
 from trainer.cli.crash_report import report_crash
@@ -18,18 +19,15 @@ from trainer.errors import TrainerError
 
 
 class Commands(TyperGroup):
-    """The group of commands; a known error or an interrupt ends in one line, no traceback."""
+    """The group of commands; a known error ends in one line, no traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; exit with 1 after a known error, with 130 after an interrupt."""
+        """Run the command; exit with 1 after a known error."""
         try:
             return super().invoke(ctx)
         except (RetrievalError, TrainerError) as error:
             typer.echo(f"error: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            typer.echo("error: interrupted", err=True)
-            raise typer.Exit(130) from None
 
 
 app = typer.Typer(
@@ -67,6 +65,10 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; an unexpected error is one line, and its traceback a file."""
+    """Run the command line; an unexpected error is one line, and its traceback a file.
+
+    A signal unwinds the command.
+    """
     sys.excepthook = report_crash
-    get_command(app)(prog_name="clear-trainer")  # `app()` would set a hook of its own
+    with interruption.unwinding():
+        get_command(app)(prog_name="clear-trainer")  # `app()` would set a hook of its own

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import Annotated, Any, Literal
 
 import torch
@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from service.retrieval.errors import CheckpointError
+from service.retrieval.storage import artifact
 from service.retrieval.storage.schema import Document, JsonText
 
 DESCRIPTION = "adapter.json"
@@ -169,8 +170,8 @@ def without_adapter(directory: Path) -> Iterator[Path]:
     if not (directory / PEFT_CONFIG).is_file():
         yield directory
         return
-    with TemporaryDirectory(prefix="clear-checkpoint-") as temporary:
+    with artifact.temporary_directory(Path(gettempdir()), "clear-checkpoint-") as temporary:
         for path in directory.iterdir():
             if path.name not in ADAPTER_FILES:
-                (Path(temporary) / path.name).symlink_to(path.resolve())
-        yield Path(temporary)
+                (temporary / path.name).symlink_to(path.resolve())
+        yield temporary

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -88,13 +89,22 @@ _worker: dict[str, Any] = {}
 def _start_worker(
     load_encoder: LoadEncoder, identity: EncoderIdentity, device: str, count: int, numbers: Any
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent shuts the pool down
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the parent, too
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     number = numbers.get()
     if device.startswith("cuda"):
         device = f"cuda:{number % torch.cuda.device_count()}"
     else:
         _take_share_of_cores(number, count)
     _worker["load"] = lambda: check_identity(load_encoder(device), identity, f"worker {number}")
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent has died; it would wait for shards forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _encode(texts: list[str]) -> EncodedPassages:

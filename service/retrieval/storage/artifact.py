@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from service.retrieval import interruption
 from service.retrieval.errors import ArtifactError
 
 
@@ -75,10 +75,8 @@ def temporary_directory(parent: Path, prefix: str) -> Iterator[Path]:
     """Create a folder in `parent`, and remove it at the end unless it was published."""
     parent.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
-    try:
+    with interruption.removing(directory):
         yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def publish_directory(directory: Path, target: Path) -> None:

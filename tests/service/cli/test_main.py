@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -340,7 +339,7 @@ def test_a_wrong_setting_is_one_line_that_names_it(
 
 def test_an_error_of_a_real_process_is_one_line_without_a_traceback(tiny_index: Path) -> None:
     done = run_script(
-        "from service.cli.main import main; main()",
+        "from service.__main__ import main; main()",
         "serve",
         "--index",
         tiny_index,
@@ -363,13 +362,12 @@ def start(arguments: Sequence[object]) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that runs the tests in the background has them ignore it.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
-def test_ctrl_c_during_a_build_writes_no_index_and_leaves_no_folder(
-    tmp_path: Path, tiny: list[str]
+@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_a_build_writes_no_index_and_leaves_no_folder(
+    tmp_path: Path, tiny: list[str], sent: signal.Signals, exit_code: int
 ) -> None:
     passages = write_passages(
         tmp_path / "p.jsonl", [{"id": str(number), "text": "tea " * 30} for number in range(30_000)]
@@ -380,10 +378,10 @@ def test_ctrl_c_during_a_build_writes_no_index_and_leaves_no_folder(
     while not any(path.stat().st_size for path in index.glob("generations/.building-*/*.f32")):
         assert build.poll() is None
         time.sleep(0.01)
-    build.send_signal(signal.SIGINT)
+    build.send_signal(sent)
     _, stderr = build.communicate(timeout=60)
 
-    assert build.returncode == 130
+    assert build.returncode == exit_code
     assert (
         "error: interrupted: the live generation is unchanged, the encoded shards are kept"
         in stderr

@@ -10,7 +10,6 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from trainer.cli.main import app
-from trainer.report import run as evaluation_run
 
 COMMAND = ["evaluate", "xquad"]
 HEAVY = {"torch", "transformers", "faiss", "ir_measures", "numpy"}
@@ -54,16 +53,22 @@ def test_a_missing_encoder_is_one_line_and_exit_code_1(xquad: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_ctrl_c_is_one_line_and_exit_code_130(xquad: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(("name", "exit_code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_is_one_line_and_its_exit_code(xquad: Path, name: str, exit_code: int) -> None:
+    code = f"""
+import os, signal
+from trainer.__main__ import main
+from trainer.report import run
+run.load_encoder = lambda *_, **options: os.kill(os.getpid(), signal.{name})
+main()
+"""
 
-    monkeypatch.setattr(evaluation_run, "load_encoder", stop)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *COMMAND, str(xquad)], capture_output=True, text=True
+    )
 
-    result = CliRunner().invoke(app, [*COMMAND, str(xquad)])
-
-    assert result.exit_code == 130
-    assert result.stderr.splitlines() == ["error: interrupted"]
+    assert done.returncode == exit_code
+    assert done.stderr.splitlines() == ["error: interrupted"]
 
 
 def test_the_version_is_that_of_the_package() -> None:

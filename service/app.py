@@ -1,7 +1,7 @@
 """The FastAPI application and its life: load, warm up, serve, drain."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from service.http.body_limit import BodyLimit
 from service.http.compression import Compression
 from service.http.forwarding import ForwardedRequest, RootPath
 from service.http.head_method import HeadMethod
+from service.http.loading_gate import LoadingGate
 from service.http.observer import RequestObserver
 from service.loading import index_options_of, load_encoder_of
 from service.problems import install_problems
@@ -48,8 +49,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = state.engine = await asyncio.to_thread(load_engine, settings, state.metrics)
+        engine = await asyncio.to_thread(load_engine, settings, state.metrics, state.begin)
+        state.engine = engine
         try:
+            state.begin("warming up")
             await asyncio.to_thread(engine.warm_up)
             assert settings.index is not None  # checked by `load_engine`
             reloader = state.reloader = Reloader(
@@ -59,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
                 state.metrics,
             )
             reloader.watch(settings.watch_seconds)
-            freeze_loaded_objects()
+            await asyncio.to_thread(freeze_loaded_objects)
             state.enter("ready")
             yield
         finally:
@@ -94,6 +97,7 @@ def _add_middleware(app: FastAPI, state: State) -> None:
     app.add_middleware(RootPath)
     app.add_middleware(AdmissionControl, forecast=state, timeout_ms=settings.timeout_ms)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(LoadingGate, state=state)
     ring = KeyRing(settings) if settings.has_keys else None
     app.add_middleware(KeyCheck, access=Access(settings), ring=ring, metrics=state.metrics)
     if settings.gzip_min_bytes:
@@ -115,8 +119,10 @@ def _add_middleware(app: FastAPI, state: State) -> None:
     app.add_middleware(RequestObserver, state=state)
 
 
-def load_engine(settings: Settings, metrics: Metrics) -> Engine:
-    """Load the encoder and the live index generation.
+def load_engine(
+    settings: Settings, metrics: Metrics, on_step: Callable[[str], None] = lambda step: None
+) -> Engine:
+    """Load the encoder and the live index generation; call `on_step` with what comes next.
 
     Raises:
         SettingsError: the settings name no index.
@@ -124,7 +130,9 @@ def load_engine(settings: Settings, metrics: Metrics) -> Engine:
     """
     if settings.index is None:
         raise SettingsError("no index is named: set CLEAR_INDEX or give --index DIR")
+    on_step("loading the encoder")
     encoder = load_encoder_of(settings)
+    on_step("opening the index")
     generation = open_current(settings.index, index_options_of(settings, encoder))
     return Engine(
         Searcher(encoder, generation),

@@ -191,7 +191,7 @@ class NotReadyError(RequestError):
     """The service is loading or shutting down."""
 
     status, title, reason = 503, "Not ready", "not_ready"
-    meaning = "Loading, shutting down, or not healthy"
+    meaning = "Loading (Retry-After says when to try again), shutting down, or not healthy"
 
 
 class DeviceBrokenError(NotReadyError):

@@ -1,4 +1,4 @@
-"""The server: bind ports, load, serve, reload on SIGHUP, drain on SIGTERM."""
+"""The server: bind ports, answer while loading, serve, reload on SIGHUP, drain on SIGTERM."""
 
 import asyncio
 import errno
@@ -17,6 +17,7 @@ from service.app import create_app
 from service.errors import ServiceError
 from service.http.protocol import LimitedProtocol
 from service.process import trim_memory_regularly
+from service.retrieval import interruption
 from service.settings.settings import Settings
 from service.state import State
 
@@ -32,7 +33,9 @@ class Server(uvicorn.Server):
         self._state = state
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start to drain; stop at once at a second signal."""
+        """Start to drain; stop at once at a second signal. While loading, end the process."""
+        if self._state.phase == "loading":
+            interruption.end(sig)
         delay_seconds = self._state.settings.drain_seconds
         is_first = self._state.phase != "draining"
         self._state.enter("draining")
@@ -43,12 +46,6 @@ class Server(uvicorn.Server):
             self.force_exit = True
         else:
             self._stop()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to answer requests, then log that the server is ready."""
-        await super().startup(sockets)
-        for listener in sockets or []:
-            logger.info("ready on http://%s", authority(*listener.getsockname()[:2]))
 
     def _stop(self) -> None:
         self.should_exit = True
@@ -75,12 +72,23 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings, listeners: list[socket.socket]) -> None:
     app = create_app(settings)
-    _reload_on_hangup(app.state.service)
-    # The lifespan runs here, so that its errors reach the command line unchanged.
-    async with app.router.lifespan_context(app):
-        trimming = asyncio.create_task(trim_memory_regularly())
-        await Server(make_config(app, settings), app.state.service).serve(sockets=listeners)
-        trimming.cancel()
+    state = app.state.service
+    _reload_on_hangup(state)
+    for listener in listeners:
+        logger.info("listening on http://%s", authority(*listener.getsockname()[:2]))
+    server = Server(make_config(app, settings), state)
+    serving = asyncio.create_task(server.serve(listeners))
+    try:
+        # The lifespan loads. It runs here, so that its errors reach the command line unchanged.
+        async with app.router.lifespan_context(app):
+            for listener in listeners:
+                logger.info("ready on http://%s", authority(*listener.getsockname()[:2]))
+            trimming = asyncio.create_task(trim_memory_regularly())
+            await serving
+            trimming.cancel()
+    finally:
+        server.should_exit = server.force_exit = True  # if loading failed
+        await serving
 
 
 def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:

@@ -1,5 +1,6 @@
 """The state of a running service: its parts and its phase."""
 
+import logging
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Literal
@@ -11,6 +12,7 @@ from service.errors import RequestError
 from service.settings.settings import Settings
 from service.telemetry.metrics import Metrics
 
+logger = logging.getLogger(__name__)
 Phase = Literal["loading", "ready", "draining"]
 
 
@@ -23,6 +25,7 @@ class State:
     engine: Engine | None = None
     reloader: Reloader | None = None
     phase: Phase = "loading"
+    loading_step: str = "starting"
 
     @property
     def is_ready(self) -> bool:
@@ -59,6 +62,11 @@ class State:
     def refusal(self) -> str:
         """Return why the generation that CURRENT names is not served, or an empty string."""
         return self.reloader.refusal if self.reloader else ""
+
+    def begin(self, loading_step: str) -> None:
+        """Keep and log what is loaded now."""
+        self.loading_step = loading_step
+        logger.info("%s", loading_step)
 
     def enter(self, phase: Phase) -> None:
         """Change the phase; `draining` is final."""

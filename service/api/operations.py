@@ -41,9 +41,7 @@ async def reload(request: Request) -> dict[str, object]:
     state = state_of(request)
     if not state.settings.is_admin_open:
         raise ForbiddenError("the admin routes are closed here: set CLEAR_ADMIN=open to open them")
-    engine_of(request)
-    if state.reloader is None:
-        raise NotReadyError("the service is loading: try again in a few seconds")
+    assert state.reloader is not None  # `LoadingGate` answers until it is loaded
     return (await state.reloader.reload()).as_dict()
 
 

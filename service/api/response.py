@@ -13,7 +13,6 @@ from fastapi.routing import APIRoute
 from pydantic_core import to_json
 
 from service.engine.engine import Engine
-from service.errors import NotReadyError
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.state import State
 from service.telemetry.metrics import Stage
@@ -48,14 +47,9 @@ def state_of(request: Request) -> State:
 
 
 def engine_of(request: Request) -> Engine:
-    """Return the engine.
-
-    Raises:
-        NotReadyError: the engine is still loading.
-    """
+    """Return the engine."""
     engine = state_of(request).engine
-    if engine is None:
-        raise NotReadyError("the service is loading: try again in a few seconds")
+    assert engine is not None  # `LoadingGate` answers until it is loaded
     return engine
 
 

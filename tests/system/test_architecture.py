@@ -25,6 +25,7 @@ MODULES_A_FOLDER, LINES_A_MODULE, LINES_A_FUNCTION, FEWEST_LINES = 14, 250, 60, 
 # A module that is shorter than 40 lines, and why it stands alone.
 SHORT = {
     "service.http.head_method": "one middleware of its own, which no other contains",
+    "service.http.loading_gate": "one middleware of its own, which no other contains",
     "service.retrieval.defaults": "settings and command line read names without a heavy import",
     "trainer.datasets.imported": "formats, card and importer share the type; within one: a cycle",
     "trainer.objective.false_negatives": "readers look for the mask by its name",

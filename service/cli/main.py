@@ -113,9 +113,14 @@ def search(
         # Checked before the encoder is loaded, which takes seconds.
         chosen = None if content is None else parse_filter(content)
         current_name(folder)
-        loaded = load_encoder_of(settings)
-        searcher = Searcher(loaded, open_current(folder, index_options_of(settings, loaded)))
-        print_hits(searcher.search([query], top_k, filter=chosen)[0], as_json)
+        with show_progress(is_transient=True) as on_progress:
+            on_progress("load", 0, None)
+            loaded = load_encoder_of(settings)
+            on_progress("open", 0, None)
+            searcher = Searcher(loaded, open_current(folder, index_options_of(settings, loaded)))
+            on_progress("search", 0, None)
+            hits = searcher.search([query], top_k, filter=chosen)[0]
+        print_hits(hits, as_json)
 
 
 @app.command()

@@ -46,4 +46,6 @@ def ensure_demo_index(
             return
         except GenerationError:
             logger.warning("the demo index is damaged: building it again")
-    build_index(factbook_passages(), index, load_encoder(), fields=FIELDS, on_progress=on_progress)
+    on_progress("load", 0, None)
+    encoder = load_encoder()
+    build_index(factbook_passages(), index, encoder, fields=FIELDS, on_progress=on_progress)

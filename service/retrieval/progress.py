@@ -31,6 +31,8 @@ STAGE_NAMES = {
     "index": "indexing",
     "check": "checking",
     "push": "pushing",
+    "open": "opening the index",
+    "search": "searching",
     "decontaminate": "decontaminating",
     "mine": "mining",
     "blend": "measuring shares",
@@ -54,7 +56,10 @@ def ignore_progress(stage: str, done: int, total: int | None, facts: str = "") -
 
 @contextmanager
 def show_progress(
-    console: Console | None = None, line_seconds: float = LINE_SECONDS
+    console: Console | None = None,
+    line_seconds: float = LINE_SECONDS,
+    *,
+    is_transient: bool = False,
 ) -> Iterator[ProgressDisplay]:
     """Show progress on stderr: a bar a stage on a terminal, elsewhere a line every few seconds.
 
@@ -63,10 +68,11 @@ def show_progress(
     Args:
         console: where to show it; stderr by default.
         line_seconds: the time between two lines.
+        is_transient: remove the bars at the end.
     """
     console = console or Console(stderr=True, highlight=False)
     if console.is_terminal:
-        with _bars(console) as progress:
+        with _bars(console, is_transient) as progress:
             yield ProgressBars(progress)
         return
     lines, ended = ProgressLines(), threading.Event()
@@ -150,7 +156,7 @@ class ProgressBars:
         self._progress.update(self._tasks[stage], completed=done, total=total, facts=facts)
 
 
-def _bars(console: Console) -> Progress:
+def _bars(console: Console, is_transient: bool) -> Progress:
     return Progress(
         TextColumn("{task.description:>9}"),
         BarColumn(),
@@ -160,6 +166,7 @@ def _bars(console: Console) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
+        transient=is_transient,
     )
 
 

@@ -13,7 +13,7 @@ class KeptProgress:
         self.stages: list[str] = []
 
     @contextmanager
-    def show(self) -> Iterator[ProgressDisplay]:
+    def show(self, is_transient: bool = False) -> Iterator[ProgressDisplay]:
         """Yield a callback that keeps the stages."""
 
         def on_progress(stage: str, done: int, total: int | None, facts: str = "") -> None:

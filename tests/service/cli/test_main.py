@@ -21,6 +21,7 @@ from service.retrieval.encoder.loader import load_encoder
 from service.server import bind
 from service.settings.settings import Settings
 from tests.conftest import PASSAGES, flip_bit, make_checkpoint, run_script, write_passages
+from tests.support.progress import KeptProgress
 
 HEAVY = {"torch", "transformers", "faiss", "numpy", "pyarrow", "fastapi"}
 
@@ -166,6 +167,17 @@ def test_a_search_prints_titles_texts_and_scores(tiny_index: Path, tiny: list[st
     for expected in ("Kenya", "Nairobi is the capital of Kenya.", "science.1"):
         assert expected in result.stdout
     assert len(re.findall(r"^ *\d+ +\d\.\d{3} ", result.stdout, re.MULTILINE)) == 12
+
+
+def test_a_search_reports_what_it_waits_for(
+    tiny_index: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = KeptProgress()
+    monkeypatch.setattr("service.cli.main.show_progress", progress.show)
+
+    run("search", "tea", "--index", tiny_index, *tiny)
+
+    assert progress.stages == ["load", "open", "search"]
 
 
 def test_top_k_bounds_the_hits_of_a_search(tiny_index: Path, tiny: list[str]) -> None:

@@ -35,7 +35,7 @@ def refuse_to_load() -> Encoder:
 def test_a_missing_index_is_built(tmp_path: Path, tiny_encoder: Encoder) -> None:
     stages = ensure(tmp_path / "demo", tiny_encoder)
 
-    assert stages == ["read", "encode", "index", "check"]
+    assert stages == ["load", "read", "encode", "index", "check"]
     passages = open_current(tmp_path / "demo").passages
     assert passages.passage_ids([0]) == ["kenya.1"]
     assert list(passages.fields) == ["country", "region", "section"]  # the page filters by them

@@ -106,8 +106,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start to answer the request, unless its head will be parsed again."""
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
+        if self.parser.should_upgrade():
+            return
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise MalformedError("RFC 9112, section 3.2")  # becomes send_400_response
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Note that the parser made progress."""

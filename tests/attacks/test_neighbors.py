@@ -270,6 +270,29 @@ def test_nothing_after_connection_close_is_answered(victim: Victim) -> None:
     assert conversation.statuses == [200]
 
 
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        ("1.1", ["x"], 200),
+        ("1.1", [], 400),
+        ("1.1", ["x", "y"], 400),
+        ("1.1", ["x", "x"], 400),
+        ("1.0", [], 200),
+        ("1.0", ["x", "y"], 400),
+        ("1.1", ["x/metrics?"], 200),
+        ("1.1", ["1234:5678::1:80"], 200),
+    ],
+)
+def test_a_request_has_one_host(
+    victim: Victim, version: str, hosts: list[str], status: int
+) -> None:
+    """Kludex/uvicorn#3125: of two hosts a proxy takes one and the service the other."""
+    lines = "".join(f"Host: {host}\r\n" for host in hosts)
+    sent = f"GET /livez HTTP/{version}\r\n{lines}Connection: close\r\n\r\n"
+
+    assert victim.talk(sent.encode()).statuses == [status]
+
+
 def test_pipelined_requests_are_answered_in_order(victim: Victim) -> None:
     """Kludex/uvicorn#344: requests sent at once lose their place or their answer."""
     sent = b"".join(

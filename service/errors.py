@@ -149,7 +149,7 @@ class OverloadedError(RetryLaterError):
 
     def __init__(self, retry_after_seconds: int) -> None:
         """Say when the queue will have room."""
-        super().__init__("the queue is full", retry_after_seconds)
+        super().__init__("the service is busy with other requests", retry_after_seconds)
 
 
 class RateLimitedError(RetryLaterError):

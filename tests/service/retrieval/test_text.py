@@ -72,6 +72,7 @@ def test_every_code_point_is_read_as_in_sentencepiece(
     assert_read_as_in_sentencepiece((f"a{each}b" for each in CHARACTERS), tokenizer, prepare)
 
 
+@pytest.mark.slow
 def test_every_pair_that_composes_is_read_as_in_sentencepiece(
     tokenizer: Tokenizer, prepare: TextPreparation
 ) -> None:

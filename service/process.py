@@ -2,11 +2,15 @@
 
 import asyncio
 import ctypes
+import errno
 import gc
+import logging
 import os
+import resource
 
 from service.retrieval.hardware import available_cores
 
+logger = logging.getLogger(__name__)
 # Parameters of glibc's mallopt(3).
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 # Large enough for tensors and bodies only: the page faults cost batches 2 to 3 % of their time.
@@ -46,6 +50,26 @@ async def trim_memory_regularly() -> None:
     while malloc_trim:
         await asyncio.sleep(TRIM_EVERY_SECONDS)
         await asyncio.to_thread(malloc_trim, 0)
+
+
+async def report_exhausted_files(every_seconds: float = 1.0) -> None:
+    """Log when the process may open no more files; the event loop drops connections silently."""
+    was_exhausted = False
+    while True:
+        try:
+            os.close(os.dup(2))
+            is_exhausted = False
+        except OSError as error:
+            is_exhausted = error.errno in (errno.EMFILE, errno.ENFILE)
+        if is_exhausted and not was_exhausted:
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            logger.error(
+                "no more files can be opened (ulimit -n %d): new connections are dropped; raise "
+                "the limit above CLEAR_MAX_CONNECTIONS",
+                limit,
+            )
+        was_exhausted = is_exhausted
+        await asyncio.sleep(every_seconds)
 
 
 def freeze_loaded_objects() -> None:

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.errors import ServiceError
 from service.http.protocol import LimitedProtocol
-from service.process import trim_memory_regularly
+from service.process import report_exhausted_files, trim_memory_regularly
 from service.retrieval import interruption
 from service.settings.settings import Settings
 from service.state import State
@@ -83,9 +83,13 @@ async def _serve(settings: Settings, listeners: list[socket.socket]) -> None:
         async with app.router.lifespan_context(app):
             for listener in listeners:
                 logger.info("ready on http://%s", authority(*listener.getsockname()[:2]))
-            trimming = asyncio.create_task(trim_memory_regularly())
+            upkeep = [
+                asyncio.create_task(each)
+                for each in (trim_memory_regularly(), report_exhausted_files())
+            ]
             await serving
-            trimming.cancel()
+            for task in upkeep:
+                task.cancel()
     finally:
         server.should_exit = server.force_exit = True  # if loading failed
         await serving

@@ -1,5 +1,6 @@
 """The terminal: messages and one-line errors on stderr; stdout is for results."""
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,13 @@ from service.telemetry.logs import JsonFormatter, TextFormatter
 def stderr_console() -> Console:
     """Return a console on stderr, for messages to people."""
     return Console(stderr=True, highlight=False)
+
+
+def print_any_text() -> None:
+    """Escape what the locale's encoding does not have, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def start_logging(level: str, log_format: str = "text") -> None:

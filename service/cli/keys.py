@@ -85,18 +85,24 @@ def _append(path: Path, name: str, line: str) -> None:
         raise SettingsError(
             f"{path} has a key {name} already: use another name, or remove its line"
         )
-    if not path.exists():
-        path.touch(mode=0o600)
-    text = path.read_text(encoding="utf-8")
-    with path.open("a", encoding="utf-8") as file:
-        file.write("\n" * (bool(text) and not text.endswith("\n")) + line + "\n")
+    try:
+        if not path.exists():
+            path.touch(mode=0o600)
+        text = path.read_text(encoding="utf-8")
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" * (bool(text) and not text.endswith("\n")) + line + "\n")
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be written ({error.strerror}): create its folder, or name another file"
+        ) from None
 
 
 def _read(path: Path) -> dict[str, Key]:
     try:
         return read_keys(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(
-            f"{path} cannot be read ({error.strerror}): "
+            f"{path} cannot be read ({reason}): "
             "create a key with clear-service key new NAME --scope search --append"
         ) from None

@@ -1,5 +1,6 @@
 """The command line `clear-service`; each command imports what it needs when it runs."""
 
+import logging
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +23,9 @@ from service.cli.tables import print_findings, print_hits
 from service.process import configure_allocator, configure_openmp
 from service.retrieval import interruption
 from service.retrieval.progress import show_progress
-from service.settings.settings import Settings, load_settings
+from service.settings.settings import Settings, injected_by_kubernetes, load_settings
 
+logger = logging.getLogger(__name__)
 app = typer.Typer(
     help="Search English passages by queries in any language.",
     no_args_is_help=True,
@@ -41,6 +43,7 @@ app.add_typer(keys.app, name="key")
 
 def main() -> None:
     """Run the command line; a signal unwinds the command."""
+    console.print_any_text()
     with interruption.unwinding():
         app()
 
@@ -193,6 +196,8 @@ def _serve(settings: Settings) -> None:
     from service.server import serve as run_server
 
     console.start_logging(settings.log_level, settings.log_format)
+    if injected := injected_by_kubernetes(os.environ):
+        logger.debug("variables of Kubernetes are ignored: %s", ", ".join(injected))
     run_server(settings)
 
 

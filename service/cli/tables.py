@@ -1,6 +1,7 @@
 """Results of the commands on stdout: as a table for people, or as JSON for programs."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ if TYPE_CHECKING:  # their modules import torch
 def print_hits(hits: "Sequence[Hit]", as_json: bool) -> None:
     """Print the hits of one query."""
     if as_json:
-        typer.echo(json.dumps([hit.as_dict() for hit in hits], ensure_ascii=False))
+        is_utf8 = sys.stdout.encoding.lower() == "utf-8"
+        typer.echo(json.dumps([hit.as_dict() for hit in hits], ensure_ascii=not is_utf8))
         return
     table = Table(box=box.SIMPLE_HEAD, show_lines=False, padding=(0, 1, 1, 0))
     table.add_column("#", justify="right")

@@ -97,7 +97,7 @@ class RequestObserver:
 
 def _route(scope: Scope) -> str:
     path = getattr(scope.get("route"), "path", None)
-    if path is None and scope["path"] in LANES:  # refused before routing
+    if path is None and scope["path"] in {*LANES, *PROBES}:  # refused before routing
         path = scope["path"]
     return str(path or UNMATCHED)
 

@@ -2,9 +2,11 @@
 
 import difflib
 import os
+import re
+from collections.abc import Mapping
 from typing import Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
@@ -14,6 +16,11 @@ from service.settings.operation import ReloadSettings, ShutdownSettings, Telemet
 from service.settings.retrieval import ArtifactSettings, ComputeSettings, MilvusSettings
 
 PREFIX = "CLEAR_"
+# Variables that Kubernetes sets in each container for a Service called `clear` or `clear-...`.
+INJECTED_NAME = re.compile(
+    r"CLEAR_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+INJECTED_PORT = re.compile(r"(tcp|udp|sctp)://\S+")
 TRAINER_PREFIX = "CLEAR_TRAINER_"
 # Variables of options that single commands have.
 COMMAND_VARIABLES = {
@@ -39,8 +46,20 @@ class Settings(
     """One field for each variable; a name ends with the unit."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
     )
+
+    @field_validator("port", "operations_port", mode="before")
+    @classmethod
+    def _ignore_kubernetes(cls, value: object, info: ValidationInfo) -> object:
+        """Take the default where Kubernetes sets CLEAR_PORT to the URL of a Service `clear`."""
+        if isinstance(value, str) and INJECTED_PORT.fullmatch(value):
+            return cls.model_fields[str(info.field_name)].default
+        return value
 
     @property
     def is_admin_open(self) -> bool:
@@ -70,12 +89,16 @@ def load_settings(**overrides: object) -> Settings:
         SettingsError: a variable is unknown, has a wrong value, or contradicts another.
     """
     known = {variable(name) for name in Settings.model_fields} | COMMAND_VARIABLES
+    injected = injected_by_kubernetes(os.environ)
     for name in sorted(map(str.upper, os.environ)):
-        if name.startswith(PREFIX) and not name.startswith(TRAINER_PREFIX) and name not in known:
+        if not name.startswith(PREFIX) or name.startswith(TRAINER_PREFIX):
+            continue
+        if name not in known and name not in injected:
             close = difflib.get_close_matches(name, known, n=1)
             fix = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
             raise SettingsError(f"the setting {name} is unknown: {fix}")
     given = {name: value for name, value in overrides.items() if value is not None}
+    _check_encoding(given)
     try:
         return Settings.model_validate(Settings(**given))  # type: ignore[arg-type]
     except ValidationError as error:
@@ -83,6 +106,29 @@ def load_settings(**overrides: object) -> Settings:
         reason = first["msg"].removeprefix("Value error, ")
         where = f"{variable(str(first['loc'][0]))}: " if first["loc"] else ""
         raise SettingsError(f"{where}{reason}") from None
+
+
+def _check_encoding(given: Mapping[str, object]) -> None:
+    """Refuse names that are not UTF-8: the libraries that read and write files need it."""
+    values = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    for name, value in (values | {variable(name): value for name, value in given.items()}).items():
+        text = str(value)
+        if text != text.encode(errors="replace").decode():
+            raise SettingsError(f"{name}={text} is not UTF-8: rename the file or folder")
+
+
+def injected_by_kubernetes(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables that are like settings, but are from Kubernetes; they are ignored.
+
+    >>> injected_by_kubernetes({"CLEAR_SEARCH_SERVICE_HOST": "10.0.0.1", "CLEAR_PORT": "8000"})
+    ['CLEAR_SEARCH_SERVICE_HOST']
+    """
+    return sorted(
+        name
+        for name, value in environment.items()
+        if INJECTED_NAME.fullmatch(name)
+        or (name.startswith(PREFIX) and name.endswith("PORT") and INJECTED_PORT.fullmatch(value))
+    )
 
 
 def _check_limits(settings: Settings) -> None:

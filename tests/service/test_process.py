@@ -1,9 +1,18 @@
+import asyncio
+import errno
 import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from service.process import report_exhausted_files
+
+
+class EndOfTest(Exception):
+    """Ends an endless task."""
+
 
 MEBIBYTE = 2**20
 LARGE_BYTES, SMALL_BYTES = MEBIBYTE, MEBIBYTE // 5
@@ -68,3 +77,26 @@ def test_smaller_buffers_are_returned_when_memory_is_trimmed() -> None:
 
 def test_an_allocator_configured_by_the_environment_is_unchanged() -> None:
     assert kept_bytes("ours", MALLOC_MMAP_THRESHOLD_=str(32 * MEBIBYTE)) > 120 * MEBIBYTE
+
+
+def test_when_no_more_files_can_be_opened_it_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection that cannot be accepted is closed without a word."""
+    results = [True, False, False, True, False]
+
+    def dup(descriptor: int) -> int:
+        if not results:
+            raise EndOfTest
+        if results.pop(0):
+            return genuine(descriptor)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    genuine = os.dup
+    monkeypatch.setattr(os, "dup", dup)
+
+    with pytest.raises(EndOfTest):
+        asyncio.run(report_exhausted_files(every_seconds=0))
+
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    assert "no more files can be opened (ulimit -n " in caplog.text

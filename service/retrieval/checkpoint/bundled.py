@@ -52,7 +52,7 @@ def bundled_checkpoint(cache: Path) -> Path:
                     shutil.rmtree(stale, ignore_errors=True)
                 _write_checkpoint(_source_path(), cache, directory)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = artifact.write_failure(cache, error)
         raise CheckpointError(
             f"the bundled encoder (0.5 GB) cannot be written to {cache}: {reason}; "
             "free some space or set CLEAR_CACHE to another folder"

@@ -1,6 +1,5 @@
 """The one writer of an index: a lock, and the temporary names that a killed writer leaves."""
 
-import errno
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import CURRENT, generations_directory
+from service.retrieval.storage import artifact
 
 HISTORY = "HISTORY"
 LOCK = ".lock"
@@ -47,10 +47,7 @@ def exclusive_writer(index: Path) -> Iterator[Path]:
 
 
 def _disk_error(index: Path, error: OSError | sqlite3.Error) -> GenerationError:
-    is_full = getattr(error, "errno", None) == errno.ENOSPC or "full" in str(error)
-    reason = "the disk is full" if is_full else (getattr(error, "strerror", None) or str(error))
-    free_bytes = shutil.disk_usage(index).free if index.is_dir() else 0
     return GenerationError(
-        f"the index cannot be written to {index}: {reason} ({free_bytes // 2**20} MiB free); "
+        f"the index cannot be written to {index}: {artifact.write_failure(index, error)}; "
         "the live generation is unchanged"
     )

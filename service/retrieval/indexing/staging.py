@@ -65,6 +65,7 @@ class StagedPassages:
         """
         metadata = json.dumps(passage.metadata, ensure_ascii=False)
         digest = digest_of(self._prepare(passage.encoder_text))
+        origin = origin.encode(errors="backslashreplace").decode()  # a file name may be no UTF-8
         row = (passage.passage_id, passage.title, passage.text, metadata, digest, origin)
         try:
             self._connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", row)

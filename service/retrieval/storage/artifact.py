@@ -1,5 +1,6 @@
 """Files of artifacts: JSON documents, synced to disk, published by one rename."""
 
+import errno
 import json
 import os
 import tempfile
@@ -43,6 +44,18 @@ def read_json_object(path: Path, error: type[ArtifactError]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise error(f"{path} is not a JSON object: restore it from a copy or build again")
     return content
+
+
+def write_failure(folder: Path, error: Exception) -> str:
+    """Return why a folder cannot be written: the disk is full, has no inodes left, or another."""
+    is_full = getattr(error, "errno", None) == errno.ENOSPC or "full" in str(error)
+    reason = getattr(error, "strerror", None) or str(error)
+    if not is_full or not folder.is_dir():
+        return reason
+    room = os.statvfs(folder)
+    if room.f_files and not room.f_favail:
+        return "the disk has no inodes left for new files"
+    return f"the disk is full ({room.f_bavail * room.f_frsize // 2**20} MiB free)"
 
 
 def sync(path: Path) -> None:

@@ -102,3 +102,26 @@ def test_keys_are_listed_without_their_digests(tmp_path: Path) -> None:
         "scopes": ["search", "encode"],
         "max_tokens": 512,
     }
+
+
+@pytest.mark.parametrize("command", [["list"], ["new", "two", "--scope", "search", "--append"]])
+def test_a_file_that_is_not_utf_8_is_one_line(tmp_path: Path, command: list[str]) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(b"one = '\xff'\n")
+
+    result = run(*command, "--keys-file", path)
+
+    assert result.exit_code == 1
+    assert "it is not UTF-8" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert path.read_bytes() == b"one = '\xff'\n"
+
+
+def test_a_missing_folder_is_one_line_and_no_key_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "keys"
+
+    result = run("new", "one", "--scope", "search", "--append", "--keys-file", path)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {path} cannot be written (No such file or directory)")
+    assert result.stderr.count("\n") == 1

@@ -401,3 +401,49 @@ def test_a_signal_during_a_build_writes_no_index_and_leaves_no_folder(
     assert "Traceback" not in stderr
     assert list((index / "generations").iterdir()) == []
     assert not (index / "CURRENT").exists()
+
+
+def test_a_passages_file_whose_name_is_not_utf_8_is_built(tmp_path: Path, tiny: list[str]) -> None:
+    file = write_passages(tmp_path / os.fsdecode(b"\xff.jsonl"), [PASSAGES[0], PASSAGES[0]])
+    index = ["--index", tmp_path / "index", *tiny]
+
+    refused = run("index", "build", file, *index)
+    built = run("index", "build", file, *index, "--skip-invalid")
+
+    assert refused.exit_code == 1
+    assert "\\xff.jsonl:1: ids must be unique" in refused.stderr.replace("\\udcff", "\\xff")
+    assert (built.exit_code, "1 passages" in built.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "latin-1:strict"])
+def test_a_locale_that_lacks_letters_prints_escapes(
+    tmp_path: Path, tiny: list[str], encoding: str
+) -> None:
+    file = write_passages(tmp_path / "p.jsonl", [{"id": "é", "title": "水", "text": "water é"}])
+    assert run("index", "build", file, "--index", tmp_path / "i", *tiny).exit_code == 0
+    command = [sys.executable, "-m", "service", "search", "tea", "--index", tmp_path / "i", *tiny]
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+
+    table, hits = (
+        subprocess.run(
+            [*command, *flags], env=environment, cwd=Path(__file__).parents[3], capture_output=True
+        )
+        for flags in ([], ["--json"])
+    )
+
+    assert (table.returncode, hits.returncode) == (0, 0)
+    assert b"\\u6c34" in table.stdout
+    assert json.loads(hits.stdout)[0]["passage_id"] == "é"
+
+
+def test_variables_of_kubernetes_are_one_debug_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEAR_LOG_LEVEL", "debug")
+    monkeypatch.setenv("CLEAR_LOG_FORMAT", "json")
+    monkeypatch.setenv("CLEAR_SEARCH_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("CLEAR_OPERATIONS_PORT", "tcp://10.0.0.1:80")
+
+    done = run_script("from service.__main__ import main; main()", "serve", "--port", "0")
+
+    lines = [line for line in done.stderr.splitlines() if "Kubernetes" in line]
+    assert [json.loads(line)["level"] for line in lines] == ["debug"]
+    assert "CLEAR_OPERATIONS_PORT, CLEAR_SEARCH_SERVICE_HOST" in lines[0]

@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from service.errors import SettingsError
-from service.settings.settings import Settings, load_settings, variable
+from service.retrieval.errors import RetrievalError
+from service.settings.settings import Settings, injected_by_kubernetes, load_settings, variable
 
 UNITS = {"bytes", "connections", "entries", "ms", "seconds", "share", "tokens"}
 
@@ -220,3 +221,80 @@ def test_cors_origins_are_checked(origins: str, is_taken: bool) -> None:
 )
 def test_loopback_addresses_are_local(host: str, is_local: bool) -> None:
     assert Settings(host=host).is_local == is_local
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "Infinity", "1e400"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        variable(name)
+        for name, field in Settings.model_fields.items()
+        if field.annotation in (float, float | None)
+    ],
+)
+def test_a_setting_is_a_finite_number(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        load_settings()
+
+
+INJECTED = {
+    "CLEAR_SEARCH_SERVICE_HOST": "10.0.0.1",
+    "CLEAR_SEARCH_SERVICE_PORT": "80",
+    "CLEAR_SEARCH_SERVICE_PORT_HTTP": "80",
+    "CLEAR_SEARCH_PORT": "tcp://10.0.0.1:80",
+    "CLEAR_SEARCH_PORT_80_TCP": "tcp://10.0.0.1:80",
+    "CLEAR_SEARCH_PORT_80_TCP_PROTO": "tcp",
+    "CLEAR_SEARCH_PORT_80_TCP_PORT": "80",
+    "CLEAR_SEARCH_PORT_80_TCP_ADDR": "10.0.0.1",
+    "CLEAR_SERVICE_HOST": "10.0.0.2",
+    "CLEAR_PORT": "tcp://10.0.0.2:80",
+    "CLEAR_PORT_80_TCP": "tcp://10.0.0.2:80",
+    "CLEAR_OPERATIONS_PORT": "tcp://10.0.0.3:9000",
+}
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_ignored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in INJECTED.items():
+        monkeypatch.setenv(name, value)
+
+    assert load_settings() == Settings(port=8000)
+    assert injected_by_kubernetes(os.environ) == sorted(INJECTED)
+
+
+def test_a_port_that_is_no_url_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEAR_PORT", "8123")
+
+    assert load_settings().port == 8123
+    assert injected_by_kubernetes(os.environ) == []
+
+
+def test_a_user_without_a_home_is_told_to_set_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+
+    with pytest.raises(RetrievalError, match="no home folder for the cache: set CLEAR_CACHE"):
+        load_settings()
+    assert load_settings(cache=Path("/cache")).cache == Path("/cache")
+
+
+@pytest.mark.parametrize("field", ["index", "encoder", "cache"])
+def test_a_folder_whose_name_is_not_utf_8_is_refused_by_its_setting(
+    monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    name = os.fsdecode(b"/tmp/\xff")
+
+    with pytest.raises(SettingsError, match=f"^{variable(field)}=.* is not UTF-8: rename"):
+        load_settings(**{field: name})
+    monkeypatch.setenv(variable(field), name)
+    with pytest.raises(SettingsError, match=f"^{variable(field)}=.* is not UTF-8: rename"):
+        load_settings()

@@ -1,4 +1,7 @@
+import errno
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,3 +88,27 @@ def test_a_published_folder_has_its_name_and_is_readable_by_all(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [tmp_path / "done"]
     assert (tmp_path / "done" / "sub" / "a").read_bytes() == b"abc"
     assert (tmp_path / "done").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("inodes", "free_inodes", "reason"),
+    [
+        (1000, 0, "the disk has no inodes left for new files"),
+        (1000, 1, "the disk is full (0 MiB free)"),
+        (0, 0, "the disk is full (0 MiB free)"),  # a file system that does not count them
+    ],
+)
+def test_a_full_disk_says_what_it_lacks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    inodes: int,
+    free_inodes: int,
+    reason: str,
+) -> None:
+    room = SimpleNamespace(f_files=inodes, f_favail=free_inodes, f_bavail=0, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda path: room)
+
+    for error in (OSError(errno.ENOSPC, "No space left on device"), Exception("disk is full")):
+        assert artifact.write_failure(tmp_path, error) == reason
+    denied = OSError(errno.EACCES, "Permission denied")
+    assert artifact.write_failure(tmp_path, denied) == "Permission denied"

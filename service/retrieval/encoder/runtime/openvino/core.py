@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -69,6 +70,13 @@ def compile_graph(
 
 
 def _be_nice() -> None:
-    """Lower the thread's priority, so that the threads that serve HTTP run first."""
-    if sys.platform == "linux":  # elsewhere niceness belongs to the process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    """Lower the thread's priority, so that the threads that serve HTTP run first.
+
+    A priority that is as low already stays: to raise it needs a right, and is not wanted.
+    """
+    if sys.platform != "linux":  # elsewhere niceness belongs to the process
+        return
+    thread = threading.get_native_id()
+    with suppress(OSError):  # a sandbox may forbid it
+        if os.getpriority(os.PRIO_PROCESS, thread) < NICENESS:
+            os.setpriority(os.PRIO_PROCESS, thread, NICENESS)

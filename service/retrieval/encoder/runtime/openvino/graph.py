@@ -85,8 +85,9 @@ def open_graph(layout: CheckpointLayout, fingerprint: str, cache: Path, export: 
                     logger.warning("the cached graph is made again: %s", error)
             _make(directory, layout, fingerprint, export)
     except OSError as error:
+        reason = artifact.write_failure(cache, error)
         raise CheckpointError(
-            f"the encoder's graph cannot be written to {cache}: {error.strerror or error}; "
+            f"the encoder's graph cannot be written to {cache}: {reason}; "
             "free some space or set CLEAR_CACHE to another folder"
         ) from None
     return _read(directory, layout, fingerprint)

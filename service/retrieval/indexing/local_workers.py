@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from service.retrieval import interruption
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
@@ -68,8 +69,13 @@ class LocalWorkers:
                 "a worker died, perhaps for lack of memory: run again with fewer --workers; "
                 "the encoded shards are kept"
             ) from None
+        except interruption.Interrupted:
+            for worker in multiprocessing.active_children():  # each would finish its shard first
+                worker.kill()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+            del pool, start, numbers  # frees their semaphores also if the process ends at once
 
 
 def _finished(

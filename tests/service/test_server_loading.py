@@ -138,3 +138,17 @@ def test_what_cannot_be_loaded_ends_the_server_in_one_line(
     assert code == 1
     assert log.splitlines()[-1].startswith("error: there is no index in ")
     assert "Traceback" not in log
+
+
+def test_probes_of_a_server_that_loads_are_no_warnings(
+    tiny_checkpoint: Path, tiny_index: Path
+) -> None:
+    with loading(tiny_checkpoint, tiny_index) as (server, load):
+        assert ask(server.port, "GET", "/readyz")[0] == 503
+        assert ask(server.port, "GET", "/info")[0] == 503
+        load()
+        wait_until(lambda: ask(server.port, "GET", "/readyz")[0] == 200)
+        server.process.send_signal(signal.SIGTERM)
+        _, log = server.end()
+
+    assert log.count("503") == 1  # of /info

@@ -140,14 +140,15 @@ def demo(
     ] = False,
 ) -> None:
     """Serve the CIA World Factbook with the bundled encoder; build its index the first time."""
-    with console.one_line_errors("interrupted"):
+    with console.one_line_errors():
         configure_openmp()
         from service.demo.index import demo_index_name, ensure_demo_index
         from service.loading import load_encoder_of
 
         settings = load_settings(host=host, port=port, cache=cache)
         folder = index or settings.cache / demo_index_name(settings.encoder)
-        with show_progress() as on_progress:
+        kept = interruption.reporting(index_build.NO_INDEX_WRITTEN)
+        with kept, show_progress() as on_progress:
             ensure_demo_index(folder, lambda: load_encoder_of(settings), on_progress)
         if not build_only:
             _serve(settings.model_copy(update={"index": folder}))

@@ -87,7 +87,7 @@ def _version(name: str) -> str | None:
 
 
 def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
-    from service.loading import load_encoder_of
+    from service.components import load_encoder_of
     from service.retrieval.generation.generation import open_current
 
     encoder = None

@@ -41,7 +41,7 @@ def index_push(index: IndexOption = None, as_json: JsonOption = False) -> None:
     with console.one_line_errors("interrupted: run it again, it starts over"):
         settings = load_settings(index=index, index_backend="milvus")
         folder = index_folder(settings)
-        from service.loading import index_options_of
+        from service.components import index_options_of
         from service.retrieval.generation.generation import (
             current_name,
             generations_directory,

@@ -98,7 +98,7 @@ def _write_index(
     skip_invalid: bool,
     as_json: bool,
 ) -> None:
-    from service.loading import index_options_of, load_encoder_of, shard_encoder_of
+    from service.components import index_options_of, load_encoder_of, shard_encoder_of
     from service.retrieval.corpus.reader import read_ahead, read_passages, refuse
     from service.retrieval.indexing.push import push_if_configured
 

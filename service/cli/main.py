@@ -108,7 +108,7 @@ def search(
         content = _json(filter, "--filter") if filter else None
         settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
         folder = index_folder(settings)
-        from service.loading import index_options_of, load_encoder_of
+        from service.components import index_options_of, load_encoder_of
         from service.retrieval.corpus.filters import parse_filter
         from service.retrieval.generation.generation import current_name, open_current
         from service.retrieval.searcher import Searcher
@@ -142,8 +142,8 @@ def demo(
     """Serve the CIA World Factbook with the bundled encoder; build its index the first time."""
     with console.one_line_errors():
         configure_openmp()
+        from service.components import load_encoder_of
         from service.demo.index import demo_index_name, ensure_demo_index
-        from service.loading import load_encoder_of
 
         settings = load_settings(host=host, port=port, cache=cache)
         folder = index or settings.cache / demo_index_name(settings.encoder)

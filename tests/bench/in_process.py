@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
-from service.app import load_engine
+from service.lifespan import load_engine
 from service.retrieval.encoder.batches import TokenizedText
 from service.retrieval.searcher import Searcher
 from service.settings.settings import load_settings

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from service.loading import load_encoder_of
+from service.components import load_encoder_of
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.loading import load_encoder_of
+from service.components import load_encoder_of
 from service.settings.settings import load_settings
 from tests.bench.options import say
 from tests.bench.texts import questions

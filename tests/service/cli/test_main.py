@@ -228,7 +228,7 @@ def test_a_bad_file_or_argument_is_reported_before_the_encoder_is_loaded(
     def fail(settings: Settings) -> None:
         raise AssertionError("the encoder is loaded")
 
-    monkeypatch.setattr("service.loading.load_encoder_of", fail)
+    monkeypatch.setattr("service.components.load_encoder_of", fail)
     passages = tmp_path / "passages.jsonl"
     if content is not None:
         passages.write_text(content)
@@ -245,7 +245,7 @@ def test_a_missing_index_is_reported_before_the_encoder_is_loaded(
     def fail(settings: Settings) -> None:
         raise AssertionError("the encoder is loaded")
 
-    monkeypatch.setattr("service.loading.load_encoder_of", fail)
+    monkeypatch.setattr("service.components.load_encoder_of", fail)
 
     assert_one_line_error(run(*command, "--index", tmp_path / "i"), f"no index in {tmp_path / 'i'}")
 

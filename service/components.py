@@ -1,4 +1,4 @@
-"""Load the encoder and the index that the settings name."""
+"""Components by the settings: the encoder, the options of the index, what encodes a build."""
 
 from functools import partial
 

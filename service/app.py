@@ -20,10 +20,9 @@ from service.http.forwarding import ForwardedRequest, RootPath
 from service.http.head_method import HeadMethod
 from service.http.loading_gate import LoadingGate
 from service.http.observer import RequestObserver
-from service.lifespan import lifespan
+from service.lifespan import State, lifespan
 from service.problems import install_problems
 from service.settings.settings import Settings
-from service.state import State
 from service.telemetry.tracing import Tracing
 
 CORS_METHODS = ("GET", "POST")

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.errors import ServiceError
 from service.http.protocol import LimitedProtocol
+from service.lifespan import State
 from service.process import report_exhausted_files, trim_memory_regularly
 from service.retrieval import interruption
 from service.settings.settings import Settings
-from service.state import State
 
 logger = logging.getLogger(__name__)
 

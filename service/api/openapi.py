@@ -13,9 +13,9 @@ from fastapi.openapi.utils import get_openapi
 from service.api.schemas import Problem
 from service.auth.access import SCOPES, Access
 from service.errors import TABLE, RequestError, RetryLaterError, UnauthorizedError
+from service.lifespan import State
 from service.problems import MEDIA_TYPE, problem_type
 from service.settings.settings import Settings
-from service.state import State
 
 Responses = dict[int | str, dict[str, Any]]
 SECURITY_SCHEME = "key"

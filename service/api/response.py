@@ -13,8 +13,8 @@ from fastapi.routing import APIRoute
 from pydantic_core import to_json
 
 from service.engine.engine import Engine
+from service.lifespan import State
 from service.retrieval.encoder.encoder import Embeddings, Encoder
-from service.state import State
 from service.telemetry.metrics import Stage
 from service.telemetry.tracing import annotate
 

@@ -3,8 +3,8 @@
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import NotReadyError
+from service.lifespan import State
 from service.problems import ProblemResponse
-from service.state import State
 
 RETRY_AFTER_SECONDS = 2
 # The routes that need nothing loaded. `/` says that the service is loading.

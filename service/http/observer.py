@@ -9,8 +9,8 @@ from service.auth.quotas import ACCOUNT
 from service.errors import BatchFailedError, ClientGoneError
 from service.http.admission import LANES
 from service.http.headers import REQUEST_ID_HEADER, add_headers
+from service.lifespan import State
 from service.problems import REASON
-from service.state import State
 from service.telemetry.logs import REQUEST_ID, request_id_of
 from service.telemetry.tracing import trace_id
 

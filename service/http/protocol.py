@@ -31,8 +31,8 @@ from service.http.disconnect import has_reset
 from service.http.headers import CLOSE, LOAD_NOTHING, REQUEST_ID_HEADER, SECURITY_HEADERS
 from service.http.lingering_close import with_lingering_close
 from service.http.parser import RequestParser
+from service.lifespan import State
 from service.problems import MEDIA_TYPE, problem_of
-from service.state import State
 
 SLOW_READER = "slow_reader"
 

@@ -11,13 +11,13 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.errors import SettingsError
+from service.lifespan import State
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
-from service.state import State
 from tests.conftest import flip_bit, make_checkpoint
 
 

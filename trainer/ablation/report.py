@@ -10,7 +10,7 @@ from service.retrieval.storage.artifact import read_json_object
 from trainer.ablation.grid import Cell
 from trainer.data.languages import ENGLISH
 from trainer.markdown import markdown_table
-from trainer.training.run import RECORD
+from trainer.training.run_directory import RECORD
 
 RUNS, TABLE, PLOT = "runs", "table.md", "plot.png"
 Records = Sequence[tuple[Cell, dict[str, Any]]]

@@ -45,7 +45,7 @@ def train_command(
         run_config = run_config.model_copy(update={"seed": seed})
     with _training(cache, device) as train:
         record = train(run_config, run)
-    from trainer.training.run import run_summary
+    from trainer.training.run_directory import run_summary
 
     if "output" in record:  # of several processes, only the first reports
         typer.echo(json.dumps(record, indent=1) if as_json else run_summary(run, record))
@@ -97,7 +97,7 @@ def ablate_command(
 def _training(cache: Path | None, device: str) -> "Iterator[Train]":
     """Yield a function that trains a configuration in a folder, with progress on the terminal."""
     from trainer.training.progress import StepProgress
-    from trainer.training.run import is_first_process
+    from trainer.training.run_directory import is_first_process
     from trainer.training.train import train
 
     with show_progress() if is_first_process() else nullcontext(ignore_progress) as on_progress:

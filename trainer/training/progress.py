@@ -9,7 +9,7 @@ from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from service.retrieval.progress import ProgressDisplay, ignore_progress
-from trainer.training.run import append_log
+from trainer.training.run_directory import append_log
 
 # Entries of the trainer's log that are not loss terms.
 OTHERS = {"loss", "grad_norm", "learning_rate", "epoch"}

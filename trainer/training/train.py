@@ -26,7 +26,7 @@ from trainer.training.dev import DevSet, Scores, dev_scores, read_dev_set, summa
 from trainer.training.export import export
 from trainer.training.micro_batch import probe_micro_batch
 from trainer.training.model import TrainableEncoder, load_trainable_encoder
-from trainer.training.run import (
+from trainer.training.run_directory import (
     CHECKPOINTS,
     append_log,
     base_facts,

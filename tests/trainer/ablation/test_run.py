@@ -6,7 +6,7 @@ import pytest
 
 from trainer.ablation.run import ablate
 from trainer.config import RunConfig
-from trainer.training.run import write_record
+from trainer.training.run_directory import write_record
 
 
 def fake_record(config: RunConfig) -> Mapping[str, Any]:

@@ -17,13 +17,13 @@ from tests.support.processes import TIMEOUT_SECONDS, RunningServer, wait_until
 
 WAITING = """
 import sys
-from service import app
+from service import lifespan
 from service.__main__ import main
-load = app.load_encoder_of
+load = lifespan.load_encoder_of
 def wait_and_load(settings):
     assert sys.stdin.readline()
     return load(settings)
-app.load_encoder_of = wait_and_load
+lifespan.load_encoder_of = wait_and_load
 main()
 """
 

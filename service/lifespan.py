@@ -106,7 +106,7 @@ class State:
                 "generation": generation.name,
                 "created": generation.created.isoformat(timespec="seconds"),
                 "passages": len(generation.passages),
-                "backend": generation.manifest.backend,
+                "backend": generation.backend,
                 "factory": generation.manifest.factory,
                 "fields": dict(generation.passages.fields),
                 "refused": self.refusal,

@@ -103,9 +103,10 @@ class Metrics(Instruments):
             gauge.labels(name).set_function(
                 lambda field=field: read_memory(encoder.device)[field]  # type: ignore[misc]
             )
-        manifest = generation.manifest
         self.index_info.clear()  # the series of the previous generation
-        self.index_info.labels(generation.name, manifest.backend, manifest.factory).set(1)
+        self.index_info.labels(
+            generation.name, generation.backend, generation.manifest.factory
+        ).set(1)
         self.index_passages.set(len(generation.passages))
         self.index_created.set(generation.created.timestamp())
 

@@ -20,8 +20,8 @@ from service.retrieval.generation.manifest import (
     read_manifest,
 )
 from service.retrieval.index.backend import VectorIndex
-from service.retrieval.index.open import open_vectors
-from service.retrieval.index.options import IndexOptions
+from service.retrieval.index.open import choose_backend, open_vectors
+from service.retrieval.index.options import Backend, IndexOptions
 from service.retrieval.storage import checksums
 
 CURRENT = "CURRENT"
@@ -31,11 +31,15 @@ ON_CPU = IndexOptions()
 
 @dataclass(frozen=True)
 class Generation:
-    """An open generation: row i of `passages` belongs to vector i of `vectors`."""
+    """An open generation: row i of `passages` belongs to vector i of `vectors`.
+
+    `backend` is the one that searches the vectors; the manifest names the one that built them.
+    """
 
     name: str
     created: datetime
     manifest: GenerationManifest
+    backend: Backend
     vectors: VectorIndex
     passages: PassageTable
 
@@ -140,4 +144,5 @@ def open_verified(
             "build again"
         )
     created = datetime.fromtimestamp((directory / VECTORS).stat().st_mtime, tz=UTC)
-    return Generation(directory.name, created, manifest, vectors, passages)
+    backend = choose_backend(manifest.factory, options)
+    return Generation(directory.name, created, manifest, backend, vectors, passages)

@@ -2,6 +2,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from service.app import create_app
+from service.retrieval.index.options import Backend
+from service.settings.settings import Settings
 from service.telemetry.metrics import STAGES
 from tests.support.responses import sample
 
@@ -161,9 +164,22 @@ def test_the_loaded_encoder_and_index_are_exposed(client: TestClient) -> None:
     assert sample(client, "clear_index_passages") == 12
     assert sample(client, "clear_waiting_tokens") == 0
     generation = {"generation": info["index"]["generation"], "factory": "Flat"}
-    assert sample(client, "clear_index_info", backend="faiss", **generation) == 1
+    assert sample(client, "clear_index_info", backend="torch", **generation) == 1
     encoder = {"name": info["encoder"]["name"], "fingerprint": info["encoder"]["fingerprint"][:16]}
     assert sample(client, "clear_encoder_info", device="cpu", dimension="32", **encoder) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "backend"), [("auto", "torch"), ("torch", "torch"), ("faiss", "faiss")]
+)
+def test_the_backend_that_searches_the_index_is_named(
+    service_settings: Settings, setting: Backend, backend: str
+) -> None:
+    settings = service_settings.model_copy(update={"index_backend": setting})
+
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/info").json()["index"]["backend"] == backend
+        assert labels_of(client, "clear_index_info", "backend") == {backend}
 
 
 def test_latency_truncation_and_best_score_are_counted_by_language(client: TestClient) -> None:

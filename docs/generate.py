@@ -15,6 +15,7 @@ import typer.main
 
 from service.cli.main import app as service_app
 from service.errors import TABLE
+from service.problems import problem_type
 from service.settings.settings import Settings, variable
 from service.telemetry.metrics import Metrics
 from trainer.cli.main import app as trainer_app
@@ -65,6 +66,7 @@ def _topic(topic: type) -> str:
 def _setting(name: str) -> tuple[str, ...]:
     field = FIELDS[name]
     default = "~/.cache/clear-search" if name == "cache" else field.default
+    default = str(default).lower() if isinstance(default, bool) else default
     shown = "" if default is None or default == "" else f"`{default}`"
     return f"`{variable(name)}`", shown, _values(field), field.description or ""
 
@@ -105,8 +107,10 @@ def metrics() -> str:
 
 def errors() -> str:
     """Return the table of the errors that the service answers."""
-    rows = [(str(each.status), each.title, each.meaning, f"`{each.reason}`") for each in TABLE]
-    return table(("status", "title", "when", "`clear_refusals_total{reason}`"), rows)
+    rows = [
+        (str(e.status), e.title, f"`{problem_type(e)}`", e.meaning, f"`{e.reason}`") for e in TABLE
+    ]
+    return table(("status", "title", "type", "when", "`clear_refusals_total{reason}`"), rows)
 
 
 def commands(name: str, app: typer.Typer) -> str:

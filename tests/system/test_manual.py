@@ -1,6 +1,7 @@
 """README, manual and contributing guide are small, linked, and true to the code."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 
 from docs.generate import DOCS, PARTS, ROOT, with_parts
 from service.cli.main import app as service_app
+from service.errors import TABLE
+from service.problems import problem_type
 from trainer.cli.main import app as trainer_app
 from trainer.config import RunConfig, Section
 
@@ -126,6 +129,14 @@ def test_the_architecture_page_names_what_exists() -> None:
 
     assert len(pairs) > 80
     assert [pair for pair in pairs if pair[1] not in names_of(ROOT / pair[0])] == []
+
+
+def test_the_example_of_an_error_is_one_of_the_code() -> None:
+    [example] = re.findall(r"^```json\n(.*?)^```$", (DOCS / "errors.md").read_text(), re.S | re.M)
+    problem = json.loads(example)
+    kinds = {problem_type(kind): (kind.title, kind.status) for kind in TABLE}
+
+    assert kinds.get(problem["type"]) == (problem["title"], problem["status"])
 
 
 def config_fields() -> Iterator[tuple[str, str]]:

@@ -28,7 +28,6 @@ from service.settings.settings import Settings, load_settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.retrieval.errors import PassageError
     from service.retrieval.indexing.build import BuildReport
 
 app = typer.Typer()
@@ -99,20 +98,24 @@ def _write_index(
     as_json: bool,
 ) -> None:
     from service.components import index_options_of, load_encoder_of, shard_encoder_of
-    from service.retrieval.corpus.reader import read_ahead, read_passages, refuse
+    from service.retrieval.corpus.reader import read_ahead, read_passages
+    from service.retrieval.errors import PassageError
     from service.retrieval.indexing.push import push_if_configured
 
     skipped: list[str] = []
 
-    def skip(error: "PassageError") -> None:
+    def skip(error: PassageError) -> None:
         skipped.append(str(error))
         if len(skipped) <= 10:
             console.stderr_console().print(f"skipped: {error}", soft_wrap=True, markup=False)
 
+    def refuse(error: PassageError) -> None:
+        raise PassageError(f"{error}, or give --skip-invalid")
+
     on_invalid = skip if skip_invalid else refuse
     folder = index_folder(settings)
     with show_progress() as on_progress:
-        read = read_ahead(read_passages(passages, on_invalid))
+        read = read_ahead(read_passages(passages, on_invalid), passages)
         on_progress("load", 0, None)
         loaded = load_encoder_of(settings)
         options = index_options_of(settings, loaded)

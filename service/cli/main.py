@@ -220,4 +220,6 @@ def _json(text: str, name: str) -> object:
     try:
         return parse_json(text)
     except ValueError as error:
-        console.fail(f'{name} is not valid JSON ({error}): quote it, as \'{{"country": "Kenya"}}\'')
+        console.fail(
+            f'{name} is not valid JSON: {error}, or quote it, as \'{{"country": "Kenya"}}\''
+        )

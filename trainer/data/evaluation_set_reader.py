@@ -101,12 +101,16 @@ def _read_queries(path: Path) -> list[Query]:
     for origin, parse in read_json_lines(path, DataError, MAX_LINE_BYTES):
         record = parse()
         if not isinstance(record, dict):
-            raise DataError(f"{origin} is not a JSON object with `_id` and `text`")
+            raise DataError(
+                f"{origin} is not a JSON object with `_id` and `text`: correct the line"
+            )
         query_id, text = record.get("_id", record.get("id")), record.get("text")
         if not isinstance(query_id, str) or len(query_id.split()) != 1:
-            raise DataError(f"{origin} needs a field `_id` with text and no white space")
+            raise DataError(
+                f"{origin} needs a field `_id` with text and no white space: correct the line"
+            )
         if not isinstance(text, str) or is_blank(text):
-            raise DataError(f"{origin} needs a field `text` with text")
+            raise DataError(f"{origin} needs a field `text` with text: correct the line")
         if query_id in queries:
             raise DataError(f"{origin} repeats the query {query_id!r}: ids must be unique")
         metadata = record.get("metadata")

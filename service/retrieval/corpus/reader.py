@@ -14,7 +14,6 @@ from service.retrieval.storage.json_lines import read_json_lines
 from service.retrieval.text import is_blank
 
 AHEAD_PASSAGES = 10_000
-NO_PASSAGES = "there are no passages to index: the file is empty or all were skipped"
 # Of metadata: the parsers of clients have such limits, too.
 MAX_DEPTH = 64
 OnInvalid = Callable[[PassageError], None]
@@ -33,6 +32,15 @@ class Passage:
     def encoder_text(self) -> str:
         """Return the text that the encoder reads: title and text, joined as BEIR does."""
         return f"{self.title} {self.text}".strip()
+
+
+def no_passages(path: Path | None = None) -> PassageError:
+    """Return the error of a corpus, or a file of one, without a passage to index."""
+    place = f" in {path}" if path else ""
+    return PassageError(
+        f"there are no passages to index{place}: the file is empty or all were skipped, "
+        "name another file"
+    )
 
 
 def refuse(error: PassageError) -> NoReturn:
@@ -72,22 +80,27 @@ def read_passages(path: Path, on_invalid: OnInvalid = refuse) -> Iterator[tuple[
 
 
 def read_ahead(
-    passages: Iterator[tuple[str, Passage]], count: int = AHEAD_PASSAGES
+    passages: Iterator[tuple[str, Passage]], path: Path, count: int = AHEAD_PASSAGES
 ) -> Iterator[tuple[str, Passage]]:
     """Read the first passages now, so that a bad file is reported before an encoder is loaded.
+
+    Args:
+        passages: of the file.
+        path: the file, for the error.
+        count: how many passages to read now.
 
     Raises:
         PassageError: there are no passages; or as in `read_passages`, from the first ones.
     """
     first = list(itertools.islice(passages, count))
     if not first:
-        raise PassageError(NO_PASSAGES)
+        raise no_passages(path)
     return itertools.chain(first, passages)
 
 
 def _passage(origin: str, record: object) -> Passage:
     if not isinstance(record, dict):
-        raise PassageError(f"{origin} is not a JSON object with `id` and `text`")
+        raise PassageError(f"{origin} is not a JSON object with `id` and `text`: correct the line")
     rest = dict(record)
     id_field = "id" if "id" in rest else "_id"
     passage_id, text, title = (
@@ -98,21 +111,25 @@ def _passage(origin: str, record: object) -> Passage:
     if isinstance(passage_id, int) and not isinstance(passage_id, bool):
         passage_id = str(passage_id)
     if not isinstance(passage_id, str) or is_blank(passage_id):
-        raise PassageError(f"{origin} needs a field `id` (or `_id`) with text or a whole number")
+        raise PassageError(
+            f"{origin} needs a field `id` (or `_id`) with text or a whole number: correct the line"
+        )
     if not isinstance(text, str):
-        raise PassageError(f"{origin} needs a field `text` with text")
+        raise PassageError(f"{origin} needs a field `text` with text: correct the line")
     if is_blank(text):
         raise PassageError(
             f"{origin} has an empty `text` (no character is visible): remove the line or fill it"
         )
     if not isinstance(title, str | None):
-        raise PassageError(f"{origin} has a `title` that is not text")
+        raise PassageError(f"{origin} has a `title` that is not text: correct the line")
     merged = _merged(origin, rest)
     metadata = {name: _json_value(origin, name, value) for name, value in merged.items()}
     try:
         json.dumps([passage_id, text, title, metadata], ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise PassageError(f"{origin} holds half a surrogate pair (\\ud800-\\udfff)") from None
+        raise PassageError(
+            f"{origin} holds half a surrogate pair (\\ud800-\\udfff): correct the line"
+        ) from None
     return Passage(passage_id, text, title or "", metadata)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.retrieval.corpus.fields import Fields, checked_values
-from service.retrieval.corpus.reader import NO_PASSAGES, OnInvalid, Passage
+from service.retrieval.corpus.reader import OnInvalid, Passage, no_passages
 from service.retrieval.corpus.table import PassageTableWriter
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity
 from service.retrieval.encoder.encoder import Embeddings, Encoder
@@ -133,7 +133,7 @@ class Assembly:
                 self._on_progress("read", len(staged), None)
         self._on_progress("read", len(staged), len(staged))
         if len(staged) == 0:
-            raise PassageError(NO_PASSAGES)
+            raise no_passages()
 
     def _encode(
         self,

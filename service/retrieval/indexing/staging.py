@@ -73,7 +73,9 @@ class StagedPassages:
             first = self._connection.execute(
                 "SELECT origin FROM passages WHERE passage_id = ?", row[:1]
             ).fetchone()[0]
-            raise PassageError(f"{origin} repeats the id of {first}: ids must be unique") from None
+            raise PassageError(
+                f"{origin} repeats the id of {first}: ids must be unique, correct one"
+            ) from None
         self._count += 1
 
     def windows(self, size: int) -> Iterator[list[Passage]]:

@@ -54,7 +54,8 @@ def parse_json(text: str, *, nan_is_null: bool = False) -> object:
     """Parse JSON as its standard has it: no key twice in an object, no NaN, no infinity.
 
     Raises:
-        ValueError: the text is something else; the message holds no value of the text.
+        ValueError: the text is something else; the message holds the place and the fix, and no
+            value of the text.
     """
 
     def constant(name: str) -> None:
@@ -65,9 +66,17 @@ def parse_json(text: str, *, nan_is_null: bool = False) -> object:
     try:
         return json.loads(text, parse_constant=constant, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
-        raise ValueError(error.msg) from None
+        raise ValueError(
+            f"{error.msg.removesuffix(' at')} at {_place(error)}: correct it"
+        ) from None
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("it is nested too deeply: flatten it") from None
+
+
+def _place(error: json.JSONDecodeError) -> str:
+    """Return where a syntax error is; a text of one line needs no number of the line."""
+    line = f"line {error.lineno}, " if "\n" in error.doc else ""
+    return f"{line}column {error.colno}"
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -80,8 +89,10 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _parse(origin: str, line: bytes, error: type[Exception], nan_is_null: bool) -> object:
     try:
-        return parse_json(line.decode("utf-8-sig"), nan_is_null=nan_is_null)
+        return parse_json(line.decode("utf-8-sig").rstrip("\r\n"), nan_is_null=nan_is_null)
     except UnicodeDecodeError as reason:
-        raise error(f"{origin} is not UTF-8 (byte {reason.start + 1} of the line)") from None
+        raise error(
+            f"{origin} is not UTF-8 (byte {reason.start + 1} of the line): correct the line"
+        ) from None
     except ValueError as reason:
         raise error(f"{origin} is not valid JSON: {reason}") from None

@@ -113,7 +113,7 @@ def test_an_invalid_passage_stops_the_build_with_its_line(tmp_path: Path, tiny: 
     assert result.exit_code == 1
     assert [line for line in result.stderr.splitlines() if line.startswith("error: ")] == [
         f"error: {passages}:2 has an empty `text` (no character is visible): "
-        "remove the line or fill it"
+        "remove the line or fill it, or give --skip-invalid"
     ]
     assert not (tmp_path / "index" / "CURRENT").exists()
 
@@ -209,9 +209,17 @@ def test_a_query_that_the_api_refuses_is_refused_in_its_words(
     ("command", "content", "words"),
     [
         (["index", "build"], None, ["passages.jsonl does not exist"]),
-        (["index", "build"], "", ["there are no passages"]),
-        (["index", "build"], '{"id": "1", "text": "x"}\n{"id": 2\n', ["passages.jsonl:2"]),
-        (["index", "update"], '{"id": "1"}\n', ["passages.jsonl:1"]),
+        (["index", "build"], "", ["there are no passages to index in ", "passages.jsonl: "]),
+        (
+            ["index", "build"],
+            '{"id": "1", "text": "x"}\n{"id": 2\n',
+            ["passages.jsonl:2", "at column 9: correct it, or give --skip-invalid"],
+        ),
+        (
+            ["index", "update"],
+            '{"id": "1"}\n',
+            ["passages.jsonl:1", "correct the line, or give --skip-invalid"],
+        ),
         (["search", "tea", "--filter", "{"], None, ["--filter is not valid JSON"]),
         (["search", "tea", "--filter", "[]"], None, ["filter: must be an object"]),
         (["search", ""], None, ["query: "]),

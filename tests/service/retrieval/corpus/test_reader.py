@@ -57,8 +57,10 @@ def test_a_line_is_read_as_a_passage(tmp_path: Path, line: str, expected: Passag
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b'{"id": "a", "text": ', "is not valid JSON"),
-        (b'{"id": "a", "text": "caf\xe9"}', "is not UTF-8 (byte 25 of the line)"),
+        (b'{"id": "a", "text": ', "is not valid JSON: Expecting value at column 21: correct it"),
+        (b'{"id": "a", "text": "t\tt"}',
+         "is not valid JSON: Invalid control character at column 23: correct it"),
+        (b'{"id": "a", "text": "caf\xe9"}', "is not UTF-8 (byte 25 of the line): correct the line"),
         (b'{"id": "a", "text": "t", "score": NaN}', "is not valid JSON"),
         (b'{"id": "a", "text": "t", "score": -Infinity}', "is not valid JSON"),
         (b'{"id": "a", "text": "t", "score": 1e999}', "metadata `score`"),
@@ -77,7 +79,7 @@ def test_a_line_is_read_as_a_passage(tmp_path: Path, line: str, expected: Passag
         (b'{"id": "  ", "text": "t"}', "needs a field `id`"),
         (b'{"id": true, "text": "t"}', "needs a field `id`"),
         (b'{"id": 1.5, "text": "t"}', "needs a field `id`"),
-        (b'{"id": "a"}', "needs a field `text`"),
+        (b'{"id": "a"}', "needs a field `text` with text: correct the line"),
         (b'{"id": "a", "text": 3}', "needs a field `text`"),
         (b'{"id": "a", "text": " \\n"}', "has an empty `text`"),
         (b'{"id": "a", "text": "\\u200b\\u00ad\\u0001"}', "has an empty `text`"),
@@ -211,7 +213,9 @@ def test_a_null_text_in_parquet_is_skipped_and_counted(tmp_path: Path) -> None:
     found = [passage.passage_id for _, passage in read_passages(path, errors.append)]
 
     assert found == ["b"]
-    assert [str(error) for error in errors] == [f"{path}:1 needs a field `text` with text"]
+    assert [str(error) for error in errors] == [
+        f"{path}:1 needs a field `text` with text: correct the line"
+    ]
 
 
 @pytest.mark.parametrize(

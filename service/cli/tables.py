@@ -81,11 +81,12 @@ def print_plans(plans: "Sequence[Plan]", as_json: bool) -> None:
             plan.backend,
             plan.factory,
             f"{plan.gibibytes:.2f}",
-            "not measured" if plan.recall_at_10 is None else f"{plan.recall_at_10:.2f}",
+            "not measured" if plan.recall_at_10 is None else f"{plan.recall_at_10:.3f}",
             _minutes(plan.build_minutes),
             plan.why,
         )
     Console().print(table)
+    Console().print(_recall_note(plans), soft_wrap=True, markup=False, highlight=False)
 
 
 def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
@@ -115,6 +116,13 @@ def _generation_facts(info: "GenerationInfo") -> dict[str, object]:
         "factory": manifest and manifest.factory,
         "damage": info.damage,
     }
+
+
+def _recall_note(plans: "Sequence[Plan]") -> str:
+    size = next(plan.recall_size for plan in plans if plan.recall_size)
+    settings = sorted({plan.recall_setting for plan in plans if plan.recall_setting})
+    with_settings = f", with {' and '.join(settings)}" if settings else ""
+    return f"recall@10: measured at {size:,} vectors of 384 dimensions{with_settings}"
 
 
 def _minutes(build_minutes: float | None) -> str:

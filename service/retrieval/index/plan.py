@@ -18,29 +18,44 @@ GRAPH_BYTES = 2 * 32 * 4 + 16  # edges and levels per vector of HNSW32
 CAGRA_BYTES = 64 * 4  # edges per vector of CAGRA64
 
 
+# The numbers of vectors at which recall was measured; it falls as an index grows.
+MEASURED_SIZES = (100_000, 1_000_000)
+EF_SEARCH = "CLEAR_EF_SEARCH=128"  # the default
+NPROBE = "CLEAR_NPROBE=128"  # the default
+
+
 class Measured(NamedTuple):
-    """Recall at 100,000 vectors with default settings, and CPU minutes of a build, at most."""
+    """Recall@10 at each of `MEASURED_SIZES`, and CPU minutes of a build, at most.
 
-    recall_at_10: float | None
+    `setting` is the search setting at which recall was measured.
+    """
+
+    recalls: tuple[float | None, float | None]
     build_minutes_per_million: float | None
+    setting: str = ""
 
 
-FLAT = Measured(1.0, 0.1)
-SCALAR = Measured(0.98, 0.1)
-GRAPH = Measured(0.96, 8.0)
-LISTS = Measured(0.77, 2.5)
-PRODUCT = Measured(0.57, 6.0)
-NOT_MEASURED = Measured(None, None)
+FLAT = Measured((1.0, 1.0), 0.1)
+SCALAR = Measured((0.983, 0.975), 0.1)
+GRAPH = Measured((0.959, 0.773), 8.0, EF_SEARCH)
+LISTS = Measured((0.766, 0.574), 2.5, NPROBE)
+PRODUCT = Measured((0.574, 0.397), 6.0, NPROBE)
+NOT_MEASURED = Measured((None, None), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One way to index a corpus; `factory` is FAISS's description of the index."""
+    """One way to index a corpus; `factory` is FAISS's description of the index.
+
+    `recall_at_10` was measured at `recall_size` vectors, with `recall_setting`.
+    """
 
     backend: Literal["torch", "faiss", "milvus"]
     factory: str
     gibibytes: float
     recall_at_10: float | None
+    recall_size: int | None
+    recall_setting: str
     build_minutes: float | None
     why: str
     is_advised: bool = False
@@ -79,13 +94,18 @@ def plan(
         options.append(
             ("faiss", f"IVF{lists},PQ{codes}", codes + 8 + centroids, PRODUCT, "smallest")
         )
-    options.append(("milvus", "Flat", 4 * embedding_dim + GRAPH_BYTES, GRAPH, "several machines"))
+    options.append(
+        ("milvus", "Flat", 4 * embedding_dim + GRAPH_BYTES, NOT_MEASURED, "several machines")
+    )
+    size = _nearest_size(num_passages)
     plans = [
         Plan(
             backend,  # type: ignore[arg-type]
             factory,
             round(num_passages * bytes_per_passage / GIBIBYTE, 3),
-            measured.recall_at_10,
+            measured.recalls[MEASURED_SIZES.index(size)],
+            size if measured.recalls[0] else None,
+            measured.setting,
             _minutes(measured, num_passages),
             why,
         )
@@ -93,6 +113,11 @@ def plan(
     ]
     advised = next(each for each in plans if _suits(each, num_passages, memory_gibibytes, on_gpu))
     return [replace(each, is_advised=each is advised) for each in plans]
+
+
+def _nearest_size(num_passages: int) -> int:
+    """Return the measured size that is nearest by its ratio to the corpus."""
+    return min(MEASURED_SIZES, key=lambda size: abs(math.log(num_passages / size)))
 
 
 def _minutes(measured: Measured, num_passages: int) -> float | None:

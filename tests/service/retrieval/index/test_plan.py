@@ -4,6 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli.main import app
+from service.retrieval.index import plan as plan_module
+from service.retrieval.index.faiss.index import EF_SEARCH, NPROBE
 from service.retrieval.index.plan import plan
 
 
@@ -38,6 +40,41 @@ def test_sizes_are_those_of_the_vectors() -> None:
     assert plan(1_000_000, 384, 8, on_gpu=True)[0].gibibytes == pytest.approx(
         flat.gibibytes / 2, abs=1e-3
     )
+
+
+@pytest.mark.parametrize(
+    ("num_passages", "size", "recalls"),
+    [
+        (1000, 100_000, {"Flat": 1.0, "HNSW32": 0.959, "SQ8": 0.983}),
+        (300_000, 100_000, {"HNSW32": 0.959, "IVF2048,SQ8": 0.766, "IVF2048,PQ96": 0.574}),
+        (350_000, 1_000_000, {"HNSW32": 0.773, "SQ8": 0.975}),
+        (1_000_000, 1_000_000, {"Flat": 1.0, "IVF4096,SQ8": 0.574, "IVF4096,PQ96": 0.397}),
+    ],
+)
+def test_recall_is_that_of_the_nearer_measured_size(
+    num_passages: int, size: int, recalls: dict[str, float]
+) -> None:
+    plans = {each.factory: each for each in plan(num_passages, 384, 8) if each.backend != "milvus"}
+
+    assert {factory: plans[factory].recall_at_10 for factory in recalls} == recalls
+    assert {each.recall_size for each in plans.values()} == {size}
+
+
+def test_the_settings_at_which_recall_was_measured_are_the_defaults() -> None:
+    assert f"CLEAR_NPROBE={NPROBE}" == plan_module.NPROBE
+    assert f"CLEAR_EF_SEARCH={EF_SEARCH}" == plan_module.EF_SEARCH
+
+
+def test_the_command_says_where_recall_was_measured() -> None:
+    command = ["index", "plan", "--passages", "1000000"]
+
+    table = CliRunner().invoke(app, command, env={"COLUMNS": "120"}).stdout
+
+    assert next(line for line in table.splitlines() if "HNSW32" in line).count("0.773") == 1
+    assert (
+        "recall@10: measured at 1,000,000 vectors of 384 dimensions, with CLEAR_EF_SEARCH=128 and "
+        "CLEAR_NPROBE=128\n"
+    ) in table
 
 
 def test_a_graph_on_a_gpu_is_listed_as_not_measured() -> None:

@@ -11,8 +11,16 @@
         └── EncoderMismatchError  the index was embedded by another encoder
 
 A message says in one line what is wrong, where, and how to fix it. It never contains the text of
-a passage or a query.
+a passage or a query. A value that it takes from a file is written by `quoted`.
 """
+
+MAX_QUOTED = 80
+
+
+def quoted(value: object) -> str:
+    """Return a value from a file for an error message: one printable line of at most 80 letters."""
+    text = repr(value)
+    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 3]}..."
 
 
 class RetrievalError(Exception):

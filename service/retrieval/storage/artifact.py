@@ -11,6 +11,7 @@ from typing import Any
 
 from service.retrieval import interruption
 from service.retrieval.errors import ArtifactError
+from service.retrieval.storage.schema import content_violation
 
 
 def canonical_json(content: Any) -> bytes:
@@ -22,16 +23,20 @@ def read_json(path: Path, error: type[ArtifactError]) -> Any:
     """Read a JSON file.
 
     Raises:
-        ArtifactError: of the class `error`, if the file is missing, unreadable or not JSON.
+        ArtifactError: of the class `error`, if the file is missing, unreadable or not JSON, or
+            holds text that is not Unicode.
     """
     try:
-        return json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise error(f"{path} is missing: restore it from a copy or build again") from None
     except OSError as reason:
         raise error(f"{path} cannot be read ({reason.strerror}): check the file") from None
     except (ValueError, RecursionError):
         raise error(f"{path} is not valid JSON: restore it from a copy or build again") from None
+    if violation := content_violation(content):
+        raise error(f"{path}: {violation}: restore it from a copy or build again")
+    return content
 
 
 def read_json_object(path: Path, error: type[ArtifactError]) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 A hash proves where a file came from. It does not prove that its content has the right form.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from service.retrieval.errors import ArtifactError
+from service.retrieval.errors import MAX_QUOTED, ArtifactError
 
 # The words for pydantic's error types, for the author of a JSON file.
 REASONS = {
@@ -26,10 +27,17 @@ REASONS = {
 }
 
 
+MAX_DEPTH = 64
+
+
 def _whole(text: str) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if _is_broken(text):
         raise ValueError("holds half a surrogate pair")
     return text
+
+
+def _is_broken(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 # Text that UTF-8 can encode. An escape in JSON can hold half a surrogate pair; pydantic accepts it.
@@ -73,12 +81,38 @@ def parse_document(
 def schema_violation(error: ValidationError) -> str:
     """Return the first field that is wrong and what is wrong with it, in one line."""
     first = error.errors(include_url=False, include_input=False)[0]
-    place = ""
-    for part in first["loc"]:
-        name = ascii(part)[1:-1] if isinstance(part, str) else f"[{part}]"
-        place += name if isinstance(part, int) or not place else f".{name}"
+    place = _place(first["loc"])
     reason = REASONS.get(first["type"]) or _plain(first["msg"])
     return f"`{place}` {reason}" if place else f"it {reason}"
+
+
+def content_violation(content: Any) -> str | None:
+    """Return the first place in a JSON document that this program cannot write again, or None.
+
+    Such a place holds text that UTF-8 cannot encode, or is nested too deeply.
+    """
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), content)]
+    while waiting:
+        place, value = waiting.pop()
+        if len(place) > MAX_DEPTH:
+            return f"`{_place(place[:3])}` is nested deeper than {MAX_DEPTH} levels"
+        if isinstance(value, str) and _is_broken(value):
+            return f"`{_place(place)}` holds half a surrogate pair"
+        if isinstance(value, dict):
+            if broken := next(filter(_is_broken, value), None):
+                return f"the name `{_place((*place, broken))}` holds half a surrogate pair"
+            waiting += [((*place, key), part) for key, part in reversed(value.items())]
+        if isinstance(value, list):
+            waiting += [((*place, at), part) for at, part in reversed(list(enumerate(value)))]
+    return None
+
+
+def _place(location: Iterable[str | int]) -> str:
+    place = ""
+    for part in location:
+        name = ascii(part)[1:-1][:MAX_QUOTED] if isinstance(part, str) else f"[{part}]"
+        place += name if isinstance(part, int) or not place else f".{name}"
+    return place if len(place) <= 2 * MAX_QUOTED else f"{place[: 2 * MAX_QUOTED]}..."
 
 
 def _plain(message: str) -> str:

@@ -113,6 +113,35 @@ def test_a_manifest_of_another_form_is_refused_with_file_and_field(
     assert str(caught.value).startswith(f"{path}: {violation}: restore it from a copy")
 
 
+@pytest.mark.parametrize(
+    ("changes", "violation"),
+    [
+        ({"name": "\ud800"}, "`name` holds half a surrogate pair"),
+        ({"training": [{"by": "a\udfff"}]}, "`training[0].by` holds half a surrogate pair"),
+        ({"\ud800": 1}, r"the name `\ud800` holds half a surrogate pair"),
+        ({"digest": "\ud800"}, "`digest` holds half a surrogate pair"),
+    ],
+)
+def test_text_that_is_not_unicode_is_refused_before_the_digest_is_computed(
+    checkpoint_copy: Path, changes: dict[str, object], violation: str
+) -> None:
+    path = checkpoint_copy / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    with pytest.raises(CheckpointError) as caught:
+        verify_manifest(checkpoint_copy)
+
+    assert str(caught.value).startswith(f"{path}: {violation}: restore it from a copy")
+
+
+def test_a_manifest_that_is_nested_too_deeply_is_refused(checkpoint_copy: Path) -> None:
+    path = checkpoint_copy / "manifest.json"
+    path.write_text('{"training": ' + "[" * 500 + "]" * 500 + "}")
+
+    with pytest.raises(CheckpointError, match=r"`training\[0\]\[0\]` is nested deeper than 64"):
+        verify_manifest(checkpoint_copy)
+
+
 def test_a_checkpoint_of_another_tool_has_no_manifest(checkpoint_copy: Path) -> None:
     (checkpoint_copy / "manifest.json").unlink()
 

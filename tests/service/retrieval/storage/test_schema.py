@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from service.retrieval.errors import ArtifactError, CheckpointError
+from service.retrieval.errors import ArtifactError, CheckpointError, quoted
 from service.retrieval.storage.schema import Document, JsonText, parse_document, schema_violation
 
 
@@ -61,3 +61,17 @@ def test_an_error_names_file_field_and_fix() -> None:
         parse_document(Example, {}, Path("x/a.json"), CheckpointError, "restore it from a copy")
 
     assert str(caught.value) == "x/a.json: `name` is missing: restore it from a copy"
+
+
+def test_a_value_from_a_file_is_quoted_in_one_short_line() -> None:
+    assert quoted("mean") == "'mean'"
+    assert quoted("a\nb\0\u2028\ud800") == r"'a\nb\x00\u2028\ud800'"
+    assert quoted(10**400) == "1" + "0" * 76 + "..."
+    assert len(quoted(["x" * 1000])) == 80
+
+
+def test_long_names_of_fields_are_cut() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Example.model_validate(FITTING | {"files": {"x" * 10_000: 5}})
+
+    assert schema_violation(caught.value) == f"`files.{'x' * 80}` is not an object"

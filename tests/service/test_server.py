@@ -53,6 +53,7 @@ def test_sighup_serves_what_current_names(
         assert server.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_sigterm_right_after_ready_ends_the_server_cleanly(
     tiny_checkpoint: Path, tiny_index: Path
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_refused_address_leaves_no_open_socket(recwarn: pytest.WarningsRecorde
     assert not recwarn.list
 
 
+@pytest.mark.slow
 def test_the_logged_url_of_an_ipv6_address_has_brackets(
     tiny_checkpoint: Path, tiny_index: Path
 ) -> None:

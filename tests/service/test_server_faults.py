@@ -7,6 +7,8 @@ from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 
+import pytest
+
 from tests.support.processes import TIMEOUT_SECONDS, half_sent_search, running, wait_until
 
 QUERY = json.dumps({"query": "tea"}).encode()
@@ -24,6 +26,7 @@ def ask(port: int) -> int:
         return connection.getresponse().status
 
 
+@pytest.mark.slow
 def test_clients_that_leave_are_counted_and_dropped(
     tiny_checkpoint: Path, tiny_index: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_while_loading_the_port_answers_and_says_what_is_loaded(
         assert server.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_while_loading_keys_are_checked(tiny_checkpoint: Path, tiny_index: Path) -> None:
     with loading(tiny_checkpoint, tiny_index, CLEAR_API_KEY="k" * 20, CLEAR_METRICS="key") as (
         server,
@@ -127,6 +128,7 @@ def test_a_signal_while_loading_ends_the_server_in_one_line(
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_what_cannot_be_loaded_ends_the_server_in_one_line(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -140,6 +142,7 @@ def test_what_cannot_be_loaded_ends_the_server_in_one_line(
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_probes_of_a_server_that_loads_are_no_warnings(
     tiny_checkpoint: Path, tiny_index: Path
 ) -> None:

@@ -48,6 +48,7 @@ def log_of(server: RunningServer) -> str:
     return server.end()[1]
 
 
+@pytest.mark.slow
 def test_curl_that_offers_http_2_is_answered_and_nothing_is_logged(server: RunningServer) -> None:
     curl = shutil.which("curl")
     if curl is None or "HTTP2" not in output_of([curl, "--version"]):

@@ -40,6 +40,7 @@ def test_a_lock_pins_every_package_to_a_version_and_its_files_hashes(lock: Path)
     assert re.fullmatch(r"(torch==[\d.]+(\+cpu)?)?", rest)
 
 
+@pytest.mark.slow
 def test_a_bill_of_materials_names_every_package_of_a_lock(tmp_path: Path) -> None:
     """As `make sbom` does; the program checks its own output against CycloneDX' schema."""
     lock = ROOT / "docker" / "service-cpu.lock"

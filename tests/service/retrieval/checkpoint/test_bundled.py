@@ -248,6 +248,7 @@ sys.exit(any(os.wait()[1] for _ in range(4)))
 """
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_get_one_complete_checkpoint(tmp_path: Path) -> None:
     pytest.importorskip("sentencepiece")
 

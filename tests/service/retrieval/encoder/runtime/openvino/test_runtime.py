@@ -204,6 +204,7 @@ def test_a_damaged_graph_is_made_again(
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_make_one_graph_and_print_nothing(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -218,6 +219,7 @@ def test_two_processes_at_once_make_one_graph_and_print_nothing(
     assert sorted(path.name for path in cache.iterdir()) == sorted([folder, f".{folder}.lock"])
 
 
+@pytest.mark.slow
 def test_a_decoder_is_exported(tmp_path: Path) -> None:
     """Its cache of keys and values made a graph that OpenVINO could not convert."""
     checkpoint = make_checkpoint(tmp_path / "tiny", pooling="lasttoken", with_manifest=False)

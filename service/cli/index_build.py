@@ -144,10 +144,12 @@ def _print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> Non
         typer.echo(json.dumps(facts))
         return
     out = console.stderr_console()
-    out.print(f"generation {report.directory.name}: {report.counts.num_passages} passages")
-    if report.counts.num_truncated:
-        out.print(
-            f"{report.counts.num_truncated} passages were truncated at the encoder's token limit"
-        )
+    counts = report.counts
+    out.print(
+        f"generation {report.directory.name}: {counts.num_passages} passages, "
+        f"{counts.num_encoded} embedded, {counts.num_reused} reused"
+    )
+    if counts.num_truncated:
+        out.print(f"{counts.num_truncated} passages were truncated at the encoder's token limit")
     if num_skipped:
         out.print(f"{num_skipped} invalid passages were skipped")

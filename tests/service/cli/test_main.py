@@ -83,6 +83,18 @@ def test_what_is_built_is_whole_and_is_searched(
     assert ids(found.stdout) == {passage["id"] for passage in PASSAGES}
 
 
+def test_an_update_says_how_many_passages_it_embedded_and_reused(
+    tmp_path: Path, tiny: list[str]
+) -> None:
+    index = ["--index", tmp_path / "index", *tiny]
+
+    built = run("index", "build", write_passages(tmp_path / "3.jsonl", PASSAGES[:3]), *index)
+    updated = run("index", "update", write_passages(tmp_path / "5.jsonl", PASSAGES[:5]), *index)
+
+    assert built.stderr.endswith(": 3 passages, 3 embedded, 0 reused\n")
+    assert updated.stderr.endswith(": 5 passages, 2 embedded, 3 reused\n")
+
+
 def test_build_and_verify_agree_in_json(
     tmp_path: Path, passages_file: Path, tiny: list[str]
 ) -> None:

@@ -22,6 +22,7 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import Tracing
 
 logger = logging.getLogger(__name__)
+NO_INDEX = "no index is named: set CLEAR_INDEX or give --index DIR"
 Phase = Literal["loading", "ready", "draining"]
 
 
@@ -158,7 +159,7 @@ def load_engine(
         RetrievalError: the encoder or the index cannot be used.
     """
     if settings.index is None:
-        raise SettingsError("no index is named: set CLEAR_INDEX or give --index DIR")
+        raise SettingsError(NO_INDEX)
     on_step("loading the encoder")
     encoder = load_encoder_of(settings)
     on_step("opening the index")

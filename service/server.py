@@ -14,11 +14,12 @@ import uvloop
 from fastapi import FastAPI
 
 from service.app import create_app
-from service.errors import ServiceError
+from service.errors import ServiceError, SettingsError
 from service.http.protocol import LimitedProtocol
-from service.lifespan import State
+from service.lifespan import NO_INDEX, State
 from service.process import report_exhausted_files, trim_memory_regularly
 from service.retrieval import interruption
+from service.retrieval.generation.generation import current_name
 from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -55,9 +56,12 @@ def serve(settings: Settings) -> None:
     """Serve until a signal ends the process.
 
     Raises:
-        ServiceError: the port is taken, or a setting is invalid.
-        RetrievalError: the encoder or the index cannot be used.
+        ServiceError: the port is taken, or a setting is invalid; no index is named.
+        RetrievalError: there is no index, or the encoder or the index cannot be used.
     """
+    if settings.index is None:
+        raise SettingsError(NO_INDEX)
+    current_name(settings.index)  # before a port is bound and the encoder is loaded
     warn_if_open(settings)
     ports = [settings.port, settings.operations_port]
     with ExitStack() as stack:

@@ -130,15 +130,18 @@ def test_a_signal_while_loading_ends_the_server_in_one_line(
 
 @pytest.mark.slow
 def test_what_cannot_be_loaded_ends_the_server_in_one_line(
-    tiny_checkpoint: Path, tmp_path: Path
+    tiny_checkpoint: Path, index_copy: Path
 ) -> None:
-    with loading(tiny_checkpoint, tmp_path / "missing") as (server, load):
+    next(index_copy.glob("generations/*/vectors.faiss")).unlink()
+
+    with loading(tiny_checkpoint, index_copy) as (server, load):
         wait_until(lambda: ask(server.port, "GET", "/livez")[0] == 200)
         load()
         code, log = server.end()
 
     assert code == 1
-    assert log.splitlines()[-1].startswith("error: there is no index in ")
+    assert log.splitlines()[-1].startswith("error: ")
+    assert "vectors.faiss is missing" in log.splitlines()[-1]
     assert "Traceback" not in log
 
 

@@ -270,6 +270,21 @@ def test_a_missing_index_is_reported_before_the_encoder_is_loaded(
     assert_one_line_error(run(*command, "--index", tmp_path / "i"), f"no index in {tmp_path / 'i'}")
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_serve_reports_a_missing_index_before_it_binds_a_port_or_loads_the_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise AssertionError("a port is bound or the encoder is loaded")
+
+    monkeypatch.setattr("service.server.bind", fail)
+    monkeypatch.setattr("service.lifespan.load_encoder_of", fail)
+
+    result = run("serve", *(["--index", tmp_path / "i"] if named else []))
+
+    assert_one_line_error(result, f"no index in {tmp_path / 'i'}" if named else "no index is named")
+
+
 def test_the_version_is_that_of_the_package() -> None:
     result = run("--version")
 

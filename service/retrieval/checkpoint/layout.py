@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from service.retrieval.checkpoint.adapter import ADAPTER_FILES, Adapter
-from service.retrieval.errors import CheckpointError
-from service.retrieval.storage.artifact import read_json, read_json_object
+from service.retrieval.checkpoint.token_limit import read_token_limit
+from service.retrieval.errors import CheckpointError, quoted
+from service.retrieval.storage.artifact import is_inside, read_json, read_json_object
 from service.retrieval.storage.schema import Document, JsonText, parse_document
 
 PoolingMode = Literal["mean", "cls", "lasttoken"]
@@ -99,7 +100,7 @@ def _read_side(directory: Path, modules: dict[str, str]) -> CheckpointLayout:
         config=config,
         pooling=_read_pooling(directory / modules["Pooling"]),
         prompts=_read_prompts(directory),
-        max_tokens=_read_max_tokens(transformer, config),
+        max_tokens=read_token_limit(transformer, config),
     )
 
 
@@ -126,6 +127,7 @@ def _modules_of_sides(directory: Path) -> list[dict[str, str]]:
         ) from None
     if "Router" not in paths:
         return [_check_modules(path, paths)] * 2
+    _check_folder(path, paths["Router"])
     router = directory / paths.pop("Router") / "router_config.json"
     return [_check_modules(router, paths | route) for route in _read_routes(router, directory)]
 
@@ -155,19 +157,24 @@ def _check_modules(path: Path, modules: dict[str, str]) -> dict[str, str]:
     unknown = sorted(set(modules) - {"Transformer", "Pooling", "Normalize"})
     if unknown:
         raise CheckpointError(
-            f"{path} has a module that is not supported: {', '.join(unknown)}; use an encoder of "
-            "Transformer, Pooling and Normalize"
+            f"{path} has a module that is not supported: {', '.join(map(quoted, unknown))}; "
+            "use an encoder of Transformer, Pooling and Normalize"
         )
     if not {"Transformer", "Pooling"} <= set(modules):
         raise CheckpointError(
             f"{path} needs the modules Transformer and Pooling: save the encoder with both"
         )
     for name in modules.values():
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise CheckpointError(
-                f"{path} names a folder outside of the checkpoint: {name}; move it into the folder"
-            )
+        _check_folder(path, name)
     return modules
+
+
+def _check_folder(path: Path, name: str) -> None:
+    if not is_inside(name):
+        raise CheckpointError(
+            f"{path} names a folder outside of the checkpoint: {quoted(name)}; move it into the "
+            "folder"
+        )
 
 
 def _read_pooling(directory: Path) -> str:
@@ -185,7 +192,7 @@ def _read_pooling(directory: Path) -> str:
         modes += [key for key in OTHER_LEGACY_POOLING if config.get(key)]
     if len(modes) != 1 or modes[0] not in POOLING_MODES:
         raise CheckpointError(
-            f"{path}: pooling {' + '.join(map(str, modes)) or '(none)'} is not supported, "
+            f"{path}: pooling {' + '.join(map(quoted, modes)) or '(none)'} is not supported, "
             f"only one of {', '.join(POOLING_MODES)}"
         )
     return str(modes[0])
@@ -198,28 +205,3 @@ def _read_prompts(directory: Path) -> dict[str, str]:
     prompts = parse_document(LibraryConfig, content, path, CheckpointError, fix).prompts or {}
     passage = next((prompts[name] for name in PASSAGE_PROMPT_NAMES if prompts.get(name)), None)
     return {"query": prompts.get("query") or "", "passage": passage or ""}
-
-
-def _read_max_tokens(transformer: Path, config: dict[str, Any]) -> int:
-    """Return the smallest limit of tokens that one of the files names."""
-    limits = [config.get("max_position_embeddings")]
-    if "roberta" in str(config.get("model_type")) and isinstance(limits[0], int):
-        limits[0] -= config.get("pad_token_id", 1) + 1  # its positions start after the padding id
-    for name, key in (
-        ("sentence_bert_config.json", "max_seq_length"),
-        ("tokenizer_config.json", "model_max_length"),
-    ):
-        if (transformer / name).is_file():
-            saved = read_json_object(transformer / name, CheckpointError)
-            if saved.get("do_lower_case") and name.startswith("sentence"):
-                raise CheckpointError(
-                    f"{transformer / name}: do_lower_case is not supported: use an encoder whose "
-                    "tokenizer.json lower-cases"
-                )
-            limits.append(saved.get(key))
-    known = [int(limit) for limit in limits if isinstance(limit, int | float) and limit > 0]
-    if not known:
-        raise CheckpointError(
-            f"{transformer} names no limit of tokens: add max_position_embeddings to config.json"
-        )
-    return min(known)

@@ -13,6 +13,8 @@ from service.retrieval import interruption
 from service.retrieval.errors import ArtifactError
 from service.retrieval.storage.schema import content_violation
 
+MAX_NAME_BYTES = 255  # of a file's name, on the usual file systems
+
 
 def canonical_json(content: Any) -> bytes:
     """Serialize content as JSON; equal content gives equal bytes."""
@@ -49,6 +51,17 @@ def read_json_object(path: Path, error: type[ArtifactError]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise error(f"{path} is not a JSON object: restore it from a copy or build again")
     return content
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a path that a file names is usable and stays inside of the file's folder.
+
+    Links are not followed: in the Hub's cache each file is a link to another folder.
+    """
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        return False
+    return name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES
 
 
 def write_failure(folder: Path, error: Exception) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
-from service.retrieval.errors import ArtifactError
+from service.retrieval.errors import ArtifactError, quoted
+from service.retrieval.storage.artifact import is_inside
 
 
 class FileRecord(TypedDict):
@@ -62,14 +63,16 @@ def verify_sizes(
     """
     for name, record in records.items():
         path = directory / name
-        # Only the name is checked: in the Hub's cache each file is a link to another folder.
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise error(f"{directory}/manifest.json names a file outside its folder: {name!r}")
+        if not is_inside(name):
+            raise error(
+                f"{directory}/manifest.json names a file outside its folder: {quoted(name)}: "
+                "restore it from a copy or build again"
+            )
         if not path.is_file():
             raise error(f"{path} is missing: restore it from a copy or build again")
         size_bytes = path.stat().st_size
         if size_bytes != record["size_bytes"]:
             raise error(
-                f"{path} has {size_bytes} bytes, its manifest says {record['size_bytes']}: "
+                f"{path} has {size_bytes} bytes, its manifest says {quoted(record['size_bytes'])}: "
                 "restore it from a copy or build again"
             )

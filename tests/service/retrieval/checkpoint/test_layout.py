@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.retrieval.checkpoint.layout import read_layout
-from service.retrieval.errors import CheckpointError
+from service.retrieval.errors import CheckpointError, quoted
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -49,12 +49,12 @@ def test_pooling_is_read_in_the_new_and_the_old_form(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"pooling_mode": "max"}, "pooling max is not supported"),
-        ({"pooling_mode": ["mean", "cls"]}, r"pooling mean \+ cls is not supported"),
-        ({"pooling_mode_max_tokens": True}, "pooling pooling_mode_max_tokens is not supported"),
+        ({"pooling_mode": "max"}, "pooling 'max' is not supported"),
+        ({"pooling_mode": ["mean", "cls"]}, r"pooling 'mean' \+ 'cls' is not supported"),
+        ({"pooling_mode_max_tokens": True}, "pooling 'pooling_mode_max_tokens' is not supported"),
         (
             {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
-            r"pooling mean \+ cls is not supported",
+            r"pooling 'mean' \+ 'cls' is not supported",
         ),
         ({}, r"pooling \(none\) is not supported"),
         ({"pooling_mode": None}, "pooling None is not supported"),
@@ -95,36 +95,22 @@ def test_a_checkpoint_without_a_prompts_file_has_no_prompts(checkpoint_copy: Pat
     assert read_layout(checkpoint_copy).prompts == {"query": "", "passage": ""}
 
 
-@pytest.mark.parametrize(
-    ("config", "sentence_bert", "tokenizer", "expected"),
-    [
-        (64, 32, 48, 32),
-        (64, None, 48, 48),
-        (64, None, None, 64),
-        (64, None, int(1e30), 64),
-        (None, 32, None, 32),
-    ],
-)
-def test_the_smallest_limit_of_tokens_is_used(
-    checkpoint_copy: Path,
-    config: int | None,
-    sentence_bert: int | None,
-    tokenizer: int | None,
-    expected: int,
+@pytest.mark.parametrize("folder", ["/", "../other", "a/../../b", "a\nb", "a\0b", "x" * 300])
+@pytest.mark.parametrize("kind", ["Router", "Pooling", "Normalize"])
+def test_a_module_outside_of_the_checkpoint_is_refused_by_name(
+    checkpoint_copy: Path, folder: str, kind: str
 ) -> None:
-    edit(checkpoint_copy / "config.json", max_position_embeddings=config)
-    edit(checkpoint_copy / "sentence_bert_config.json", max_seq_length=sentence_bert)
-    edit(checkpoint_copy / "tokenizer_config.json", model_max_length=tokenizer)
+    entries = [{"path": "", "type": "models.Transformer"}, {"path": "", "type": "models.Pooling"}]
+    entries.append({"path": folder, "type": f"models.{kind}"})
+    (checkpoint_copy / "modules.json").write_text(json.dumps(entries))
 
-    assert read_layout(checkpoint_copy).max_tokens == expected
+    with pytest.raises(CheckpointError) as caught:
+        read_layout(checkpoint_copy)
 
-
-def test_roberta_loses_the_positions_up_to_its_padding(checkpoint_copy: Path) -> None:
-    edit(checkpoint_copy / "config.json", model_type="xlm-roberta", max_position_embeddings=514)
-    (checkpoint_copy / "sentence_bert_config.json").unlink()
-    (checkpoint_copy / "tokenizer_config.json").unlink()
-
-    assert read_layout(checkpoint_copy).max_tokens == 512
+    assert str(caught.value) == (
+        f"{checkpoint_copy / 'modules.json'} names a folder outside of the checkpoint: "
+        f"{quoted(folder)}; move it into the folder"
+    )
 
 
 def no_limit(folder: Path) -> None:
@@ -146,7 +132,7 @@ def modules(folder: Path, *names: str) -> None:
         (lambda folder: (folder / "modules.json").write_text("3"), "module without `type`"),
         (
             lambda folder: modules(folder, "Transformer", "Pooling", "Dense"),
-            "a module that is not supported: Dense",
+            "a module that is not supported: 'Dense'",
         ),
         (lambda folder: modules(folder, "Transformer"), "needs the modules Transformer and"),
         (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),

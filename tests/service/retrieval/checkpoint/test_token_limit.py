@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from service.retrieval.checkpoint.layout import read_layout
+from service.retrieval.errors import CheckpointError
+
+
+def edit(path: Path, **changes: object) -> None:
+    """Change entries of a JSON file; None removes one."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(
+        json.dumps({name: value for name, value in content.items() if value is not None})
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence_bert", "tokenizer", "expected"),
+    [
+        (64, 32, 48, 32),
+        (64, None, 48, 48),
+        (64, None, None, 64),
+        (64, None, int(1e30), 64),
+        (None, 32, None, 32),
+    ],
+)
+def test_the_smallest_limit_of_tokens_is_used(
+    checkpoint_copy: Path,
+    config: int | None,
+    sentence_bert: int | None,
+    tokenizer: int | None,
+    expected: int,
+) -> None:
+    edit(checkpoint_copy / "config.json", max_position_embeddings=config)
+    edit(checkpoint_copy / "sentence_bert_config.json", max_seq_length=sentence_bert)
+    edit(checkpoint_copy / "tokenizer_config.json", model_max_length=tokenizer)
+
+    assert read_layout(checkpoint_copy).max_tokens == expected
+
+
+def test_roberta_loses_the_positions_up_to_its_padding(checkpoint_copy: Path) -> None:
+    edit(checkpoint_copy / "config.json", model_type="xlm-roberta", max_position_embeddings=514)
+    (checkpoint_copy / "sentence_bert_config.json").unlink()
+    (checkpoint_copy / "tokenizer_config.json").unlink()
+
+    assert read_layout(checkpoint_copy).max_tokens == 512
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("config.json", "max_position_embeddings"),
+        ("sentence_bert_config.json", "max_seq_length"),
+        ("tokenizer_config.json", "model_max_length"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("limit", "violation"),
+    [
+        (float("inf"), "is not a whole number"),
+        (float("nan"), "is not a whole number"),
+        (True, "is not a whole number"),
+        (9.5, "must be a valid integer|is not a whole number"),
+        ("64", "is not a whole number"),
+        (7, "must be greater than or equal to 8"),
+        (0, "must be greater than or equal to 8"),
+        (-1, "must be greater than or equal to 8"),
+    ],
+)
+def test_a_limit_that_is_no_number_of_tokens_is_refused_by_file_and_field(
+    checkpoint_copy: Path, name: str, field: str, limit: object, violation: str
+) -> None:
+    edit(checkpoint_copy / name, **{field: limit})
+
+    with pytest.raises(CheckpointError, match=f"/{name}: `{field}` ({violation}): set it to"):
+        read_layout(checkpoint_copy)
+
+
+@pytest.mark.parametrize("number", ["1e999", "Infinity"])
+def test_a_limit_that_overflows_is_refused(checkpoint_copy: Path, number: str) -> None:
+    (checkpoint_copy / "sentence_bert_config.json").write_text(f'{{"max_seq_length": {number}}}')
+
+    with pytest.raises(CheckpointError, match="`max_seq_length` is not a whole number"):
+        read_layout(checkpoint_copy)
+
+
+@pytest.mark.parametrize("padding", ["null", "-1", "true", '"1"'])
+def test_a_roberta_without_a_padding_id_is_refused(checkpoint_copy: Path, padding: str) -> None:
+    path = checkpoint_copy / "config.json"
+    edit(path, model_type="roberta", pad_token_id=0)
+    path.write_text(path.read_text().replace('"pad_token_id": 0', f'"pad_token_id": {padding}'))
+
+    with pytest.raises(CheckpointError, match=r"/config\.json: `pad_token_id` "):
+        read_layout(checkpoint_copy)
+
+
+def test_a_padding_id_beyond_the_positions_is_refused(checkpoint_copy: Path) -> None:
+    edit(checkpoint_copy / "config.json", model_type="roberta", pad_token_id=10**400)
+
+    with pytest.raises(CheckpointError, match=r"/config\.json: `pad_token_id` leaves fewer than 8"):
+        read_layout(checkpoint_copy)
+
+
+def test_limits_that_mean_no_limit_are_no_limit(checkpoint_copy: Path) -> None:
+    edit(checkpoint_copy / "config.json", max_position_embeddings=10**400)
+    edit(checkpoint_copy / "sentence_bert_config.json", max_seq_length=None)
+    edit(checkpoint_copy / "tokenizer_config.json", model_max_length=int(1e30))
+
+    with pytest.raises(CheckpointError, match="names no limit of tokens"):
+        read_layout(checkpoint_copy)

@@ -163,8 +163,9 @@ def _bars(console: Console, is_transient: bool) -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[facts]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("elapsed,"),
         TimeRemainingColumn(),
+        TextColumn("left"),
         console=console,
         transient=is_transient,
     )

@@ -1,6 +1,7 @@
 """Progress as plain lines (with a clock that tests move) and as bars."""
 
 import io
+import re
 import threading
 
 import pytest
@@ -121,4 +122,6 @@ def test_a_terminal_shows_a_bar_for_each_phase_with_its_facts() -> None:
     assert "2/4" in last
     assert "3/4" in last
     assert "loss 1.5" in last
+    plain = re.sub(r"\x1b\[[\d;?]*\w", "", last)
+    assert re.search(r" \d:\d\d:\d\d elapsed, [-\d]:[-\d]{2}:[-\d]{2} left", plain)
     assert "0/?" not in last.rpartition("loading the encoder")[2]

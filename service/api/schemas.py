@@ -1,5 +1,6 @@
 """Request and response bodies of `/encode` and `/admin/reload`, and the types that routes share."""
 
+import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -57,6 +58,18 @@ Timeout = Annotated[
 StageTimes = Annotated[dict[str, float], Field(description="Milliseconds by stage")]
 
 
+def _is_utf8(name: str) -> bool:
+    return name == name.encode(errors="replace").decode()
+
+
+def _unknown_field(name: str, known: list[str]) -> PydanticCustomError:
+    close = difflib.get_close_matches(name, known, n=1)
+    fix = f"did you mean {close[0]}?" if close else f"the fields are {', '.join(known)}"
+    return PydanticCustomError(
+        "unknown_field", "the field is unknown: {fix}", {"field": name, "fix": fix}
+    )
+
+
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a field's schema that also allows null; title, description and default stay."""
     about = {name: schema.pop(name) for name in ABOUT if name in schema}
@@ -82,6 +95,17 @@ class Body(BaseModel):
             for name, value in content.items()
             if value is not None or name not in optional
         }
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_fields(cls, content: object) -> object:
+        if not isinstance(content, dict) or cls.model_config.get("extra") != "forbid":
+            return content
+        unknown = next((name for name in content if name not in cls.model_fields), None)
+        # pydantic reports a name with half a surrogate pair as a malformed body.
+        if unknown is not None and all(map(_is_utf8, content)):
+            raise _unknown_field(unknown, list(cls.model_fields))
+        return content
 
     @classmethod
     def __get_pydantic_json_schema__(

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from service.api.schemas import EncodeRequest
 from tests.support.responses import assert_problem
 
 JSON = {"Content-Type": "application/json"}
@@ -228,7 +229,35 @@ def test_an_unknown_field_is_named_on_one_short_printable_line(
     assert response.status_code == 422
     assert problem["field"].isprintable()
     assert len(problem["field"]) <= 100
-    assert problem["detail"] == f"{problem['field']}: Extra inputs are not permitted"
+    assert problem["detail"].startswith(f"{problem['field']}: the field is unknown: the fields are")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        (
+            "/search",
+            {"query": "a", "topk": 3},
+            "topk: the field is unknown: did you mean top_k?",
+        ),
+        (
+            "/encode",
+            {"text": ["a"], "role": "query"},
+            "text: the field is unknown: did you mean texts?",
+        ),
+        (
+            "/encode",
+            {"texts": ["a"], "role": "query", "qq": None},
+            "qq: the field is unknown: the fields are " + ", ".join(EncodeRequest.model_fields),
+        ),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest_or_all(
+    client: TestClient, path: str, body: object, detail: str
+) -> None:
+    response = post(client, path, body)
+
+    assert (response.status_code, response.json()["detail"]) == (422, detail)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from service.api.response import (
     truncate_embeddings,
 )
 from service.api.schemas import EncodeRequest, EncodeResponse
+from service.batching.request import Spent
 from service.http.disconnect import cancel_on_disconnect
 
 router = APIRouter(route_class=JsonRoute)
@@ -29,7 +30,9 @@ async def encode(body: EncodeRequest, request: Request) -> Response:
     if body.role == "passage" and not encoder.encodes_passages:
         raise invalid_field("role", "must be query: this encoder has no passage side")
     deadline = deadline_of(request, body.timeout_ms)
-    work = engine.encode(body.texts, body.role, deadline, may_extend=body.timeout_ms is None)
+    work = engine.encode(
+        body.texts, body.role, deadline, may_extend=body.timeout_ms is None, spent=Spent()
+    )
     embedded = await cancel_on_disconnect(request, work)
     embeddings = truncate_embeddings(embedded.embeddings, dimension)
     took_ms = milliseconds_of(embedded.stage_seconds)

@@ -16,6 +16,7 @@ from service.api.response import (
     serialize_embeddings,
     truncate_embeddings,
 )
+from service.batching.request import Spent
 from service.engine.engine import Engine
 from service.errors import UnknownModelError
 from service.http.disconnect import cancel_on_disconnect
@@ -36,7 +37,8 @@ async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
     if role is None:
         raise _unknown_model(roles)
     dimension = dimension_of(engine.searcher.encoder, body.dimensions)
-    work = engine.encode(body.input, role, deadline_of(request), may_extend=True)
+    deadline = deadline_of(request)
+    work = engine.encode(body.input, role, deadline, may_extend=True, spent=Spent())
     embedded = await cancel_on_disconnect(request, work)
     rows = serialize_embeddings(
         truncate_embeddings(embedded.embeddings, dimension), body.encoding_format

@@ -13,6 +13,7 @@ from service.api.response import (
     state_of,
 )
 from service.api.search_schemas import SearchRequest, SearchResponse
+from service.batching.request import Spent
 from service.errors import ShortDeadlineError
 from service.http.disconnect import cancel_on_disconnect
 from service.retrieval.corpus.selection import Facet
@@ -32,6 +33,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
         deadline=deadline_of(request, body.timeout_ms),
         filter=body.filter,
         facets=body.facets,
+        spent=Spent(),
     )
     try:
         found = await cancel_on_disconnect(request, work)

@@ -16,7 +16,16 @@ from typing import Generic
 from service.batching.forecast import Forecast
 from service.batching.program import Batch, Limits, PreparedT, Program, Slots
 from service.batching.queue import BatchQueue
-from service.batching.request import Answer, Lane, PayloadT, Request, RequestText, ResultT, deliver
+from service.batching.request import (
+    Answer,
+    Lane,
+    PayloadT,
+    Request,
+    RequestText,
+    ResultT,
+    Spent,
+    deliver,
+)
 from service.batching.runner import BatchRunner
 from service.errors import (
     DeadlineExceededError,
@@ -88,29 +97,38 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         """Predict the seconds that a request takes on an idle device."""
         return self._forecast.seconds_alone(lane, num_tokens)
 
-    def admit(self, num_tokens: int, lane: Lane, deadline: float) -> None:
+    def admit(
+        self, num_tokens: int, lane: Lane, deadline: float, spent: Spent | None = None
+    ) -> None:
         """Check that a request can be answered in time.
 
         Args:
             num_tokens: of all its texts.
             lane: `query` goes before `bulk`.
             deadline: on the monotonic clock.
+            spent: the time of the request so far.
 
         Raises:
             ShortDeadlineError: the answer would be late even on an idle device.
-            OverloadedError: the queue is full, or the answer would be late behind other requests.
+            OverloadedError: the queue is full, or the answer would be late because of others.
         """
+        now = time.monotonic()
+        own, waited = (spent.own_seconds, spent.waited_seconds(now)) if spent else (0.0, 0.0)
         with self._lock:
             self._check_open()
-            refusal = self._forecast.refusal(lane, num_tokens, deadline - time.monotonic())
+            refusal = self._forecast.refusal(lane, num_tokens, deadline - now, own, waited)
         if refusal is not None:
             raise refusal
 
     async def submit(
-        self, payloads: Sequence[PayloadT], lane: Lane, deadline: float
+        self,
+        payloads: Sequence[PayloadT],
+        lane: Lane,
+        deadline: float,
+        spent: Spent | None = None,
     ) -> list[Answer[ResultT]]:
         """Admit the texts of a request, and run them; see `admit` and `run`."""
-        self.admit(sum(map(self._program.num_tokens, payloads)), lane, deadline)
+        self.admit(sum(map(self._program.num_tokens, payloads)), lane, deadline, spent)
         return await self.run(payloads, lane, deadline)
 
     async def run(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
@@ -42,6 +42,26 @@ class Request(Generic[ResultT]):
         self._missing -= 1
         if self._missing == 0:
             self.future.set_result([answer for answer in self._answers if answer is not None])
+
+
+@dataclass(slots=True)
+class Spent:
+    """The time of a request before its admission: its own work, or else a wait for others."""
+
+    own_seconds: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    def measure(self, work: Callable[[], ResultT]) -> ResultT:
+        """Do a part of the request's own work, in any thread."""
+        started = time.monotonic()
+        try:
+            return work()
+        finally:
+            self.own_seconds += time.monotonic() - started
+
+    def waited_seconds(self, now: float) -> float:
+        """Return the seconds until `now` in which none of the request's own work was done."""
+        return max(0.0, now - self.began - self.own_seconds)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import torch
 from service.auth.quotas import hold_tokens
 from service.batching.batcher import Batcher
 from service.batching.program import Limits
-from service.batching.request import Answer
+from service.batching.request import Answer, Spent
 from service.engine.language import LanguageDetector
 from service.engine.outcome import EncodeOutcome, SearchOutcome, batch_seconds, best_scores
 from service.engine.query_cache import QueryCache, QueryRunner
@@ -68,6 +68,7 @@ class Engine:
         deadline: float,
         filter: Filter | None = None,
         facets: Sequence[str] = (),
+        spent: Spent | None = None,
     ) -> SearchOutcome:
         """Find each query's best passages.
 
@@ -76,15 +77,16 @@ class Engine:
             RequestError: as for `Batcher.submit`.
         """
         began = started = time.monotonic()
+        spent = spent or Spent()
         searcher = self.searcher
-        counted = await self._select(searcher, filter, facets)
+        counted = await self._select(searcher, filter, facets, spent)
         selected = time.monotonic()
-        tokenized = await self._tokenize(queries, "query")
+        tokenized = await self._tokenize(queries, "query", spent)
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - selected}
         if filter or facets:
             seconds["filter"] = selected - started
         items = [BatchItem(text, searcher, top_k, filter=filter) for text in tokenized]
-        running = asyncio.ensure_future(self._queries.run(items, deadline))
+        running = asyncio.ensure_future(self._queries.run(items, deadline, spent))
         await asyncio.sleep(0)  # the queries are queued now; the rest overlaps the device's work
         try:
             languages, labels = self._languages.languages_of(queries, language)
@@ -105,7 +107,13 @@ class Engine:
         return SearchOutcome(searcher.generation, hits, languages, seconds, counted)
 
     async def encode(
-        self, texts: Sequence[str], role: Role, deadline: float, *, may_extend: bool = False
+        self,
+        texts: Sequence[str],
+        role: Role,
+        deadline: float,
+        *,
+        may_extend: bool = False,
+        spent: Spent | None = None,
     ) -> EncodeOutcome:
         """Encode texts, in the bulk lane; errors are those of `Batcher.submit`.
 
@@ -114,16 +122,18 @@ class Engine:
             role: selects the prompt and the side of the encoder.
             deadline: on the monotonic clock.
             may_extend: move the deadline by a multiple of the time that the tokens take.
+            spent: the time of the request so far; by default it begins now.
         """
         started = time.monotonic()
-        tokenized = await self._tokenize(texts, role)
+        spent = spent or Spent()
+        tokenized = await self._tokenize(texts, role, spent)
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - started}
         items = [BatchItem(text) for text in tokenized]
         num_tokens = sum(item.num_tokens for item in items)
         if may_extend:
             deadline += BULK_PATIENCE * self.batcher.seconds_alone("bulk", num_tokens)
         with hold_tokens(num_tokens):
-            answers = await self.batcher.submit(items, "bulk", deadline)
+            answers = await self.batcher.submit(items, "bulk", deadline, spent)
         seconds |= batch_seconds(answers)
         self._metrics.observe_request("/encode", tokenized, seconds)
         return EncodeOutcome(
@@ -161,7 +171,7 @@ class Engine:
             GenerationError: the answers differ from those of its build.
             RequestError: the queries could not be run.
         """
-        tokenized = await self._tokenize(searcher.canary_queries, "query")
+        tokenized = await self._tokenize(searcher.canary_queries, "query", Spent())
         items = [BatchItem(text, searcher, CANARY_TOP_K) for text in tokenized]
         answers = await self.batcher.submit(items, "bulk", time.monotonic() + CANARY_SECONDS)
         hits = await self._look_up(searcher, answers, CANARY_TOP_K, -1.0)
@@ -178,7 +188,7 @@ class Engine:
         self._threads.shutdown()
 
     async def _select(
-        self, searcher: Searcher, filter: Filter | None, facets: Sequence[str]
+        self, searcher: Searcher, filter: Filter | None, facets: Sequence[str], spent: Spent
     ) -> dict[str, Facet]:
         """Find the passages that match the filter, before the device needs them; count facets."""
         if filter is None and not facets:
@@ -190,13 +200,19 @@ class Engine:
                 selections.select(filter).find()
             return {field: selections.facet(field, filter) for field in facets}
 
-        return await self._in_thread(select)
+        return await self._in_thread(lambda: spent.measure(select))
 
-    async def _tokenize(self, texts: Sequence[str], role: Role) -> list[TokenizedText]:
-        tokenize = self.searcher.encoder.tokenize
+    async def _tokenize(
+        self, texts: Sequence[str], role: Role, spent: Spent
+    ) -> list[TokenizedText]:
+        encoder = self.searcher.encoder
+
+        def tokenize() -> list[TokenizedText]:
+            return spent.measure(lambda: encoder.tokenize(texts, role))
+
         if sum(map(len, texts)) <= INLINE_CHARACTERS:
-            return tokenize(texts, role)
-        return await self._in_thread(lambda: tokenize(texts, role))
+            return tokenize()
+        return await self._in_thread(tokenize)
 
     async def _look_up(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from service.auth.quotas import hold_tokens
 from service.batching.batcher import Batcher
-from service.batching.request import Answer
+from service.batching.request import Answer, Spent
 from service.engine.work import BatchItem, BatchResult, PreparedBatch
 from service.errors import DeadlineExceededError
 
@@ -97,18 +97,21 @@ class QueryRunner:
         self._cache = cache
         self._fingerprint = fingerprint
 
-    async def run(self, items: Sequence[BatchItem], deadline: float) -> list[Answer[BatchResult]]:
+    async def run(
+        self, items: Sequence[BatchItem], deadline: float, spent: Spent | None = None
+    ) -> list[Answer[BatchResult]]:
         """Run the queries of a request; errors are those of `Batcher.submit`."""
         with hold_tokens(sum(item.num_tokens for item in items)):
             if not self._cache.is_on:
-                return await self._batcher.submit(items, "query", deadline)
+                return await self._batcher.submit(items, "query", deadline, spent)
             keys = [self._key(item) for item in items]
             items = [
                 replace(item, embedding=self._cache.find(key))
                 for item, key in zip(items, keys, strict=True)
             ]
             # as a whole: else the first queries of a request could refuse the others
-            self._batcher.admit(sum(item.num_tokens for item in items), "query", deadline)
+            num_tokens = sum(item.num_tokens for item in items)
+            self._batcher.admit(num_tokens, "query", deadline, spent)
             return await self._run(items, keys, deadline)
 
     async def _run(

@@ -41,8 +41,11 @@ class Device:
     def run_batch(self, seconds: float) -> None:
         self.slots.begin(self.slots.idle[0], NOW, seconds)
 
-    def refusal(self, lane: Lane, num_tokens: int, timeout_seconds: float) -> RequestError | None:
-        return self.forecast.refusal(lane, num_tokens, timeout_seconds)
+    def refusal(
+        self, lane: Lane, num_tokens: int, timeout_seconds: float, own: float = 0, waited: float = 0
+    ) -> RequestError | None:
+        seconds_left = timeout_seconds - own - waited
+        return self.forecast.refusal(lane, num_tokens, seconds_left, own, waited)
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +76,48 @@ def test_a_short_deadline_says_what_the_request_would_take() -> None:
 
     assert "takes about 2 s even on an idle device: set timeout_ms to 30" in str(query)
     assert "takes about 2 s even on an idle device: leave timeout_ms out" in str(bulk)
+
+
+@LANES
+@pytest.mark.parametrize("is_busy", [False, True])
+@pytest.mark.parametrize(
+    ("timeout_seconds", "stated"), [(0.05, "0.12"), (0.11, "0.12"), (0.1234, "0.1234")]
+)
+def test_a_short_deadline_names_the_time_of_all_own_work_never_less_than_the_timeout(
+    lane: Lane, is_busy: bool, timeout_seconds: float, stated: str
+) -> None:
+    """The request was tokenized for 104 ms, and needs 20 ms on the device."""
+    device = Device()
+    if is_busy:
+        device.run_batch(seconds=0.5)
+
+    refusal = device.refusal(lane, 20, timeout_seconds, own=0.104)
+
+    assert isinstance(refusal, ShortDeadlineError)
+    assert f"takes about {stated} s even on an idle device" in str(refusal)
+
+
+@LANES
+@pytest.mark.parametrize("is_busy", [False, True])
+@pytest.mark.parametrize("waited", [0.06, 0.2])
+def test_a_deadline_that_was_spent_on_waiting_for_others_is_429(
+    lane: Lane, is_busy: bool, waited: float
+) -> None:
+    device = Device()
+    if is_busy:
+        device.run_batch(seconds=1.5)
+
+    refusal = device.refusal(lane, 20, timeout_seconds=0.1, own=0.03, waited=waited)
+
+    assert isinstance(refusal, OverloadedError)
+    assert refusal.retry_after_seconds == (2 if is_busy else 1)
+
+
+@LANES
+def test_the_handover_between_threads_is_not_the_work_of_others(lane: Lane) -> None:
+    refusal = Device().refusal(lane, 20, timeout_seconds=0.1, own=0.079, waited=0.002)
+
+    assert isinstance(refusal, ShortDeadlineError)
 
 
 @LANES

@@ -1,5 +1,7 @@
 import asyncio
 import copy
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from service.errors import (
     DeviceBrokenError,
     NotReadyError,
     OverloadedError,
+    ShortDeadlineError,
 )
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
@@ -249,7 +252,7 @@ def test_the_default_deadline_of_bulk_grows_with_the_tokens(
 ) -> None:
     deadlines: list[float] = []
 
-    async def submit(items: object, lane: str, deadline: float) -> None:
+    async def submit(items: object, lane: str, deadline: float, spent: object) -> None:
         deadlines.append(deadline)
         raise NotReadyError("enough")
 
@@ -280,6 +283,40 @@ def test_overload_is_refused_with_the_time_to_retry(fake_engine: Engine) -> None
         assert {type(answer) for answer in answers} <= {EncodeOutcome, OverloadedError}
 
     asyncio.run(scenario())
+
+
+def test_a_deadline_spent_on_waiting_for_the_tokenizer_is_429(fake_engine: Engine) -> None:
+    async def scenario() -> None:
+        may_end = threading.Event()
+        others = [fake_engine._threads.submit(may_end.wait, 10) for _ in range(2)]
+        late = asyncio.create_task(fake_engine.encode(["tea " * 600], "query", monotonic() + 0.05))
+        await asyncio.sleep(0.1)
+        may_end.set()
+        with pytest.raises(OverloadedError):
+            await late
+        assert all(other.result() for other in others)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("text", ["tea", "tea " * 600])  # in the event loop, and in a thread
+def test_a_deadline_spent_on_own_tokenizing_is_504_with_the_whole_time(
+    fake_engine: Engine, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    encoder = fake_engine.searcher.encoder
+    tokenize = encoder.tokenize
+
+    def tokenize_slowly(*arguments: object) -> object:
+        time.sleep(0.2)
+        return tokenize(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(encoder, "tokenize", tokenize_slowly)
+    for work in (
+        lambda: fake_engine.encode([text], "query", monotonic() + 0.1),
+        lambda: search(fake_engine, text, seconds=0.1),
+    ):
+        with pytest.raises(ShortDeadlineError, match=r"takes about 0\.[2-9]\d? s even on an idle"):
+            asyncio.run(work())  # type: ignore[no-untyped-call]
 
 
 def test_a_bad_text_fails_alone_and_is_never_quoted(

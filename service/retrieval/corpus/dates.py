@@ -14,7 +14,7 @@ EPOCH_DAY = date(1970, 1, 1).toordinal()
 FORM = "YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ"
 _ISO_8601 = re.compile(
     r"(\d{4}-\d\d-\d\d)"
-    r"(?:[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,18}))?(?:[Zz]|([+-])(\d\d):?(\d\d)?)?)?",
+    r"(?:[Tt ](\d\d:\d\d(?::\d\d(?:[.,]\d{1,18})?)?)(?:[Zz]|([+-])(\d\d):?(\d\d)?)?)?",
     re.ASCII,
 )
 
@@ -31,17 +31,19 @@ def parse_date(text: str) -> int:
     found = _ISO_8601.fullmatch(text)
     if not found:
         raise ValueError(f"not a date: write {FORM}")
-    day, clock, fraction, sign, hours, minutes = found.groups()
+    day, clock, sign, hours, minutes = found.groups()
     seconds = (date.fromisoformat(day).toordinal() - EPOCH_DAY) * DAY_SECONDS
+    fraction = ""
     if clock:
-        at = time.fromisoformat(clock)
+        at = time.fromisoformat(clock[:8])
+        fraction = clock[9:]
         seconds += at.hour * 3600 + at.minute * 60 + at.second
     if sign:
         zone = time(int(hours), int(minutes or 0))
         seconds += (zone.hour * 3600 + zone.minute * 60) * (-1 if sign == "+" else 1)
     if not FIRST_DAY <= seconds // DAY_SECONDS + EPOCH_DAY <= LAST_DAY:
         raise ValueError("not a date of the years 1 to 9999 in UTC")
-    return seconds * SECOND + int((fraction or "")[:6].ljust(6, "0"))
+    return seconds * SECOND + int(fraction[:6].ljust(6, "0"))
 
 
 def is_date(text: str) -> bool:

@@ -6,13 +6,15 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 UNDETERMINED = "und"
 OTHER = "other"
-# Varieties that a short query is easily mistaken for, and its most likely language.
+# Varieties that a short query is easily mistaken for, and its most likely language; and labels
+# of the detector that are not BCP 47.
 STANDARD = {
     "ary": "ar",
     "arz": "ar",
     "ext": "es",
     "grc": "el",
     "hbo": "he",
+    "kik": "ki",
     "lij": "it",
     "ltg": "lv",
     "sdh": "ku",

@@ -42,3 +42,16 @@ def test_a_known_language_is_its_own_label(detector: LanguageDetector, language:
 @pytest.mark.parametrize("language", ["xx", "qqq", "zxx", ""])
 def test_an_unknown_language_is_labelled_other(detector: LanguageDetector, language: str) -> None:
     assert detector.label(language) == "other"
+
+
+def test_every_detected_language_is_canonical_bcp_47(detector: LanguageDetector) -> None:
+    """CLDR replaces `tl` by `fil`; in BCP 47 both are valid, and data sets use `tl`."""
+    langcodes = pytest.importorskip("langcodes")
+
+    wrong = {
+        label: langcodes.standardize_tag(label)
+        for label in detector._labels
+        if label != langcodes.standardize_tag(label) or not langcodes.tag_is_valid(label)
+    }
+
+    assert wrong == {"tl": "fil"}

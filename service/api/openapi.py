@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.api.schemas import Problem
-from service.auth.access import SCOPES, Access
+from service.auth.access import Access, scope_of
 from service.errors import TABLE, RequestError, RetryLaterError, UnauthorizedError
 from service.lifespan import State
 from service.problems import MEDIA_TYPE, problem_type
@@ -121,7 +121,7 @@ def _complete(operation: dict[str, Any], path: str, is_open: bool, shared: dict[
     """Add key and headers to an operation; move its errors to `shared` and refer to them."""
     if not is_open:
         operation["security"] = [{}, {SECURITY_SCHEME: []}]
-    if scope := SCOPES.get(path):
+    if scope := scope_of(path):
         operation["description"] += f" A key needs the scope `{scope}`."
     for status, response in operation["responses"].items():
         headers = response.setdefault("headers", {})

@@ -14,13 +14,12 @@ DOCS = {"/docs", "/openapi.json"}
 DOCS_FOLDERS = ("/static-offline-docs/",)
 METRICS = {"/metrics"}
 ADMIN_FOLDERS = ("/admin/",)
-# A path that is not listed requires a key of any scope.
+# A path that is not listed requires a key of any scope, or of `encode` under /v1.
 SCOPES: dict[str, Scope] = {
     "/search": "search",
     "/encode": "encode",
-    "/v1/embeddings": "encode",
-    "/v1/models": "encode",
 }
+OPENAI_FOLDER = "/v1/"
 Rule = Literal["open", "closed", "key", "search", "encode", "admin"]
 
 
@@ -40,10 +39,12 @@ class Access:
         >>> access.rule("/readyz"), access.rule("/search"), access.rule("/admin/reload")
         ('open', 'search', 'admin')
         """
+        path = path.removesuffix("/") or "/"  # a redirect has the rule of the path that it leads to
+        folder = f"{path}/"
         if path in PROBES:
             return "open"
-        is_operation = path in METRICS or path.startswith(ADMIN_FOLDERS)
-        is_docs = path in DOCS or path.startswith(DOCS_FOLDERS)
+        is_operation = path in METRICS or folder.startswith(ADMIN_FOLDERS)
+        is_docs = path in DOCS or folder.startswith(DOCS_FOLDERS)
         if self._operations_port is not None:
             on_operations_port = port == self._operations_port
             if on_operations_port != (is_operation or is_docs):
@@ -52,11 +53,16 @@ class Access:
             return _as_rule(self._metrics, "admin")
         if is_docs:
             return _as_rule(self._docs, "key")
-        if path.startswith(ADMIN_FOLDERS):
+        if folder.startswith(ADMIN_FOLDERS):
             return "admin"
-        if path in PAGE or path.startswith(PAGE_FOLDERS):
+        if path in PAGE or folder.startswith(PAGE_FOLDERS):
             return "open"
-        return SCOPES.get(path, "key")
+        return scope_of(path) or "key"
+
+
+def scope_of(path: str) -> Scope | None:
+    """Return the scope that a path requires; None if a key of any scope does."""
+    return "encode" if path.startswith(OPENAI_FOLDER) else SCOPES.get(path)
 
 
 def _as_rule(setting: Literal["open", "key", "closed"], scope: Rule) -> Rule:

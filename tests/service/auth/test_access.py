@@ -39,3 +39,27 @@ def test_the_operations_port_serves_metrics_docs_and_admin_routes(
 
     assert access.rule(path, 8000) == on_main
     assert access.rule(path, 9000) == on_operations
+
+
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        ("/v1/models", "encode"),
+        ("/v1/models/tiny", "encode"),
+        ("/v1/embeddings/", "encode"),
+        ("/v1", "key"),
+        ("/search/", "search"),
+        ("/docs/", "open"),
+        ("/web", "open"),
+        ("/livez/", "open"),
+        ("/metrics/", "open"),
+        ("/admin", "admin"),
+        ("//", "open"),
+        ("/website", "key"),
+        ("/docs//", "key"),
+    ],
+)
+def test_a_path_below_v1_and_a_redirect_have_the_rule_of_where_they_lead(
+    path: str, rule: str
+) -> None:
+    assert Access(Settings()).rule(path) == rule

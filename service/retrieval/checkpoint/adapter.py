@@ -3,7 +3,7 @@
 `adapter_files` describes, reads and writes its files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from service.retrieval.errors import CheckpointError
+from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact
-from service.retrieval.storage.schema import Document, JsonText
+from service.retrieval.storage.schema import Document, JsonText, OptionalSha256
 
 DESCRIPTION = "adapter.json"
 PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -28,7 +28,7 @@ COMPUTED_FIELDS = {
     *("base", "base_fingerprint", "format_version", "passage_fingerprint", "rank", "scale"),
     *("side", "weights_sha256"),
 }
-Rank = Annotated[int, Field(ge=1)]
+Rank = Annotated[int, Field(ge=1, le=65_536)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fingerprint = Annotated[JsonText, Field(min_length=1)]
 Pairs = dict[str, tuple[Tensor, Tensor]]
@@ -45,7 +45,7 @@ class AdapterDescription(Document):
     name: JsonText | None = None
     license: JsonText | None = None
     base_model: JsonText | None = None
-    weights_sha256: JsonText | None = None
+    weights_sha256: OptionalSha256 = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -63,7 +63,8 @@ class OldAdapterDescription(AdapterDescription):
 class PeftConfig(Document):
     """The fields of `adapter_config.json` that decide the change of the weights.
 
-    Variants of LoRA whose change is not `lora_alpha / r` times B A are not supported.
+    Variants of LoRA whose change is not `lora_alpha / r` times B A are not supported, nor are
+    initial values (PiSSA, OLoRA, CorDA, LoftQ) that change the weights of the base as well.
     """
 
     peft_type: Literal["LORA"]
@@ -75,11 +76,42 @@ class PeftConfig(Document):
     bias: Literal["none"] = "none"
     rank_pattern: Annotated[dict[str, int], Field(max_length=0)] = {}
     alpha_pattern: Annotated[dict[str, float], Field(max_length=0)] = {}
+    lora_bias: Literal[False] = False
+    use_qalora: Literal[False] = False
+    init_lora_weights: Literal[True, False, "gaussian", "eva", "orthogonal"] = True
+    target_modules: list[JsonText] | None = None
+    target_parameters: Annotated[list[JsonText], Field(max_length=0)] | None = None
+    layer_replication: None = None
+    alora_invocation_tokens: None = None
+    arrow_config: None = None
+    kasa_config: None = None
+    monteclora_config: None = None
+    use_bdlora: None = None
 
     @property
     def scale(self) -> float:
         """Return the factor of B A, as PEFT defines it."""
         return self.lora_alpha / self.r
+
+    def target_violation(self, modules: Iterable[str]) -> str | None:
+        """Return which of `target_modules` and the modules with tensors do not match, or None.
+
+        A target is a module's whole name, or its last parts, as in PEFT.
+        """
+        if self.target_modules is None:
+            return None
+        ends = {module: set(_endings(module)) for module in modules}
+        targets = set(self.target_modules)
+        if without := sorted(module for module, names in ends.items() if not names & targets):
+            return f"does not name {quoted(without[0])}, which has tensors"
+        if unused := sorted(targets.difference(*ends.values())):
+            return f"names {quoted(unused[0])}, which has no tensors"
+        return None
+
+
+def _endings(module: str) -> Iterator[str]:
+    parts = module.split(".")
+    return (".".join(parts[at:]) for at in range(len(parts)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +151,9 @@ def check_base(adapter: Adapter, fingerprint: str, base: str) -> None:
     ):
         if found != fingerprint:
             raise CheckpointError(
-                f"{adapter.weights.parent / DESCRIPTION}: `{field}` is {found[:16]}, the encoder "
-                f"{base} has {fingerprint[:16]}: name the base that it was trained on as `base`, "
-                "or train it again"
+                f"{adapter.weights.parent / DESCRIPTION}: `{field}` is {quoted(found[:16])}, "
+                f"the encoder {base} has {fingerprint[:16]}: "
+                "name the base that it was trained on as `base`, or train it again"
             )
 
 
@@ -145,18 +177,20 @@ def merge_adapter(model: nn.Module, adapter: Adapter) -> None:
         module = modules.get(name)
         if not isinstance(module, nn.Linear):
             raise CheckpointError(
-                f"{path}: {name} is not a linear module of the base encoder: use the adapter with "
-                "the base that it was trained on"
+                f"{path}: {quoted(name)} is not a linear module of the base encoder: use the "
+                "adapter with the base that it was trained on"
             )
         if (lora_b.shape[0], lora_a.shape[1]) != tuple(module.weight.shape):
             raise CheckpointError(
-                f"{path}: B times A of {name} has the shape "
+                f"{path}: B times A of {quoted(name)} has the shape "
                 f"{[lora_b.shape[0], lora_a.shape[1]]}, the base's weights are "
                 f"{list(module.weight.shape)}: use the adapter with the base it was trained on"
             )
         merged = module.weight.detach() + adapter.scale * (lora_b.float() @ lora_a.float())
         if not bool(torch.isfinite(merged).all()):
-            raise CheckpointError(f"{path}: {name} makes weights that are not finite numbers")
+            raise CheckpointError(
+                f"{path}: {quoted(name)} makes weights that are not finite numbers"
+            )
         module.weight = nn.Parameter(merged, requires_grad=False)
 
 

@@ -31,7 +31,7 @@ from service.retrieval.checkpoint.adapter import (
     PeftConfig,
 )
 from service.retrieval.defaults import BUNDLED_BASE
-from service.retrieval.errors import CheckpointError
+from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact, checksums
 from service.retrieval.storage.hub import split_hub_name
 from service.retrieval.storage.schema import parse_document
@@ -119,7 +119,7 @@ def read_adapter(directory: Path) -> Adapter:
         return _read_weights(directory / OLD_WEIGHTS, old, old.rank, old.scale, OLD_NAMES)
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: `format_version` is {version}, this program reads versions "
+            f"{path}: `format_version` is {quoted(version)}, this program reads versions "
             f"{OLD_FORMAT_VERSION} and {FORMAT_VERSION}: use a newer program"
         )
     description = parse_document(AdapterDescription, content, path, CheckpointError, RESTORE)
@@ -127,7 +127,10 @@ def read_adapter(directory: Path) -> Adapter:
     content = artifact.read_json_object(config_path, CheckpointError)
     config = parse_document(PeftConfig, content, config_path, CheckpointError, RESTORE)
     weights = directory / PEFT_WEIGHTS
-    return _read_weights(weights, description, config.r, config.scale, PEFT_NAMES)
+    adapter = _read_weights(weights, description, config.r, config.scale, PEFT_NAMES)
+    if violation := config.target_violation(adapter.pairs):
+        raise CheckpointError(f"{config_path}: `target_modules` {violation}: {RESTORE}")
+    return adapter
 
 
 def _peft_config(modules: list[str], rank: int, scale: float, base: str) -> dict[str, object]:
@@ -158,7 +161,7 @@ def _read_weights(
         sha256 = checksums.sha256_of(path)
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}): {RESTORE}") from None
+        raise CheckpointError(f"{path} cannot be read ({quoted(str(error))}): {RESTORE}") from None
     if (description.weights_sha256 or sha256) != sha256:
         raise CheckpointError(
             f"{path} was altered (its sha256 is not `weights_sha256` of "
@@ -168,7 +171,7 @@ def _read_weights(
         raise CheckpointError(f"{path} holds no tensors: {RESTORE}")
     for name in tensors:
         if violation := _tensor_violation(name, tensors, rank, names):
-            raise CheckpointError(f"{path}: {name} {violation}: {RESTORE}")
+            raise CheckpointError(f"{path}: {quoted(name)} {violation}: {RESTORE}")
     pairs: Pairs = {}
     for module in sorted(map(names.module_of, tensors)):
         a, b = names.of(module)
@@ -185,7 +188,7 @@ def _tensor_violation(
         return f"is not named <module>{names.a} or <module>{names.b}"
     axis = pair.index(name)
     if pair[1 - axis] not in tensors:
-        return f"has no {pair[1 - axis]} beside it"
+        return f"has no {quoted(pair[1 - axis])} beside it"
     if tensor.ndim != 2 or tensor.shape[axis] != rank:
         expected = "[rank, inputs]" if axis == 0 else "[outputs, rank]"
         return f"has the shape {list(tensor.shape)}, not {expected} with rank {rank}"

@@ -16,7 +16,7 @@ from service.retrieval.checkpoint.manifest import (
     verify_manifest,
 )
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
-from service.retrieval.errors import CheckpointError
+from service.retrieval.errors import CheckpointError, quoted
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ def _check_sides(checkpoint: Checkpoint) -> None:
     found, stated = checkpoint.fingerprint(checkpoint.passage), checkpoint.passage_fingerprint
     if stated != found:
         raise CheckpointError(
-            f"{checkpoint.directory / MANIFEST}: `passage_fingerprint` is {stated[:16]}, the "
-            f"passage side has {found[:16]}: restore the folder from a copy"
+            f"{checkpoint.directory / MANIFEST}: `passage_fingerprint` is {quoted(stated[:16])}, "
+            f"the passage side has {found[:16]}: restore the folder from a copy"
         )
     sizes = [layout.config.get("hidden_size") for layout in (checkpoint.query, checkpoint.passage)]
     if sizes[0] != sizes[1]:
         raise CheckpointError(
-            f"{checkpoint.directory}: the query side has {sizes[0]} dimensions, the passage side "
-            f"{sizes[1]}: use a checkpoint whose sides have the same number"
+            f"{checkpoint.directory}: the query side has {quoted(sizes[0])} dimensions, the "
+            f"passage side {quoted(sizes[1])}: use a checkpoint whose sides have the same number"
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from service.retrieval.checkpoint.layout import CheckpointLayout, read_layout
-from service.retrieval.errors import CheckpointError
+from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact, checksums
 from service.retrieval.storage.checksums import FileRecord
 from service.retrieval.storage.schema import Document, JsonText, parse_document
@@ -79,7 +79,7 @@ def verify_manifest(directory: Path) -> CheckpointManifest | None:
         raise CheckpointError(f"{path} was altered: restore it from a copy")
     if content.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format version {content.get('format_version')}, "
+            f"{path} has format version {quoted(content.get('format_version'))}, "
             f"this program reads version {FORMAT_VERSION}: use a newer program"
         )
     fix = "restore it from a copy, or delete it to load the checkpoint without hashes"

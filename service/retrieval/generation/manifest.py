@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from service.retrieval.corpus.fields import FieldKind
-from service.retrieval.errors import GenerationError
+from service.retrieval.errors import GenerationError, quoted
 from service.retrieval.storage import artifact
 from service.retrieval.storage.checksums import FileRecord
 from service.retrieval.storage.schema import Document, JsonText, parse_document
@@ -88,8 +88,8 @@ def parse_manifest(path: Path) -> GenerationManifest:
     content = artifact.read_json_object(path, GenerationError)
     if content.get("format_version") != FORMAT_VERSION:
         raise GenerationError(
-            f"{path} has format version {content.get('format_version')}, this program reads "
-            f"version {FORMAT_VERSION}: use the program that wrote it, or build again"
+            f"{path} has format version {quoted(content.get('format_version'))}, this program "
+            f"reads version {FORMAT_VERSION}: use the program that wrote it, or build again"
         )
     return parse_document(GenerationManifest, content, path, GenerationError, "build again")
 

@@ -3,11 +3,12 @@
 A hash proves where a file came from. It does not prove that its content has the right form.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from service.retrieval.errors import MAX_QUOTED, ArtifactError
 
@@ -24,6 +25,7 @@ REASONS = {
     "finite_number": "is not a finite number",
     "dict_type": "is not an object",
     "model_type": "is not an object",
+    "none_required": "must be null",
 }
 
 
@@ -42,6 +44,16 @@ def _is_broken(text: str) -> bool:
 
 # Text that UTF-8 can encode. An escape in JSON can hold half a surrogate pair; pydantic accepts it.
 JsonText = Annotated[str, AfterValidator(_whole)]
+
+
+def _sha256(text: Any) -> Any:
+    if not (isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text)):
+        raise ValueError("is not a sha256 of 64 hexadecimal digits: correct it or remove it")
+    return text
+
+
+# A hash that may be absent, but not empty or null: such a value would switch the check off.
+OptionalSha256 = Annotated[str | None, BeforeValidator(_sha256)]
 
 
 class Document(BaseModel):

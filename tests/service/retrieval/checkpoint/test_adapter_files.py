@@ -192,6 +192,23 @@ def renamed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"target_modules": ["query", "intermediate.dense"]},
+        {"target_modules": None},
+        {"init_lora_weights": "gaussian"},
+        {"target_parameters": None, "use_bdlora": None, "lora_bias": False},
+    ],
+)
+def test_configurations_as_peft_writes_them_are_read(
+    written: Path, change: dict[str, object]
+) -> None:
+    configured(**change)(written)
+
+    assert read_adapter(written).pairs.keys() == random_pairs().keys()
+
+
+@pytest.mark.parametrize(
     ("damage", "reason"),
     [
         (lambda folder: (folder / "adapter_config.json").unlink(), "config.json is missing"),
@@ -202,10 +219,26 @@ def renamed(folder: Path) -> None:
         (configured(peft_type="IA3"), "config.json: `peft_type` must be 'LORA'"),
         (configured(use_rslora=True), "config.json: `use_rslora` must be False"),
         (configured(use_dora=True), "config.json: `use_dora` must be False"),
+        (configured(r=10**400), "config.json: `r` must be less than or equal to 65536"),
+        (configured(lora_alpha=10**400), "config.json: `lora_alpha` is not a number"),
+        (configured(lora_bias=True), "config.json: `lora_bias` must be False"),
+        (configured(use_qalora=True), "config.json: `use_qalora` must be False"),
+        *(
+            (configured(init_lora_weights=kind), "config.json: `init_lora_weights` must be True")
+            for kind in ("pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga", "mica")
+        ),
+        (configured(layer_replication=[[0, 1]]), "config.json: `layer_replication` must be null"),
+        (configured(target_modules="query"), "config.json: `target_modules` is not a list"),
+        (configured(target_modules=[]), "`target_modules` does not name 'encoder.layer.0.att"),
+        (configured(target_modules=["nothing"]), "`target_modules` does not name 'encoder.layer."),
+        (
+            configured(target_modules=["query", "intermediate.dense", "a\nb"]),
+            r"config.json: `target_modules` names 'a\\nb', which has no tensors",
+        ),
         (configured(bias="all"), "config.json: `bias` must be 'none'"),
         (configured(alpha_pattern={"query": 3.0}), "config.json: `alpha_pattern` must be empty"),
         (lambda folder: (folder / "adapter_model.safetensors").unlink(), "cannot be read"),
-        (renamed, "lora_. is not named <module>.lora_A.weight or"),
+        (renamed, "lora_.' is not named <module>.lora_A.weight or"),
     ],
 )
 def test_a_broken_adapter_is_refused_with_file_and_field(

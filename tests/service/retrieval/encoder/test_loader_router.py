@@ -184,7 +184,7 @@ def test_sides_of_different_size_are_refused(tmp_path: Path, tiny_checkpoint: Pa
 def test_a_manifest_of_another_passage_side_is_refused(router_copy: Path) -> None:
     write_manifest(router_copy, name="two", passage_fingerprint="f" * 64)
 
-    with pytest.raises(CheckpointError, match="`passage_fingerprint` is ffffffffffffffff, the"):
+    with pytest.raises(CheckpointError, match="`passage_fingerprint` is 'ffffffffffffffff', the"):
         load_encoder(str(router_copy), device="cpu")
 
 

@@ -22,6 +22,7 @@ from service.cli.options import (
     WorkersOption,
     index_folder,
 )
+from service.retrieval import interruption
 from service.retrieval.progress import show_progress
 from service.settings.settings import Settings, load_settings
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from service.retrieval.indexing.build import BuildReport
 
 app = typer.Typer()
-NO_INDEX_WRITTEN = "interrupted: the live generation is unchanged, the encoded shards are kept"
+NOTHING_WRITTEN = "interrupted: nothing was written"
 
 
 @app.command("build")
@@ -49,7 +50,7 @@ def index_build(
     as_json: JsonOption = False,
 ) -> None:
     """Embed passages and publish them as the live generation of the index."""
-    with console.one_line_errors(NO_INDEX_WRITTEN):
+    with console.one_line_errors(NOTHING_WRITTEN):
         settings = load_settings(
             index=index, encoder=encoder, factory=factory, cache=cache, device=device
         )
@@ -77,7 +78,7 @@ def index_update(
     as_json: JsonOption = False,
 ) -> None:
     """Publish a changed corpus; only new and changed passages are embedded."""
-    with console.one_line_errors(NO_INDEX_WRITTEN):
+    with console.one_line_errors(NOTHING_WRITTEN):
         settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
         from service.retrieval.corpus.fields import parse_fields
         from service.retrieval.generation.generation import current_name
@@ -87,6 +88,19 @@ def index_update(
         fields = parse_fields(field) if field else None  # None: unchanged
         update = partial(update_index, factory=factory, fields=fields)
         _write_index(update, passages, settings, (workers, ray), skip_invalid, as_json)
+
+
+def what_is_kept(index: Path) -> "Callable[[], str]":
+    """Return a function that says, at the end of an interrupted build, what it leaves."""
+    from service.retrieval.generation.generation import CURRENT
+    from service.retrieval.generation.history import UNFINISHED
+
+    def describe() -> str:
+        has_live, has_shards = (index / CURRENT).exists(), any((index / UNFINISHED).glob("[!.]*"))
+        live = "the live generation is unchanged" if has_live else "no index was written"
+        return f"interrupted: {live}{', the encoded shards are kept' if has_shards else ''}"
+
+    return describe
 
 
 def _write_index(
@@ -114,7 +128,7 @@ def _write_index(
 
     on_invalid = skip if skip_invalid else refuse
     folder = index_folder(settings)
-    with show_progress() as on_progress:
+    with interruption.reporting(what_is_kept(folder)), show_progress() as on_progress:
         read = read_ahead(read_passages(passages, on_invalid), passages)
         on_progress("load", 0, None)
         loaded = load_encoder_of(settings)

@@ -147,7 +147,7 @@ def demo(
 
         settings = load_settings(host=host, port=port, cache=cache)
         folder = index or settings.cache / demo_index_name(settings.encoder)
-        kept = interruption.reporting(index_build.NO_INDEX_WRITTEN)
+        kept = interruption.reporting(index_build.what_is_kept(folder))
         with kept, show_progress() as on_progress:
             ensure_demo_index(folder, lambda: load_encoder_of(settings), on_progress)
         if not build_only:

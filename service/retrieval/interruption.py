@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -33,7 +33,7 @@ class _Program:
     def __init__(self) -> None:
         self.received: int | None = None
         self.unwinds = False
-        self.message = "interrupted"
+        self.message: str | Callable[[], str] = "interrupted"
         self.temporary: set[Path] = set()
         self.is_ending = threading.Lock()
 
@@ -68,8 +68,11 @@ def unwinding() -> Iterator[None]:
 
 
 @contextmanager
-def reporting(message: str) -> Iterator[None]:
-    """Print this message, such as what is kept, if a signal ends the process in the block."""
+def reporting(message: str | Callable[[], str]) -> Iterator[None]:
+    """Print this message, such as what is kept, if a signal ends the process in the block.
+
+    A function is called when the process ends, in any thread.
+    """
     previous, _program.message = _program.message, message
     try:
         yield
@@ -95,7 +98,8 @@ def end(number: int) -> NoReturn:
     for directory in tuple(_program.temporary):
         shutil.rmtree(directory, ignore_errors=True)
     with suppress(OSError):  # stderr may be closed
-        line = f"error: {_program.message}\n"
+        message = _program.message if isinstance(_program.message, str) else _program.message()
+        line = f"error: {message}\n"
         os.write(2, (SHOW_CURSOR + line if os.isatty(2) else line).encode())
     os._exit(128 + number)
 

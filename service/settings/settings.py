@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from pydantic import ValidationError, ValidationInfo, field_validator, model_validator
@@ -79,6 +79,12 @@ def variable(field: str) -> str:
     return PREFIX + field.upper()
 
 
+def _close_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return the nearest name; compared without the prefix, which would make all names alike."""
+    names = [each.removeprefix(PREFIX) for each in known]
+    return [PREFIX + each for each in difflib.get_close_matches(name, names, n=1, cutoff=0.7)]
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the environment; values from the command line take precedence.
 
@@ -94,7 +100,7 @@ def load_settings(**overrides: object) -> Settings:
         if not name.startswith(PREFIX) or name.startswith(TRAINER_PREFIX):
             continue
         if name not in known and name not in injected:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = _close_names(name.removeprefix(PREFIX), known)
             fix = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
             raise SettingsError(f"the setting {name} is unknown: {fix}")
     given = {name: value for name, value in overrides.items() if value is not None}

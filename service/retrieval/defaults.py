@@ -13,14 +13,21 @@ def default_cache() -> Path:
     """Return the cache folder, `~/.cache/clear-search` unless XDG_CACHE_HOME names another.
 
     Raises:
-        RetrievalError: the user has no home folder.
+        RetrievalError: the user has no home folder, or a relative one.
     """
-    if home := os.environ.get("XDG_CACHE_HOME"):
-        return Path(home) / "clear-search"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if cache.is_absolute():  # its specification says to ignore a relative path
+        return cache / "clear-search"
     try:
-        return Path.home() / ".cache" / "clear-search"
+        home_folder = Path.home()
     except RuntimeError:  # no HOME, and no entry for the user in /etc/passwd
         raise RetrievalError(
             "there is no home folder for the cache: set CLEAR_CACHE (or HOME) to a folder that "
             "can be written"
         ) from None
+    if not home_folder.is_absolute():  # the cache would be in the current folder
+        raise RetrievalError(
+            f"HOME is a relative path ({home_folder}): set CLEAR_CACHE (or HOME) to an absolute "
+            "path of a folder that can be written"
+        )
+    return home_folder / ".cache" / "clear-search"

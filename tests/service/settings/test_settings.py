@@ -83,10 +83,11 @@ def test_an_unknown_variable_is_refused_with_the_closest_name(
         load_settings()
 
 
+@pytest.mark.parametrize("name", ["CLEAR_QQQQQQQQQQQQQ", "CLEAR_FOO"])
 def test_an_unknown_variable_like_no_other_is_refused_with_all_names(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv("CLEAR_QQQQQQQQQQQQQ", "1")
+    monkeypatch.setenv(name, "1")
 
     with pytest.raises(SettingsError) as refusal:
         load_settings()
@@ -298,3 +299,17 @@ def test_a_folder_whose_name_is_not_utf_8_is_refused_by_its_setting(
     monkeypatch.setenv(variable(field), name)
     with pytest.raises(SettingsError, match=f"^{variable(field)}=.* is not UTF-8: rename"):
         load_settings()
+
+
+def test_a_relative_home_does_not_put_the_cache_into_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CLEAR_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")
+    monkeypatch.setenv("HOME", "home/me")
+
+    with pytest.raises(RetrievalError, match="HOME is a relative path .*: set CLEAR_CACHE"):
+        load_settings()
+
+    monkeypatch.setenv("CLEAR_CACHE", "/caches/one")
+    assert load_settings().cache == Path("/caches/one")

@@ -60,7 +60,14 @@ def read_passages(path: Path, on_invalid: OnInvalid = refuse) -> Iterator[tuple[
         PassageError: the file is missing or of another kind, or, by default, a line is invalid.
     """
     if path.is_dir():
-        path = path / "corpus.jsonl"
+        folder, path = path, path / "corpus.jsonl"
+        if not path.exists():
+            raise PassageError(
+                f"{folder} is a folder without corpus.jsonl: name a .jsonl or .parquet file of "
+                "passages"
+            )
+    if path.is_dir():
+        raise PassageError(f"{path} is a folder: name a .jsonl or .parquet file of passages")
     if not path.is_file():
         raise PassageError(f"{path} does not exist: name a .jsonl or .parquet file of passages")
     records: Iterable[tuple[str, object]]

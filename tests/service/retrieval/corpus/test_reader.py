@@ -226,13 +226,15 @@ def test_a_null_text_in_parquet_is_skipped_and_counted(tmp_path: Path) -> None:
         ("passages.gz", b"", "is neither .jsonl"),
         ("passages.parquet", b"PAR1 not at all", "is not readable as Parquet"),
         ("missing.jsonl", None, "does not exist"),
-        ("folder", None, "does not exist"),
+        ("folder", None, "is a folder without corpus.jsonl"),
+        ("outer", None, "outer/corpus.jsonl is a folder: name"),
     ],
 )
 def test_an_unusable_file_is_refused_by_name(
     tmp_path: Path, name: str, content: bytes | None, reason: str
 ) -> None:
     (tmp_path / "folder").mkdir()
+    (tmp_path / "outer" / "corpus.jsonl").mkdir(parents=True)
     if content is not None:
         (tmp_path / name).write_bytes(content)
 

@@ -134,8 +134,28 @@ class Adapter:
 
 
 def is_adapter(directory: Path) -> bool:
-    """Return whether a folder holds an adapter."""
+    """Return whether a folder holds an adapter.
+
+    Raises:
+        CheckpointError: it holds an adapter's files without their description.
+    """
+    refuse_undescribed_adapter(directory)
     return (directory / DESCRIPTION).is_file()
+
+
+def refuse_undescribed_adapter(directory: Path) -> None:
+    """Refuse an adapter's files without `adapter.json`: the plain base would be loaded silently.
+
+    Raises:
+        CheckpointError: naming the file that is missing.
+    """
+    path = directory / DESCRIPTION
+    found = [name for name in ADAPTER_FILES if (directory / name).is_file()]
+    if found and not path.is_file():
+        raise CheckpointError(
+            f"{path} is missing beside {found[0]}: write the adapter with clear-trainer, or merge "
+            "it into the weights with peft's merge_and_unload"
+        )
 
 
 def check_base(adapter: Adapter, fingerprint: str, base: str) -> None:

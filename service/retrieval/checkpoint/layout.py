@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from service.retrieval.checkpoint.adapter import ADAPTER_FILES, Adapter
+from service.retrieval.checkpoint.adapter import (
+    ADAPTER_FILES,
+    Adapter,
+    is_adapter,
+    refuse_undescribed_adapter,
+)
 from service.retrieval.checkpoint.token_limit import read_token_limit
 from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage.artifact import is_inside, read_json, read_json_object
@@ -80,6 +85,11 @@ def _read_side(directory: Path, modules: dict[str, str]) -> CheckpointLayout:
             f"{transformer / 'config.json'} asks for remote code (auto_map), which is never run: "
             "name an encoder of an architecture that transformers has built in"
         )
+    if transformer != directory and is_adapter(transformer):
+        raise CheckpointError(
+            f"{transformer} holds an adapter, which is read beside modules.json only: move its "
+            f"files to {directory}"
+        )
     weights = tuple(
         path
         for path in sorted(transformer.glob("*.safetensors"))
@@ -112,6 +122,7 @@ def _modules_of_sides(directory: Path) -> list[dict[str, str]]:
             f"the encoder {directory} is not a folder: name a Sentence Transformers folder, "
             "a Hub name with its revision (owner/name@commit), or `bundled`"
         )
+    refuse_undescribed_adapter(directory)
     if not path.is_file():
         raise CheckpointError(
             f"{path} is missing: {directory} is not a Sentence Transformers folder; name one, or "

@@ -6,7 +6,7 @@ from service.retrieval.checkpoint.adapter import DESCRIPTION, is_adapter
 from service.retrieval.checkpoint.bundled import bundled_checkpoint
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.errors import CheckpointError
-from service.retrieval.storage.artifact import read_json_object
+from service.retrieval.storage.artifact import is_usable_path, read_json_object
 from service.retrieval.storage.hub import HubKind, resolve_path_or_hub_name
 
 # The adapter of the bundled encoder's query side, trained by this project.
@@ -57,7 +57,7 @@ def _base_of(adapter: Path) -> str:
     """Return the name of the encoder that an adapter changes: `base`, or else the bundled one."""
     path = adapter / DESCRIPTION
     base = read_json_object(path, CheckpointError).get("base", BUNDLED_BASE)
-    if not isinstance(base, str) or is_adapter(Path(base)):
+    if not isinstance(base, str) or not is_usable_path(base) or is_adapter(Path(base)):
         raise CheckpointError(
             f"{path}: `base` is not the name of an encoder without an adapter: name a Sentence "
             "Transformers folder, a Hub name with its revision, or `bundled-base`"

@@ -13,7 +13,8 @@ from service.retrieval import interruption
 from service.retrieval.errors import ArtifactError
 from service.retrieval.storage.schema import content_violation
 
-MAX_NAME_BYTES = 255  # of a file's name, on the usual file systems
+# The letters of a path, and the bytes of one part of it, on the usual file systems.
+MAX_PATH, MAX_PART = 1024, 255
 
 
 def canonical_json(content: Any) -> bytes:
@@ -59,9 +60,13 @@ def is_inside(name: str) -> bool:
     Links are not followed: in the Hub's cache each file is a link to another folder.
     """
     path = Path(name)
-    if path.is_absolute() or ".." in path.parts:
-        return False
-    return name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES
+    return is_usable_path(name) and not path.is_absolute() and ".." not in path.parts
+
+
+def is_usable_path(name: str) -> bool:
+    """Return whether a path that a file names is printable and no part is too long for a disk."""
+    parts = (len(part.encode()) for part in Path(name).parts)
+    return name.isprintable() and len(name) <= MAX_PATH and max(parts, default=0) <= MAX_PART
 
 
 def write_failure(folder: Path, error: Exception) -> str:

@@ -189,6 +189,10 @@ def put(name: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], None]:
         (described(format_version="2\n"), r"json: `format_version` is '2\\n', this"),
         (described(base_fingerprint="a\n\0b"), r"json: `base_fingerprint` is 'a\\n\\x00b', the"),
         (described(base="/no/such"), "the encoder /no/such does not exist"),
+        *(
+            (described(base=name), "json: `base` is not the name of an encoder")
+            for name in ("a\nb", "a\0b", "x" * 300, "x/" * 3000)
+        ),
         (described(base=3), "json: `base` is not the name of an encoder"),
         (lambda folder: (folder / "adapter.safetensors").unlink(), "safetensors cannot be read"),
         (lambda folder: cut_short(folder / "adapter.safetensors"), "safetensors cannot be read"),

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModel
 
+from service.retrieval.checkpoint.adapter import PEFT_CONFIG, PEFT_WEIGHTS
 from service.retrieval.checkpoint.adapter_files import read_adapter, write_adapter
 from service.retrieval.checkpoint.locator import BUNDLED_ADAPTER
 from service.retrieval.encoder.encoder import Encoder
@@ -248,3 +249,50 @@ def test_a_broken_adapter_is_refused_with_file_and_field(
 
     with pytest.raises(CheckpointError, match=reason):
         read_adapter(written)
+
+
+@pytest.mark.parametrize("names", [(PEFT_CONFIG, PEFT_WEIGHTS), (PEFT_WEIGHTS,), (PEFT_CONFIG,)])
+@pytest.mark.parametrize("is_beside_the_weights", [True, False])
+def test_files_of_peft_without_a_description_are_refused(
+    written: Path, checkpoint_copy: Path, names: tuple[str, ...], is_beside_the_weights: bool
+) -> None:
+    """The plain base would be loaded silently."""
+    folder = checkpoint_copy if is_beside_the_weights else written.parent / "peft"
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        shutil.copy(written / name, folder)
+
+    with pytest.raises(CheckpointError) as caught:
+        load_encoder(str(folder), device="cpu")
+
+    assert str(caught.value) == (
+        f"{folder / 'adapter.json'} is missing beside {names[0]}: write the adapter with "
+        "clear-trainer, or merge it into the weights with peft's merge_and_unload"
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (("adapter_config.json",), "/0_Transformer/adapter.json is missing beside"),
+        (("adapter.json", "adapter_config.json"), "/0_Transformer holds an adapter, which is read"),
+    ],
+)
+def test_an_adapter_in_the_folder_of_a_module_is_refused(
+    written: Path, checkpoint_copy: Path, files: tuple[str, ...], reason: str
+) -> None:
+    (checkpoint_copy / "manifest.json").unlink()
+    folder = checkpoint_copy / "0_Transformer"
+    folder.mkdir()
+    for path in checkpoint_copy.glob("*.*"):
+        if path.name not in ("modules.json", "config_sentence_transformers.json"):
+            path.rename(folder / path.name)
+    modules = json.loads((checkpoint_copy / "modules.json").read_text())
+    modules[0]["path"] = folder.name
+    (checkpoint_copy / "modules.json").write_text(json.dumps(modules))
+    assert load_encoder(str(checkpoint_copy), device="cpu").embedding_dim == 32
+    for name in files:
+        shutil.copy(written / name, folder)
+
+    with pytest.raises(CheckpointError, match=reason):
+        load_encoder(str(checkpoint_copy), device="cpu")

@@ -63,9 +63,11 @@ class Forecast(Generic[TextT, PreparedT]):
             `ShortDeadlineError` if the request would be late even alone, `OverloadedError` if the
             cause is the work of others.
         """
-        if waited_seconds < HANDOVER_SECONDS:
-            own_seconds, waited_seconds = own_seconds + waited_seconds, 0.0
         wait = self.wait_seconds(lane, num_tokens)
+        # Beside others, own work takes longer than alone, so its time says nothing.
+        is_alone = not wait and waited_seconds < HANDOVER_SECONDS
+        spent = own_seconds + waited_seconds
+        own_seconds, waited_seconds = (spent, 0.0) if is_alone else (0.0, spent)
         alone = self.seconds_alone(lane, num_tokens)
         least = self._queue.cost.least_seconds(num_tokens) / self._slots.count
         # An idle device tries what may be possible: that corrects a wrong forecast.

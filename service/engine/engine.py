@@ -51,6 +51,7 @@ class Engine:
         self._limits = limits
         self._languages = LanguageDetector()
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="tokenizer")
+        self._num_in_threads = self._num_begun = 0  # counted in the event loop
         self._program = SearchProgram(searcher.encoder, metrics)
         self.batcher = Batcher[BatchItem, PreparedBatch, BatchResult](self._program, limits)
         cache = QueryCache(query_cache_entries)
@@ -200,7 +201,7 @@ class Engine:
                 selections.select(filter).find()
             return {field: selections.facet(field, filter) for field in facets}
 
-        return await self._in_thread(lambda: spent.measure(select))
+        return await self._in_thread(lambda: spent.measure(select), spent)
 
     async def _tokenize(
         self, texts: Sequence[str], role: Role, spent: Spent
@@ -212,7 +213,7 @@ class Engine:
 
         if sum(map(len, texts)) <= INLINE_CHARACTERS:
             return tokenize()
-        return await self._in_thread(tokenize)
+        return await self._in_thread(tokenize, spent)
 
     async def _look_up(
         self,
@@ -229,5 +230,13 @@ class Engine:
             return look_up()
         return await self._in_thread(look_up)
 
-    async def _in_thread(self, work: Callable[[], ResultT]) -> ResultT:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _in_thread(self, work: Callable[[], ResultT], spent: Spent | None = None) -> ResultT:
+        self._num_begun += 1
+        begun, is_shared = self._num_begun, self._num_in_threads > 0
+        self._num_in_threads += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._num_in_threads -= 1
+            if spent and (is_shared or self._num_begun > begun):
+                spent.own_seconds = 0.0  # beside others it took longer than alone

@@ -299,6 +299,25 @@ def test_a_deadline_spent_on_waiting_for_the_tokenizer_is_429(fake_engine: Engin
     asyncio.run(scenario())
 
 
+def test_tokenizing_beside_that_of_others_is_429_when_it_takes_too_long(
+    fake_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = fake_engine.searcher.encoder
+    tokenize = encoder.tokenize
+
+    def tokenize_slowly(*arguments: object) -> object:
+        time.sleep(0.2)
+        return tokenize(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(encoder, "tokenize", tokenize_slowly)
+
+    async def scenario() -> list[object]:
+        works = (fake_engine.encode(["tea " * 600], "query", monotonic() + 0.1) for _ in "ab")
+        return await asyncio.gather(*works, return_exceptions=True)  # type: ignore[return-value]
+
+    assert {type(answer) for answer in asyncio.run(scenario())} == {OverloadedError}
+
+
 @pytest.mark.parametrize("text", ["tea", "tea " * 600])  # in the event loop, and in a thread
 def test_a_deadline_spent_on_own_tokenizing_is_504_with_the_whole_time(
     fake_engine: Engine, monkeypatch: pytest.MonkeyPatch, text: str

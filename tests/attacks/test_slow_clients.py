@@ -97,6 +97,7 @@ def test_a_client_that_leaves_halfway_is_counted_as_gone(victim: Victim) -> None
     wait_until(lambda: victim.value(series) == before + 10)
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_the_response_is_disconnected(victim: Victim) -> None:
     """The responses filled the server's memory, and the request never ended."""
     asked = head("GET", "/openapi.json")

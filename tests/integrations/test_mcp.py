@@ -103,6 +103,7 @@ def test_the_command_speaks_mcp_on_stdin_and_stdout(address: str) -> None:
     assert len(ask_command(address, {}).structured_content["passages"]) == 2
 
 
+@pytest.mark.slow
 def test_the_command_sends_the_key_of_its_environment(service_settings: Settings) -> None:
     key = "a" * 32
     settings = service_settings.model_copy(update={"api_key": SecretStr(key)})

@@ -39,6 +39,7 @@ def test_sigterm_makes_the_server_unready_and_answers_requests_in_flight(
         assert server.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_sighup_serves_what_current_names(
     tiny_checkpoint: Path, index_copy: Path, tiny_encoder: Encoder
 ) -> None:
@@ -68,6 +69,7 @@ def test_sigterm_right_after_ready_ends_the_server_cleanly(
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_server_cleanly_and_no_query_is_logged(
     tiny_checkpoint: Path, tiny_index: Path
 ) -> None:

@@ -40,6 +40,7 @@ def test_clients_that_leave_are_counted_and_dropped(
         assert ask(server.port) == 200
 
 
+@pytest.mark.slow
 def test_a_client_that_sends_byte_by_byte_delays_no_other(
     tiny_checkpoint: Path, tiny_index: Path
 ) -> None:

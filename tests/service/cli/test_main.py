@@ -450,6 +450,7 @@ def test_a_passages_file_whose_name_is_not_utf_8_is_built(tmp_path: Path, tiny: 
     assert (built.exit_code, "1 passages" in built.stderr) == (0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii:strict", "latin-1:strict"])
 def test_a_locale_that_lacks_letters_prints_escapes(
     tmp_path: Path, tiny: list[str], encoding: str

@@ -66,6 +66,7 @@ def assert_read_as_in_sentencepiece(
                 pytest.fail(f"read and expected: {[each for each in pairs if len(set(each)) == 2]}")
 
 
+@pytest.mark.slow
 def test_every_code_point_is_read_as_in_sentencepiece(
     tokenizer: Tokenizer, prepare: TextPreparation
 ) -> None:

@@ -53,9 +53,8 @@ def parquet_records(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     try:
         # Microseconds hold every year; the nanoseconds that Spark once wrote overflow.
         with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
-            names = file.schema_arrow.names
-            if repeated := [name for name, count in Counter(names).items() if count > 1]:
-                raise PassageError(f"{path} has two columns `{repeated[0]}`: rename one of them")
+            if name := repeated_name(file.schema_arrow):
+                raise PassageError(f"{path} has two columns `{name}`: rename one of them")
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
                 for row in batch_records(batch):
                     number += 1
@@ -66,6 +65,11 @@ def parquet_records(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise PassageError(f"{path} is not readable as Parquet: {reason}") from None
+
+
+def repeated_name(schema: pa.Schema) -> str | None:
+    """Return the first name that two columns have, if there is one."""
+    return next((name for name, count in Counter(schema.names).items() if count > 1), None)
 
 
 def batch_records(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:

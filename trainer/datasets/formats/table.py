@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.retrieval.corpus.parquet import batch_records
+from service.retrieval.corpus.parquet import batch_records, repeated_name
 from service.retrieval.storage.json_lines import read_json_lines
 from trainer.data.rows import MAX_LINE_BYTES, Row, row_of
 from trainer.errors import DataError
@@ -175,6 +175,8 @@ def _columnar_records(
     number = 0
     try:
         for batch in batches(path):
+            if name := repeated_name(batch.schema):
+                raise DataError(f"{path} has two columns `{name}`: rename one of them")
             for record in batch_records(batch):
                 number += 1
                 yield f"{path}:{number}", record

@@ -52,6 +52,16 @@ def test_the_references_thirteen_columns_load(tmp_path: Path, kind: str) -> None
     check(row)
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    names = [*RECORD, next(iter(RECORD))]
+    columns = [[value] for value in RECORD.values()]
+    table = pa.Table.from_arrays([pa.array(each) for each in [*columns, columns[0]]], names)
+    pq.write_table(table, tmp_path / "train.parquet")
+
+    with pytest.raises(DataError, match=f"has two columns `{names[0]}`: rename one of them"):
+        import_parallel(tmp_path / "train.parquet", languages=["sw"])
+
+
 def test_the_column_names_of_the_references_readme_load_in_any_order(tmp_path: Path) -> None:
     names = {"en_question": "anchor", "paragraphs": "positive", "lang_question": "cross_anchor"}
     renamed = {names.get(name, name.replace("neg_", "negative_")): RECORD[name] for name in RECORD}

@@ -10,6 +10,10 @@ from service.retrieval.index.options import MilvusOptions
 
 Client = Any
 
+# Milvus Lite closes a connection that pings more often than every five minutes, which pymilvus
+# does (every ten seconds); the next call then fails. It runs in this process and needs no pings.
+LITE_GRPC_OPTIONS = {"grpc.keepalive_time_ms": 2**31 - 1}
+
 
 def connect(options: MilvusOptions | None) -> Client:
     """Connect to Milvus; the client reconnects by itself.
@@ -39,6 +43,7 @@ def connect(options: MilvusOptions | None) -> Client:
         token=options.token,
         db_name=options.database,
         **tls,
+        **({"grpc_options": LITE_GRPC_OPTIONS} if options.uri.endswith(".db") else {}),
     )
 
 

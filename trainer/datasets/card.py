@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import DatasetCardData
+
 from service.retrieval.storage.checksums import sha256_of
 from trainer.datasets.imported import ImportedDataset
 from trainer.markdown import markdown_table
@@ -36,9 +38,11 @@ class DataCard:
 
     def as_markdown(self) -> str:
         """Return the card as `README.md`, with the header that the Hub reads."""
-        languages = sorted({*self.rows, *self.queries, *self.passages, "en"})
-        lines = ["---", "language:", *(f"- {language}" for language in languages)]
-        lines += [f"license: {_hub_licence(self.licence)}", "---", "", f"# {self.name}", ""]
+        front_matter = DatasetCardData(  # quotes what YAML reads as another type: `no`
+            language=sorted({*self.rows, *self.queries, *self.passages, "en"}),
+            license=_hub_licence(self.licence),
+        )
+        lines = ["---", front_matter.to_yaml(), "---", "", f"# {self.name}", ""]
         lines += [f"From {self.url} ({self.licence})."]
         lines += [f"- {note}" for note in self.notes]
         lines += _table("Training rows", "language", {**self.rows, "all": sum(self.rows.values())})

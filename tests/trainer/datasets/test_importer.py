@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from service.retrieval.corpus.reader import Passage
 from trainer.data.evaluation_set import EvaluationData, Query
@@ -46,6 +47,18 @@ def test_rows_evaluation_set_and_card_are_written(afriqa: Path, tmp_path: Path) 
     readme = (output / "README.md").read_text()
     assert "license: cc-by-4.0" in readme
     assert "| sw | 1 |" in readme
+
+
+def test_the_languages_of_a_card_are_texts_also_where_yaml_has_another_type(
+    afriqa: Path, tmp_path: Path
+) -> None:
+    name = "gold_span_passages.afriqa.{}.en.train.json"
+    (afriqa / name.format("swa")).rename(afriqa / name.format("no"))
+
+    import_data("afriqa", str(afriqa), tmp_path / "out")
+
+    header = (tmp_path / "out" / "README.md").read_text().split("---\n")[1]
+    assert yaml.safe_load(header) == {"language": ["en", "no", "sw"], "license": "cc-by-4.0"}
 
 
 def test_an_import_reports_its_phases(afriqa: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
@@ -51,11 +52,12 @@ class Spent:
     own_seconds: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
-    def measure(self, work: Callable[[], ResultT]) -> ResultT:
-        """Do a part of the request's own work, in any thread."""
+    @contextmanager
+    def own_work(self) -> Iterator[None]:
+        """Count the time of a block as the request's own work, in any thread."""
         started = time.monotonic()
         try:
-            return work()
+            yield
         finally:
             self.own_seconds += time.monotonic() - started
 

@@ -197,11 +197,12 @@ class Engine:
         selections = searcher.selections
 
         def select() -> dict[str, Facet]:
-            if filter:
-                selections.select(filter).find()
-            return {field: selections.facet(field, filter) for field in facets}
+            with spent.own_work():
+                if filter:
+                    selections.select(filter).find()
+                return {field: selections.facet(field, filter) for field in facets}
 
-        return await self._in_thread(lambda: spent.measure(select), spent)
+        return await self._in_thread(select, spent)
 
     async def _tokenize(
         self, texts: Sequence[str], role: Role, spent: Spent
@@ -209,7 +210,8 @@ class Engine:
         encoder = self.searcher.encoder
 
         def tokenize() -> list[TokenizedText]:
-            return spent.measure(lambda: encoder.tokenize(texts, role))
+            with spent.own_work():
+                return encoder.tokenize(texts, role)
 
         if sum(map(len, texts)) <= INLINE_CHARACTERS:
             return tokenize()

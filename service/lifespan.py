@@ -98,7 +98,7 @@ class State:
                 "has_two_sides": encoder.has_two_sides,
                 "dimension": encoder.embedding_dim,
                 "max_tokens": encoder.max_tokens,
-                "pooling": encoder.pooling,
+                "pooling": str(encoder.pooling),
                 "prompts": encoder.prompts,
                 "device": str(encoder.device),
                 "runtime": encoder.runtime.name,

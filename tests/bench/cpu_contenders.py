@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from service.retrieval.checkpoint.checkpoint import open_checkpoint
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
-from service.retrieval.encoder.pooling import POOLING
 from service.retrieval.encoder.runtime.openvino.core import import_openvino
 from service.retrieval.encoder.runtime.openvino.export import AfterTable
 from service.retrieval.encoder.runtime.openvino.graph import GRAPH, graph_directory
@@ -37,18 +36,18 @@ class Contender:
     """An engine: encodes a padded batch by a function from table rows and mask to hidden states."""
 
     def __init__(self, name: str, encoder: Encoder, run: Run) -> None:
-        """Use the embedding table and the pooling of an encoder on OpenVINO."""
+        """Use the embedding table and the head of an encoder on OpenVINO."""
         self.name = name
         self._table = encoder.runtime._table  # type: ignore[attr-defined]
-        self._pool = POOLING[encoder.pooling]
+        self._head = encoder.runtime.head  # type: ignore[attr-defined]
         self._run = run
 
     def embed(self, token_ids: Ids, attention_mask: Ids) -> torch.Tensor:
         """Encode one padded batch: [B, L] to [B, D]."""
         rows = torch.nn.functional.embedding(torch.from_numpy(token_ids), self._table)
         hidden = torch.from_numpy(self._run(rows.numpy(), attention_mask))
-        pooled = self._pool(hidden, torch.from_numpy(attention_mask))
-        return torch.nn.functional.normalize(pooled, dim=-1)
+        embeddings: torch.Tensor = self._head(hidden, torch.from_numpy(attention_mask))
+        return embeddings
 
 
 def load(name: str, cache: Path, calibration: list[str]) -> Encoder:

@@ -70,9 +70,9 @@ def _front_matter(
 def _properties(query: Checkpoint, passage: Checkpoint) -> str:
     layout = passage.passage
     properties = {
-        "dimensions": layout.config.get("hidden_size"),
+        "dimensions": layout.embedding_dim,
         "maximum tokens": min(query.query.max_tokens, layout.max_tokens),
-        "pooling": layout.pooling,
+        "pooling": str(layout.pooling),
         "query prompt": f"`{query.query.prompts['query']}`",
         "passage prompt": f"`{layout.prompts['passage']}`",
         "passage fingerprint": f"`{passage.fingerprint(layout)}`",

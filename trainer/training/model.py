@@ -17,6 +17,7 @@ from transformers.utils import logging
 from service.retrieval.checkpoint.adapter import without_adapter
 from service.retrieval.checkpoint.locator import resolve_checkpoint
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.hardware import multiplies_bf16
@@ -38,6 +39,12 @@ class TrainableEncoder:
         """Return the transformer, without pooling."""
         return self.model[0].model
 
+    @property
+    def head(self) -> Head:
+        """Return the base's pooling and the modules after it, which are not trained."""
+        assert isinstance(self.base.runtime, TorchRuntime)
+        return self.base.runtime.head
+
     def trained_tensors(self) -> dict[str, nn.Parameter]:
         """Return the trained parameters by name."""
         named = self.transformer.named_parameters()
@@ -47,7 +54,7 @@ class TrainableEncoder:
         """Return the current model as a serving encoder; the model leaves training mode."""
         encoder = copy.copy(self.base)
         encoder.runtime = AutocastRuntime(
-            self.transformer, self.base.pooling, self.base.device, self.precision
+            self.transformer, self.head, self.base.device, self.precision
         )
         return encoder
 
@@ -59,10 +66,10 @@ class AutocastRuntime(TorchRuntime):
     """
 
     def __init__(
-        self, model: Any, pooling: str, device: torch.device, precision: Literal["fp32", "bf16"]
+        self, model: Any, head: Head, device: torch.device, precision: Literal["fp32", "bf16"]
     ) -> None:
         """Move the model to the device."""
-        super().__init__(model, pooling, device)
+        super().__init__(model, head, device)
         self._is_bf16 = precision == "bf16"
         self.name = f"torch-fp32-autocast-{precision}" if self._is_bf16 else self.name
 
@@ -95,7 +102,9 @@ def load_trainable_encoder(
     model.max_seq_length = config.max_tokens
     chosen = precision_of(precision, base.device)
     transformer: Any = model[0].model
-    base.runtime = AutocastRuntime(copy.deepcopy(transformer), base.pooling, base.device, chosen)
+    assert isinstance(base.runtime, TorchRuntime)
+    head = base.runtime.head
+    base.runtime = AutocastRuntime(copy.deepcopy(transformer), head, base.device, chosen)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = config.dropout

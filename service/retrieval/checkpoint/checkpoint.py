@@ -100,8 +100,8 @@ def _check_sides(checkpoint: Checkpoint) -> None:
             f"{checkpoint.directory / MANIFEST}: `passage_fingerprint` is {quoted(stated[:16])}, "
             f"the passage side has {found[:16]}: restore the folder from a copy"
         )
-    sizes = [layout.config.get("hidden_size") for layout in (checkpoint.query, checkpoint.passage)]
-    if sizes[0] != sizes[1]:
+    sizes = [layout.embedding_dim for layout in (checkpoint.query, checkpoint.passage)]
+    if None not in sizes and sizes[0] != sizes[1]:
         raise CheckpointError(
             f"{checkpoint.directory}: the query side has {quoted(sizes[0])} dimensions, the "
             f"passage side {quoted(sizes[1])}: use a checkpoint whose sides have the same number"

@@ -5,7 +5,7 @@ Only JSON files are read; weights are neither loaded nor hashed.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from service.retrieval.checkpoint.adapter import (
     ADAPTER_FILES,
@@ -13,25 +13,16 @@ from service.retrieval.checkpoint.adapter import (
     is_adapter,
     refuse_undescribed_adapter,
 )
+from service.retrieval.checkpoint.modules.head import HeadModule, read_head_module
+from service.retrieval.checkpoint.modules.listing import MODULES, ModuleEntry, read_modules
+from service.retrieval.checkpoint.modules.pooling import Pooling, read_pooling
 from service.retrieval.checkpoint.token_limit import read_token_limit
 from service.retrieval.errors import CheckpointError, quoted
-from service.retrieval.storage.artifact import is_inside, read_json, read_json_object
+from service.retrieval.storage.artifact import read_json_object
 from service.retrieval.storage.schema import Document, JsonText, parse_document
 
-PoolingMode = Literal["mean", "cls", "lasttoken"]
-POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
-LEGACY_POOLING: dict[str, PoolingMode] = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-OTHER_LEGACY_POOLING = (
-    "pooling_mode_max_tokens",
-    "pooling_mode_mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens",
-)
+HIDDEN_DIM_NAMES = ("hidden_size", "d_model", "dim")
 PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
-ROUTES = ("query", "document")  # sentence-transformers' names of the two sides
 
 
 class LibraryConfig(Document):
@@ -42,16 +33,54 @@ class LibraryConfig(Document):
 
 @dataclass(frozen=True)
 class CheckpointLayout:
-    """The files and settings of one side; an adapter is merged into its weights."""
+    """The files and settings of one side; an adapter is merged into its weights.
+
+    Attributes:
+        transformer: the folder of the module that reads tokens.
+        weights: its `.safetensors` files.
+        tokenizer: its `tokenizer.json`.
+        config: the content of its `config.json`.
+        pooling: how token embeddings become one embedding.
+        prompts: text put before each text, by role.
+        max_tokens: the limit of tokens.
+        adapter: changes the weights, if any.
+        head: the modules after the pooling, in the order that they run.
+        truncate_dim: the number of leading values of an embedding that are kept; None keeps all.
+    """
 
     transformer: Path
     weights: tuple[Path, ...]
     tokenizer: Path
     config: dict[str, Any]
-    pooling: str
+    pooling: Pooling
     prompts: dict[str, str]
     max_tokens: int
     adapter: Adapter | None = None
+    head: tuple[HeadModule, ...] = ()
+    truncate_dim: int | None = None
+
+    @property
+    def decisive_head(self) -> tuple[HeadModule, ...]:
+        """Return the head without a last Normalize: each embedding is normalized at the end."""
+        head = self.head
+        while head and head[-1].kind == "Normalize":
+            head = head[:-1]
+        return head
+
+    @property
+    def hidden_dim(self) -> int | None:
+        """Return the length of a token's embedding as `config.json` tells it, if it does."""
+        return next((self.config[name] for name in HIDDEN_DIM_NAMES if name in self.config), None)
+
+    @property
+    def embedding_dim(self) -> int | None:
+        """Return the length of an embedding as the files tell it, if they do."""
+        if not isinstance(self.hidden_dim, int):
+            return None
+        dim = self.hidden_dim * len(self.pooling.modes)
+        for module in self.head:
+            dim = module.output_dim(dim)
+        return min(dim, self.truncate_dim or dim)
 
 
 def read_layout(directory: Path) -> CheckpointLayout:
@@ -77,8 +106,8 @@ def read_sides(directory: Path) -> tuple[CheckpointLayout, CheckpointLayout]:
     return (passage, passage) if query == passage else (query, passage)
 
 
-def _read_side(directory: Path, modules: dict[str, str]) -> CheckpointLayout:
-    transformer = directory / modules["Transformer"]
+def _read_side(directory: Path, modules: list[ModuleEntry]) -> CheckpointLayout:
+    transformer, pooling, head = _split(directory, modules)
     config = read_json_object(transformer / "config.json", CheckpointError)
     if "auto_map" in config:
         raise CheckpointError(
@@ -108,15 +137,16 @@ def _read_side(directory: Path, modules: dict[str, str]) -> CheckpointLayout:
         weights=weights,
         tokenizer=tokenizer,
         config=config,
-        pooling=_read_pooling(directory / modules["Pooling"]),
+        pooling=read_pooling(pooling),
         prompts=_read_prompts(directory),
         max_tokens=read_token_limit(transformer, config),
+        head=tuple(map(read_head_module, head)),
     )
 
 
-def _modules_of_sides(directory: Path) -> list[dict[str, str]]:
-    """Return the folder of each module by its kind, for queries and for passages."""
-    path = directory / "modules.json"
+def _modules_of_sides(directory: Path) -> list[list[ModuleEntry]]:
+    """Return the modules of each side, for queries and for passages."""
+    path = directory / MODULES
     if not directory.is_dir():
         raise CheckpointError(
             f"the encoder {directory} is not a folder: name a Sentence Transformers folder, "
@@ -128,85 +158,19 @@ def _modules_of_sides(directory: Path) -> list[dict[str, str]]:
             f"{path} is missing: {directory} is not a Sentence Transformers folder; name one, or "
             "save the encoder with sentence-transformers"
         )
-    modules = read_json(path, CheckpointError)
-    try:
-        paths = {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in modules}
-    except (KeyError, TypeError):
+    return read_modules(directory)
+
+
+def _split(directory: Path, modules: list[ModuleEntry]) -> tuple[Path, Path, list[ModuleEntry]]:
+    """Return the folders of Transformer and Pooling, and the modules after them."""
+    kinds = [module.kind for module in modules]
+    if kinds[:2] != ["Transformer", "Pooling"]:
+        listed_in = modules[0].listed_in if modules else directory / MODULES
         raise CheckpointError(
-            f"{path} lists a module without `type` and `path`: save the encoder again with "
-            "sentence-transformers"
-        ) from None
-    if "Router" not in paths:
-        return [_check_modules(path, paths)] * 2
-    _check_folder(path, paths["Router"])
-    router = directory / paths.pop("Router") / "router_config.json"
-    return [_check_modules(router, paths | route) for route in _read_routes(router, directory)]
-
-
-def _read_routes(path: Path, directory: Path) -> list[dict[str, str]]:
-    """Read the routes of sentence-transformers' Router: query and document."""
-    config = read_json_object(path, CheckpointError)
-    try:
-        if config["parameters"].get("route_mappings"):
-            raise CheckpointError(f"{path}: `route_mappings` is not supported: leave it empty")
-        folder = path.parent.relative_to(directory)
-        return [
-            {
-                str(config["types"][name]).rpartition(".")[2]: (folder / name).as_posix()
-                for name in config["structure"][route]
-            }
-            for route in ROUTES
-        ]
-    except (AttributeError, KeyError, TypeError):
-        raise CheckpointError(
-            f"{path} does not describe the routes `query` and `document` by `types`, `structure` "
-            "and `parameters`: save it with sentence-transformers' Router.for_query_document"
-        ) from None
-
-
-def _check_modules(path: Path, modules: dict[str, str]) -> dict[str, str]:
-    unknown = sorted(set(modules) - {"Transformer", "Pooling", "Normalize"})
-    if unknown:
-        raise CheckpointError(
-            f"{path} has a module that is not supported: {', '.join(map(quoted, unknown))}; "
-            "use an encoder of Transformer, Pooling and Normalize"
+            f"{listed_in} starts with the modules {', '.join(map(quoted, kinds[:2])) or '(none)'}, "
+            "not with Transformer and Pooling: save the encoder with both"
         )
-    if not {"Transformer", "Pooling"} <= set(modules):
-        raise CheckpointError(
-            f"{path} needs the modules Transformer and Pooling: save the encoder with both"
-        )
-    for name in modules.values():
-        _check_folder(path, name)
-    return modules
-
-
-def _check_folder(path: Path, name: str) -> None:
-    if not is_inside(name):
-        raise CheckpointError(
-            f"{path} names a folder outside of the checkpoint: {quoted(name)}; move it into the "
-            "folder"
-        )
-
-
-def _read_pooling(directory: Path) -> str:
-    path = directory / "config.json"
-    config = read_json_object(path, CheckpointError)
-    if not config.get("include_prompt", True):
-        raise CheckpointError(
-            f"{path}: include_prompt=false is not supported: use an encoder that pools its prompt"
-        )
-    if "pooling_mode" in config:
-        modes = config["pooling_mode"]
-        modes = modes if isinstance(modes, list) else [modes]
-    else:
-        modes = [mode for key, mode in LEGACY_POOLING.items() if config.get(key)]
-        modes += [key for key in OTHER_LEGACY_POOLING if config.get(key)]
-    if len(modes) != 1 or modes[0] not in POOLING_MODES:
-        raise CheckpointError(
-            f"{path}: pooling {' + '.join(map(quoted, modes)) or '(none)'} is not supported, "
-            f"only one of {', '.join(POOLING_MODES)}"
-        )
-    return str(modes[0])
+    return modules[0].folder, modules[1].folder, modules[2:]
 
 
 def _read_prompts(directory: Path) -> dict[str, str]:

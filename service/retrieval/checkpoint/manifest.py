@@ -50,8 +50,8 @@ def write_manifest(directory: Path, **facts: object) -> CheckpointManifest:
     )
     content = {
         "format_version": FORMAT_VERSION,
-        "embedding_dim": layout.config.get("hidden_size"),
-        "pooling": layout.pooling,
+        "embedding_dim": layout.embedding_dim,
+        "pooling": str(layout.pooling),
         "prompts": layout.prompts,
         "max_tokens": layout.max_tokens,
         "files": checksums.record_files(directory, names),
@@ -91,7 +91,7 @@ def verify_manifest(directory: Path) -> CheckpointManifest | None:
 def fingerprint_of(
     directory: Path, layout: CheckpointLayout, manifest: CheckpointManifest | None = None
 ) -> str:
-    """Hash all that decides a side's embeddings: weights, adapter, tokenizer, config, prompts.
+    """Hash all that decides a side's embeddings: weights, adapter, tokenizer, modules, prompts.
 
     Args:
         directory: the checkpoint.
@@ -104,13 +104,27 @@ def fingerprint_of(
         record = verified.get(path.relative_to(directory).as_posix())
         return record["sha256"] if record else checksums.sha256_of(path)
 
-    parts = {
+    parts: dict[str, object] = {
         "weights": [sha256(path) for path in layout.weights],
         "tokenizer": sha256(layout.tokenizer),
         "config": sha256(layout.transformer / "config.json"),
-        "pooling": layout.pooling,
+        "pooling": str(layout.pooling),
         "prompts": layout.prompts,
     }
+    # Parts that not every encoder has are left out, so that the others keep their fingerprints.
+    if not layout.pooling.include_prompt:
+        parts["include_prompt"] = False
+    if layout.decisive_head:
+        parts["head"] = [
+            {
+                "kind": module.kind,
+                "config": module.config.model_dump(),
+                "weights": sha256(module.weights) if module.weights else None,
+            }
+            for module in layout.decisive_head
+        ]
+    if layout.truncate_dim:
+        parts["truncate_dim"] = layout.truncate_dim
     if layout.adapter:
         parts["adapter"] = {"sha256": layout.adapter.weights_sha256, "scale": layout.adapter.scale}
     return hashlib.sha256(artifact.canonical_json(parts)).hexdigest()

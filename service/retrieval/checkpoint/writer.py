@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from service.retrieval.checkpoint.adapter import ADAPTER_FILES
-from service.retrieval.checkpoint.layout import LEGACY_POOLING, CheckpointLayout
+from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
 from service.retrieval.checkpoint.manifest import CheckpointManifest, write_manifest
+from service.retrieval.checkpoint.modules.head import HeadModule
+from service.retrieval.checkpoint.modules.pooling import LEGACY_POOLING
 from service.retrieval.storage.artifact import canonical_json
 
 StateDict = Mapping[str, Tensor]
@@ -27,6 +29,8 @@ TRANSFORMER_FILES = (
     *("added_tokens.json", "sentence_bert_config.json"),
 )
 ONE_SIDE = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+# The modes that were written before there were others: files keep their bytes.
+OLD_MODES = ["mean", "cls", "lasttoken"]
 TWO_SIDES = (("", "Router"), ("1_Normalize", "Normalize"))
 
 
@@ -87,10 +91,14 @@ def with_other_weights(
 
 def one_side(layout: CheckpointLayout) -> dict[str, FileContent]:
     """Return the files of a checkpoint that encodes queries and passages by the same weights."""
-    return {
-        **_transformer_files("", layout),
-        "1_Pooling/config.json": _pooling_config(layout),
-        "modules.json": canonical_json(describe_modules(ONE_SIDE)),
+    head = layout.decisive_head
+    kinds = ["Transformer", "Pooling", *(module.kind for module in head), "Normalize"]
+    folders = ["", *(f"{at}_{kind}" for at, kind in enumerate(kinds) if at)]
+    files = {**_transformer_files("", layout), "1_Pooling/config.json": _pooling_config(layout)}
+    for folder, module in zip(folders[2:], head, strict=False):
+        files |= _head_files(folder, module)
+    return files | {
+        "modules.json": canonical_json(describe_modules(list(zip(folders, kinds, strict=True)))),
         "config_sentence_transformers.json": _library_config(layout, layout),
     }
 
@@ -110,11 +118,15 @@ def two_sides(
     types: dict[str, str] = {}
     structure: dict[str, list[str]] = {}
     for route, layout, state in (("query", query, query_state), ("document", passage, None)):
-        names = {kind: f"{route}_{at}_{kind}" for at, kind in enumerate(("Transformer", "Pooling"))}
-        files |= _transformer_files(f"{names['Transformer']}/", layout, state)
-        files[f"{names['Pooling']}/config.json"] = _pooling_config(layout)
-        types |= {name: _module_type(kind) for kind, name in names.items()}
-        structure[route] = list(names.values())
+        head = layout.decisive_head
+        kinds = ["Transformer", "Pooling", *(module.kind for module in head)]
+        names = [f"{route}_{at}_{kind}" for at, kind in enumerate(kinds)]
+        files |= _transformer_files(f"{names[0]}/", layout, state)
+        files[f"{names[1]}/config.json"] = _pooling_config(layout)
+        for name, module in zip(names[2:], head, strict=True):
+            files |= _head_files(name, module)
+        types |= dict(zip(names, map(_module_type, kinds), strict=True))
+        structure[route] = names
     router = {
         "types": types,
         "structure": structure,
@@ -151,14 +163,29 @@ def _transformer_files(
 
 
 def _pooling_config(layout: CheckpointLayout) -> bytes:
+    content: dict[str, object] = {"word_embedding_dimension": layout.hidden_dim}
+    pooling = layout.pooling
+    if not pooling.include_prompt:
+        content["include_prompt"] = False
+    modes = [mode for mode in LEGACY_POOLING.values() if mode in pooling.modes]
+    if list(pooling.modes) != modes:  # the old form has no order of its own
+        return canonical_json(content | {"pooling_mode": list(pooling.modes)})
     # The form that old versions read, too; they take the mean unless it is said to be false.
-    modes = {key: mode == layout.pooling for key, mode in LEGACY_POOLING.items()}
-    return canonical_json({"word_embedding_dimension": layout.config["hidden_size"]} | modes)
+    written = {key: mode for key, mode in LEGACY_POOLING.items() if mode in OLD_MODES + modes}
+    return canonical_json(content | {key: mode in modes for key, mode in written.items()})
+
+
+def _head_files(folder: str, module: HeadModule) -> dict[str, FileContent]:
+    names = [path.name for path in (module.folder / "config.json", module.weights) if path]
+    paths = {f"{folder}/{name}": module.folder / name for name in names}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _library_config(query: CheckpointLayout, passage: CheckpointLayout) -> bytes:
+    truncated = {"truncate_dim": passage.truncate_dim} if passage.truncate_dim else {}
     return canonical_json(
-        {
+        truncated
+        | {
             "default_prompt_name": None,
             "model_type": "SentenceTransformer",
             # sentence-transformers asks for `document`, other tools for `passage`.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from service.retrieval.checkpoint.modules.pooling import Pooling
 from service.retrieval.encoder.batches import (
     MAX_BATCH_TOKENS,
     PaddedBatch,
@@ -49,7 +50,7 @@ class Encoder:
         name: str,
         fingerprint: str,
         passage_fingerprint: str,
-        pooling: str,
+        pooling: Pooling,
         prompts: dict[str, str],
         max_tokens: int,
         pad_id: int,
@@ -63,7 +64,7 @@ class Encoder:
             name: shown to people.
             fingerprint: the query side's fingerprint.
             passage_fingerprint: fingerprint of the passage encoder whose indexes this one searches.
-            pooling: `mean`, `cls` or `lasttoken`.
+            pooling: of the token embeddings.
             prompts: text put before each text, by role.
             max_tokens: length at which texts are truncated.
             pad_id: id of the padding token.

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.encoder.head import load_head
 from service.retrieval.encoder.runtime.openvino.graph import Graph, open_graph
 from service.retrieval.encoder.runtime.openvino.probe import check_runtime
 from service.retrieval.encoder.runtime.runtime import Runtime
@@ -159,7 +160,7 @@ def _load_openvino(
     twin = shared_with if isinstance(shared_with, OpenvinoRuntime) else None
     runtime = OpenvinoRuntime(
         graph.sharing_table(twin.graph) if twin else graph,
-        layout.pooling,
+        load_head(layout),
         precision,
         layout.max_tokens,
         for_queries=for_queries,
@@ -178,7 +179,7 @@ def _load_torch(
     model = load_model(layout, TORCH_TYPES[precision])
     twin = shared_with if isinstance(shared_with, TorchRuntime) else None
     changed = layout.adapter.parameters if layout.adapter else None
-    return TorchRuntime(model, layout.pooling, device, twin, changed)
+    return TorchRuntime(model, load_head(layout), device, twin, changed)
 
 
 def _load_gpu(
@@ -202,7 +203,7 @@ def _load_gpu(
         )
     return CudaRuntime(
         load_model(layout),
-        layout.pooling,
+        load_head(layout),
         device,
         max_tokens=options.max_tokens,
         shared_with=shared_with if isinstance(shared_with, CudaRuntime) else None,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Runtime(Protocol):
-    """A loaded transformer with its pooling."""
+    """A loaded transformer with its head."""
 
     @property
     def name(self) -> str:
@@ -35,7 +35,8 @@ class Runtime(Protocol):
 
         Args:
             token_ids: padded on the right, [B, L].
-            attention_mask: 1 for a token, 0 for padding, [B, L].
+            attention_mask: 0 for padding, 2 for a token of the prompt that the head does not
+                pool, else 1, [B, L].
 
         Returns:
             [B, D], unit-norm fp32, on `device`.

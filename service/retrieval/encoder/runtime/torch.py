@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from service.retrieval.encoder.pooling import POOLING
+from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.weights import share_parameters
 
 
@@ -20,7 +20,7 @@ class TorchRuntime:
     def __init__(
         self,
         model: PreTrainedModel,
-        pooling: str,
+        head: Head,
         device: torch.device,
         shared_with: "TorchRuntime | None" = None,
         changed: Collection[str] | None = None,
@@ -29,7 +29,7 @@ class TorchRuntime:
 
         Args:
             model: moved in place; the caller must not use it afterwards.
-            pooling: `mean`, `cls` or `lasttoken`.
+            head: makes embeddings of the hidden states; moved in place.
             device: computes the embeddings.
             shared_with: the other side's runtime, with which equal weights are shared.
             changed: parameters that differ from the other side's, if known.
@@ -37,9 +37,9 @@ class TorchRuntime:
         self._model = model.to(device).eval()  # type: ignore[arg-type]
         if shared_with is not None:
             share_parameters(self._model, shared_with._model, changed)
-        self._pool = POOLING[pooling]
+        self.head = head.to(device)
         self.device = device
-        self.embedding_dim = int(model.config.hidden_size)
+        self.embedding_dim = self.head.output_dim(int(model.config.hidden_size))
         precision = str(model.dtype).removeprefix("torch.")
         self.name = f"torch-{precision.replace('bfloat', 'bf').replace('float', 'fp')}"
 
@@ -51,6 +51,8 @@ class TorchRuntime:
         """Embed one padded batch, [B, L] to [B, D]."""
         mask = torch.from_numpy(attention_mask).to(self.device)
         hidden = self._model(
-            input_ids=torch.from_numpy(token_ids).to(self.device), attention_mask=mask
-        ).last_hidden_state  # [B, L, D]
-        return torch.nn.functional.normalize(self._pool(hidden.float(), mask), dim=-1)
+            input_ids=torch.from_numpy(token_ids).to(self.device),
+            attention_mask=self.head.attended(mask),
+        ).last_hidden_state  # [B, L, H]
+        embeddings: Tensor = self.head(hidden, mask)
+        return embeddings

@@ -59,7 +59,7 @@ def test_the_bundled_encoder_is_multilingual_e5_small(bundled_encoder: Encoder) 
     encoder = bundled_encoder
 
     assert (encoder.name, encoder.embedding_dim, encoder.max_tokens) == ("bundled-base", 384, 512)
-    assert (encoder.pooling, encoder.prompts) == (
+    assert (str(encoder.pooling), encoder.prompts) == (
         "mean",
         {"query": "query: ", "passage": "passage: "},
     )

@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from service.retrieval.checkpoint.layout import read_layout
+from service.retrieval.checkpoint.modules.pooling import Pooling
 from service.retrieval.errors import CheckpointError, quoted
+
+LIBRARY = "sentence_transformers.models."
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -23,7 +26,7 @@ def test_a_layout_has_the_settings_of_the_json_files(tiny_checkpoint: Path) -> N
     assert layout.transformer == tiny_checkpoint
     assert layout.weights == (tiny_checkpoint / "model.safetensors",)
     assert layout.tokenizer == tiny_checkpoint / "tokenizer.json"
-    assert layout.pooling == "mean"
+    assert layout.pooling == Pooling(("mean",))
     assert layout.prompts == {"query": "query: ", "passage": "passage: "}
     assert layout.max_tokens == 64
 
@@ -36,6 +39,12 @@ def test_a_layout_has_the_settings_of_the_json_files(tiny_checkpoint: Path) -> N
         ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
         ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
         ({"pooling_mode_lasttoken": True}, "lasttoken"),
+        ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode": ["mean", "cls"]}, "mean+cls"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "cls+mean"),
+        ({"pooling_mode": "cls", "pooling_mode_mean_tokens": True}, "cls"),
+        ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": False}, "mean"),
+        ({}, "mean"),
     ],
 )
 def test_pooling_is_read_in_the_new_and_the_old_form(
@@ -43,23 +52,17 @@ def test_pooling_is_read_in_the_new_and_the_old_form(
 ) -> None:
     (checkpoint_copy / "1_Pooling/config.json").write_text(json.dumps(content))
 
-    assert read_layout(checkpoint_copy).pooling == expected
+    assert str(read_layout(checkpoint_copy).pooling) == expected
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"pooling_mode": "max"}, "pooling 'max' is not supported"),
-        ({"pooling_mode": ["mean", "cls"]}, r"pooling 'mean' \+ 'cls' is not supported"),
-        ({"pooling_mode_max_tokens": True}, "pooling 'pooling_mode_max_tokens' is not supported"),
-        (
-            {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
-            r"pooling 'mean' \+ 'cls' is not supported",
-        ),
-        ({}, r"pooling \(none\) is not supported"),
-        ({"pooling_mode": None}, "pooling None is not supported"),
-        ({"pooling_mode": 3}, "pooling 3 is not supported"),
-        ({"pooling_mode": "mean", "include_prompt": False}, "include_prompt=false"),
+        ({"pooling_mode": "median"}, r"`pooling_mode\[0\]` must be 'cls', 'max', 'mean'"),
+        ({"pooling_mode": []}, "`pooling_mode` is empty"),
+        ({"pooling_mode": None}, "`pooling_mode` is not a list"),
+        ({"pooling_mode": 3}, "`pooling_mode` is not a list"),
+        ({"pooling_mode": "mean", "include_prompt": 1}, "`include_prompt` is not true or false"),
     ],
 )
 def test_another_pooling_is_refused_by_name(
@@ -100,8 +103,11 @@ def test_a_checkpoint_without_a_prompts_file_has_no_prompts(checkpoint_copy: Pat
 def test_a_module_outside_of_the_checkpoint_is_refused_by_name(
     checkpoint_copy: Path, folder: str, kind: str
 ) -> None:
-    entries = [{"path": "", "type": "models.Transformer"}, {"path": "", "type": "models.Pooling"}]
-    entries.append({"path": folder, "type": f"models.{kind}"})
+    entries = [
+        {"path": "", "type": f"{LIBRARY}Transformer"},
+        {"path": "", "type": f"{LIBRARY}Pooling"},
+    ]
+    entries.append({"path": folder, "type": f"{LIBRARY}{kind}"})
     (checkpoint_copy / "modules.json").write_text(json.dumps(entries))
 
     with pytest.raises(CheckpointError) as caught:
@@ -120,7 +126,7 @@ def no_limit(folder: Path) -> None:
 
 
 def modules(folder: Path, *names: str) -> None:
-    entries: list[dict[str, Any]] = [{"path": "", "type": f"models.{name}"} for name in names]
+    entries: list[dict[str, Any]] = [{"path": "", "type": f"{LIBRARY}{name}"} for name in names]
     (folder / "modules.json").write_text(json.dumps(entries))
 
 
@@ -132,9 +138,12 @@ def modules(folder: Path, *names: str) -> None:
         (lambda folder: (folder / "modules.json").write_text("3"), "module without `type`"),
         (
             lambda folder: modules(folder, "Transformer", "Pooling", "Dense"),
-            "a module that is not supported: 'Dense'",
+            "config.json: `in_features` is missing",
         ),
-        (lambda folder: modules(folder, "Transformer"), "needs the modules Transformer and"),
+        (
+            lambda folder: modules(folder, "Transformer"),
+            "'Transformer', not with Transformer and Pooling",
+        ),
         (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
         (
             lambda folder: edit(folder / "config.json", auto_map={"AutoModel": "m.M"}),

@@ -27,7 +27,7 @@ def test_a_written_checkpoint_has_the_layout_that_it_was_given(
     manifest = write_checkpoint(tmp_path, one_side(layout), name="copy")
 
     found = read_layout(tmp_path)
-    assert (found.pooling, found.prompts, found.max_tokens) == ("mean", layout.prompts, 64)
+    assert (str(found.pooling), found.prompts, found.max_tokens) == ("mean", layout.prompts, 64)
     assert json.loads((tmp_path / "manifest.json").read_text())["name"] == "copy"
     assert "model.safetensors" in manifest.files
     assert (tmp_path / "model.safetensors").read_bytes() == layout.weights[0].read_bytes()

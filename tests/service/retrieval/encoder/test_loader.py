@@ -15,7 +15,7 @@ def test_a_folder_becomes_an_encoder(tiny_checkpoint: Path) -> None:
     encoder = load_encoder(str(tiny_checkpoint), device="cpu")
 
     assert encoder.name == "tiny-mean-0"
-    assert (encoder.embedding_dim, encoder.max_tokens, encoder.pooling) == (32, 64, "mean")
+    assert (encoder.embedding_dim, encoder.max_tokens, str(encoder.pooling)) == (32, 64, "mean")
     assert encoder.prompts == {"query": "query: ", "passage": "passage: "}
     assert encoder.device == torch.device("cpu")
     assert encoder.passage_fingerprint == encoder.fingerprint

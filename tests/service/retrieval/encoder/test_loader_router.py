@@ -78,7 +78,8 @@ def test_both_sides_equal_sentence_transformers(
 def test_each_side_has_its_own_pooling_and_fingerprint(router_checkpoint: Path) -> None:
     encoder = load_encoder(str(router_checkpoint), device="cpu")
 
-    assert (encoder.pooling, encoder.side("passage").pooling) == ("cls", "mean")
+    poolings = (str(encoder.pooling), str(encoder.side("passage").pooling))
+    assert poolings == ("cls", "mean")
     assert encoder.passage_fingerprint == encoder.side("passage").fingerprint
     assert encoder.passage_fingerprint != encoder.fingerprint
 
@@ -136,7 +137,10 @@ ROUTES = {"query": ["query_0_Transformer"], "document": ["document_0_Transformer
         (edit("router_config.json", structure=3), "does not describe the routes"),
         (edit("router_config.json", types={}), "does not describe the routes"),
         (edit("router_config.json", parameters=[]), "does not describe the routes"),
-        (edit("router_config.json", structure=ROUTES), "needs the modules Transformer and Pooling"),
+        (
+            edit("router_config.json", structure=ROUTES),
+            "not with Transformer and Pooling",
+        ),
         (
             edit("router_config.json", parameters={"route_mappings": {"('query', None)": "query"}}),
             "`route_mappings` is not supported",
@@ -145,9 +149,9 @@ ROUTES = {"query": ["query_0_Transformer"], "document": ["document_0_Transformer
             edit(
                 "router_config.json",
                 structure={route: ["/x"] for route in ROUTES},
-                types={"/x": "Pooling"},
+                types={"/x": "sentence_transformers.models.Pooling"},
             ),
-            "needs the modules Transformer",
+            "names a folder outside of the checkpoint: '/x'",
         ),
         (edit("query_0_Transformer/config.json", auto_map={"AutoModel": "m.M"}), "remote code"),
         (

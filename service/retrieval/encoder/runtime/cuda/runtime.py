@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from service.retrieval.encoder.pooling import POOLING
+from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.cuda.buckets import Shape, all_shapes, pieces
 from service.retrieval.encoder.runtime.cuda.graph import Slot
 from service.retrieval.encoder.runtime.weights import round_parameters, share_parameters
@@ -34,7 +34,7 @@ class CudaRuntime:
     def __init__(
         self,
         model: PreTrainedModel,
-        pooling: str,
+        head: Head,
         device: torch.device,
         *,
         max_tokens: int,
@@ -46,7 +46,7 @@ class CudaRuntime:
 
         Args:
             model: moved and rounded in place; the caller must not use it afterwards.
-            pooling: `mean`, `cls` or `lasttoken`.
+            head: makes embeddings of the hidden states; moved in place.
             device: a CUDA device; in tests, the CPU.
             max_tokens: tokens of the longest text, special tokens included.
             max_batch_tokens: padded tokens that run at once at most; `warm_up` replaces it.
@@ -59,7 +59,7 @@ class CudaRuntime:
         self._model = model.to(device).eval()  # type: ignore[arg-type]
         if shared_with is not None:
             share_parameters(self._model, shared_with._model, changed)
-        self._pool = POOLING[pooling]
+        self.head = head.to(device)
         self._pad_id = int(getattr(model.config, "pad_token_id", None) or 0)
         self._max_tokens = max_tokens
         self._max_batch_tokens = max_batch_tokens
@@ -69,7 +69,7 @@ class CudaRuntime:
         if device.type == "cuda" and self._stream is None:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.device = device
-        self.embedding_dim = int(model.config.hidden_size)
+        self.embedding_dim = self.head.output_dim(int(model.config.hidden_size))
         self.name = f"torch-graphs-{PRECISION_NAMES[precision]}"
 
     @property
@@ -127,8 +127,10 @@ class CudaRuntime:
         return self._slots[shape]
 
     def _forward(self, token_ids: Tensor, mask: Tensor) -> Tensor:
-        hidden = self._model(input_ids=token_ids, attention_mask=mask).last_hidden_state
-        return torch.nn.functional.normalize(self._pool(hidden.float(), mask), dim=-1)
+        attended = self.head.attended(mask)
+        hidden = self._model(input_ids=token_ids, attention_mask=attended).last_hidden_state
+        embeddings: Tensor = self.head(hidden, mask)
+        return embeddings
 
     @contextmanager
     def _own_stream(self) -> Iterator[None]:

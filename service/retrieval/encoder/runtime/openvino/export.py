@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.encoder.head import load_head
 from service.retrieval.encoder.runtime.openvino.core import import_openvino
 from service.retrieval.encoder.runtime.openvino.graph import GRAPH
 from service.retrieval.encoder.runtime.openvino.probe import write_probe
@@ -41,7 +42,7 @@ def export_graph(directory: Path, layout: CheckpointLayout) -> str:
         CheckpointError: the architecture cannot be exported.
     """
     model = load_model(layout)
-    reference = TorchRuntime(model, layout.pooling, torch.device("cpu"))
+    reference = TorchRuntime(model, load_head(layout), torch.device("cpu"))
     table = torch.as_tensor(model.get_input_embeddings().weight)
     name = _table_name(table, layout)
     try:

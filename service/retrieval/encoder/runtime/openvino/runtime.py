@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.retrieval.encoder.pooling import POOLING
+from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.openvino.core import compile_graph
 from service.retrieval.encoder.runtime.openvino.graph import Graph
 from service.retrieval.hardware import available_cores
@@ -35,7 +35,7 @@ class _Running:
 
 
 class OpenvinoRuntime:
-    """A graph compiled for this CPU; pooling and norm are computed in fp32 outside of the graph.
+    """A graph compiled for this CPU; the head is computed in fp32 outside of the graph.
 
     All cores compute a small batch together. A large batch is split among them, and of several
     batches at once each runs on one core: cores then do not wait for each other at each layer.
@@ -44,7 +44,7 @@ class OpenvinoRuntime:
     def __init__(
         self,
         graph: Graph,
-        pooling: str,
+        head: Head,
         precision: str,
         max_tokens: int,
         *,
@@ -55,7 +55,7 @@ class OpenvinoRuntime:
 
         Args:
             graph: graph of the transformer after its embedding table.
-            pooling: `mean`, `cls` or `lasttoken`.
+            head: makes embeddings of the hidden states.
             precision: `fp32`, `bf16` or `int8`.
             max_tokens: the encoder's own limit.
             for_queries: whether to compile a graph for single short texts, which a passage side of
@@ -64,7 +64,7 @@ class OpenvinoRuntime:
         """
         self.graph = graph
         self._table = graph.table
-        self._pool = POOLING[pooling]
+        self.head = head
         self._max_tokens = max_tokens
         self._whole_multiple = WHOLE_MULTIPLES.get(precision, 1)
         self._part_multiple = PART_MULTIPLES.get(precision, 1)
@@ -79,7 +79,7 @@ class OpenvinoRuntime:
         self._running: _Running = shared_with._running if shared_with else _Running()
         self._lock = Lock()
         self.device = torch.device("cpu")
-        self.embedding_dim = int(graph.table.shape[1])
+        self.embedding_dim = head.output_dim(int(graph.table.shape[1]))
         # Graphs converted by way of ONNX were `openvino-*`: their vectors differ in the last bits.
         self.name = f"openvino-ir-{precision}"
 
@@ -98,14 +98,14 @@ class OpenvinoRuntime:
             self._running.count += 1
         try:
             if is_alone and len(token_ids) < MIN_TEXTS_A_CORE * self.num_slots:
-                pooled = self._embed_whole(token_ids, attention_mask)
+                embeddings = self._embed_whole(token_ids, attention_mask)
             else:
                 num_parts = self.num_slots if is_alone else 1
-                pooled = self._embed_parts(token_ids, attention_mask, num_parts)
+                embeddings = self._embed_parts(token_ids, attention_mask, num_parts)
         finally:
             with self._running.lock:
                 self._running.count -= 1
-        return torch.nn.functional.normalize(pooled, dim=-1)
+        return embeddings
 
     def _embed_whole(
         self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
@@ -115,12 +115,12 @@ class OpenvinoRuntime:
         if count == 1 and length <= self._lone_tokens:
             request, padded = self._lone, self._lone_tokens
         request.infer(self._inputs(token_ids, attention_mask, padded), share_inputs=True)
-        return self._pooled(request, attention_mask)
+        return self._apply_head(request, attention_mask)
 
     def _embed_parts(
         self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], num_parts: int
     ) -> Tensor:
-        parts = split(attention_mask.sum(axis=1), num_parts)
+        parts = split(np.count_nonzero(attention_mask, axis=1), num_parts)
         masks = [attention_mask[rows, :length] for rows, length in parts]
         requests = []
         with ExitStack() as running:  # waits for all, even if one fails
@@ -131,11 +131,11 @@ class OpenvinoRuntime:
                 requests.append(request)
                 request.start_async(inputs, share_inputs=True)
                 running.callback(request.wait)
-        pooled = [
-            self._pooled(request, mask) for request, mask in zip(requests, masks, strict=True)
+        embeddings = [
+            self._apply_head(request, mask) for request, mask in zip(requests, masks, strict=True)
         ]
         self._idle_parts += requests
-        return torch.cat(pooled)
+        return torch.cat(embeddings)
 
     def _take_part(self) -> Any:
         with self._lock:
@@ -143,11 +143,12 @@ class OpenvinoRuntime:
                 return self._idle_parts.pop()
         return self._parts.create_infer_request()
 
-    def _pooled(self, request: Any, attention_mask: NDArray[np.int64]) -> Tensor:
+    def _apply_head(self, request: Any, attention_mask: NDArray[np.int64]) -> Tensor:
         # The tensor is OpenVINO's own, overwritten by the next batch: pooling makes a copy.
         hidden = torch.from_numpy(request.get_output_tensor(0).data)  # [B, L, H]
         mask = torch.from_numpy(attention_mask)
-        return self._pool(hidden[: mask.shape[0], : mask.shape[1]], mask)
+        embeddings: Tensor = self.head(hidden[: mask.shape[0], : mask.shape[1]], mask)
+        return embeddings
 
     def _pad(self, length: int, multiple: int) -> int:
         return pad_length(length, multiple, max(length, self._max_tokens))
@@ -162,7 +163,8 @@ class OpenvinoRuntime:
         """Pad to a length and a number of texts; the output of padding texts is not read."""
         rows = (count or len(token_ids)) - len(token_ids)
         padding = ((0, rows), (0, length - token_ids.shape[1]))
-        ids, mask = np.pad(token_ids, padding), np.pad(attention_mask, padding)
+        attended = self.head.attended(torch.from_numpy(attention_mask)).numpy()
+        ids, mask = np.pad(token_ids, padding), np.pad(attended, padding)
         if rows:
             mask[-rows:] = 1  # a softmax over no token would be NaN
         embedded = torch.nn.functional.embedding(torch.from_numpy(ids), self._table).float()

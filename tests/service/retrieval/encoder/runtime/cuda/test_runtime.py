@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
+from service.retrieval.checkpoint.modules.pooling import Pooling, PoolingMode
+from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.cuda import graph as cuda_graph
 from service.retrieval.encoder.runtime.cuda.buckets import Shape, all_shapes
 from service.retrieval.encoder.runtime.cuda.runtime import CudaRuntime, precision_on
@@ -50,11 +52,14 @@ def model() -> BertModel:
 
 
 def cuda_runtime(
-    model: BertModel, device: torch.device, pooling: str = "mean", max_batch_tokens: int = 256
+    model: BertModel,
+    device: torch.device,
+    pooling: PoolingMode = "mean",
+    max_batch_tokens: int = 256,
 ) -> CudaRuntime:
     return CudaRuntime(
         copy.deepcopy(model),
-        pooling,
+        Head(Pooling((pooling,))),
         device,
         max_tokens=MAX_TOKENS,
         max_batch_tokens=max_batch_tokens,
@@ -87,13 +92,13 @@ def assert_close(found: Tensor, expected: Tensor, device: torch.device) -> None:
     "lengths", [[1], [16], [17], [40], [3, 16, 9], [40, 2, 17, 39], list(range(1, 41))]
 )
 def test_embeddings_are_those_of_the_reference(
-    model: BertModel, device: torch.device, pooling: str, lengths: list[int]
+    model: BertModel, device: torch.device, pooling: PoolingMode, lengths: list[int]
 ) -> None:
     batch = padded(texts_of(lengths))
 
     found = cuda_runtime(model, device, pooling).embed(*batch)
 
-    reference = TorchRuntime(model, pooling, torch.device("cpu")).embed(*batch)
+    reference = TorchRuntime(model, Head(Pooling((pooling,))), torch.device("cpu")).embed(*batch)
     assert (found.device.type, found.dtype) == (device.type, torch.float32)
     assert_close(found, reference, device)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(len(lengths), device=device))
@@ -262,12 +267,12 @@ def test_only_weights_are_rounded(model: BertModel, monkeypatch: pytest.MonkeyPa
     own = copy.deepcopy(model)
     own.register_buffer("inv_freq", torch.tensor([1 / 3]))
 
-    runtime = CudaRuntime(own, "mean", torch.device("cpu"), max_tokens=MAX_TOKENS)
+    runtime = CudaRuntime(own, Head(), torch.device("cpu"), max_tokens=MAX_TOKENS)
 
     assert own.inv_freq.dtype == torch.float32
     assert {parameter.dtype for parameter in own.parameters()} == {torch.bfloat16}
     batch = padded(texts_of([5, 40, 16]))
-    reference = TorchRuntime(model, "mean", torch.device("cpu")).embed(*batch)
+    reference = TorchRuntime(model, Head(), torch.device("cpu")).embed(*batch)
     found = runtime.embed(*batch)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(3))  # the norm is of fp32
     np.testing.assert_allclose(found, reference, rtol=0, atol=TOLERANCE["cuda"])
@@ -320,7 +325,7 @@ def test_out_of_memory_reaches_the_caller_and_a_smaller_batch_then_runs(model: B
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
 
-    reference = TorchRuntime(model, "mean", torch.device("cpu")).embed(*small)
+    reference = TorchRuntime(model, Head(), torch.device("cpu")).embed(*small)
     assert_close(found, reference, device)
     assert_close(runtime.embed(*large)[:1], runtime.embed(large[0][:1], large[1][:1]), device)
 
@@ -350,8 +355,8 @@ def test_two_sides_share_equal_weights_and_embed_as_each_does_alone(
 
     models = [copy.deepcopy(model), copy.deepcopy(tuned)]
     limits = {"max_tokens": MAX_TOKENS, "max_batch_tokens": 256}
-    passage = CudaRuntime(models[0], "mean", device, **limits)
-    query = CudaRuntime(models[1], "mean", device, **limits, shared_with=passage)
+    passage = CudaRuntime(models[0], Head(), device, **limits)
+    query = CudaRuntime(models[1], Head(), device, **limits, shared_with=passage)
     together = [(passage.embed(*batch), query.embed(*batch)) for _ in range(2)]
 
     for found in together:

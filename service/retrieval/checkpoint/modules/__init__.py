@@ -1,0 +1,1 @@
+"""Modules of a Sentence Transformers folder: their order, pooling, Dense and LayerNorm."""

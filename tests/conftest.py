@@ -105,7 +105,7 @@ def make_checkpoint(
     torch.nn.init.zeros_(model.pooler.dense.weight)
     model.save_pretrained(directory)
     tokenizer.save(str(directory / "tokenizer.json"))
-    for name, content in _json_files(pooling, max_tokens, hidden_size).items():
+    for name, content in json_files(pooling, max_tokens, hidden_size).items():
         path = directory / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content))
@@ -156,7 +156,7 @@ def make_adapter(
     return directory
 
 
-def _json_files(pooling: str, max_tokens: int, hidden_size: int) -> dict[str, object]:
+def json_files(pooling: str, max_tokens: int, hidden_size: int) -> dict[str, object]:
     return {
         "tokenizer_config.json": {
             "bos_token": "<s>",

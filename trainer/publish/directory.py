@@ -113,13 +113,22 @@ def _facts(query: Checkpoint, passage: Checkpoint, publication: Publication) -> 
     facts = {
         "name": publication.name,
         "license": license,
-        "base_model": described.get("base_model") or base.get("base_model"),
+        "base_model": described.get("base_model") or base.get("base_model") or _hub_base(described),
         "passage_fingerprint": passage.fingerprint(passage.passage),
         **{field: described[field] for field in RECORD_FIELDS if field in described},
     }
     if adapter:
         facts["adapter"] = {"scale": adapter.scale, "weights_sha256": adapter.weights_sha256}
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def _hub_base(described: Mapping[str, Any]) -> str | None:
+    """Return the Hub name of the encoder that training started from, by the training record."""
+    training = described.get("training")
+    base = training.get("base") if isinstance(training, Mapping) else None
+    if not isinstance(base, Mapping) or not base.get("revision"):
+        return None
+    return str(base.get("name"))
 
 
 def _files(query: CheckpointLayout, passage: CheckpointLayout) -> dict[str, FileContent]:

@@ -36,7 +36,8 @@ def model_card(
         results: Markdown; by default the dev scores of the training record.
         data_cards: of the training data.
     """
-    record = {**facts, **facts.get("training", {})}
+    training = facts.get("training")
+    record = {**facts, **(training if isinstance(training, Mapping) else {})}
     kept = {field: record[field] for field in RECORD_FIELDS if field in record}
     card = ModelCard.from_template(
         _front_matter(facts, data_cards),

@@ -64,11 +64,16 @@ def _write_adapter(
         directory,
         pairs,
         config.encoder.lora_scale,
-        base=config.encoder.name,
+        base=_base_name(config.encoder.name),
         base_fingerprint=trainable.base.fingerprint,
         passage_fingerprint=trainable.base.passage_fingerprint,
         **facts,
     )
+
+
+def _base_name(name: str) -> str:
+    """Return the name by which an adapter finds its base, wherever the service is started."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 def _write_encoder(directory: Path, trainable: TrainableEncoder, facts: Mapping[str, Any]) -> None:

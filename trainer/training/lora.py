@@ -7,14 +7,12 @@ Source: Hu et al. 2021, section 4.1.
 """
 
 import math
-import re
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-# All linear layers of a BERT-like block: query, key, value and the three dense ones.
-BLOCK_LINEAR = r"encoder\.layer\.\d+\..*"
+from trainer.errors import ConfigError
 
 
 class LoraLinear(nn.Module):
@@ -29,6 +27,11 @@ class LoraLinear(nn.Module):
         self.lora_b = nn.Parameter(torch.zeros(base.out_features, rank))
         nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
 
+    @property
+    def weight(self) -> Tensor:
+        """Return the base's weight: some transformers ask a layer for its data type."""
+        return self.base.weight
+
     def forward(self, hidden: Tensor) -> Tensor:
         """Compute W x + b + scale B A x."""
         low = nn.functional.linear(hidden, self.lora_a)
@@ -36,24 +39,53 @@ class LoraLinear(nn.Module):
         return adapted
 
 
-def add_lora(transformer: nn.Module, rank: int, scale: float, pattern: str = BLOCK_LINEAR) -> None:
-    """Freeze a transformer and add an adapter to each linear layer whose path matches.
+def add_lora(transformer: nn.Module, rank: int, scale: float) -> None:
+    """Freeze a transformer and add an adapter to each linear layer of its blocks.
 
     Raises:
-        ValueError: no layer matches.
+        ConfigError: its blocks have no linear layers.
     """
     transformer.requires_grad_(False)
-    names = [
-        name
-        for name, module in transformer.named_modules()
-        if isinstance(module, nn.Linear) and re.fullmatch(pattern, name)
-    ]
+    names = [name for name, module in _block_modules(transformer) if isinstance(module, nn.Linear)]
     if not names:
-        raise ValueError(f"no linear layer of the transformer matches {pattern!r}")
+        kinds = ", ".join(sorted(set(matrices_without_adapter(transformer).values())))
+        raise ConfigError(
+            f"encoder.lora_rank: {type(transformer).__name__} has no blocks of linear layers for "
+            f"an adapter{f', but of {kinds}' if kinds else ''}: set it to 0 to train all weights"
+        )
     for name in names:
-        parent, _, child = name.rpartition(".")
         layer = LoraLinear(transformer.get_submodule(name), rank, scale)  # type: ignore[arg-type]
-        setattr(transformer.get_submodule(parent), child, layer)
+        transformer.set_submodule(name, layer)
+
+
+def matrices_without_adapter(transformer: nn.Module) -> dict[str, str]:
+    """Return the matrices of a transformer's blocks that `add_lora` leaves as they are.
+
+    An example is the experts of a mixture, which share one tensor, or GPT-2's `Conv1D`.
+
+    Returns:
+        The class of the module that holds a matrix, by the parameter's name.
+    """
+    return {
+        f"{name}.{parameter_name}": type(module).__name__
+        for name, module in _block_modules(transformer)
+        if not isinstance(module, nn.Linear | LoraLinear | nn.Embedding)
+        for parameter_name, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim > 1
+    }
+
+
+def _block_modules(transformer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules inside a transformer's blocks, which every architecture keeps in a list.
+
+    Embeddings, their projection and the pooler are outside of it.
+    """
+    blocks: tuple[str, ...] = ()
+    for name, module in transformer.named_modules():
+        if name.startswith(blocks):
+            yield name, module
+        elif isinstance(module, nn.ModuleList):
+            blocks += (f"{name}.",)
 
 
 def lora_layers(transformer: nn.Module) -> Iterator[tuple[str, LoraLinear]]:
@@ -68,5 +100,4 @@ def merge_lora(transformer: nn.Module, share: float = 1.0) -> None:
     for name, layer in list(lora_layers(transformer)):
         with torch.no_grad():
             layer.base.weight += share * layer.scale * (layer.lora_b @ layer.lora_a)
-        parent, _, child = name.rpartition(".")
-        setattr(transformer.get_submodule(parent), child, layer.base)
+        transformer.set_submodule(name, layer.base)

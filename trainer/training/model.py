@@ -16,12 +16,14 @@ from transformers.utils import logging
 
 from service.retrieval.checkpoint.adapter import without_adapter
 from service.retrieval.checkpoint.locator import resolve_checkpoint
+from service.retrieval.defaults import BUNDLED_BASE
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.hardware import multiplies_bf16
 from trainer.config import EncoderConfig
+from trainer.errors import ConfigError
 from trainer.training.lora import add_lora
 
 
@@ -86,11 +88,16 @@ def load_trainable_encoder(
 
     Raises:
         RetrievalError: the encoder is missing, altered or not supported.
-        ValueError: it has no linear layer for an adapter.
+        ConfigError: it cannot be trained as the configuration asks.
     """
     base = load_encoder(
         config.name, cache=cache, device=device, max_tokens=config.max_tokens, cpu_engine="torch"
     )
+    if base.has_two_sides:
+        raise ConfigError(
+            f"encoder.name: {config.name} has two sides: name an encoder that embeds queries and "
+            f"passages alike, without an adapter, such as {BUNDLED_BASE}"
+        )
     directory = resolve_checkpoint(config.name, cache)
     with without_adapter(directory) as folder, _quiet():
         model = SentenceTransformer(
@@ -110,8 +117,17 @@ def load_trainable_encoder(
             module.p = config.dropout
     _choose_trained(transformer, config, seed)
     if config.gradient_checkpointing:
-        transformer.gradient_checkpointing_enable({"use_reentrant": False})
+        _enable_gradient_checkpointing(transformer)
     return TrainableEncoder(model, base, directory, chosen)
+
+
+def _enable_gradient_checkpointing(transformer: Any) -> None:
+    if not transformer.supports_gradient_checkpointing:
+        raise ConfigError(
+            f"encoder.gradient_checkpointing: {type(transformer).__name__} does not support it: "
+            "set it to false; optimizer.micro_batch_rows saves memory, too"
+        )
+    transformer.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def precision_of(name: str, device: torch.device) -> Literal["fp32", "bf16"]:

@@ -22,6 +22,7 @@ import torch
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import ArtifactError
 from service.retrieval.storage import artifact, checksums
+from service.retrieval.storage.hub import split_hub_name
 from trainer.config import RunConfig
 from trainer.errors import ConfigError, OutputError
 
@@ -133,9 +134,14 @@ def _git_commit() -> str:
     return found.stdout.strip()
 
 
-def base_facts(base: Encoder) -> dict[str, str]:
-    """Return the name and the fingerprint of the encoder that a run starts from."""
-    return {"name": base.name, "fingerprint": base.fingerprint}
+def base_facts(base: Encoder, configured_name: str) -> dict[str, str | None]:
+    """Return name, revision (if it is a Hub name) and fingerprint of the run's base."""
+    name, revision = split_hub_name(configured_name)
+    return {
+        "name": name if revision else base.name,
+        "revision": revision,
+        "fingerprint": base.fingerprint,
+    }
 
 
 def is_first_process() -> bool:
@@ -164,6 +170,9 @@ def run_summary(directory: Path, record: Mapping[str, Any]) -> str:
         base = record["base_scores"][name]
         cells = (f"{key} {value:.4f} ({value - base[key]:+.4f})" for key, value in scores.items())
         lines.append(f"{name}, nDCG@10 and its change: {', '.join(cells)}")
+    if left := record.get("without_adapter"):
+        kinds = ", ".join(sorted(set(left.values())))
+        lines.append(f"{len(left)} matrices of {kinds} have no adapter and are those of the base")
     if not record.get("english_gate", True):
         lines.append(
             "the result fails the English gate: take fewer steps, a lower learning rate, or blend"

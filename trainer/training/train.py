@@ -24,6 +24,7 @@ from trainer.objective.frozen import embed_cached, embed_texts
 from trainer.objective.loss import RetrievalLoss
 from trainer.training.dev import DevSet, Scores, dev_scores, read_dev_set, summary
 from trainer.training.export import export
+from trainer.training.lora import matrices_without_adapter
 from trainer.training.micro_batch import probe_micro_batch
 from trainer.training.model import TrainableEncoder, load_trainable_encoder
 from trainer.training.run_directory import (
@@ -90,7 +91,9 @@ def train(
         config.encoder, cache, local_device(device), config.optimizer.precision, config.seed
     )
     run = TrainingRun(config, directory, cache, rows, dev_sets, trainable, on_progress, record)
-    record["base"] = base_facts(trainable.base)
+    record["base"] = base_facts(trainable.base, config.encoder.name)
+    if config.encoder.lora_rank:
+        record["without_adapter"] = matrices_without_adapter(trainable.transformer)
     if dev_sets:
         record.setdefault("base_scores", _score_dev_sets(run, is_base=True))
     made = build_objective(config, rows.rows, trainable.base, cache, on_progress)

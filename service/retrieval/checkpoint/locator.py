@@ -38,7 +38,7 @@ def resolve_checkpoint(name: str, cache: Path) -> Path:
     if name in (BUNDLED, BUNDLED_BASE):
         return bundled_checkpoint(cache)
     if is_adapter(Path(name)) and not (Path(name) / "modules.json").is_file():
-        return resolve_checkpoint(_base_of(Path(name)), cache)
+        return _resolve_base(Path(name), cache)
     return resolve_path_or_hub_name(name, ENCODERS)
 
 
@@ -51,6 +51,14 @@ def resolve_adapter(name: str, directory: Path) -> Path | None:
     """
     folders = {BUNDLED: [BUNDLED_ADAPTER], BUNDLED_BASE: []}.get(name, [Path(name), directory])
     return next(filter(is_adapter, folders), None)
+
+
+def _resolve_base(adapter: Path, cache: Path) -> Path:
+    base = _base_of(adapter)
+    try:
+        return resolve_checkpoint(base, cache)
+    except CheckpointError as error:
+        raise CheckpointError(f"{adapter / DESCRIPTION}: `base`: {error}") from None
 
 
 def _base_of(adapter: Path) -> str:

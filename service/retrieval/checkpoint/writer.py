@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,6 +25,13 @@ StateDict = Mapping[str, Tensor]
 FileContent = bytes | Path | StateDict
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+# Weights of one transformer in formats that are never read.
+OTHER_WEIGHTS = frozenset(
+    {
+        *(".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".onnx_data", ".ot", ".pt"),
+        *(".pth", ".xml"),
+    }
+)
 TRANSFORMER_FILES = (
     *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "sentence_bert_config.json"),
@@ -64,8 +72,17 @@ def write_checkpoint(
 
 
 def save_weights(path: Path, state: StateDict) -> None:
-    """Save a state dict as safetensors, with the metadata that transformers asks for."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    """Save a state dict as safetensors, with the metadata that transformers asks for.
+
+    Tied weights, which are one tensor with several names, are saved by the first of them.
+    """
+    tensors: dict[str, Tensor] = {}
+    saved = set()
+    for name, tensor in state.items():
+        view = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() == 0 or view not in saved:
+            tensors[name] = tensor.detach().cpu().contiguous()
+        saved.add(view)
     save_file(tensors, path, metadata={"format": "pt"})
 
 
@@ -74,19 +91,33 @@ def with_other_weights(
 ) -> dict[str, FileContent]:
     """Return the files of a checkpoint of one side, its weights replaced and nothing else.
 
+    Modules after the transformer are copied. Not copied are the replaced weights in other formats.
+
     Args:
         directory: the checkpoint.
         layout: of that checkpoint.
-        state: the weights to write, in one file.
+        state: the weights to write, in one file; its pooler is left out if the checkpoint has none.
     """
     left_out = {MANIFEST, WEIGHTS_INDEX, *ADAPTER_FILES}
     files: dict[str, FileContent] = {
         path.relative_to(directory).as_posix(): path
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path not in layout.weights and path.name not in left_out
+        if path.is_file()
+        and path not in layout.weights
+        and path.name not in left_out
+        and path.suffix not in OTHER_WEIGHTS
     }
     folder = layout.transformer.relative_to(directory)
-    return files | {(folder / WEIGHTS).as_posix(): state}
+    return files | {(folder / WEIGHTS).as_posix(): _without_new_pooler(state, layout)}
+
+
+def _without_new_pooler(state: StateDict, layout: CheckpointLayout) -> StateDict:
+    """Leave out a pooler that no file holds: transformers initializes it at random when loading."""
+    for path in layout.weights:
+        with safe_open(path, "pt") as file:
+            if any("pooler." in name for name in file.keys()):  # noqa: SIM118  not a mapping
+                return state
+    return {name: tensor for name, tensor in state.items() if not name.startswith("pooler.")}
 
 
 def one_side(layout: CheckpointLayout) -> dict[str, FileContent]:

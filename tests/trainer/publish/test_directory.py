@@ -204,3 +204,23 @@ def test_the_card_shows_the_records_figures_and_data(tmp_path: Path, tiny_encode
     assert f"| rows.jsonl | `{'a' * 64}` |" in text
     assert '"seed": 7' in text
     assert json.loads((tmp_path / "out/manifest.json").read_text())["training"]["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("training", "base_model"),
+    [
+        ({"base": {"name": "owner/base", "revision": "0" * 40}}, "owner/base"),
+        ({"base": {"name": "a folder", "revision": None}}, None),
+        ("not a record", None),
+    ],
+)
+def test_a_base_of_the_hub_is_named_as_the_base_model(
+    tmp_path: Path, training: object, base_model: str | None
+) -> None:
+    folder = make_checkpoint(tmp_path / "trained", training=training)
+
+    manifest = write_publication(
+        *open_sides(str(folder), "none", tmp_path), tmp_path / "out", PUBLICATION
+    )
+
+    assert manifest.base_model == base_model

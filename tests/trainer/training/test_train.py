@@ -13,13 +13,16 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from service.retrieval.corpus.reader import Passage
+from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
+from tests.support.architectures import make_encoder
 from trainer.config import RunConfig, parse_config, read_config
 from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.evaluation_set_writer import write_evaluation_set
 from trainer.data.rows import Row, write_rows
 from trainer.errors import ConfigError, DataError
 from trainer.training.progress import StepProgress
+from trainer.training.run_directory import base_facts, run_summary
 from trainer.training.train import train
 
 FIELDS = ("wheat", "barley", "millet", "maize", "beans", "cassava", "yams", "teff")
@@ -270,6 +273,44 @@ def test_rows_that_do_not_fit_fail_before_training(
 ) -> None:
     with pytest.raises(DataError, match=message):
         run(make_config(folder, tiny_checkpoint, data=data), tmp_path / "run")
+
+
+def test_a_base_of_two_sides_is_refused_before_training(
+    folder: Path, tuned_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Its adapter would be left out silently."""
+    with pytest.raises(ConfigError, match=r"^encoder.name: .* has two sides: name an encoder"):
+        run(make_config(folder, tuned_checkpoint), tmp_path / "run")
+
+
+def test_gradient_checkpointing_is_refused_where_the_transformer_has_none(
+    folder: Path, tmp_path: Path
+) -> None:
+    checkpoint = make_encoder(tmp_path / "mpnet", "mpnet")
+    encoder = {"gradient_checkpointing": True}
+
+    with pytest.raises(ConfigError, match=r"^encoder.gradient_checkpointing: MPNetModel does not"):
+        run(make_config(folder, checkpoint, encoder=encoder), tmp_path / "run")
+
+
+def test_a_base_of_the_hub_is_recorded_with_its_revision(tiny_encoder: Encoder) -> None:
+    revision = "0" * 40
+
+    assert base_facts(tiny_encoder, f"owner/name@{revision}") == {
+        "name": "owner/name",
+        "revision": revision,
+        "fingerprint": tiny_encoder.fingerprint,
+    }
+
+
+def test_matrices_without_an_adapter_are_reported() -> None:
+    left = {"layers.0.experts.up": "Experts", "layers.0.experts.down": "Experts"}
+    record = {"output": "adapter", "steps": 3, "best_step": None, "without_adapter": left}
+
+    assert run_summary(Path("run"), record).splitlines() == [
+        "run/adapter: 3 steps",
+        "2 matrices of Experts have no adapter and are those of the base",
+    ]
 
 
 @pytest.mark.slow

@@ -188,7 +188,7 @@ def put(name: str, tensor: Tensor) -> Callable[[dict[str, Tensor]], None]:
         (described(format_version=10**400), r"json: `format_version` is 10{76}\.\.\., this"),
         (described(format_version="2\n"), r"json: `format_version` is '2\\n', this"),
         (described(base_fingerprint="a\n\0b"), r"json: `base_fingerprint` is 'a\\n\\x00b', the"),
-        (described(base="/no/such"), "the encoder /no/such does not exist"),
+        (described(base="/no/such"), "json: `base`: the encoder /no/such does not exist: name"),
         *(
             (described(base=name), "json: `base` is not the name of an encoder")
             for name in ("a\nb", "a\0b", "x" * 300, "x/" * 3000)

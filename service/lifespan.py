@@ -14,7 +14,7 @@ from service.components import index_options_of, load_encoder_of
 from service.engine.engine import Engine
 from service.engine.reloader import Reloader
 from service.errors import RequestError, SettingsError
-from service.process import freeze_loaded_objects
+from service.process import freeze_imported_objects, freeze_loaded_objects
 from service.retrieval.generation.generation import open_current
 from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
@@ -125,6 +125,7 @@ class State:
 async def lifespan(state: State, tracing: Tracing) -> AsyncIterator[None]:
     """Load and warm up the engine, serve, and drain when the server stops."""
     settings = state.settings
+    freeze_imported_objects()
     engine = await asyncio.to_thread(load_engine, settings, state.metrics, state.begin)
     state.engine = engine
     try:

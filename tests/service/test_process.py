@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import gc
 import os
 import platform
 import subprocess
@@ -7,7 +8,11 @@ import sys
 
 import pytest
 
+from service import lifespan
+from service.lifespan import State
 from service.process import report_exhausted_files
+from service.settings.settings import load_settings
+from service.telemetry.tracing import Tracing
 
 
 class EndOfTest(Exception):
@@ -100,3 +105,27 @@ def test_when_no_more_files_can_be_opened_it_is_logged_once(
 
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
     assert "no more files can be opened (ulimit -n " in caplog.text
+
+
+def test_the_collection_after_loading_leaves_out_what_imports_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    imported = gc.get_freeze_count() + len(gc.get_objects())
+    frozen = []
+
+    def load_engine(*_: object) -> None:
+        frozen.append(gc.get_freeze_count())
+        raise EndOfTest
+
+    async def load() -> None:
+        async with lifespan.lifespan(State(load_settings()), Tracing(None)):
+            pass
+
+    monkeypatch.setattr(lifespan, "load_engine", load_engine)
+    try:
+        with pytest.raises(EndOfTest):
+            asyncio.run(load())
+    finally:
+        gc.unfreeze()
+
+    assert frozen[0] > 0.9 * imported

@@ -2,11 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -19,20 +19,24 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+Item = TypeVar("Item")
 # Stage, number done, total (None while the total is unknown).
 OnProgress = Callable[[str, int, int | None], None]
 
 LINE_SECONDS = 10.0
+REPORT_EVERY = 1000  # items
 # What a person reads for a stage; a stage that is not listed is shown as it is.
 STAGE_NAMES = {
     "load": "loading the encoder",
     "read": "reading",
+    "read bytes": "reading bytes",
     "encode": "encoding",
     "index": "indexing",
     "check": "checking",
     "push": "pushing",
     "open": "opening the index",
     "search": "searching",
+    "read evaluation sets": "reading evaluation sets",
     "decontaminate": "decontaminating",
     "mine": "mining",
     "blend": "measuring shares",
@@ -40,6 +44,8 @@ STAGE_NAMES = {
     "prepare": "preparing",
     "train": "training",
     "write": "writing",
+    "write rows": "writing rows",
+    "write evaluation set": "writing the evaluation set",
 }
 
 
@@ -52,6 +58,17 @@ class ProgressDisplay(Protocol):
 
 def ignore_progress(stage: str, done: int, total: int | None, facts: str = "") -> None:
     """Discard a progress report; the default where a caller passes no `OnProgress`."""
+
+
+def counted(
+    items: Iterable[Item], stage: str, on_progress: OnProgress, total: int, done: int = 0
+) -> Iterator[Item]:
+    """Yield items and report how many of all were yielded, after `done` earlier ones."""
+    on_progress(stage, done, total)
+    for count, item in enumerate(items, done + 1):
+        yield item
+        if count % REPORT_EVERY == 0 or count == total:
+            on_progress(stage, count, total)
 
 
 @contextmanager

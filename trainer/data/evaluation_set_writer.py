@@ -3,18 +3,26 @@
 import csv
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from service.retrieval.corpus.reader import Passage
+from service.retrieval.progress import OnProgress, counted, ignore_progress
 from service.retrieval.storage import artifact
 from trainer.data.evaluation_set import QRELS, QRELS_HEADER, EvaluationData, Query, file_name
 from trainer.data.trec import Qrels
 from trainer.errors import OutputError
 
 
-def write_evaluation_set(directory: Path, data: EvaluationData) -> None:
+def write_evaluation_set(
+    directory: Path, data: EvaluationData, on_progress: OnProgress = ignore_progress
+) -> None:
     """Write an evaluation set; one that is in the folder already is replaced as a whole.
+
+    Args:
+        directory: to write to.
+        data: of the set.
+        on_progress: called with the stage `write evaluation set` and the records of all files.
 
     Raises:
         OutputError: the folder holds something else, or cannot be written.
@@ -23,12 +31,11 @@ def write_evaluation_set(directory: Path, data: EvaluationData) -> None:
         raise OutputError(f"{directory} holds something else: name another folder")
     try:
         with artifact.temporary_directory(directory.parent, f".{directory.name}-") as temporary:
-            for language, passages in data.passages.items():
-                records = (_passage_record(passage) for passage in passages)
-                _write_lines(temporary / file_name("corpus", language), records)
-            for language, queries in data.queries.items():
-                records = (_query_record(query) for query in queries)
-                _write_lines(temporary / file_name("queries", language), records)
+            done, total = 0, sum(len(records) for _, records in _files(data))
+            for name, records in _files(data):
+                lines = counted(records, "write evaluation set", on_progress, total, done)
+                _write_lines(temporary / name, map(_record, lines))
+                done += len(records)
             _write_qrels(temporary / QRELS[0], data.qrels)
             shutil.rmtree(directory, ignore_errors=True)
             artifact.publish_directory(temporary, directory)
@@ -38,17 +45,22 @@ def write_evaluation_set(directory: Path, data: EvaluationData) -> None:
         ) from None
 
 
-def _passage_record(passage: Passage) -> dict[str, object]:
+def _files(data: EvaluationData) -> Iterator[tuple[str, Sequence[Passage | Query]]]:
+    for language, passages in data.passages.items():
+        yield file_name("corpus", language), passages
+    for language, queries in data.queries.items():
+        yield file_name("queries", language), queries
+
+
+def _record(each: Passage | Query) -> dict[str, object]:
+    if isinstance(each, Query):
+        return {"_id": each.query_id, "text": each.text, "metadata": {"article": each.article}}
     return {
-        "_id": passage.passage_id,
-        "title": passage.title,
-        "text": passage.text,
-        "metadata": dict(passage.metadata),
+        "_id": each.passage_id,
+        "title": each.title,
+        "text": each.text,
+        "metadata": dict(each.metadata),
     }
-
-
-def _query_record(query: Query) -> dict[str, object]:
-    return {"_id": query.query_id, "text": query.text, "metadata": {"article": query.article}}
 
 
 def _write_lines(path: Path, records: Iterable[Mapping[str, object]]) -> None:

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from service.retrieval.corpus.reader import Passage, read_passages
-from service.retrieval.progress import OnProgress, ignore_progress
+from service.retrieval.progress import OnProgress, counted, ignore_progress
 from trainer.data.evaluation_set import EvaluationSet
 from trainer.data.rows import Row
-
-PROGRESS_ROWS = 1000
 
 
 def passage_hash(text: str) -> str:
@@ -81,8 +79,5 @@ def decontaminate(
     decontamination = Decontamination()
     for evaluation_set in evaluation_sets:
         decontamination.add(evaluation_set)
-    clean: list[Row] = []
-    for start in range(0, len(rows), PROGRESS_ROWS):
-        on_progress("decontaminate", start, len(rows))
-        clean += decontamination.clean(rows[start : start + PROGRESS_ROWS])
+    clean = list(decontamination.clean(counted(rows, "decontaminate", on_progress, len(rows))))
     return list(rows) if keep else clean, dict(decontamination.found)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from service.retrieval.progress import OnProgress, ignore_progress
+from service.retrieval.progress import OnProgress, counted, ignore_progress
 from service.retrieval.storage import artifact
-from trainer.data.evaluation_set import CARD
+from trainer.data.evaluation_set import CARD, EvaluationSet
 from trainer.data.evaluation_set_reader import read_evaluation_set
 from trainer.data.evaluation_set_writer import write_evaluation_set
 from trainer.data.rows import write_rows
@@ -42,16 +42,16 @@ def import_data(
         output: the folder to write to.
         decontaminate_from: evaluation sets; rows with a passage or question of them are removed.
         keep_contaminated: count such rows, but keep them.
-        on_progress: called with the stages read, decontaminate and write.
+        on_progress: called with the stages, each with its number of all but the first.
         options: of the kind's importer; an empty value stands for its default.
 
     Raises:
         DataError: a file is missing or bad, or the kind does not have an option.
         OutputError: the output cannot be written.
     """
+    sets = _read_evaluation_sets(decontaminate_from, on_progress)
     on_progress("read", 0, None)
     imported = read_dataset(kind, source, options, on_progress)
-    sets = [read_evaluation_set(path) for path in decontaminate_from]
     rows, contamination = decontaminate(
         imported.rows, sets, keep=keep_contaminated, on_progress=on_progress
     )
@@ -64,12 +64,11 @@ def import_data(
         raise OutputError(
             f"{output} cannot be created ({error.strerror}): name another folder"
         ) from None
-    on_progress("write", 0, None)
     (output / ROWS).unlink(missing_ok=True)  # of an earlier import
     if rows:
-        write_rows(output / ROWS, rows)
+        write_rows(output / ROWS, counted(rows, "write rows", on_progress, len(rows)))
     if imported.evaluation:
-        write_evaluation_set(output / EVALUATION, imported.evaluation)
+        write_evaluation_set(output / EVALUATION, imported.evaluation, on_progress)
     card = make_card(
         imported,
         output,
@@ -79,6 +78,11 @@ def import_data(
     )
     _write_card(card, output)
     return card
+
+
+def _read_evaluation_sets(paths: Sequence[Path], on_progress: OnProgress) -> list[EvaluationSet]:
+    read = counted(paths, "read evaluation sets", on_progress, len(paths)) if paths else ()
+    return [read_evaluation_set(path) for path in read]
 
 
 def _write_card(card: DataCard, output: Path) -> None:

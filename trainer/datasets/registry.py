@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage.hub import HubKind, resolve_path_or_hub_name
+from trainer.datasets.source_files import report_bytes
 from trainer.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def read_dataset(
         kind: one of `KINDS`.
         source: its folder or file, or its Hub name with the commit.
         options: of the kind's importer; an empty value stands for its default.
-        on_progress: called with the stage read by importers that count their rows.
+        on_progress: called with the stage `read bytes`.
 
     Raises:
         DataError: a file is missing or bad, or the kind does not have an option.
@@ -64,9 +65,8 @@ def read_dataset(
         from trainer.data.languages import known_language  # langcodes takes 0.2 s to load
 
         given["languages"] = [known_language(code) for code in given["languages"]]
-    if "on_progress" in known:
-        given["on_progress"] = on_progress
-    return importer(path, **given)
+    with report_bytes(on_progress):
+        return importer(path, **given)
 
 
 def find_dataset(source: str) -> Path:

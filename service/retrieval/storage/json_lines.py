@@ -9,8 +9,18 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a file to read bytes."""
+    return path.open("rb")
+
+
 def read_json_lines(
-    path: Path, error: type[Exception], max_line_bytes: int = -1, *, nan_is_null: bool = False
+    path: Path,
+    error: type[Exception],
+    max_line_bytes: int = -1,
+    *,
+    nan_is_null: bool = False,
+    open_file: Callable[[Path], BinaryIO] = open_bytes,
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield each line's origin (`file:line`) and a function that parses it; skip blank lines.
 
@@ -21,6 +31,7 @@ def read_json_lines(
         error: the class of the errors raised.
         max_line_bytes: a longer line is an error and is not read into memory; -1 is no limit.
         nan_is_null: read NaN as null; pandas writes it for missing values, JSON has no NaN.
+        open_file: opens the file to read bytes.
 
     Raises:
         Exception: of the class `error`, if the file cannot be read to its end, or a line is too
@@ -28,7 +39,7 @@ def read_json_lines(
     """
     number = 0
     try:
-        with _open(path) as file:
+        with open_file(path) as raw, _plain(path, raw) as file:
             while line := file.readline(max_line_bytes + 1 if max_line_bytes >= 0 else -1):
                 number += 1
                 origin = f"{path}:{number}"
@@ -46,8 +57,8 @@ def read_json_lines(
         raise error(f"{path} cannot be read to its end: {reason}") from None
 
 
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+def _plain(path: Path, raw: BinaryIO) -> BinaryIO:
+    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
 
 
 def parse_json(text: str, *, nan_is_null: bool = False) -> object:

@@ -64,9 +64,27 @@ def test_the_languages_of_a_card_are_texts_also_where_yaml_has_another_type(
 def test_an_import_reports_its_phases(afriqa: Path, tmp_path: Path) -> None:
     reports: list[tuple[str, int, int | None]] = []
 
-    import_data("afriqa", str(afriqa), tmp_path, on_progress=lambda *each: reports.append(each))
+    def on_progress(stage: str, done: int, total: int | None) -> None:
+        if reports and reports[-1][0] == stage:
+            reports.pop()
+        reports.append((stage, done, total))
 
-    assert reports == [("read", 0, None), ("decontaminate", 0, 1), ("write", 0, None)]
+    size = sum(path.stat().st_size for path in afriqa.iterdir())
+    import_data("afriqa", str(afriqa), tmp_path / "held")
+    held = [tmp_path / "held" / "evaluation"]
+
+    import_data(
+        "afriqa", str(afriqa), tmp_path / "out", decontaminate_from=held, on_progress=on_progress
+    )
+
+    assert reports == [  # the last of each phase
+        ("read evaluation sets", 1, 1),
+        ("read", 0, None),
+        ("read bytes", size, size),
+        ("decontaminate", 1, 1),
+        ("write rows", 1, 1),
+        ("write evaluation set", 4, 4),
+    ]
 
 
 def test_a_second_import_gives_the_same_bytes(afriqa: Path, tmp_path: Path) -> None:

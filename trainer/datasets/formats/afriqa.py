@@ -17,6 +17,7 @@ from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.data.rows import MAX_LINE_BYTES, Row
 from trainer.datasets.imported import ImportedDataset
+from trainer.datasets.source_files import expect_files, open_source
 from trainer.errors import DataError
 
 FILE = re.compile(r"gold_span_passages\.afriqa\.(?P<language>\w+)\.en\.(?P<split>\w+)\.json")
@@ -55,6 +56,7 @@ def import_afriqa(
         DataError: there is no such file, or a line is not valid (file:line).
     """
     files = _files(directory, languages)
+    expect_files(files)
     skipped: Counter[str] = Counter()
     records = [record for path in files for record in _records(path, skipped)]
     return ImportedDataset(
@@ -90,7 +92,10 @@ def _records(path: Path, skipped: Counter[str]) -> Iterator[_Record]:
     match = FILE.fullmatch(path.name)
     assert match
     language = canonical_language(match["language"])
-    for origin, parse in read_json_lines(path, DataError, MAX_LINE_BYTES, nan_is_null=True):
+    lines = read_json_lines(
+        path, DataError, MAX_LINE_BYTES, nan_is_null=True, open_file=open_source
+    )
+    for origin, parse in lines:
         record = parse()
         if not isinstance(record, dict) or "question_lang" not in record:
             raise DataError(f"{origin} is not a record of AfriQA: it lacks `question_lang`")

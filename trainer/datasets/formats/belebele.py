@@ -15,6 +15,7 @@ from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.data.rows import MAX_LINE_BYTES
 from trainer.datasets.imported import ImportedDataset
+from trainer.datasets.source_files import expect_files, open_source
 from trainer.errors import DataError
 
 FIELDS = ("link", "question_number", "flores_passage", "question", "dialect")
@@ -40,6 +41,7 @@ def import_belebele(directory: Path, *, languages: Sequence[str] = ()) -> Import
             passage has two texts in one language.
     """
     files = [directory] if directory.is_file() else sorted(directory.rglob("*.jsonl"))
+    expect_files(files)
     passages: dict[str, dict[str, Passage]] = {ENGLISH: {}}
     queries: dict[str, dict[str, Query]] = {ENGLISH: {}}
     read = []
@@ -72,7 +74,7 @@ def import_belebele(directory: Path, *, languages: Sequence[str] = ()) -> Import
 
 
 def _records(path: Path) -> Iterator[_Record]:
-    for origin, parse in read_json_lines(path, DataError, MAX_LINE_BYTES):
+    for origin, parse in read_json_lines(path, DataError, MAX_LINE_BYTES, open_file=open_source):
         record = parse()
         if not isinstance(record, dict):
             raise DataError(f"{origin} is not a JSON object with {', '.join(FIELDS)}")

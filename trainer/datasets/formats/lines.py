@@ -19,6 +19,7 @@ from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.languages import ENGLISH
 from trainer.data.rows import Row
 from trainer.datasets.imported import ImportedDataset
+from trainer.datasets.source_files import open_source, read_files
 from trainer.errors import DataError
 
 DOCUMENTS = "documents.tsv"
@@ -59,7 +60,7 @@ def import_lines(
         for language, path in files.items()
         if language == ENGLISH or not languages or language in languages
     }
-    texts = {language: read_lines(path) for language, path in chosen.items()}
+    texts = read_files(chosen, read_lines)
     for language, lines in texts.items():
         if len(lines) != len(documents):
             raise DataError(
@@ -176,7 +177,8 @@ def read_lines(path: Path) -> list[str]:
         DataError: the file cannot be read or has a line that is not UTF-8.
     """
     try:
-        content = path.read_bytes()
+        with open_source(path) as file:
+            content = file.read()
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check the folder") from None
     lines = content.removesuffix(b"\n").split(b"\n")

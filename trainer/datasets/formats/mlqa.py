@@ -12,6 +12,7 @@ from pathlib import Path
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.datasets.formats.squad_format import evaluation_data, read_squad
 from trainer.datasets.imported import ImportedDataset
+from trainer.datasets.source_files import read_files
 from trainer.errors import DataError
 
 FILES = (
@@ -37,16 +38,17 @@ def import_mlqa(
     if evaluation_split not in SPLITS:
         raise DataError(f"MLQA has no split {evaluation_split!r}: name dev or test")
     files = {
-        language: read_squad(path)
+        language: path
         for language, path in _files(directory, SPLITS[evaluation_split]).items()
         if language == ENGLISH or not languages or language in languages
     }
+    contents = read_files(files, read_squad)
     return ImportedDataset(
         name="mlqa",
         licence="CC BY-SA 3.0",
         url="https://github.com/facebookresearch/MLQA",
-        files=tuple(file.path for file in files.values()),
-        evaluation=evaluation_data(files),
+        files=tuple(files.values()),
+        evaluation=evaluation_data(contents),
         notes=(f"queries: split {evaluation_split}",),
     )
 

@@ -6,18 +6,15 @@ A table is `.jsonl`, `.parquet` or `.arrow`, with columns named by role. Texts a
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from service.retrieval.progress import OnProgress, ignore_progress
 from trainer.data.languages import ENGLISH, canonical_language
-from trainer.data.rows import Row
 from trainer.datasets.formats.lines import DOCUMENTS, import_lines, read_lines
 from trainer.datasets.formats.table import read_table, table_files
 from trainer.datasets.imported import ImportedDataset
 from trainer.errors import DataError
 
-PROGRESS_ROWS = 1000
 TEXT = re.compile(r"(?P<name>.+)\.(?P<language>[A-Za-z]{2,3}(?:[-_]\w+)*)\.txt")
 
 
@@ -28,7 +25,6 @@ def import_parallel(
     by_position: bool = False,
     held_out_share: float = 0.0,
     seed: int = 0,
-    on_progress: OnProgress = ignore_progress,
 ) -> ImportedDataset:
     """Make rows of a table or of texts, and an evaluation set of held-out documents.
 
@@ -38,7 +34,6 @@ def import_parallel(
         by_position: take the roles of a table's columns by their order.
         held_out_share: of the documents of texts, for evaluation.
         seed: selects them.
-        on_progress: called with the number of rows that are read of a table.
 
     Raises:
         DataError: a row is not valid (file:line), or there is neither a table nor a text.
@@ -53,9 +48,7 @@ def import_parallel(
             licence="unknown",
             url=source.name,
             files=tuple(tables),
-            rows=_counted(
-                read_table(source, language=language, by_position=by_position), on_progress
-            ),
+            rows=list(read_table(source, language=language, by_position=by_position)),
         )
     texts = {}
     for path in sorted(source.glob("*.txt")) if source.is_dir() else []:
@@ -75,15 +68,6 @@ def import_parallel(
         held_out_share=held_out_share,
         seed=seed,
     )
-
-
-def _counted(rows: Iterator[Row], on_progress: OnProgress) -> list[Row]:
-    read: list[Row] = []
-    for row in rows:
-        read.append(row)
-        if len(read) % PROGRESS_ROWS == 0:
-            on_progress("read", len(read), None)
-    return read
 
 
 def _language(path: Path, code: str) -> str:

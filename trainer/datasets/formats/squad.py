@@ -12,6 +12,7 @@ from pathlib import Path
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.datasets.formats.squad_format import parallel_rows, read_squad
 from trainer.datasets.imported import ImportedDataset
+from trainer.datasets.source_files import read_files
 from trainer.errors import DataError
 
 # On the Hub, SQuAD's dev split is called validation.
@@ -39,24 +40,24 @@ def import_squad(
     """
     if train_split not in SPLITS:
         raise DataError(f"SQuAD has no split {train_split!r}: name train or dev")
-    english = read_squad(_english(directory, SPLITS[train_split]))
-    files = {ENGLISH: english}
+    files = {ENGLISH: _english(directory, SPLITS[train_split])}
     for language, path in _translations(directory, SPLITS[train_split]).items():
         if not languages or language in languages:
-            files[language] = read_squad(path)
+            files[language] = path
     missing = [language for language in languages if language not in files]
     if missing:
         raise DataError(f"{directory} holds no translation into {missing[0]}: leave it out")
+    contents = read_files(files, read_squad)
     return ImportedDataset(
         name="squad",
         licence="CC BY-SA 4.0",
         url="https://rajpurkar.github.io/SQuAD-explorer/",
-        files=tuple(file.path for file in files.values()),
+        files=tuple(files.values()),
         rows=[
             row
-            for language, file in files.items()
-            if language != ENGLISH or len(files) == 1
-            for row in parallel_rows("squad", english, file, language)
+            for language, file in contents.items()
+            if language != ENGLISH or len(contents) == 1
+            for row in parallel_rows("squad", contents[ENGLISH], file, language)
         ],
         notes=("XQuAD is made of the dev split: import with --decontaminate before you use both",),
     )

@@ -20,6 +20,7 @@ from service.retrieval.text import is_blank
 from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.languages import ENGLISH
 from trainer.data.rows import Row
+from trainer.datasets.source_files import open_source
 from trainer.errors import DataError
 
 T = TypeVar("T")
@@ -134,7 +135,8 @@ def _check_joined(file: SquadFile, english_path: Path, english: Iterable[str]) -
 def _flat_paragraphs(path: Path) -> Iterator[tuple[str, str, object]]:
     """Yield the paragraphs of a Parquet file, as `_paragraphs` does of JSON."""
     try:
-        table = pq.read_table(path, columns=["id", "title", "context", "question"])
+        with open_source(path) as file:
+            table = pq.read_table(file, columns=["id", "title", "context", "question"])
         rows = [row for batch in table.to_batches() for row in batch_records(batch)]
     except (pa.ArrowException, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
@@ -162,7 +164,8 @@ def _paragraphs(path: Path) -> Iterator[tuple[str, str, object]]:
 
 def _read_json(path: Path) -> object:
     try:
-        content: object = json.loads(path.read_bytes())
+        with open_source(path) as file:
+            content: object = json.load(file)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check the folder") from None
     except (ValueError, RecursionError):

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from service.retrieval.corpus.parquet import batch_records, repeated_name
 from service.retrieval.storage.json_lines import read_json_lines
 from trainer.data.rows import MAX_LINE_BYTES, Row, row_of
+from trainer.datasets.source_files import expect_files, open_source
 from trainer.errors import DataError
 
 # The names of columns by role.
@@ -85,7 +86,9 @@ def read_table(
         DataError: a row is not valid (file:row), or there is none.
     """
     empty = True
-    for file in table_files(path):
+    files = table_files(path)
+    expect_files(files)
+    for file in files:
         columns: TableColumns | None = None
         for origin, record in _records(file):
             if columns is None:
@@ -162,7 +165,7 @@ def _records(path: Path) -> Iterator[tuple[str, Record]]:
     if path.suffix in (".parquet", ".arrow"):
         yield from _columnar_records(path, _parquet if path.suffix == ".parquet" else _arrow)
         return
-    for origin, parse in read_json_lines(path, DataError, MAX_LINE_BYTES):
+    for origin, parse in read_json_lines(path, DataError, MAX_LINE_BYTES, open_file=open_source):
         record = parse()
         if not isinstance(record, dict):
             raise DataError(f"{origin} is not a JSON object")
@@ -187,13 +190,13 @@ def _columnar_records(
 
 
 def _parquet(path: Path) -> Iterator[Any]:
-    with pq.ParquetFile(path) as file:
+    with open_source(path) as source, pq.ParquetFile(source) as file:
         yield from file.iter_batches(batch_size=1024)
 
 
 def _arrow(path: Path) -> Iterator[Any]:
     """Read Arrow's stream format, which `datasets` writes, or its file format."""
-    with pa.memory_map(str(path)) as source:
+    with open_source(path) as source:
         try:
             stream = pa.ipc.open_stream(source)
         except pa.ArrowInvalid:

@@ -7,6 +7,7 @@ from pathlib import Path
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.datasets.formats.squad_format import evaluation_data, read_squad
 from trainer.datasets.imported import ImportedDataset
+from trainer.datasets.source_files import read_files
 from trainer.errors import DataError
 
 FILE = re.compile(r"(?:.*/)?xquad\.(?P<language>[\w-]+)(?:\.json|/[\w-]+\.parquet)")
@@ -27,16 +28,17 @@ def import_xquad(directory: Path, *, languages: Sequence[str] = ()) -> ImportedD
     if missing:
         raise DataError(f"{directory} holds no xquad.{missing[0]}.json: leave that language out")
     chosen = {
-        language: read_squad(path)
+        language: path
         for language, path in files.items()
         if language == ENGLISH or not languages or language in languages
     }
+    contents = read_files(chosen, read_squad)
     return ImportedDataset(
         name="xquad",
         licence="CC BY-SA 4.0",
         url="https://github.com/google-deepmind/xquad",
-        files=tuple(file.path for file in chosen.values()),
-        evaluation=evaluation_data(chosen),
+        files=tuple(chosen.values()),
+        evaluation=evaluation_data(contents),
         notes=("evaluation only: SQuAD 1.1's development set and its translations",),
     )
 

@@ -13,6 +13,8 @@
         │   └── DeviceBrokenError   liveness fails, too
         ├── DeadlineExceededError
         │   └── ShortDeadlineError  refused at once
+        ├── BatchFailedError
+        │   └── InvalidEmbeddingError   of one text
         └── ...                     the others of `TABLE`
 
 A message never contains the text of a query or a passage.
@@ -187,6 +189,22 @@ class BatchFailedError(RequestError):
     meaning = "The encoder or the index failed; the log names the cause"
 
 
+class InvalidEmbeddingError(BatchFailedError):
+    """The encoder gives no finite vector of length 1 for a text of the request."""
+
+    title, reason = "Invalid embedding", "embedding"
+    meaning = "The encoder gives NaN, infinity or zero for a text; `field` names it"
+
+    def __init__(self, position: int, field: str = "") -> None:
+        """Keep the text's position in its request, counted from 0, and the field, if known."""
+        super().__init__(
+            f"{field or f'text {position}'}: the encoder gives NaN, infinity or zero for this "
+            "text: change it, or report it to the operator; the log names the encoder"
+        )
+        self.position = position
+        self.field = field
+
+
 class NotReadyError(RequestError):
     """The service is loading or shutting down."""
 
@@ -223,24 +241,9 @@ class ShortDeadlineError(DeadlineExceededError):
 
 # Every error that a client may receive; the manual and the OpenAPI document are generated from it.
 TABLE: tuple[type[RequestError], ...] = (
-    MalformedError,
-    UnauthorizedError,
-    ForbiddenError,
-    NotFoundError,
-    UnknownModelError,
-    MethodNotAllowedError,
-    SlowRequestError,
-    ReloadRefusedError,
-    ContentTooLargeError,
-    ContentEncodingError,
-    InvalidRequestError,
-    OverloadedError,
-    RateLimitedError,
-    QuotaExceededError,
-    HeadTooLargeError,
-    ClientGoneError,
-    BatchFailedError,
-    NotReadyError,
-    TooManyConnectionsError,
-    DeadlineExceededError,
-)
+    MalformedError, UnauthorizedError, ForbiddenError, NotFoundError, UnknownModelError,
+    MethodNotAllowedError, SlowRequestError, ReloadRefusedError, ContentTooLargeError,
+    ContentEncodingError, InvalidRequestError, OverloadedError, RateLimitedError,
+    QuotaExceededError, HeadTooLargeError, ClientGoneError, BatchFailedError,
+    InvalidEmbeddingError, NotReadyError, TooManyConnectionsError, DeadlineExceededError,
+)  # fmt: skip

@@ -16,6 +16,7 @@ from service.errors import (
     BatchFailedError,
     ClientGoneError,
     ContentTooLargeError,
+    InvalidEmbeddingError,
     InvalidRequestError,
     MalformedError,
     MethodNotAllowedError,
@@ -117,7 +118,8 @@ def install_problems(app: FastAPI) -> None:
 
 async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return ProblemResponse(error)
+    field = error.field if isinstance(error, InvalidEmbeddingError) else None
+    return ProblemResponse(error, field)
 
 
 async def _on_retrieval_error(request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ from service.api.response import (
     invalid_field,
     json_response,
     milliseconds_of,
+    naming_text,
     serialize_embeddings,
     truncate_embeddings,
 )
@@ -33,8 +34,9 @@ async def encode(body: EncodeRequest, request: Request) -> Response:
     work = engine.encode(
         body.texts, body.role, deadline, may_extend=body.timeout_ms is None, spent=Spent()
     )
-    embedded = await cancel_on_disconnect(request, work)
-    embeddings = truncate_embeddings(embedded.embeddings, dimension)
+    with naming_text("texts"):
+        embedded = await cancel_on_disconnect(request, work)
+        embeddings = truncate_embeddings(embedded.embeddings, dimension)
     took_ms = milliseconds_of(embedded.stage_seconds)
     return json_response(
         {

@@ -13,6 +13,7 @@ from service.api.response import (
     engine_of,
     json_response,
     milliseconds_of,
+    naming_text,
     serialize_embeddings,
     truncate_embeddings,
 )
@@ -39,10 +40,10 @@ async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
     dimension = dimension_of(engine.searcher.encoder, body.dimensions)
     deadline = deadline_of(request)
     work = engine.encode(body.input, role, deadline, may_extend=True, spent=Spent())
-    embedded = await cancel_on_disconnect(request, work)
-    rows = serialize_embeddings(
-        truncate_embeddings(embedded.embeddings, dimension), body.encoding_format
-    )
+    with naming_text("input"):
+        embedded = await cancel_on_disconnect(request, work)
+        embeddings = truncate_embeddings(embedded.embeddings, dimension)
+    rows = serialize_embeddings(embeddings, body.encoding_format)
     return json_response(
         {
             "object": "list",

@@ -3,7 +3,8 @@
 import base64
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from fastapi.routing import APIRoute
 from pydantic_core import to_json
 
 from service.engine.engine import Engine
+from service.errors import InvalidEmbeddingError
 from service.lifespan import State
 from service.retrieval.encoder.encoder import Embeddings, Encoder
+from service.retrieval.unit_vectors import are_unit
 from service.telemetry.metrics import Stage
 from service.telemetry.tracing import annotate
 
@@ -81,8 +84,21 @@ def invalid_field(field: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"type": "value", "loc": ("body", field), "msg": message}])
 
 
+@contextmanager
+def naming_text(field: str, *, is_list: bool = True) -> Iterator[None]:
+    """Name the text whose embedding is invalid by the field of the body that holds it."""
+    try:
+        yield
+    except InvalidEmbeddingError as error:
+        name = f"{field}[{error.position}]" if is_list else field
+        raise InvalidEmbeddingError(error.position, name) from None
+
+
 def truncate_embeddings(embeddings: Embeddings, dimension: int) -> Embeddings:
     """Keep the first dimensions and normalize again, [B, D] to [B, dimension].
+
+    Raises:
+        InvalidEmbeddingError: the first dimensions of an embedding are zero.
 
     >>> truncate_embeddings(np.array([[3.0, 4.0, 12.0]], dtype=np.float32), 2).round(3).tolist()
     [[0.6000000238418579, 0.800000011920929]]
@@ -92,6 +108,8 @@ def truncate_embeddings(embeddings: Embeddings, dimension: int) -> Embeddings:
     kept = embeddings[:, :dimension]
     norms = np.linalg.norm(kept, axis=1, keepdims=True)
     truncated: Embeddings = kept / np.maximum(norms, np.finfo(np.float32).tiny)
+    for position in np.flatnonzero(~are_unit(truncated)).tolist():
+        raise InvalidEmbeddingError(position)
     return truncated
 
 
@@ -115,4 +133,5 @@ def json_response(body: dict[str, object], took_ms: dict[str, float]) -> Respons
     """
     annotate(took_ms)
     timing = ", ".join(f"{stage};dur={milliseconds}" for stage, milliseconds in took_ms.items())
-    return Response(to_json(body), media_type="application/json", headers={"Server-Timing": timing})
+    content = to_json(body, inf_nan_mode="null")  # RFC 8259 has no NaN
+    return Response(content, media_type="application/json", headers={"Server-Timing": timing})

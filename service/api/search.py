@@ -10,6 +10,7 @@ from service.api.response import (
     invalid_field,
     json_response,
     milliseconds_of,
+    naming_text,
     state_of,
 )
 from service.api.search_schemas import SearchRequest, SearchResponse
@@ -35,14 +36,16 @@ async def search(body: SearchRequest, request: Request) -> Response:
         facets=body.facets,
         spent=Spent(),
     )
+    field = "query" if body.queries is None else "queries"
     try:
-        found = await cancel_on_disconnect(request, work)
+        with naming_text(field, is_list=body.queries is not None):
+            found = await cancel_on_disconnect(request, work)
     except ShortDeadlineError as error:
         longest_ms = state_of(request).settings.max_timeout_ms
         if error.least_seconds * 1000 <= longest_ms:
             raise
         raise invalid_field(
-            "query" if body.queries is None else "queries",
+            field,
             f"must take less than the longest timeout_ms ({longest_ms}) on an idle device: "
             "send fewer or shorter texts",
         ) from None

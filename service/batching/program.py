@@ -5,6 +5,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from service.batching.packing import TextT
 from service.batching.request import Lane, PayloadT, ResultT
+from service.errors import RequestError
 
 PreparedT = TypeVar("PreparedT")
 # What a failed batch points to: too little memory, a broken device, or a bad text.
@@ -41,8 +42,8 @@ class Program(Protocol[PayloadT, PreparedT, ResultT]):
     def prepare(self, payloads: list[PayloadT]) -> PreparedT:
         """Build the device's input from the texts of a batch."""
 
-    def run(self, prepared: PreparedT) -> list[ResultT]:
-        """Run a batch and return one result for each text, in order."""
+    def run(self, prepared: PreparedT) -> list[ResultT | RequestError]:
+        """Run a batch; return a result for each text, in order, or the error of that text alone."""
 
     def classify(self, error: Exception) -> Fault:
         """Return what an exception of `prepare` or `run` means."""

@@ -9,7 +9,7 @@ from typing import Generic
 from service.batching.program import Batch, PreparedT, Program
 from service.batching.queue import BatchQueue
 from service.batching.request import Answer, PayloadT, RequestText, ResultT, deliver
-from service.errors import BatchFailedError
+from service.errors import BatchFailedError, RequestError
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +58,11 @@ class BatchRunner(Generic[PayloadT, PreparedT, ResultT]):
         deliver(
             texts,
             [
-                Answer(result, started - text.since)
+                result if isinstance(result, RequestError) else Answer(result, started - text.since)
                 for result, text in zip(results, texts, strict=True)
             ],
         )
+        self.last_batch_failed = any(isinstance(result, RequestError) for result in results)
         self._on_success(batch, seconds)
 
     def _on_success(
@@ -69,7 +70,6 @@ class BatchRunner(Generic[PayloadT, PreparedT, ResultT]):
     ) -> None:
         lengths = [text.num_tokens for text in batch.texts]
         padded_tokens = max(lengths) * len(lengths)
-        self.last_batch_failed = False
         self._program.observe(batch.lane, len(lengths), sum(lengths), padded_tokens, seconds)
         with self._lock:
             self._queue.learn(batch, padded_tokens, seconds)

@@ -154,6 +154,7 @@ def _print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> Non
             "reused": report.counts.num_reused,
             "encoded": report.counts.num_encoded,
             "skipped": num_skipped,
+            "unembedded": report.counts.num_unembedded,
         }
         typer.echo(json.dumps(facts))
         return
@@ -167,3 +168,5 @@ def _print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> Non
         out.print(f"{counts.num_truncated} passages were truncated at the encoder's token limit")
     if num_skipped:
         out.print(f"{num_skipped} invalid passages were skipped")
+    if counts.num_unembedded:
+        out.print(f"{counts.num_unembedded} of them got no unit vector from the encoder")

@@ -86,7 +86,10 @@ class Engine:
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - selected}
         if filter or facets:
             seconds["filter"] = selected - started
-        items = [BatchItem(text, searcher, top_k, filter=filter) for text in tokenized]
+        items = [
+            BatchItem(text, searcher, top_k, filter=filter, position=position)
+            for position, text in enumerate(tokenized)
+        ]
         running = asyncio.ensure_future(self._queries.run(items, deadline, spent))
         await asyncio.sleep(0)  # the queries are queued now; the rest overlaps the device's work
         try:
@@ -129,7 +132,7 @@ class Engine:
         spent = spent or Spent()
         tokenized = await self._tokenize(texts, role, spent)
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - started}
-        items = [BatchItem(text) for text in tokenized]
+        items = [BatchItem(text, position=row) for row, text in enumerate(tokenized)]
         num_tokens = sum(item.num_tokens for item in items)
         if may_extend:
             deadline += BULK_PATIENCE * self.batcher.seconds_alone("bulk", num_tokens)

@@ -1,5 +1,6 @@
 """The program of a batch: pad, encode, search; embeddings stay on the device."""
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,13 +10,17 @@ from torch import Tensor
 
 from service.batching.program import Fault, Limits, Program
 from service.batching.request import Lane
+from service.errors import InvalidEmbeddingError, RequestError
 from service.retrieval.corpus.filters import Filter
 from service.retrieval.encoder.batches import PaddedBatch, Role, TokenizedText
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.errors import FIX
 from service.retrieval.index.backend import Ranking
 from service.retrieval.searcher import Searcher
+from service.retrieval.unit_vectors import is_unit
 from service.telemetry.metrics import Metrics
 
+logger = logging.getLogger(__name__)
 PROBE_TEXT = "probe"
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc", "alloc_failed")
 DEVICE_WORDS = ("cuda error", "cublas", "cudnn error", "device-side assert", "nvml")
@@ -25,7 +30,8 @@ DEVICE_WORDS = ("cuda error", "cublas", "cudnn error", "device-side assert", "nv
 class BatchItem:
     """One text of a batch: without a searcher it is only encoded; a known embedding is searched.
 
-    All texts of a request use the searcher that was live when the request came.
+    All texts of a request use the searcher that was live when the request came; `position` is that
+    of the text in its request.
     """
 
     text: TokenizedText
@@ -33,6 +39,7 @@ class BatchItem:
     top_k: int = 0
     embedding: Tensor | None = None
     filter: Filter | None = None
+    position: int = 0
 
     @property
     def num_tokens(self) -> int:
@@ -84,18 +91,25 @@ class SearchProgram(Program[BatchItem, PreparedBatch, BatchResult]):
         texts = [item.text for item in payloads if item.embedding is None]
         return PreparedBatch(payloads, self._encoder.pad(texts) if texts else None)
 
-    def run(self, prepared: PreparedBatch) -> list[BatchResult]:
-        """Encode and search one batch."""
+    def run(self, prepared: PreparedBatch) -> list[BatchResult | RequestError]:
+        """Encode and search one batch; a text without a unit vector is not searched."""
         started = time.monotonic()
-        embeddings = self._embed(prepared)
-        if embeddings.is_cuda:  # else the wait for the encoder would count as search
-            torch.cuda.current_stream(embeddings.device).synchronize()
+        embeddings, items = self._embed(prepared), prepared.items
+        is_valid = is_unit(embeddings).tolist()  # waits for a GPU; else that would count as search
+        rows = [row for row, valid in enumerate(is_valid) if valid]
+        if len(rows) < len(items):
+            self._count_invalid(len(items) - len(rows), len(items))
+            items, embeddings = [items[row] for row in rows], embeddings[rows]
         encoded = time.monotonic()
-        rankings = rank(prepared.items, embeddings)
+        rankings = rank(items, embeddings)
         searched = time.monotonic()
-        return [
+        results = iter(
             BatchResult(embedding, ranking, encoded - started, searched - encoded)
             for embedding, ranking in zip(embeddings, rankings, strict=True)
+        )
+        return [
+            next(results) if valid else InvalidEmbeddingError(item.position)
+            for item, valid in zip(prepared.items, is_valid, strict=True)
         ]
 
     def warm_up(self, searcher: Searcher, limits: Limits) -> Iterator[tuple[int, float]]:
@@ -133,6 +147,13 @@ class SearchProgram(Program[BatchItem, PreparedBatch, BatchResult]):
     ) -> None:
         """Count a batch that succeeded in the metrics."""
         self._metrics.observe_batch(lane, num_texts, num_tokens, padded_tokens, seconds)
+
+    def _count_invalid(self, num_invalid: int, num_texts: int) -> None:
+        self._metrics.invalid_embeddings.inc(num_invalid)
+        logger.error(
+            "the encoder %s (%s) gives NaN, infinity or zero for %d of the %d texts of a batch: %s",
+            *(self._encoder.name, self._encoder.runtime.name, num_invalid, num_texts, FIX),
+        )
 
     def _embed(self, batch: PreparedBatch) -> Tensor:
         fresh = None if batch.padded is None else self._encoder.embed(batch.padded)

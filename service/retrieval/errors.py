@@ -5,6 +5,7 @@
     ├── FilterError               a filter that the index cannot answer, named by its field
     ├── DeviceError               a device that was asked for is not available
     ├── MemoryShortError          there is not enough memory for an index or an encoder
+    ├── EmbeddingError            the encoder gives no unit vector for some texts
     └── ArtifactError             saved files are missing, incomplete or altered
         ├── CheckpointError       an encoder checkpoint
         ├── GenerationError       an index generation
@@ -14,7 +15,11 @@ A message says in one line what is wrong, where, and how to fix it. It never con
 a passage or a query. A value that it takes from a file is written by `quoted`.
 """
 
+from collections.abc import Sequence
+
 MAX_QUOTED = 80
+# How to fix an embedding that is not a unit vector.
+FIX = "set CLEAR_PRECISION=fp32 if it is not, restore the checkpoint, or name another encoder"
 
 
 def quoted(value: object) -> str:
@@ -47,6 +52,18 @@ class DeviceError(RetrievalError):
 
 class MemoryShortError(RetrievalError):
     """There is not enough free memory."""
+
+
+class EmbeddingError(RetrievalError):
+    """The encoder gives no finite vector of length 1 for some texts."""
+
+    def __init__(self, encoder: str, positions: Sequence[int]) -> None:
+        """Keep the positions of the texts, counted from 0."""
+        super().__init__(
+            f"the encoder {encoder} gives NaN, infinity or zero for the text at position "
+            f"{positions[0]}{f' and {len(positions) - 1} more' if positions[1:] else ''}: {FIX}"
+        )
+        self.positions = positions
 
 
 class ArtifactError(RetrievalError):

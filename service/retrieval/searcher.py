@@ -110,6 +110,7 @@ class Searcher:
 
         Raises:
             FilterError: the index does not declare a field of the filter.
+            EmbeddingError: a query has no unit vector.
         """
         if filter:
             self.selections.select(filter)
@@ -130,9 +131,10 @@ class Searcher:
         return self.generation.vectors.search(embeddings, top_k, selected)
 
     def hits(self, ranking: Ranking, min_score: float = -1.0) -> list[Hit]:
-        """Return the hits of one query's ranking, with their passages."""
-        scores = [score for score in ranking.scores.tolist() if score >= min_score]
-        passages = self.generation.passages.read(ranking.rows[: len(scores)].tolist())
+        """Return the hits of one query's ranking, with their passages; no score is NaN."""
+        is_hit = ranking.scores >= min_score
+        scores = ranking.scores[is_hit].tolist()
+        passages = self.generation.passages.read(ranking.rows[is_hit].tolist())
         return [
             Hit(rank, score, passage)
             for rank, (score, passage) in enumerate(zip(scores, passages, strict=True), start=1)

@@ -144,6 +144,11 @@ class Instruments:
             buckets=SECONDS,
             registry=registry,
         )
+        self.invalid_embeddings = Counter(
+            "clear_invalid_embeddings_total",
+            "Texts for which the encoder gave NaN, infinity or zero; their requests failed.",
+            registry=registry,
+        )
         self.batch_token_budget = Gauge(
             "clear_batch_token_budget",
             "Padded tokens that a batch may have; halved when memory runs out.",

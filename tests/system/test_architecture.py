@@ -27,6 +27,7 @@ SHORT = {
     "service.http.head_method": "one middleware of its own, which no other contains",
     "service.http.loading_gate": "one middleware of its own, which no other contains",
     "service.retrieval.defaults": "settings and command line read names without a heavy import",
+    "service.retrieval.unit_vectors": "encoder, index and HTTP share the check; nothing else does",
     "trainer.datasets.imported": "formats, card and importer share the type; within one: a cycle",
     "trainer.objective.false_negatives": "readers look for the mask by its name",
     "trainer.errors": "the errors of a whole program, as service/errors.py",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from service.retrieval.encoder.batches import MAX_BATCH_TOKENS
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.encoder.runtime.cuda.buckets import bucket_length, max_rows
+from service.retrieval.unit_vectors import are_unit
 
 GPU_BATCH_TOKENS = 16_384
 
@@ -49,17 +50,22 @@ class EncoderIdentity:
 
 @dataclass(frozen=True)
 class EncodedPassages:
-    """Unit-norm embeddings [N, D], and which texts were truncated [N]."""
+    """Embeddings [N, D], and which texts were truncated [N]."""
 
     embeddings: Embeddings
     is_truncated: NDArray[np.bool_]
+
+    @property
+    def is_valid(self) -> NDArray[np.bool_]:
+        """Compute which embeddings are unit vectors, [N]; no other may enter an index."""
+        return are_unit(self.embeddings)
 
     def __len__(self) -> int:
         """Return the number of passages."""
         return len(self.is_truncated)
 
-    def __getitem__(self, part: slice) -> "EncodedPassages":
-        """Return a slice of the passages."""
+    def __getitem__(self, part: slice | NDArray[np.bool_]) -> "EncodedPassages":
+        """Return some of the passages."""
         return EncodedPassages(self.embeddings[part], self.is_truncated[part])
 
     def __add__(self, other: "EncodedPassages") -> "EncodedPassages":
@@ -81,6 +87,8 @@ def encode_passages(
     on_batch: Callable[[int], None] = lambda num_texts: None,
 ) -> EncodedPassages:
     """Embed passages so that an embedding does not depend on the other texts.
+
+    An embedding that is not a unit vector is returned, too: see `EncodedPassages.is_valid`.
 
     Args:
         encoder: its passage side embeds, in this thread.

@@ -19,8 +19,9 @@ from service.retrieval.encoder.batches import (
     token_batches,
 )
 from service.retrieval.encoder.runtime.runtime import Runtime
-from service.retrieval.errors import EncoderMismatchError, RetrievalError
+from service.retrieval.errors import EmbeddingError, EncoderMismatchError, RetrievalError
 from service.retrieval.text import TextPreparation
+from service.retrieval.unit_vectors import are_unit
 
 Embeddings = NDArray[np.float32]
 
@@ -188,17 +189,23 @@ class Encoder:
 
         Returns:
             [B, D] unit-norm, in the order of `tokenized`.
+
+        Raises:
+            EmbeddingError: a text of the batch has no unit vector.
         """
         embeddings = np.empty((len(tokenized), self.embedding_dim), dtype=np.float32)
         lengths = [len(text.token_ids) for text in tokenized]
         for batch in token_batches(lengths, max_batch_tokens):
             padded = self.pad([tokenized[position] for position in batch])
-            embeddings[batch] = self.embed(padded).cpu().numpy()
+            embeddings[batch] = found = self.embed(padded).cpu().numpy()
+            if not (is_valid := are_unit(found)).all():
+                positions = sorted(np.array(batch)[~is_valid].tolist())
+                raise EmbeddingError(self.name, positions)
             on_batch(len(batch))
         return embeddings
 
     def encode(self, texts: Sequence[str], role: Role) -> EncodedTexts:
-        """Tokenize and embed texts of one role."""
+        """Tokenize and embed texts of one role; errors as for both."""
         tokenized = self.tokenize(texts, role)
         return EncodedTexts(
             self.encode_tokenized(tokenized),
@@ -216,6 +223,9 @@ class Encoder:
         return pad_batch(tokenized, side, self.side(side)._pad_id, length)
 
     def embed(self, batch: PaddedBatch) -> Tensor:
-        """Embed one batch, [B, L] to [B, D]; the result stays on the device."""
+        """Embed one batch, [B, L] to [B, D]; the result stays on the device.
+
+        A row that is not a unit vector must go no further: see `service.retrieval.unit_vectors`.
+        """
         runtime = self.side(batch.side).runtime
         return runtime.embed(batch.token_ids, batch.attention_mask)

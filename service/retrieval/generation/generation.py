@@ -19,6 +19,7 @@ from service.retrieval.generation.manifest import (
     GenerationManifest,
     read_manifest,
 )
+from service.retrieval.generation.vectors import check_vectors
 from service.retrieval.index.backend import VectorIndex
 from service.retrieval.index.open import choose_backend, open_vectors
 from service.retrieval.index.options import Backend, IndexOptions
@@ -85,7 +86,7 @@ def current_name(index: Path) -> str:
     return name
 
 
-def verify_generation(directory: Path) -> GenerationManifest:
+def verify_hashes(directory: Path) -> GenerationManifest:
     """Verify the manifest by the generation's name, and every file by its hash in the manifest.
 
     Returns:
@@ -96,6 +97,20 @@ def verify_generation(directory: Path) -> GenerationManifest:
     """
     manifest = read_manifest(directory)
     checksums.verify_files(directory, manifest.files, GenerationError)
+    return manifest
+
+
+def verify_generation(directory: Path) -> GenerationManifest:
+    """Verify the hashes, and that every vector is finite and of length 1.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        GenerationError: as in `verify_hashes` and `check_vectors`.
+    """
+    manifest = verify_hashes(directory)
+    check_vectors(directory, manifest)
     return manifest
 
 
@@ -112,7 +127,8 @@ def open_generation(directory: Path, options: IndexOptions = ON_CPU) -> Generati
         options: the backend that searches the vectors, and its device.
 
     Raises:
-        GenerationError: a file is altered, or the files do not belong together.
+        GenerationError: a file is altered, a vector is invalid, or the files do not belong
+            together.
         DeviceError: the device cannot be used.
     """
     return open_verified(directory, verify_generation(directory), options)

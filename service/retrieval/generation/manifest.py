@@ -54,7 +54,10 @@ def _check_required(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
 
 
 class GenerationManifest(Document):
-    """The content of `manifest.json`; `files` maps a file's name to its size and hash."""
+    """The content of `manifest.json`; `files` maps a file's name to its size and hash.
+
+    `num_unembedded` counts passages that were left out, as the encoder gave no unit vector.
+    """
 
     format_version: int
     encoder: EncoderRecord
@@ -66,6 +69,7 @@ class GenerationManifest(Document):
     faiss_version: JsonText | None = None
     fields: dict[JsonText, FieldKind] = {}
     num_truncated: int | None = None
+    num_unembedded: int | None = None
     canaries: list[Canary]
     files: Annotated[dict[JsonText, FileRecord], AfterValidator(_check_required)]
 

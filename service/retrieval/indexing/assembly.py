@@ -1,5 +1,6 @@
 """One build in its temporary folder: stage, encode, index, check, write the manifest."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import PassageError
 from service.retrieval.generation.manifest import EMBEDDINGS, MANIFEST, PASSAGES, TEXTS, VECTORS
 from service.retrieval.index.faiss.build import build_faiss_index, check_factory
+from service.retrieval.indexing.invalid import InvalidPassages
 from service.retrieval.indexing.manifest import add_canaries, describe_build
 from service.retrieval.indexing.reuse import (
     NOT_FOUND,
@@ -34,12 +36,13 @@ NUM_CANARIES = 8
 
 @dataclass(frozen=True)
 class BuildCounts:
-    """Numbers of passages that a build indexed, truncated, reused and encoded."""
+    """Numbers of passages that a build indexed, truncated, reused, encoded, and left out."""
 
     num_passages: int
     num_truncated: int
     num_reused: int
     num_encoded: int  # by this run; neither reused nor encoded by an interrupted run
+    num_unembedded: int  # left out, as the encoder gives no unit vector for them
 
 
 class Assembly:
@@ -88,7 +91,7 @@ class Assembly:
             unfinished: the folder of encoded shards, kept if the run is interrupted.
             passages: each with its origin.
             reusable: embeddings of an older generation.
-            on_invalid: called with the error of a passage that repeats an id or violates a field.
+            on_invalid: called with the error of a passage that cannot be indexed.
 
         Raises:
             PassageError, GenerationError: as in `build_index`.
@@ -97,12 +100,15 @@ class Assembly:
         staging, raw = directory / "staging.sqlite", directory / EMBEDDINGS
         with StagedPassages(staging, self._encoder.side("passage").prepare) as staged:
             self._stage(staged, passages, on_invalid)
-            count = len(staged)
             digests = staged.digests()
-            rows = reusable.find(digests) if reusable else np.full(count, NOT_FOUND)
+            rows = reusable.find(digests) if reusable else np.full(len(staged), NOT_FOUND)
             shards = ShardFolder(unfinished, self._encoder.embedding_dim)
-            names, num_encoded = self._encode(staged, digests, rows, shards)
-            embeddings = merge_embeddings(rows, reusable, map(shards.read, names), WINDOW_PASSAGES)
+            invalid = InvalidPassages(staged, self._encoder.name, on_invalid)
+            names, num_encoded = self._encode(staged, digests, rows, shards, invalid)
+            is_valid = invalid.remove()
+            digests, rows, count = digests[is_valid], rows[is_valid], len(staged)
+            fresh = (encoded[encoded.is_valid] for encoded in map(shards.read, names))
+            embeddings = merge_embeddings(rows, reusable, fresh, WINDOW_PASSAGES)
             is_truncated = self._write(directory, staged, embeddings)
             canary_passages = staged.sample(NUM_CANARIES)
         write_texts(directory / TEXTS, digests, is_truncated)
@@ -112,9 +118,13 @@ class Assembly:
         staging.unlink()
         if self._factory == "Flat":  # whose file holds the same embeddings
             raw.unlink()
-        num_truncated = int(is_truncated.sum())
-        self._check(directory, count, num_truncated, canary_passages)
-        return BuildCounts(count, num_truncated, int((rows != NOT_FOUND).sum()), num_encoded)
+        num_reused = int((rows != NOT_FOUND).sum())
+        num_unembedded = len(is_valid) - count
+        counts = BuildCounts(
+            count, int(is_truncated.sum()), num_reused, num_encoded, num_unembedded
+        )
+        self._check(directory, counts, canary_passages)
+        return counts
 
     def _stage(
         self,
@@ -141,12 +151,14 @@ class Assembly:
         digests: NDArray[np.void],
         rows: NDArray[np.int64],
         shards: ShardFolder,
+        invalid: InvalidPassages,
     ) -> tuple[list[str], int]:
         """Encode the missing shards; return the names of all shards, and the number encoded."""
         missing = np.flatnonzero(rows == NOT_FOUND)
         total = len(missing)
         done = num_encoded = 0
         names: list[str] = []
+        parts: dict[str, list[NDArray[np.int64]]] = defaultdict(list)  # positions by shard
 
         def on_texts(num_texts: int) -> None:
             nonlocal done
@@ -159,6 +171,7 @@ class Assembly:
                 part = missing[start : start + SHARD_PASSAGES]
                 name = shard_name(self._identity, digests[part].tobytes())
                 names.append(name)
+                parts[name].append(part)  # views of `missing`
                 shard = Shard(name, [next(texts) for _ in part])
                 if shards.has(name):
                     on_texts(len(part))
@@ -168,7 +181,11 @@ class Assembly:
         self._on_progress("encode", 0, total)
         for name, encoded in self._shard_encoder.encode(missing_shards(), on_texts):
             shards.save(name, encoded)
-            num_encoded += len(encoded)
+            is_valid = encoded.is_valid
+            num_encoded += int(is_valid.sum())
+            if not is_valid.all():
+                for part in parts[name]:
+                    invalid.add(part[~is_valid])
         return names, num_encoded
 
     def _write(
@@ -196,13 +213,17 @@ class Assembly:
 
         build_faiss_index(vectors, self._factory, path, on_rows, str(self._encoder.device))
 
-    def _check(
-        self, directory: Path, count: int, num_truncated: int, canary_passages: list[Passage]
-    ) -> None:
+    def _check(self, directory: Path, counts: BuildCounts, canary_passages: list[Passage]) -> None:
         """Search the generation as a reader does, and write the manifest."""
         self._on_progress("check", 0, 1)
         manifest = describe_build(
-            directory, self._encoder, self._factory, self._fields, count, num_truncated
+            directory,
+            self._encoder,
+            self._factory,
+            self._fields,
+            counts.num_passages,
+            counts.num_truncated,
+            counts.num_unembedded,
         )
         manifest = add_canaries(manifest, directory, self._encoder, canary_passages)
         (directory / MANIFEST).write_bytes(manifest.to_bytes())

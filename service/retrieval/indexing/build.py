@@ -17,7 +17,7 @@ from service.retrieval.errors import EncoderMismatchError
 from service.retrieval.generation.generation import (
     current_name,
     generations_directory,
-    verify_generation,
+    verify_hashes,
 )
 from service.retrieval.generation.history import UNFINISHED, publish
 from service.retrieval.generation.manifest import MANIFEST, generation_name
@@ -69,7 +69,8 @@ def build_index(
         shard_encoder: encodes the passages; by default this thread, with `encoder`.
         before_publish: called with the finished folder and the generation's name; if it raises,
             the live generation stays.
-        on_invalid: called with the error of a passage that repeats an id or violates a field.
+        on_invalid: called with the error of a passage that repeats an id, violates a field, or
+            has no unit vector; it raises to stop, or returns to leave the passage out.
         on_progress: called during the stages read, encode, index, check.
 
     Raises:
@@ -118,7 +119,7 @@ def update_index(
     """
     live = generations_directory(index) / current_name(index)
     with exclusive_writer(index):
-        manifest = verify_generation(live)
+        manifest = verify_hashes(live)  # an invalid vector is not reused
         if manifest.encoder.fingerprint != encoder.passage_fingerprint:
             raise EncoderMismatchError(
                 f"the live generation was embedded by the encoder {manifest.encoder.name} "

@@ -6,6 +6,7 @@ from service.retrieval.corpus.fields import FieldKind
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.errors import EmbeddingError
 from service.retrieval.generation.generation import open_verified
 from service.retrieval.generation.manifest import (
     EMBEDDINGS,
@@ -31,6 +32,7 @@ def describe_build(
     fields: dict[str, FieldKind],
     count: int,
     num_truncated: int,
+    num_unembedded: int,
 ) -> GenerationManifest:
     """Return the manifest of a finished build, without canaries; its files are hashed."""
     identity = EncoderIdentity.of(encoder)
@@ -54,6 +56,7 @@ def describe_build(
         faiss_version=VERSION,
         fields=fields,
         num_truncated=num_truncated,
+        num_unembedded=num_unembedded or None,
         canaries=[],
         files=checksums.record_files(directory, names),
     )
@@ -64,16 +67,30 @@ def add_canaries(
 ) -> GenerationManifest:
     """Open the generation as a reader does, and record what it finds for some passages' texts.
 
+    A passage whose beginning has no unit vector as a query is left out of the canaries.
+
     Args:
         manifest: the generation's, without canaries.
         directory: the generation's folder.
         encoder: encodes the canary queries.
         passages: their beginnings are the canary queries.
+
+    Raises:
+        EmbeddingError: no query has a unit vector.
     """
     searcher = Searcher(encoder, open_verified(directory, manifest))
     queries = [passage.encoder_text[:CANARY_CHARACTERS] for passage in passages]
+    found = None
+    while found is None:
+        try:
+            found = searcher.search(queries, CANARY_TOP_K)
+        except EmbeddingError as error:
+            invalid = set(error.positions)
+            queries = [query for row, query in enumerate(queries) if row not in invalid]
+            if not queries:
+                raise
     canaries = [
         Canary(query=query, passage_ids=[hit.passage.passage_id for hit in hits])
-        for query, hits in zip(queries, searcher.search(queries, CANARY_TOP_K), strict=True)
+        for query, hits in zip(queries, found, strict=True)
     ]
     return manifest.model_copy(update={"canaries": canaries})

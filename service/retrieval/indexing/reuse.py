@@ -1,7 +1,6 @@
 """Reuse of a generation's embeddings for passages whose text did not change.
 
-`texts.arrow` holds the digest of each row's text. Embeddings are read from a flat index; beside any
-other index, which stores them compressed or changed, lies `embeddings.f32`.
+`texts.arrow` holds the digest of each row's text.
 """
 
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity
 from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.manifest import (
-    EMBEDDINGS,
     MANIFEST,
     TEXTS,
-    VECTORS,
     GenerationManifest,
 )
-from service.retrieval.index.faiss.index import flat_vectors
+from service.retrieval.generation.vectors import open_vectors_of
+from service.retrieval.unit_vectors import are_unit
 
 SCHEMA = pa.schema([("digest", pa.binary(16)), ("is_truncated", pa.bool_())])
 NOT_FOUND = -1
@@ -44,11 +42,12 @@ class ReusableEmbeddings:
     def __init__(
         self, embeddings: Embeddings, digests: NDArray[np.void], is_truncated: NDArray[np.bool_]
     ) -> None:
-        """Index the embeddings [N, D] by their digests [N]."""
+        """Index the embeddings [N, D] by their digests [N]; those that are no unit vectors, not."""
         self._embeddings = embeddings
         self._is_truncated = is_truncated
         self._halves = digests.view(np.uint64).reshape(-1, 2)
-        self._order = np.argsort(self._halves[:, 0], kind="stable")
+        order = np.argsort(self._halves[:, 0], kind="stable")
+        self._order = order[are_unit(embeddings)[order]]
         self._sorted = self._halves[self._order, 0]
 
     def find(self, digests: NDArray[np.void]) -> NDArray[np.int64]:
@@ -89,13 +88,7 @@ def open_reusable(
         ) from None
     digests = np.frombuffer(b"".join(texts["digest"].to_pylist()), "V16")
     is_truncated = texts["is_truncated"].to_numpy()
-    if (directory / EMBEDDINGS).is_file():
-        shape = (manifest.count, dimension)
-        yield ReusableEmbeddings(
-            np.memmap(directory / EMBEDDINGS, np.float32, "r", shape=shape), digests, is_truncated
-        )
-        return
-    with flat_vectors(directory / VECTORS) as vectors:
+    with open_vectors_of(directory, manifest) as vectors:
         yield ReusableEmbeddings(vectors, digests, is_truncated)
 
 

@@ -83,12 +83,15 @@ class ShardFolder:
         temporary.replace(self._directory / name)
 
     def has(self, name: str) -> bool:
-        """Return whether a shard exists and is undamaged; a crash may have truncated it."""
+        """Return whether a shard can be used; a crash may have truncated it.
+
+        A shard with an embedding that is not a unit vector is encoded again: a device may have
+        computed it wrongly once.
+        """
         try:
-            self.read(name)
+            return bool(self.read(name).is_valid.all())
         except OSError:
             return False
-        return True
 
     def read(self, name: str) -> EncodedPassages:
         """Read a shard.

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,14 +97,28 @@ class StagedPassages:
         Args:
             positions: ascending, in the order of ids.
         """
+        for title, text in self._at(positions, "title, text"):
+            yield Passage("", text, title).encoder_text
+
+    def origins(self, positions: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
+        """Return ids and origins of the passages at some positions, ascending, read one by one."""
+        return self._at(positions, "passage_id, origin")
+
+    def remove(self, positions: NDArray[np.int64]) -> None:
+        """Remove the passages at some positions; they are ascending."""
+        ids = list(self._at(positions, "passage_id"))
+        self._connection.executemany("DELETE FROM passages WHERE passage_id = ?", ids)
+        self._count -= len(ids)
+
+    def _at(self, positions: NDArray[np.int64], columns: str) -> Iterator[Any]:
         wanted = iter(positions.tolist())
         position = next(wanted, None)
         if position is None:
             return
-        rows = self._connection.execute("SELECT title, text FROM passages ORDER BY passage_id")
-        for row, (title, text) in enumerate(rows):
-            if row == position:
-                yield Passage("", text, title).encoder_text
+        rows = self._connection.execute(f"SELECT {columns} FROM passages ORDER BY passage_id")
+        for number, row in enumerate(rows):
+            if number == position:
+                yield row
                 if (position := next(wanted, None)) is None:
                     return
 

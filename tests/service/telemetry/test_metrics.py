@@ -23,6 +23,7 @@ DOCUMENTED = {
     "clear_batch_tokens_total",
     "clear_batch_duration_seconds",
     "clear_batch_token_budget",
+    "clear_invalid_embeddings_total",
     "clear_query_cache_lookups_total",
     "clear_query_cache_hits_total",
     "clear_query_duration_seconds",

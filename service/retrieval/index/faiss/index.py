@@ -44,6 +44,10 @@ NPROBE = 128
 EF_SEARCH = 128
 
 
+# The flag that maps a file's arrays; older builds of faiss have none.
+MAPPED: int = getattr(faiss, "IO_FLAG_MMAP_IFC", 0)
+
+
 class FaissIndex:
     """A FAISS index of any factory string behind the protocol `VectorIndex`.
 
@@ -196,10 +200,12 @@ def open_faiss_index(
 def flat_vectors(path: Path) -> Iterator[NDArray[np.float32]]:
     """Yield the vectors of a flat index file, [N, D]; they are valid within the context only.
 
+    Where faiss can, they are mapped from the file, not read into memory.
+
     Raises:
         GenerationError: FAISS cannot read the file, or it does not hold uncompressed vectors.
     """
-    index = _read_index(path)
+    index = _read_index(path, MAPPED)
     vectors = _flat_view(index)
     if vectors is None:
         raise GenerationError(
@@ -217,9 +223,9 @@ def _flat_view(index: Any) -> Tensor | None:
     return torch.from_numpy(vectors.reshape(index.ntotal, index.d))
 
 
-def _read_index(path: Path) -> Any:
+def _read_index(path: Path, flags: int = 0) -> Any:
     try:
-        return faiss.read_index(str(path))
+        return faiss.read_index(str(path), flags)
     except RuntimeError as error:
         raise GenerationError(
             f"{path} is not a FAISS index ({error_reason(error)}): build the index again"

@@ -48,7 +48,7 @@ class State:
         if self.engine is None:
             return False
         batcher = self.engine.batcher
-        return batcher.is_broken or batcher.running_seconds > self.settings.stuck_seconds
+        return batcher.is_broken or batcher.is_stuck(self.settings.stuck_seconds)
 
     def is_idle(self, lane: Lane) -> bool:
         """Return `Batcher.is_idle`; True while the engine loads."""

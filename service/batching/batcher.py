@@ -80,10 +80,9 @@ class Batcher(Generic[PayloadT, PreparedT, ResultT]):
         """Return whether the last batch failed."""
         return self._runner.last_batch_failed
 
-    @property
-    def running_seconds(self) -> float:
-        """Return how long the oldest batch on the device has been running."""
-        return self._slots.running_seconds(time.monotonic())
+    def is_stuck(self, least_seconds: float) -> bool:
+        """Return whether a batch runs far longer than forecast, and than `least_seconds`."""
+        return self._slots.is_stuck(time.monotonic(), least_seconds)
 
     def is_idle(self, lane: Lane) -> bool:
         """Return whether a new request would wait for nothing."""

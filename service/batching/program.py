@@ -8,6 +8,9 @@ from service.batching.request import Lane, PayloadT, ResultT
 from service.errors import RequestError
 
 PreparedT = TypeVar("PreparedT")
+# A batch is stuck after this many times its forecast. The forecast is linear in the tokens and
+# learned from shorter texts: 8,192 tokens of a large encoder take two to four times as long.
+STUCK_FACTOR = 10.0
 # What a failed batch points to: too little memory, a broken device, or a bad text.
 Fault = Literal["memory", "device", "text"]
 
@@ -98,9 +101,17 @@ class Slots:
         """Record that a slot's batch is done."""
         del self._spans[slot]
 
-    def running_seconds(self, now: float) -> float:
-        """Return how long the oldest batch has been running; 0 if none is."""
-        return max((now - since for since, _ in tuple(self._spans.values())), default=0.0)
+    def is_stuck(self, now: float, least_seconds: float) -> bool:
+        """Return whether a batch has been running far longer than expected.
+
+        Args:
+            now: on the clock of `begin`.
+            least_seconds: a batch that has been running no longer than this is never stuck.
+        """
+        return any(
+            now - since > max(least_seconds, STUCK_FACTOR * (until - since))
+            for since, until in tuple(self._spans.values())
+        )
 
     def wait_seconds(self, now: float) -> float:
         """Return the expected time until a slot is free, a mean over the waiting batches."""

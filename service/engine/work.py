@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from service.batching.program import Fault, Limits, Program
 from service.batching.request import Lane
 from service.errors import InvalidEmbeddingError, RequestError
 from service.retrieval.corpus.filters import Filter
-from service.retrieval.encoder.batches import PaddedBatch, Role, TokenizedText
+from service.retrieval.encoder.batches import MAX_TRIAL_TOKENS, PaddedBatch, Role, TokenizedText
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import FIX
 from service.retrieval.index.backend import Ranking
@@ -113,11 +113,19 @@ class SearchProgram(Program[BatchItem, PreparedBatch, BatchResult]):
         ]
 
     def warm_up(self, searcher: Searcher, limits: Limits) -> Iterator[tuple[int, float]]:
-        """Run the smallest and the largest batch; yield tokens and seconds of each batch."""
+        """Run the smallest and the largest batch of texts up to `MAX_TRIAL_TOKENS`.
+
+        Yields:
+            Tokens and seconds of each batch.
+        """
         encoder = self._encoder
         encoder.warm_up(limits.max_batch_tokens)
         bulk: Role = "passage" if encoder.encodes_passages else "query"
-        longest = encoder.tokenize(["warm up " * encoder.max_tokens], bulk)
+        length = min(encoder.max_tokens, MAX_TRIAL_TOKENS)
+        longest = [
+            replace(text, token_ids=text.token_ids[:length])
+            for text in encoder.tokenize(["warm up " * length], bulk)
+        ]
         count = max(1, limits.max_batch_tokens // len(longest[0].token_ids))
         short = encoder.tokenize([PROBE_TEXT], "query")
         for texts in (longest * count, short, short * 8, longest):

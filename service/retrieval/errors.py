@@ -8,6 +8,7 @@
     ├── EmbeddingError            the encoder gives no unit vector for some texts
     └── ArtifactError             saved files are missing, incomplete or altered
         ├── CheckpointError       an encoder checkpoint
+        │   └── WeightsError      no runtime can embed with its weights
         ├── GenerationError       an index generation
         └── EncoderMismatchError  the index was embedded by another encoder
 
@@ -72,6 +73,10 @@ class ArtifactError(RetrievalError):
 
 class CheckpointError(ArtifactError):
     """An encoder checkpoint cannot be used."""
+
+
+class WeightsError(CheckpointError):
+    """An encoder gives no valid embedding, whichever runtime computes it."""
 
 
 class GenerationError(ArtifactError):

@@ -76,7 +76,12 @@ class DeadlineSettings(BaseModel):
     """Limits of the queue, and deadlines of requests and batches."""
 
     stuck_seconds: Annotated[
-        float, Field(gt=0, description="Longest time of a batch; a longer one fails `/livez`")
+        float,
+        Field(
+            gt=0,
+            description="Seconds after which a batch that also takes ten times its forecast fails "
+            "`/livez`",
+        ),
     ] = 60.0
     max_waiting_tokens: Annotated[
         int,

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Role = Literal["query", "passage"]
 
+# The longest text that a probe, a warm-up or a prepared graph runs. The cost of attention grows
+# with the square of the length: a start must not take a minute for a text that may never come.
+MAX_TRIAL_TOKENS = 512
 # Of the sizes tried on two CPU cores, larger batches were no faster and held more memory.
 MAX_BATCH_TOKENS = 2048
 

@@ -225,7 +225,7 @@ def test_consecutive_requests_stay_with_one_slot() -> None:
         await asyncio.sleep(0.05)  # both slots wait now
         for word in "abcdefgh":
             await ask(batcher, word)
-            await until(lambda: batcher.running_seconds == 0)
+            await until(lambda: batcher.is_idle("query"))
 
     run(scenario, run_batch, num_slots=2)
 
@@ -643,16 +643,17 @@ def test_closing_runs_the_waiting_texts_and_refuses_new_ones(gate: Gate) -> None
     assert not [name for name in left if name.startswith("batch-")]
 
 
-def test_running_seconds_grow_only_while_a_batch_runs(gate: Gate) -> None:
+def test_only_a_batch_that_runs_can_be_stuck(gate: Gate) -> None:
     async def scenario(batcher: Words) -> None:
-        before = batcher.running_seconds
+        before = batcher.is_stuck(0)
         request = ask(batcher, "a")
         await gate.begun()
-        during = batcher.running_seconds
+        await until(lambda: batcher.is_stuck(0))
+        is_stuck_within_a_minute = batcher.is_stuck(60)
         gate.open()
         await request
-        await until(lambda: batcher.running_seconds == 0)
+        await until(lambda: not batcher.is_stuck(0))
 
-        assert before == 0 < during
+        assert (before, is_stuck_within_a_minute) == (False, False)
 
     run(scenario, gate)

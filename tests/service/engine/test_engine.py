@@ -9,6 +9,7 @@ from time import monotonic
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from service.batching.program import Limits
 from service.engine.engine import Engine
@@ -21,6 +22,7 @@ from service.errors import (
     OverloadedError,
     ShortDeadlineError,
 )
+from service.retrieval.encoder.batches import PaddedBatch
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import open_current
@@ -446,6 +448,27 @@ def test_warm_up_runs_the_worst_case(fake_engine: Engine) -> None:
 
     longest = fake_engine.searcher.encoder.max_tokens
     assert max(runtime(fake_engine).batch_sizes) == max(8, SMALL_LIMITS.max_batch_tokens // longest)
+
+
+def test_warm_up_runs_no_text_over_512_tokens(
+    fake_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = fake_engine.searcher.encoder
+    monkeypatch.setattr(encoder, "max_tokens", 8192)
+    encoder.tokenizer.enable_truncation(8192)
+    lengths = []
+    embed = encoder.embed
+
+    def record(batch: PaddedBatch) -> Tensor:
+        lengths.append(batch.token_ids.shape[1])
+        return embed(batch)
+
+    monkeypatch.setattr(encoder, "embed", record)
+    with pytest.raises(GenerationError, match="canary"):
+        fake_engine.warm_up()
+    encoder.tokenizer.enable_truncation(64)
+
+    assert max(lengths) == 512
 
 
 def test_warm_up_refuses_an_index_that_answers_its_canaries_differently(

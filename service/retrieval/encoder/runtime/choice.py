@@ -13,7 +13,7 @@ from service.retrieval.encoder.head import load_head
 from service.retrieval.encoder.runtime.openvino.graph import Graph, open_graph
 from service.retrieval.encoder.runtime.openvino.probe import check_runtime
 from service.retrieval.encoder.runtime.runtime import Runtime
-from service.retrieval.errors import CheckpointError, DeviceError
+from service.retrieval.errors import CheckpointError, DeviceError, WeightsError
 from service.retrieval.hardware import multiplies_bf16
 
 # Precisions of each engine; the first is the exact one.
@@ -122,17 +122,19 @@ def load_runtime(
         return _load_torch(layout, options.device, choice.precision, shared_with)
     try:
         graph = open_graph(layout, fingerprint, options.cache, partial(_export, layout=layout))
+        return _load_openvino(graph, layout, choice.precision, options, shared_with, for_queries)
+    except WeightsError:
+        raise
     except CheckpointError as error:
         if options.cpu_engine != "auto":
             raise
         if choice.precision not in CPU_ENGINES["torch"]:
             raise DeviceError(
-                f"CLEAR_PRECISION={choice.precision} needs openvino, which has no graph: {error}; "
+                f"CLEAR_PRECISION={choice.precision} needs openvino, which cannot encode: {error}; "
                 f"or set CLEAR_PRECISION to one of auto, {', '.join(CPU_ENGINES['torch'])}"
             ) from None
-        logger.warning("torch encodes, as there is no graph for openvino: %s", error)
+        logger.warning("torch encodes, as openvino cannot: %s", error)
         return _load_torch(layout, options.device, choice.precision, shared_with)
-    return _load_openvino(graph, layout, choice.precision, shared_with, for_queries)
 
 
 def _is_installed(name: str) -> bool:
@@ -152,6 +154,7 @@ def _load_openvino(
     graph: Graph,
     layout: CheckpointLayout,
     precision: str,
+    options: RuntimeOptions,
     shared_with: Runtime | None,
     for_queries: bool,
 ) -> Runtime:
@@ -162,11 +165,11 @@ def _load_openvino(
         graph.sharing_table(twin.graph) if twin else graph,
         load_head(layout),
         precision,
-        layout.max_tokens,
+        options.max_tokens,
         for_queries=for_queries,
         shared_with=twin,
     )
-    check_runtime(runtime, graph.directory, precision)
+    check_runtime(runtime, graph.directory, precision, options.max_tokens)
     return runtime
 
 

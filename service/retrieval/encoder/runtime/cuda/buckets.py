@@ -6,7 +6,9 @@ Knows nothing about tensors or devices.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LENGTHS = (16, 32, 64, 128, 256)  # besides the encoder's own limit
+from service.retrieval.encoder.batches import MAX_TRIAL_TOKENS
+
+LENGTHS = tuple(16 << power for power in range(16))  # besides the encoder's own limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,14 @@ def pieces(
         yield slice(start, stop), Shape(1 << (stop - start - 1).bit_length(), bucket)
 
 
-def all_shapes(max_tokens: int, max_batch_tokens: int) -> list[Shape]:
-    """Return every shape that `pieces` can yield, the one that needs most memory first."""
+def shapes_to_prepare(
+    max_tokens: int, max_batch_tokens: int, longest: int = MAX_TRIAL_TOKENS
+) -> list[Shape]:
+    """Return the shapes of texts up to `longest`, the one that needs most memory first."""
     shapes = [
         Shape(1 << power, length)
         for length in bucket_lengths(max_tokens)
+        if length <= longest
         for power in range(max_rows(length, max_batch_tokens).bit_length())
     ]
     return sorted(shapes, key=lambda shape: (shape.num_tokens, shape.length), reverse=True)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from service.retrieval.encoder.batches import MAX_TRIAL_TOKENS
 from service.retrieval.encoder.runtime.cuda.buckets import Shape
 
 CUDA_ERROR_MEMORY_ALLOCATION = 2
@@ -32,7 +33,7 @@ class Slot:
         device: torch.device,
         neighbor: "Slot | None" = None,
     ) -> None:
-        """Allocate the buffers and, on a GPU, capture the graph.
+        """Allocate the buffers and, on a GPU and for texts up to `MAX_TRIAL_TOKENS`, the graph.
 
         Args:
             shape: shape of the buffers.
@@ -55,7 +56,7 @@ class Slot:
         self._output: Tensor | None = None
         nothing = np.empty((0, 0), dtype=np.int64)
         self.fill(nothing, nothing)
-        if is_cuda:
+        if is_cuda and shape.length <= MAX_TRIAL_TOKENS:
             self._capture(neighbor)
 
     def fill(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from service.retrieval.encoder.head import Head
-from service.retrieval.encoder.runtime.cuda.buckets import Shape, all_shapes, pieces
+from service.retrieval.encoder.runtime.cuda.buckets import Shape, pieces, shapes_to_prepare
 from service.retrieval.encoder.runtime.cuda.graph import Slot
 from service.retrieval.encoder.runtime.weights import round_parameters, share_parameters
 
@@ -79,7 +79,9 @@ class CudaRuntime:
 
     @torch.inference_mode()
     def warm_up(self, max_batch_tokens: int) -> None:
-        """Prepare every shape that a batch can be padded to, and run each once.
+        """Prepare every shape of texts up to `MAX_TRIAL_TOKENS`, and run each once.
+
+        Longer texts run without a graph.
 
         The largest comes first: if it fits in memory, the others do, too, as graphs share memory.
 
@@ -91,7 +93,7 @@ class CudaRuntime:
         """
         self._max_batch_tokens = max_batch_tokens
         with self._own_stream():
-            for shape in all_shapes(self._max_tokens, max_batch_tokens):
+            for shape in shapes_to_prepare(self._max_tokens, max_batch_tokens):
                 self._slot(shape).run()
         if self._stream is not None:
             self._stream.synchronize()  # raises a device's fault here, not in a request

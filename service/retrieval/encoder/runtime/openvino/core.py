@@ -69,6 +69,11 @@ def compile_graph(
         return executor.submit(core.compile_model, model, "CPU", properties).result()
 
 
+def output_dim(compiled: Any) -> int:
+    """Return the last dimension of a compiled graph's output."""
+    return int(compiled.output(0).partial_shape[2].get_length())
+
+
 def _be_nice() -> None:
     """Lower the thread's priority, so that the threads that serve HTTP run first.
 

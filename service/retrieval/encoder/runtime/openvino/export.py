@@ -18,15 +18,20 @@ from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.errors import CheckpointError
 
+COMPARED_ROWS = 64
+
 
 class AfterTable(torch.nn.Module):
-    """A transformer without its embedding table."""
+    """A transformer without its embedding table; `scale` is the factor on the table's rows."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, scale: float) -> None:
         super().__init__()
         self.model = model
+        self.scale = scale
 
     def forward(self, inputs_embeds: Tensor, attention_mask: Tensor) -> Tensor:
+        if self.scale != 1:
+            inputs_embeds = inputs_embeds * self.scale
         output = self.model(inputs_embeds=inputs_embeds, attention_mask=attention_mask)
         hidden: Tensor = output.last_hidden_state  # [B, L, H]
         return hidden
@@ -46,7 +51,7 @@ def export_graph(directory: Path, layout: CheckpointLayout) -> str:
     table = torch.as_tensor(model.get_input_embeddings().weight)
     name = _table_name(table, layout)
     try:
-        _export(model, directory / GRAPH, table.shape[1], layout.max_tokens)
+        _export(model, directory / GRAPH, table, layout.max_tokens)
     except Exception as error:  # noqa: BLE001  an architecture may fail in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
@@ -73,8 +78,31 @@ def _table_name(table: Tensor, layout: CheckpointLayout) -> str:
     )
 
 
-def _export(model: PreTrainedModel, path: Path, hidden_size: int, max_tokens: int) -> None:
+@torch.inference_mode()
+def embedding_scale(layer: torch.nn.Module, table: Tensor) -> float:
+    """Return the factor by which an embedding layer multiplies the rows of its table.
+
+    Gemma multiplies by the square root of the embedding's length.
+
+    Raises:
+        ValueError: the layer does something else with the rows.
+    """
+    token_ids = torch.arange(min(len(table), COMPARED_ROWS))
+    rows, embedded = table[token_ids].float(), layer(token_ids).float()
+    if torch.equal(rows, embedded):
+        return 1.0
+    if rows.shape == embedded.shape:
+        largest = rows.abs().argmax()
+        scale = float(embedded.flatten()[largest] / rows.flatten()[largest])
+        if torch.allclose(rows * scale, embedded, rtol=1e-5):
+            return scale
+    raise ValueError("its embedding layer does more than scale the rows of a table")
+
+
+def _export(model: PreTrainedModel, path: Path, table: Tensor, max_tokens: int) -> None:
     openvino = import_openvino()
+    scale = embedding_scale(model.get_input_embeddings(), table)
+    hidden_size = table.shape[1]
     # Two texts of three tokens, one of them padded: a dimension of 1 would become static.
     example = (torch.zeros(2, 3, hidden_size), torch.tensor([[1, 1, 1], [1, 1, 0]]))
     batch = torch.export.Dim("batch", min=1)
@@ -83,7 +111,9 @@ def _export(model: PreTrainedModel, path: Path, hidden_size: int, max_tokens: in
     model.config.use_cache = False
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.export.export(AfterTable(model), example, dynamic_shapes=(dynamic, dynamic))
+        program = torch.export.export(
+            AfterTable(model, scale), example, dynamic_shapes=(dynamic, dynamic)
+        )
         graph = openvino.convert_model(program)
     embedded, mask = graph.inputs
     graph.reshape({embedded: [-1, -1, hidden_size], mask: [-1, -1]})

@@ -17,8 +17,9 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from service.retrieval.encoder.batches import MAX_TRIAL_TOKENS
 from service.retrieval.encoder.runtime.runtime import Runtime
-from service.retrieval.errors import CheckpointError
+from service.retrieval.errors import CheckpointError, WeightsError
 from service.retrieval.unit_vectors import are_unit
 
 logger = logging.getLogger(__name__)
@@ -57,11 +58,31 @@ class ProbeBatch:
     attention_mask: NDArray[np.int64]
     embeddings: NDArray[np.float32]
 
+    def within(self, max_tokens: int) -> "ProbeBatch":
+        """Return the texts of at most `max_tokens`; there may be none."""
+        lengths = self.attention_mask.sum(axis=1)
+        rows = lengths <= max_tokens
+        longest = int(lengths[rows].max(initial=0))
+        return ProbeBatch(
+            self.token_ids[rows, :longest],
+            self.attention_mask[rows, :longest],
+            self.embeddings[rows],
+        )
+
 
 def write_probe(
     directory: Path, reference: Runtime, tokenizer: Tokenizer, max_tokens: int, pad_id: int
 ) -> None:
-    """Embed the fixed texts, short ones in one batch and one of `max_tokens`, and keep both."""
+    """Embed the fixed texts, short ones in one batch and a long one, and keep both.
+
+    Args:
+        directory: where the file is written.
+        reference: computes the embeddings.
+        tokenizer: its padding and truncation are set here.
+        max_tokens: the encoder's own limit; the long text has at most `MAX_TRIAL_TOKENS`.
+        pad_id: id of the padding token.
+    """
+    max_tokens = min(max_tokens, MAX_TRIAL_TOKENS)
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     short = [tokenizer.encode(text).ids for text in TEXTS]
@@ -99,20 +120,29 @@ def read_probe(directory: Path) -> Iterator[ProbeBatch]:
         raise CheckpointError(f"{path} cannot be read ({error}): remove its folder") from None
 
 
-def check_runtime(runtime: Runtime, directory: Path, precision: str) -> None:
-    """Check a runtime against the reference on the fixed texts, in at most a second.
+def check_runtime(
+    runtime: Runtime, directory: Path, precision: str, max_tokens: int = MAX_TRIAL_TOKENS
+) -> None:
+    """Check a runtime against the reference on the fixed texts.
+
+    Args:
+        runtime: embeds the texts.
+        directory: holds the probe.
+        precision: selects the tolerance.
+        max_tokens: longer texts are left out, as are those over `MAX_TRIAL_TOKENS`.
 
     A text whose reference is no unit vector is not compared: the encoder is at fault there, not
     the runtime.
 
     Raises:
-        CheckpointError: an embedding differs by more than the precision explains; or no text has a
-            reference.
+        CheckpointError: an embedding differs by more than the precision explains.
+        WeightsError: no text has a reference.
     """
     min_cosine, max_difference = BOUNDS[precision]
     batches = list(read_probe(directory))
     _check_reference(batches)
-    for batch in batches:
+    limit = min(max_tokens, MAX_TRIAL_TOKENS)
+    for batch in (batch.within(limit) for batch in batches):
         is_valid = are_unit(batch.embeddings)
         if not is_valid.any():
             continue
@@ -132,7 +162,7 @@ def _check_reference(batches: Sequence[ProbeBatch]) -> None:
     """Check that torch in fp32 has a unit vector for some of the fixed texts; warn of others."""
     is_valid = np.concatenate([are_unit(batch.embeddings) for batch in batches])
     if not is_valid.any():
-        raise CheckpointError(
+        raise WeightsError(
             "the encoder gives NaN, infinity or zero for every probe text, also by torch in fp32: "
             "its weights are damaged; restore the checkpoint, or name another encoder"
         )

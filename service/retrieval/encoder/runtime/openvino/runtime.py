@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.retrieval.encoder.head import Head
-from service.retrieval.encoder.runtime.openvino.core import compile_graph
+from service.retrieval.encoder.runtime.openvino.core import compile_graph, output_dim
 from service.retrieval.encoder.runtime.openvino.graph import Graph
 from service.retrieval.hardware import available_cores
 
@@ -57,7 +57,7 @@ class OpenvinoRuntime:
             graph: graph of the transformer after its embedding table.
             head: makes embeddings of the hidden states.
             precision: `fp32`, `bf16` or `int8`.
-            max_tokens: the encoder's own limit.
+            max_tokens: tokens of the longest text.
             for_queries: whether to compile a graph for single short texts, which a passage side of
                 its own does not need.
             shared_with: the other side's runtime, with which the cores are shared.
@@ -70,7 +70,8 @@ class OpenvinoRuntime:
         self._part_multiple = PART_MULTIPLES.get(precision, 1)
         self._lone_tokens = min(LONE_TOKENS.get(precision, 0), max_tokens) if for_queries else 0
         self.num_slots = available_cores()
-        self._whole = compile_graph(graph, precision).create_infer_request()
+        compiled = compile_graph(graph, precision)
+        self._whole = compiled.create_infer_request()
         if self._lone_tokens:
             lone = compile_graph(graph, precision, shape=(1, self._lone_tokens))
             self._lone = lone.create_infer_request()
@@ -79,7 +80,8 @@ class OpenvinoRuntime:
         self._running: _Running = shared_with._running if shared_with else _Running()
         self._lock = Lock()
         self.device = torch.device("cpu")
-        self.embedding_dim = head.output_dim(int(graph.table.shape[1]))
+        # The table may be narrower than the transformer (ALBERT, ELECTRA).
+        self.embedding_dim = head.output_dim(output_dim(compiled))
         # Graphs converted by way of ONNX were `openvino-*`: their vectors differ in the last bits.
         self.name = f"openvino-ir-{precision}"
 

@@ -75,7 +75,7 @@ def test_where_no_graph_can_be_kept_auto_falls_back_to_torch_and_openvino_refuse
         ).runtime.name
 
     assert load("auto") == "torch-fp32"
-    assert "torch encodes, as there is no graph for openvino" in caplog.text
+    assert "torch encodes, as openvino cannot" in caplog.text
     with pytest.raises(CheckpointError, match="cannot be written .* set CLEAR_CACHE"):
         load("openvino")
 

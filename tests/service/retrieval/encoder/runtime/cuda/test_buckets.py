@@ -6,11 +6,11 @@ from service.retrieval.encoder.runtime.cuda import buckets
 from service.retrieval.encoder.runtime.cuda.buckets import (
     LENGTHS,
     Shape,
-    all_shapes,
     bucket_length,
     bucket_lengths,
     max_rows,
     pieces,
+    shapes_to_prepare,
 )
 
 LIMITS = (8, 17, 64, 512)
@@ -51,7 +51,7 @@ def test_rows_are_the_largest_power_of_two_within_the_budget(max_batch_tokens: i
 def test_pieces_hold_each_row_once_in_a_shape_that_is_known(
     max_tokens: int, max_batch_tokens: int
 ) -> None:
-    shapes = set(all_shapes(max_tokens, max_batch_tokens))
+    shapes = set(shapes_to_prepare(max_tokens, max_batch_tokens))
 
     for length in {1, 2, 15, 16, 17, 33, max_tokens - 1, max_tokens} & set(range(max_tokens + 1)):
         for num_rows in range(300):
@@ -70,7 +70,7 @@ def test_pieces_hold_each_row_once_in_a_shape_that_is_known(
 def test_every_shape_is_asked_for_and_keeps_the_budget(
     max_tokens: int, max_batch_tokens: int
 ) -> None:
-    shapes = all_shapes(max_tokens, max_batch_tokens)
+    shapes = shapes_to_prepare(max_tokens, max_batch_tokens)
 
     asked = {
         shape
@@ -84,16 +84,31 @@ def test_every_shape_is_asked_for_and_keeps_the_budget(
 
 
 def test_the_largest_shape_comes_first() -> None:
-    sizes = [shape.num_tokens for shape in all_shapes(512, 16_384)]
+    sizes = [shape.num_tokens for shape in shapes_to_prepare(512, 16_384)]
 
     assert sizes == sorted(sizes, reverse=True)
-    assert all_shapes(512, 16_384)[0] == Shape(32, 512)  # the longest: its mask is the largest
+    assert shapes_to_prepare(512, 16_384)[0] == Shape(
+        32, 512
+    )  # the longest: its mask is the largest
+
+
+def test_no_shape_of_a_text_over_512_tokens_is_prepared() -> None:
+    assert {shape.length for shape in shapes_to_prepare(8192, 16_384)} == {
+        16,
+        32,
+        64,
+        128,
+        256,
+        512,
+    }
+    assert bucket_lengths(8192)[5:] == (512, 1024, 2048, 4096, 8192)
+    assert shapes_to_prepare(8192, 16_384) == shapes_to_prepare(512, 16_384)
 
 
 def test_there_are_few_shapes() -> None:
-    assert len(all_shapes(512, 2048)) == 33
-    assert len(all_shapes(512, 16_384)) == 51
-    assert len(all_shapes(512, 65_536)) == 63
+    assert len(shapes_to_prepare(512, 2048)) == 33
+    assert len(shapes_to_prepare(512, 16_384)) == 51
+    assert len(shapes_to_prepare(512, 65_536)) == 63
 
 
 def test_the_example_of_the_docstring_holds() -> None:

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel
 from service.retrieval.checkpoint.modules.pooling import Pooling, PoolingMode
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.cuda import graph as cuda_graph
-from service.retrieval.encoder.runtime.cuda.buckets import Shape, all_shapes
+from service.retrieval.encoder.runtime.cuda.buckets import Shape, shapes_to_prepare
 from service.retrieval.encoder.runtime.cuda.runtime import CudaRuntime, precision_on
 from service.retrieval.encoder.runtime.torch import TorchRuntime
 
@@ -167,7 +167,7 @@ def test_after_the_warm_up_no_batch_meets_a_new_shape(
     runtime.warm_up(200)
 
     ready = runtime.shapes
-    assert ready == set(all_shapes(MAX_TOKENS, 200))
+    assert ready == set(shapes_to_prepare(MAX_TOKENS, 200))
     for length in (1, 15, 16, 17, 32, 33, MAX_TOKENS):
         for num_rows in (1, 3, max(1, 200 // length), 50):
             runtime.embed(*padded(texts_of([length] * num_rows)))

@@ -19,7 +19,7 @@ from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime import choice
 from service.retrieval.encoder.runtime.openvino import probe
 from service.retrieval.encoder.runtime.openvino.table import find_table, map_table
-from service.retrieval.errors import CheckpointError
+from service.retrieval.errors import CheckpointError, DeviceError
 from service.retrieval.hardware import multiplies_bf16
 from tests.conftest import cut_short, flip_bit, make_checkpoint, run_script
 
@@ -246,8 +246,13 @@ def test_a_decoder_is_exported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [0.05, float("nan")])
-def test_a_runtime_that_is_off_is_refused_at_the_start(
-    tiny_checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch, fault: float
+def test_a_runtime_that_is_off_is_refused_at_the_start_and_torch_takes_its_place(
+    tiny_checkpoint: Path,
+    tiny_encoder: Encoder,
+    graph_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: float,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     from service.retrieval.encoder.runtime.openvino.runtime import OpenvinoRuntime
 
@@ -261,9 +266,62 @@ def test_a_runtime_that_is_off_is_refused_at_the_start(
     with pytest.raises(
         CheckpointError, match="openvino-ir-fp32 is wrong on this machine"
     ) as caught:
-        load(tiny_checkpoint, graph_cache, engine="auto")
+        load(tiny_checkpoint, graph_cache)
+    with pytest.raises(DeviceError, match="CLEAR_PRECISION=int8 needs openvino, which cannot"):
+        load(tiny_checkpoint, graph_cache, "int8", engine="auto")
+    caplog.clear()
+    encoder = load(tiny_checkpoint, graph_cache, engine="auto")
 
     assert "set CLEAR_CPU_ENGINE=torch and CLEAR_PRECISION=fp32" in str(caught.value)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning == f"torch encodes, as openvino cannot: {caught.value}"
+    assert encoder.runtime.name == "torch-fp32"
+    found = encoder.encode(TEXTS, "query").embeddings
+    np.testing.assert_array_equal(found, tiny_encoder.encode(TEXTS, "query").embeddings)
+
+
+def test_a_probe_runs_no_text_over_512_tokens_or_the_limit_that_is_set(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "long", max_tokens=2000)
+    load(checkpoint, tmp_path / "cache")
+    folder = graph_folder(tmp_path / "cache")
+
+    lengths = [batch.attention_mask.sum(axis=1) for batch in probe.read_probe(folder)]
+    assert [len(rows) for rows in lengths] == [len(probe.TEXTS), 1]
+    assert lengths[1].tolist() == [512]
+    sizes = []
+    for limit in (2000, 511, 20, 1):
+        runtime = RecordingRuntime(folder)
+        probe.check_runtime(runtime, folder, "bf16", limit)
+        sizes.append(runtime.longest)
+    assert sizes == [512, max(lengths[0]), max(n for n in lengths[0] if n <= 20), 0]
+
+
+class RecordingRuntime:
+    """Embeds as the probe says; keeps the length of the longest batch."""
+
+    name, device, embedding_dim, num_slots = "recording", torch.device("cpu"), 32, 1
+
+    def __init__(self, folder: Path) -> None:
+        self.longest = 0
+        self.known = {
+            row[: mask.sum()].tobytes(): embedding
+            for batch in probe.read_probe(folder)
+            for row, mask, embedding in zip(
+                batch.token_ids, batch.attention_mask, batch.embeddings, strict=True
+            )
+        }
+
+    def warm_up(self, max_batch_tokens: int) -> None:
+        """Do nothing."""
+
+    def embed(
+        self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+    ) -> torch.Tensor:
+        self.longest = max(self.longest, token_ids.shape[1])
+        rows = zip(token_ids, attention_mask, strict=True)
+        return torch.from_numpy(
+            np.stack([self.known[row[: mask.sum()].tobytes()] for row, mask in rows])
+        )
 
 
 def test_half_precision_and_sharded_weights_feed_the_graph(

@@ -16,6 +16,8 @@ import typer.main
 from service.cli.main import app as service_app
 from service.errors import TABLE
 from service.problems import problem_type
+from service.retrieval.checkpoint.prompts.families import FAMILIES
+from service.retrieval.checkpoint.prompts.prompts import quoted_prompt
 from service.settings.settings import Settings, variable
 from service.telemetry.metrics import Metrics
 from trainer.cli.main import app as trainer_app
@@ -103,6 +105,19 @@ def metrics() -> str:
         for each in Metrics().own()
     ]
     return table(("metric", "labels", "meaning"), rows)
+
+
+def families() -> str:
+    """Return the table of the families of encoders whose prompts are known."""
+    rows = [
+        (family.name, _prompt(family.query), _prompt(family.passage), family.source)
+        for family in FAMILIES
+    ]
+    return table(("family", "query prompt", "passage prompt", "source"), rows)
+
+
+def _prompt(text: str) -> str:
+    return f"`{quoted_prompt(text)}`" if text else "none"
 
 
 def errors() -> str:
@@ -304,6 +319,7 @@ def _summary(path: Path) -> str:
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "settings.md": {"settings": settings},
+    "encoders.md": {"families": families},
     "metrics.md": {"metrics": metrics},
     "errors.md": {"errors": errors},
     "commands.md": {

@@ -46,6 +46,8 @@ def load_encoder_of(settings: Settings) -> Encoder:
         max_tokens=settings.max_tokens,
         cpu_engine=settings.cpu_engine,
         precision=settings.precision,
+        query_prompt=settings.query_prompt,
+        passage_prompt=settings.passage_prompt,
     )
 
 

@@ -100,6 +100,7 @@ class State:
                 "max_tokens": encoder.max_tokens,
                 "pooling": str(encoder.pooling),
                 "prompts": encoder.prompts,
+                "prompt_sources": encoder.prompts_in_force.sources,
                 "device": str(encoder.device),
                 "runtime": encoder.runtime.name,
             },
@@ -163,6 +164,10 @@ def load_engine(
         raise SettingsError(NO_INDEX)
     on_step("loading the encoder")
     encoder = load_encoder_of(settings)
+    for line in encoder.prompts_in_force.lines:
+        logger.info("%s", line)
+    if warning := encoder.prompts_in_force.warning:
+        logger.warning("%s", warning)
     on_step("opening the index")
     generation = open_current(settings.index, index_options_of(settings, encoder))
     return Engine(

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from service.errors import ServiceError
 from service.retrieval import interruption
+from service.retrieval.checkpoint.prompts.prompts import Prompts
 from service.retrieval.errors import RetrievalError
 from service.telemetry.logs import JsonFormatter, TextFormatter
 
@@ -40,6 +41,13 @@ def start_logging(level: str, log_format: str = "text") -> None:
         handler = RichHandler(console=stderr_console(), show_path=False, rich_tracebacks=False)
         handler.setFormatter(TextFormatter("%(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def print_prompts(prompts: Prompts) -> None:
+    """Print the prompts in force, and a warning if nobody states whether there are any."""
+    for line in (*prompts.lines, prompts.warning and f"warning: {prompts.warning}"):
+        if line:
+            stderr_console().print(line, soft_wrap=True, markup=False)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

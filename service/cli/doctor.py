@@ -100,6 +100,8 @@ def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
         )
         if encoder.passage_fingerprint != encoder.fingerprint:
             yield Finding("passage side", f"fingerprint {encoder.passage_fingerprint[:16]}")
+        prompts = encoder.prompts_in_force
+        yield Finding("prompts", "; ".join(filter(None, (*prompts.lines, prompts.warning))))
         yield Finding("runtime", f"{encoder.runtime.name} on {encoder.device}")
     except RetrievalError as error:
         yield Finding("encoder", settings.encoder, str(error))

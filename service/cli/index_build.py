@@ -16,7 +16,9 @@ from service.cli.options import (
     FieldOption,
     IndexOption,
     JsonOption,
+    PassagePromptOption,
     PassagesArgument,
+    QueryPromptOption,
     RayOption,
     SkipOption,
     WorkersOption,
@@ -40,6 +42,8 @@ def index_build(
     passages: PassagesArgument,
     index: IndexOption = None,
     encoder: EncoderOption = None,
+    query_prompt: QueryPromptOption = None,
+    passage_prompt: PassagePromptOption = None,
     factory: FactoryOption = None,
     field: FieldOption = None,
     skip_invalid: SkipOption = False,
@@ -52,7 +56,13 @@ def index_build(
     """Embed passages and publish them as the live generation of the index."""
     with console.one_line_errors(NOTHING_WRITTEN):
         settings = load_settings(
-            index=index, encoder=encoder, factory=factory, cache=cache, device=device
+            index=index,
+            encoder=encoder,
+            query_prompt=query_prompt,
+            passage_prompt=passage_prompt,
+            factory=factory,
+            cache=cache,
+            device=device,
         )
         from service.retrieval.corpus.fields import parse_fields
         from service.retrieval.indexing.build import build_index
@@ -66,6 +76,8 @@ def index_update(
     passages: PassagesArgument,
     index: IndexOption = None,
     encoder: EncoderOption = None,
+    query_prompt: QueryPromptOption = None,
+    passage_prompt: PassagePromptOption = None,
     factory: Annotated[
         str | None, typer.Option("--factory", help="FAISS factory string; by default unchanged")
     ] = None,
@@ -79,7 +91,14 @@ def index_update(
 ) -> None:
     """Publish a changed corpus; only new and changed passages are embedded."""
     with console.one_line_errors(NOTHING_WRITTEN):
-        settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
+        settings = load_settings(
+            index=index,
+            encoder=encoder,
+            query_prompt=query_prompt,
+            passage_prompt=passage_prompt,
+            cache=cache,
+            device=device,
+        )
         from service.retrieval.corpus.fields import parse_fields
         from service.retrieval.generation.generation import current_name
         from service.retrieval.indexing.build import update_index
@@ -132,6 +151,7 @@ def _write_index(
         read = read_ahead(read_passages(passages, on_invalid), passages)
         on_progress("load", 0, None)
         loaded = load_encoder_of(settings)
+        console.print_prompts(loaded.prompts_in_force)
         options = index_options_of(settings, loaded)
         report = write(
             read,

@@ -12,6 +12,14 @@ EncoderOption = Annotated[
     str | None,
     typer.Option("--encoder", help="bundled, a folder, or name@revision (CLEAR_ENCODER)"),
 ]
+QueryPromptOption = Annotated[
+    str | None,
+    typer.Option("--query-prompt", help="Text before each query (CLEAR_QUERY_PROMPT)"),
+]
+PassagePromptOption = Annotated[
+    str | None,
+    typer.Option("--passage-prompt", help="Text before each passage (CLEAR_PASSAGE_PROMPT)"),
+]
 IndexOption = Annotated[Path | None, typer.Option("--index", help="The index folder (CLEAR_INDEX)")]
 CacheOption = Annotated[
     Path | None,

@@ -3,10 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
+from service.retrieval.checkpoint.prompts.prompts import parse_prompt
 from service.retrieval.defaults import BUNDLED, default_cache
 from service.retrieval.index.options import Backend
+
+
+def _parse_prompt(value: str | None) -> str | None:
+    return None if value is None else parse_prompt(value)
 
 
 class ArtifactSettings(BaseModel):
@@ -18,6 +23,19 @@ class ArtifactSettings(BaseModel):
             description="Encoder: `bundled`, `bundled-base`, a folder, or a Hub id (name@commit)"
         ),
     ] = BUNDLED
+    query_prompt: Annotated[
+        str | None,
+        Field(
+            description="Text before each query, by default the encoder's own; as it is, or as a "
+            'JSON string: `"Query:\\n"`, and `""` for none'
+        ),
+        AfterValidator(_parse_prompt),
+    ] = None
+    passage_prompt: Annotated[
+        str | None,
+        Field(description="Text before each passage, likewise; the index must be built with it"),
+        AfterValidator(_parse_prompt),
+    ] = None
     index: Annotated[Path | None, Field(description="Index folder to search")] = None
     cache: Annotated[
         Path, Field(description="Cache folder: converted encoders and the demo's index")

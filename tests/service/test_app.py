@@ -41,6 +41,24 @@ def test_info_describes_the_instance_without_paths(
     assert service_settings.encoder not in info.text
 
 
+def test_info_and_the_log_of_the_start_name_the_prompts_in_force(
+    tiny_checkpoint: Path, tiny_index: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(
+        encoder=str(tiny_checkpoint), index=tiny_index, device="cpu", query_prompt="find: "
+    )
+
+    with caplog.at_level("INFO"), TestClient(create_app(settings)) as client:
+        facts = client.get("/info").json()["encoder"]
+
+    assert facts["prompts"] == {"query": "find: ", "passage": "passage: "}
+    assert facts["prompt_sources"] == {
+        "query": "CLEAR_QUERY_PROMPT",
+        "passage": "config_sentence_transformers.json",
+    }
+    assert 'query prompt "find: " (CLEAR_QUERY_PROMPT)' in caplog.messages
+
+
 def test_an_encoder_without_a_name_is_known_by_its_folder_and_not_by_the_path(
     tmp_path: Path, passages_file: Path
 ) -> None:

@@ -26,7 +26,7 @@ PURE_CALLS = {
         "WithJsonSchema",
     ),
     *("pa.schema", "pa.string", "re.compile", "slice", "struct.Struct", "torch.inference_mode"),
-    *("TensorNames", "_Program", "date", "getattr"),
+    *("Family", "TensorNames", "_Program", "date", "getattr"),
     *("component.output_types", "range", "torch.no_grad", "tuple"),
     *(
         "describe_problems",

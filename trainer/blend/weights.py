@@ -40,8 +40,7 @@ class Pair:
     @property
     def is_query_side(self) -> bool:
         """Return whether the tuned encoder encodes only queries, and the base passages."""
-        own = self.tuned.fingerprint(self.tuned.query)
-        return self.has_adapter or self.tuned.passage_fingerprint != own
+        return self.has_adapter or self.tuned.trained_for is not None
 
 
 def open_pair(base_name: str, tuned_name: str, cache: Path) -> Pair:
@@ -54,7 +53,7 @@ def open_pair(base_name: str, tuned_name: str, cache: Path) -> Pair:
     base, tuned = (open_checkpoint(name, cache) for name in (base_name, tuned_name))
     if base.query is not base.passage:
         raise DataError(f"the base {base_name} has two sides: name the encoder without its adapter")
-    pair, own = Pair(base, tuned), base.fingerprint(base.passage)
+    pair, own = Pair(base, tuned), base.own_passage_fingerprint
     if not pair.has_adapter and tuned.query is not tuned.passage:
         raise DataError(
             f"{tuned_name} has two sides: blend the query encoder before it is published"
@@ -71,9 +70,11 @@ def open_pair(base_name: str, tuned_name: str, cache: Path) -> Pair:
 
 
 def _check_alike(base: Checkpoint, tuned: Checkpoint) -> None:
-    for field in ("pooling", "prompts"):
-        theirs = [getattr(each.query, field) for each in (base, tuned)]
-        if theirs[0] != theirs[1]:
+    for field, ours, theirs in (
+        ("pooling", base.query.pooling, tuned.query.pooling),
+        ("prompts", base.prompts.texts, tuned.prompts.texts),
+    ):
+        if ours != theirs:
             raise DataError(
                 f"{tuned.directory} has another {field} than the base {base.directory}: their "
                 "weights cannot be interpolated"
@@ -93,7 +94,7 @@ def write_blend(pair: Pair, share: float, directory: Path, **facts: object) -> N
         CheckpointError: the weights cannot be read, or differ in architecture.
         OutputError: the folder cannot be written.
     """
-    facts["blend"] = {"share": share, "base_fingerprint": pair.base.fingerprint(pair.base.query)}
+    facts["blend"] = {"share": share, "base_fingerprint": pair.base.query_fingerprint}
     try:
         directory.mkdir(parents=True)
         if pair.has_adapter:

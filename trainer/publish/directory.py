@@ -7,12 +7,11 @@ side.
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.manifest import CheckpointManifest
 from service.retrieval.checkpoint.writer import (
     FileContent,
@@ -53,11 +52,11 @@ def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, C
         DataError: the query encoder was trained for other passages.
     """
     query = open_checkpoint(name, cache)
-    trained_for = query.passage_fingerprint
-    if trained_for == query.fingerprint(query.passage):
+    trained_for = query.trained_for
+    if trained_for is None:
         return query, query
     passage = open_checkpoint(passage_name, cache)
-    found = passage.fingerprint(passage.passage)
+    found = passage.own_passage_fingerprint
     if found != trained_for:
         raise DataError(
             f"{name} encodes only queries, for passages of the fingerprint {trained_for[:16]}; "
@@ -89,7 +88,7 @@ def write_publication(
         raise OutputError(f"{directory} has other content: name another folder")
     facts = _facts(query, passage, publication)
     card = model_card(query, passage, facts, publication.results, publication.data_cards)
-    files = _files(query.query, passage.passage)
+    files = _files(query, passage)
     try:
         with artifact.temporary_directory(directory.parent, ".publishing-") as temporary:
             manifest = write_checkpoint(temporary, files | {CARD: card.encode()}, **facts)
@@ -114,11 +113,13 @@ def _facts(query: Checkpoint, passage: Checkpoint, publication: Publication) -> 
         "name": publication.name,
         "license": license,
         "base_model": described.get("base_model") or base.get("base_model") or _hub_base(described),
-        "passage_fingerprint": passage.fingerprint(passage.passage),
+        "passage_fingerprint": passage.own_passage_fingerprint,
         **{field: described[field] for field in RECORD_FIELDS if field in described},
     }
     if adapter:
         facts["adapter"] = {"scale": adapter.scale, "weights_sha256": adapter.weights_sha256}
+    if passage.fingerprint_prompts != _prompts(query, passage):
+        facts["fingerprint_prompts"] = passage.fingerprint_prompts
     return {key: value for key, value in facts.items() if value is not None}
 
 
@@ -131,7 +132,15 @@ def _hub_base(described: Mapping[str, Any]) -> str | None:
     return str(base.get("name"))
 
 
-def _files(query: CheckpointLayout, passage: CheckpointLayout) -> dict[str, FileContent]:
-    if query is passage:
-        return one_side(passage)
-    return two_sides(query, passage, load_model(query).state_dict() if query.adapter else None)
+def _prompts(query: Checkpoint, passage: Checkpoint) -> dict[str, str]:
+    return {"query": query.prompts.query.text, "passage": passage.prompts.passage.text}
+
+
+def _files(query: Checkpoint, passage: Checkpoint) -> dict[str, FileContent]:
+    prompts = _prompts(query, passage)
+    passage_side = replace(passage.passage, prompts=prompts)
+    if query.query is passage.passage:
+        return one_side(passage_side)
+    query_side = replace(query.query, prompts=prompts)
+    state = load_model(query_side).state_dict() if query_side.adapter else None
+    return two_sides(query_side, passage_side, state)

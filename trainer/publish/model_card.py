@@ -74,9 +74,9 @@ def _properties(query: Checkpoint, passage: Checkpoint) -> str:
         "dimensions": layout.embedding_dim,
         "maximum tokens": min(query.query.max_tokens, layout.max_tokens),
         "pooling": str(layout.pooling),
-        "query prompt": f"`{query.query.prompts['query']}`",
-        "passage prompt": f"`{layout.prompts['passage']}`",
-        "passage fingerprint": f"`{passage.fingerprint(layout)}`",
+        "query prompt": f"`{query.prompts.query.text}`",
+        "passage prompt": f"`{passage.prompts.passage.text}`",
+        "passage fingerprint": f"`{passage.own_passage_fingerprint}`",
     }
     return markdown_table(("", ""), list(properties.items()))
 

@@ -9,7 +9,11 @@ import torch
 
 from service.retrieval.checkpoint.adapter_files import write_adapter
 from service.retrieval.checkpoint.layout import read_layout
-from service.retrieval.checkpoint.writer import with_other_weights, write_checkpoint
+from service.retrieval.checkpoint.writer import (
+    stating_prompts,
+    with_other_weights,
+    write_checkpoint,
+)
 from service.retrieval.storage import artifact
 from trainer.config import RunConfig
 from trainer.training.lora import lora_layers, merge_lora
@@ -79,4 +83,7 @@ def _base_name(name: str) -> str:
 def _write_encoder(directory: Path, trainable: TrainableEncoder, facts: Mapping[str, Any]) -> None:
     layout = read_layout(trainable.directory)
     state = trainable.transformer.state_dict()
-    write_checkpoint(directory, with_other_weights(trainable.directory, layout, state), **facts)
+    files = with_other_weights(trainable.directory, layout, state)
+    if trainable.base.prompts != layout.prompts:  # those of a known family: the folder has none
+        files = stating_prompts(trainable.directory, files, trainable.base.prompts)
+    write_checkpoint(directory, files, **facts)

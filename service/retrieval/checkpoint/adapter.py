@@ -158,21 +158,27 @@ def refuse_undescribed_adapter(directory: Path) -> None:
         )
 
 
-def check_base(adapter: Adapter, fingerprint: str, base: str) -> None:
+def check_base(adapter: Adapter, fingerprint: str, passage_fingerprint: str, base: str) -> None:
     """Refuse a base that the adapter was not trained on.
+
+    Args:
+        adapter: of a base encoder.
+        fingerprint: of the base's queries.
+        passage_fingerprint: of the base's passages.
+        base: the base's name in messages.
 
     Raises:
         CheckpointError: naming both fingerprints.
     """
     description = adapter.description
-    for field, found in (
-        ("base_fingerprint", description.base_fingerprint),
-        ("passage_fingerprint", description.passage_fingerprint),
+    for field, stated, found in (
+        ("base_fingerprint", description.base_fingerprint, fingerprint),
+        ("passage_fingerprint", description.passage_fingerprint, passage_fingerprint),
     ):
-        if found != fingerprint:
+        if stated != found:
             raise CheckpointError(
-                f"{adapter.weights.parent / DESCRIPTION}: `{field}` is {quoted(found[:16])}, "
-                f"the encoder {base} has {fingerprint[:16]}: "
+                f"{adapter.weights.parent / DESCRIPTION}: `{field}` is {quoted(stated[:16])}, "
+                f"the encoder {base} has {found[:16]}: "
                 "name the base that it was trained on as `base`, or train it again"
             )
 

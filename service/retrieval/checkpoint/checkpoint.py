@@ -7,31 +7,48 @@ from typing import Any
 
 from service.retrieval.checkpoint.adapter import DESCRIPTION, check_base
 from service.retrieval.checkpoint.adapter_files import read_adapter
-from service.retrieval.checkpoint.layout import CheckpointLayout, read_sides
+from service.retrieval.checkpoint.layout import (
+    CheckpointLayout,
+    read_named_prompts,
+    read_sides,
+)
 from service.retrieval.checkpoint.locator import resolve_adapter, resolve_checkpoint
 from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
 from service.retrieval.checkpoint.manifest import (
     CheckpointManifest,
-    fingerprint_of,
+    fingerprint_parts,
+    hash_parts,
     verify_manifest,
 )
+from service.retrieval.checkpoint.prompts.families import find_family
+from service.retrieval.checkpoint.prompts.prompts import Prompts, Side, own_prompts
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.errors import CheckpointError, quoted
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The verified files of an encoder: a layout for each side, one object if it has one side."""
+    """The verified files of an encoder: a layout for each side, one object if it has one side.
+
+    `own_prompts` are the encoder's, of its folder or its family; `prompts` are those in force.
+    """
 
     name: str
     directory: Path
     manifest: CheckpointManifest | None
     query: CheckpointLayout
     passage: CheckpointLayout
+    own_prompts: Prompts
+    prompts: Prompts
 
     def fingerprint(self, layout: CheckpointLayout) -> str:
-        """Return the fingerprint of a side."""
-        return fingerprint_of(self.directory, layout, self.manifest)
+        """Return the fingerprint of a side's files, whatever prompts are in force."""
+        return hash_parts(self._query_parts if layout is self.query else self._passage_parts)
+
+    @property
+    def query_fingerprint(self) -> str:
+        """Return the fingerprint of the queries, with their prompt."""
+        return self._with_prompt("query", self.prompts.query.text)
 
     @cached_property
     def passage_fingerprint(self) -> str:
@@ -40,8 +57,45 @@ class Checkpoint:
         It is the fingerprint of this encoder's passage side unless the manifest names another:
         a query encoder that was trained for another encoder's passages.
         """
+        return self.trained_for or self.passage_fingerprint_with(self.prompts.passage.text)
+
+    @cached_property
+    def trained_for(self) -> str | None:
+        """Return the fingerprint of the passages of another encoder, if it encodes only queries."""
         stated = self.manifest.passage_fingerprint if self.manifest else None
-        return stated or self.fingerprint(self.passage)
+        return stated if stated != self.own_passage_fingerprint else None
+
+    @property
+    def own_passage_fingerprint(self) -> str:
+        """Return the fingerprint of the passage side with its own prompt."""
+        return self.passage_fingerprint_with(self.own_prompts.passage.text)
+
+    @property
+    def fingerprint_prompts(self) -> dict[str, str]:
+        """Return the prompts that the fingerprint of the passage side starts from."""
+        return dict(self._passage_parts["prompts"])
+
+    def passage_fingerprint_with(self, prompt: str) -> str:
+        """Return the fingerprint of the passage side with a prompt of passages."""
+        return self._with_prompt("passage", prompt)
+
+    def _with_prompt(self, side: Side, prompt: str) -> str:
+        # A prompt that is not the folder's enters the fingerprint of its own side only: another
+        # prompt of queries leaves the passages, and their indexes, as they are.
+        parts = self._query_parts if side == "query" else self._passage_parts
+        return hash_parts(parts | {"prompts": parts["prompts"] | {side: prompt}})
+
+    @cached_property
+    def _query_parts(self) -> dict[str, Any]:
+        if self.query is self.passage:
+            return self._passage_parts
+        return fingerprint_parts(self.directory, self.query, self.manifest)
+
+    @cached_property
+    def _passage_parts(self) -> dict[str, Any]:
+        parts = fingerprint_parts(self.directory, self.passage, self.manifest)
+        kept = self.manifest.fingerprint_prompts if self.manifest else None
+        return parts | {"prompts": kept} if kept else parts
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -51,15 +105,20 @@ class Checkpoint:
         return self.manifest.facts if self.manifest else {}
 
 
-def open_checkpoint(name: str, cache: Path) -> Checkpoint:
+def open_checkpoint(
+    name: str, cache: Path, query_prompt: str | None = None, passage_prompt: str | None = None
+) -> Checkpoint:
     """Find an encoder's files and verify their hashes; no weights are loaded.
 
     Args:
         name: `bundled`, `bundled-base`, a folder, or `owner/name@commit`.
         cache: the folder of the bundled checkpoint.
+        query_prompt: replaces the encoder's own prompt of queries; None leaves it.
+        passage_prompt: replaces the encoder's own prompt of passages; None leaves it.
 
     Raises:
-        CheckpointError: the files are missing, altered or not supported.
+        CheckpointError: the files are missing, altered or not supported, or `passage_prompt` is
+            given for an encoder of queries alone.
     """
     directory = resolve_checkpoint(name, cache)
     try:
@@ -70,12 +129,23 @@ def open_checkpoint(name: str, cache: Path) -> Checkpoint:
         raise CheckpointError(f"{error}; or delete {directory}: it is written again") from None
     own_name = manifest.name if manifest else None
     known_as = name if name in (BUNDLED, BUNDLED_BASE) else own_name or name
-    checkpoint = Checkpoint(known_as, directory, manifest, *read_sides(directory))
+    sides = read_sides(directory)
+    prompts = _own_prompts(directory, sides[1])
+    checkpoint = Checkpoint(known_as, directory, manifest, *sides, prompts, prompts)
     if folder := resolve_adapter(name, directory):
         checkpoint = _with_adapter(checkpoint, folder)
     if checkpoint.query is not checkpoint.passage:
         _check_sides(checkpoint)
-    return checkpoint
+    if passage_prompt is not None and checkpoint.trained_for:
+        raise CheckpointError(
+            f"the encoder {known_as} encodes queries alone: leave CLEAR_PASSAGE_PROMPT out"
+        )
+    return replace(checkpoint, prompts=prompts.overridden(query_prompt, passage_prompt))
+
+
+def _own_prompts(directory: Path, layout: CheckpointLayout) -> Prompts:
+    family = find_family(directory, layout.config)
+    return own_prompts(layout.prompts, read_named_prompts(directory), family)
 
 
 def _with_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
@@ -85,7 +155,8 @@ def _with_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
             f"{folder / DESCRIPTION}: the encoder {checkpoint.directory} has a query side of its "
             "own: use the adapter with the base that it was trained on"
         )
-    check_base(adapter, checkpoint.fingerprint(checkpoint.passage), str(checkpoint.directory))
+    fingerprints = (checkpoint.query_fingerprint, checkpoint.passage_fingerprint)
+    check_base(adapter, *fingerprints, str(checkpoint.directory))
     name = adapter.description.name or f"{checkpoint.name}+{folder.name}"
     if checkpoint.name == BUNDLED:
         name = BUNDLED
@@ -94,8 +165,8 @@ def _with_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
 
 def _check_sides(checkpoint: Checkpoint) -> None:
     """Refuse two sides of different sizes, or a manifest with another passage fingerprint."""
-    found, stated = checkpoint.fingerprint(checkpoint.passage), checkpoint.passage_fingerprint
-    if stated != found:
+    if stated := checkpoint.trained_for:
+        found = checkpoint.own_passage_fingerprint
         raise CheckpointError(
             f"{checkpoint.directory / MANIFEST}: `passage_fingerprint` is {quoted(stated[:16])}, "
             f"the passage side has {found[:16]}: restore the folder from a copy"

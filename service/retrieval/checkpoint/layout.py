@@ -173,10 +173,20 @@ def _split(directory: Path, modules: list[ModuleEntry]) -> tuple[Path, Path, lis
     return modules[0].folder, modules[1].folder, modules[2:]
 
 
-def _read_prompts(directory: Path) -> dict[str, str]:
+def read_named_prompts(directory: Path) -> dict[str, str]:
+    """Read all prompts of a checkpoint by their names; a name without a text has an empty one.
+
+    Raises:
+        CheckpointError: `prompts` is not an object of texts.
+    """
     path = directory / "config_sentence_transformers.json"
     content = read_json_object(path, CheckpointError) if path.is_file() else {}
     fix = "make `prompts` an object of texts by name, or remove it"
     prompts = parse_document(LibraryConfig, content, path, CheckpointError, fix).prompts or {}
+    return {name: text or "" for name, text in prompts.items()}
+
+
+def _read_prompts(directory: Path) -> dict[str, str]:
+    prompts = read_named_prompts(directory)
     passage = next((prompts[name] for name in PASSAGE_PROMPT_NAMES if prompts.get(name)), None)
-    return {"query": prompts.get("query") or "", "passage": passage or ""}
+    return {"query": prompts.get("query", ""), "passage": passage or ""}

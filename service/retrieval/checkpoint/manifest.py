@@ -1,6 +1,7 @@
 """The manifest of an encoder checkpoint: what the checkpoint is, and the hash of each file."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,11 @@ COMPUTED_FIELDS = {
 
 
 class CheckpointManifest(Document):
-    """The fields of `manifest.json` that are read; a training record is kept beside them."""
+    """The fields of `manifest.json` that are read; a training record is kept beside them.
+
+    `fingerprint_prompts` are in the fingerprint of a published passage side whose original folder
+    stated other prompts: the index of the original stays valid.
+    """
 
     format_version: int
     digest: JsonText
@@ -28,6 +33,7 @@ class CheckpointManifest(Document):
     license: JsonText | None = None
     base_model: JsonText | None = None
     passage_fingerprint: JsonText | None = None
+    fingerprint_prompts: dict[JsonText, JsonText] | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -91,7 +97,14 @@ def verify_manifest(directory: Path) -> CheckpointManifest | None:
 def fingerprint_of(
     directory: Path, layout: CheckpointLayout, manifest: CheckpointManifest | None = None
 ) -> str:
-    """Hash all that decides a side's embeddings: weights, adapter, tokenizer, modules, prompts.
+    """Hash all that decides a side's embeddings; arguments as for `fingerprint_parts`."""
+    return hash_parts(fingerprint_parts(directory, layout, manifest))
+
+
+def fingerprint_parts(
+    directory: Path, layout: CheckpointLayout, manifest: CheckpointManifest | None = None
+) -> dict[str, Any]:
+    """Return all that decides a side's embeddings: weights, adapter, tokenizer, modules, prompts.
 
     Args:
         directory: the checkpoint.
@@ -104,7 +117,7 @@ def fingerprint_of(
         record = verified.get(path.relative_to(directory).as_posix())
         return record["sha256"] if record else checksums.sha256_of(path)
 
-    parts: dict[str, object] = {
+    parts: dict[str, Any] = {
         "weights": [sha256(path) for path in layout.weights],
         "tokenizer": sha256(layout.tokenizer),
         "config": sha256(layout.transformer / "config.json"),
@@ -127,6 +140,11 @@ def fingerprint_of(
         parts["truncate_dim"] = layout.truncate_dim
     if layout.adapter:
         parts["adapter"] = {"sha256": layout.adapter.weights_sha256, "scale": layout.adapter.scale}
+    return parts
+
+
+def hash_parts(parts: Mapping[str, Any]) -> str:
+    """Return the fingerprint of what `fingerprint_parts` returns."""
     return hashlib.sha256(artifact.canonical_json(parts)).hexdigest()
 
 

@@ -7,6 +7,7 @@ computes with what is written.
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -18,7 +19,8 @@ from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
 from service.retrieval.checkpoint.manifest import CheckpointManifest, write_manifest
 from service.retrieval.checkpoint.modules.head import HeadModule
 from service.retrieval.checkpoint.modules.pooling import LEGACY_POOLING
-from service.retrieval.storage.artifact import canonical_json
+from service.retrieval.errors import CheckpointError
+from service.retrieval.storage.artifact import canonical_json, read_json_object
 
 StateDict = Mapping[str, Tensor]
 # The bytes of a file, a file to copy, or weights.
@@ -36,6 +38,7 @@ TRANSFORMER_FILES = (
     *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "sentence_bert_config.json"),
 )
+LIBRARY_CONFIG = "config_sentence_transformers.json"
 ONE_SIDE = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
 # The modes that were written before there were others: files keep their bytes.
 OLD_MODES = ["mean", "cls", "lasttoken"]
@@ -130,7 +133,9 @@ def one_side(layout: CheckpointLayout) -> dict[str, FileContent]:
         files |= _head_files(folder, module)
     return files | {
         "modules.json": canonical_json(describe_modules(list(zip(folders, kinds, strict=True)))),
-        "config_sentence_transformers.json": _library_config(layout, layout),
+        LIBRARY_CONFIG: canonical_json(
+            _library_config(**layout.prompts, truncate_dim=layout.truncate_dim)
+        ),
     }
 
 
@@ -166,8 +171,30 @@ def two_sides(
     return files | {
         "router_config.json": canonical_json(router),
         "modules.json": canonical_json(describe_modules(TWO_SIDES)),
-        "config_sentence_transformers.json": _library_config(query, passage),
+        LIBRARY_CONFIG: canonical_json(
+            _library_config(
+                query.prompts["query"], passage.prompts["passage"], passage.truncate_dim
+            )
+        ),
     }
+
+
+def stating_prompts(
+    directory: Path, files: Mapping[str, FileContent], prompts: Mapping[str, str]
+) -> dict[str, FileContent]:
+    """Return a checkpoint's files with these prompts of queries and passages in its config.
+
+    Args:
+        directory: the checkpoint that the files are of.
+        files: to write, by the path in the folder.
+        prompts: by role.
+    """
+    path = directory / LIBRARY_CONFIG
+    config = read_json_object(path, CheckpointError) if path.is_file() else {}
+    others = config.get("prompts") or {}
+    content = _library_config(prompts["query"], prompts["passage"])
+    content |= config | {"prompts": others | content["prompts"]}
+    return {**files, LIBRARY_CONFIG: canonical_json(content)}
 
 
 def describe_modules(modules: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
@@ -212,19 +239,13 @@ def _head_files(folder: str, module: HeadModule) -> dict[str, FileContent]:
     return {name: path for name, path in paths.items() if path.is_file()}
 
 
-def _library_config(query: CheckpointLayout, passage: CheckpointLayout) -> bytes:
-    truncated = {"truncate_dim": passage.truncate_dim} if passage.truncate_dim else {}
-    return canonical_json(
-        truncated
-        | {
-            "default_prompt_name": None,
-            "model_type": "SentenceTransformer",
-            # sentence-transformers asks for `document`, other tools for `passage`.
-            "prompts": {
-                "query": query.prompts["query"],
-                "document": passage.prompts["passage"],
-                "passage": passage.prompts["passage"],
-            },
-            "similarity_fn_name": "cosine",
-        }
-    )
+def _library_config(query: str, passage: str, truncate_dim: int | None = None) -> dict[str, Any]:
+    """Return the content of sentence-transformers' config with these prompts."""
+    truncated = {"truncate_dim": truncate_dim} if truncate_dim else {}
+    return truncated | {
+        "default_prompt_name": None,
+        "model_type": "SentenceTransformer",
+        # sentence-transformers asks for `document`, other tools for `passage`.
+        "prompts": {"query": query, "document": passage, "passage": passage},
+        "similarity_fn_name": "cosine",
+    }

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from service.retrieval.checkpoint.modules.pooling import Pooling
+from service.retrieval.checkpoint.prompts.prompts import Prompts
 from service.retrieval.encoder.batches import (
     MAX_BATCH_TOKENS,
     PaddedBatch,
@@ -51,8 +52,11 @@ class Encoder:
         name: str,
         fingerprint: str,
         passage_fingerprint: str,
+        passage_fingerprint_with: Callable[[str], str],
+        encodes_passages: bool,
         pooling: Pooling,
-        prompts: dict[str, str],
+        own_prompts: dict[str, str],
+        prompts: Prompts,
         max_tokens: int,
         pad_id: int,
         passage_side: "Encoder | None" = None,
@@ -65,8 +69,11 @@ class Encoder:
             name: shown to people.
             fingerprint: the query side's fingerprint.
             passage_fingerprint: fingerprint of the passage encoder whose indexes this one searches.
+            passage_fingerprint_with: returns it for another prompt of passages.
+            encodes_passages: false if the checkpoint holds the query side alone.
             pooling: of the token embeddings.
-            prompts: text put before each text, by role.
+            own_prompts: the prompts that the checkpoint's folder states, by role.
+            prompts: those in force: the texts put before each text.
             max_tokens: length at which texts are truncated.
             pad_id: id of the padding token.
             passage_side: encodes the passages; None if this encoder does.
@@ -74,13 +81,17 @@ class Encoder:
         self.name = name
         self.fingerprint = fingerprint
         self.passage_fingerprint = passage_fingerprint
+        self.passage_fingerprint_with = passage_fingerprint_with
         self.pooling = pooling
-        self.prompts = prompts
+        self.own_prompts = own_prompts
+        self.prompts_in_force = prompts
+        self.prompts = prompts.texts
         self.max_tokens = max_tokens
         self.runtime = runtime
         self.device = runtime.device
         self.embedding_dim = runtime.embedding_dim
         self._passage_side = passage_side
+        self._encodes_passages = encodes_passages
         self._pad_id = pad_id
         self.tokenizer = tokenizer
         self.prepare = TextPreparation(tokenizer)
@@ -103,7 +114,7 @@ class Encoder:
     @property
     def encodes_passages(self) -> bool:
         """Return whether there is a passage side: a checkpoint may hold the query side alone."""
-        return self.has_two_sides or self.passage_fingerprint == self.fingerprint
+        return self.has_two_sides or self._encodes_passages
 
     @property
     def num_slots(self) -> int:
@@ -133,13 +144,14 @@ class Encoder:
         Raises:
             EncoderMismatchError: this encoder was trained for another passage encoder.
         """
-        if passage.fingerprint != self.passage_fingerprint:
+        found = passage.passage_fingerprint
+        if found != self.passage_fingerprint:
             raise EncoderMismatchError(
                 f"the encoder {self.name} was trained for passages of the fingerprint "
-                f"{self.passage_fingerprint[:16]}, {passage.name} has {passage.fingerprint[:16]}"
+                f"{self.passage_fingerprint[:16]}, {passage.name} has {found[:16]}"
             )
         joined = copy.copy(self)
-        joined._passage_side = passage
+        joined._passage_side = passage.side("passage")
         return joined
 
     def warm_up(self, max_batch_tokens: int) -> None:

@@ -22,6 +22,8 @@ def load_encoder(
     max_tokens: int | None = None,
     cpu_engine: str = "torch",
     precision: str = "fp32",
+    query_prompt: str | None = None,
+    passage_prompt: str | None = None,
 ) -> Encoder:
     """Load an encoder and verify the hashes of its files.
 
@@ -32,6 +34,8 @@ def load_encoder(
         max_tokens: truncates texts at fewer tokens than the checkpoint's own limit.
         cpu_engine: the library that computes on a CPU: `auto`, `torch` or `openvino`.
         precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`; engine and device must support it.
+        query_prompt: as for `open_checkpoint`.
+        passage_prompt: as for `open_checkpoint`.
 
     Raises:
         CheckpointError: the checkpoint is missing, altered or not supported.
@@ -40,7 +44,7 @@ def load_encoder(
     """
     found_device = resolve_device(device)
     cache = cache or default_cache()
-    checkpoint = open_checkpoint(name, cache)
+    checkpoint = open_checkpoint(name, cache, query_prompt, passage_prompt)
     limit = _max_tokens(checkpoint, name, max_tokens)
     options = RuntimeOptions(found_device, cpu_engine, precision, cache, limit)
     passage = _load_side(checkpoint, checkpoint.passage, options)
@@ -55,13 +59,13 @@ def _load_side(
     options: RuntimeOptions,
     passage_side: Encoder | None = None,
 ) -> Encoder:
-    fingerprint = checkpoint.fingerprint(layout)
+    is_query_side = layout is checkpoint.query
     runtime = load_runtime(
         layout,
-        fingerprint,
+        checkpoint.fingerprint(layout),  # prompts are not part of a graph
         options,
         shared_with=passage_side.runtime if passage_side else None,
-        for_queries=layout is checkpoint.query,
+        for_queries=is_query_side,
     )
     # One tokenizer of 250,000 pieces takes more memory than the layers of a small encoder.
     if passage_side and _has_same_tokenizer(layout, checkpoint.passage):
@@ -72,10 +76,15 @@ def _load_side(
         runtime,
         tokenizer,
         name=checkpoint.name,
-        fingerprint=fingerprint,
+        fingerprint=(
+            checkpoint.query_fingerprint if is_query_side else checkpoint.passage_fingerprint
+        ),
         passage_fingerprint=checkpoint.passage_fingerprint,
+        passage_fingerprint_with=checkpoint.passage_fingerprint_with,
+        encodes_passages=checkpoint.trained_for is None,
         pooling=layout.pooling,
-        prompts=layout.prompts,
+        own_prompts=layout.prompts,
+        prompts=checkpoint.prompts,
         max_tokens=options.max_tokens,
         pad_id=int(layout.config.get("pad_token_id") or 0),
         passage_side=passage_side,

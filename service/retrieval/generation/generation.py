@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from service.retrieval.checkpoint.prompts.prompts import quoted_prompt
 from service.retrieval.corpus.table import PassageTable
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.generation.manifest import (
     PASSAGES,
     VECTORS,
+    EncoderRecord,
     GenerationManifest,
     read_manifest,
 )
@@ -52,12 +54,29 @@ class Generation:
         """
         built_by = self.manifest.encoder
         if built_by.fingerprint != encoder.passage_fingerprint:
+            if difference := prompt_difference(built_by, encoder):
+                raise EncoderMismatchError(f"{difference}, or build again")
             raise EncoderMismatchError(
                 f"the index was embedded by the encoder {built_by.name} "
                 f"(fingerprint {built_by.fingerprint[:16]}), not by {encoder.name} "
                 f"(passage side {encoder.passage_fingerprint[:16]}): set CLEAR_ENCODER to an "
                 "encoder of that passage side, or build again with this one"
             )
+
+
+def prompt_difference(built_by: EncoderRecord, encoder: Encoder) -> str | None:
+    """Return which prompt of passages embedded an index and how to set it.
+
+    It is None where more than the prompt differs.
+    """
+    built_with = (built_by.prompts or encoder.own_prompts).get("passage", "")
+    if encoder.passage_fingerprint_with(built_with) != built_by.fingerprint:
+        return None
+    return (
+        f"the index was embedded with the passage prompt {quoted_prompt(built_with)}, the encoder "
+        f"{encoder.name} has {encoder.prompts_in_force.passage}: "
+        f"set CLEAR_PASSAGE_PROMPT='{quoted_prompt(built_with)}'"
+    )
 
 
 def generations_directory(index: Path) -> Path:

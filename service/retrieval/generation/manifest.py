@@ -24,12 +24,14 @@ class EncoderRecord(Document):
     """The encoder that embedded a generation.
 
     `query_fingerprint` is that of the query side which answered the canary queries, where it is
-    not the passage side's. Only an update needs `max_tokens` and `runtime`.
+    not the passage side's. Only an update needs `max_tokens` and `runtime`. `prompts` are those in
+    force, by role, where they are not those of the encoder's folder.
     """
 
     fingerprint: JsonText
     max_tokens: int | None = None
     name: JsonText
+    prompts: dict[JsonText, JsonText] | None = None
     query_fingerprint: JsonText | None = None
     runtime: JsonText | None = None
 

@@ -17,6 +17,7 @@ from service.retrieval.errors import EncoderMismatchError
 from service.retrieval.generation.generation import (
     current_name,
     generations_directory,
+    prompt_difference,
     verify_hashes,
 )
 from service.retrieval.generation.history import UNFINISHED, publish
@@ -121,6 +122,8 @@ def update_index(
     with exclusive_writer(index):
         manifest = verify_hashes(live)  # an invalid vector is not reused
         if manifest.encoder.fingerprint != encoder.passage_fingerprint:
+            if difference := prompt_difference(manifest.encoder, encoder):
+                raise EncoderMismatchError(f"{difference}, or build again")
             raise EncoderMismatchError(
                 f"the live generation was embedded by the encoder {manifest.encoder.name} "
                 f"(fingerprint {manifest.encoder.fingerprint[:16]}), not by {encoder.name} "

@@ -130,7 +130,7 @@ def check_identity(encoder: Encoder, identity: EncoderIdentity, where: str) -> E
     if found != identity:
         raise EncoderMismatchError(
             f"{where} has the encoder {found}, but {identity} is needed: give all machines the "
-            "same checkpoint, CLEAR_CPU_ENGINE, CLEAR_PRECISION and CLEAR_MAX_TOKENS"
+            "same checkpoint, CLEAR_CPU_ENGINE, CLEAR_PRECISION, CLEAR_MAX_TOKENS and prompts"
         )
     return encoder
 

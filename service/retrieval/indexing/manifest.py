@@ -46,7 +46,10 @@ def describe_build(
             fingerprint=identity.fingerprint,
             max_tokens=identity.max_tokens,
             runtime=identity.runtime,
-            query_fingerprint=encoder.fingerprint if encoder.has_two_sides else None,
+            query_fingerprint=(
+                encoder.fingerprint if encoder.fingerprint != identity.fingerprint else None
+            ),
+            prompts=encoder.prompts if encoder.prompts != encoder.own_prompts else None,
         ),
         count=count,
         dimension=encoder.embedding_dim,

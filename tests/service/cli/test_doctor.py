@@ -29,6 +29,7 @@ def test_a_whole_installation_needs_no_fix(
     assert [found["subject"] for found in findings.values() if found["mend"]] == []
     assert "32 dimensions, 64 tokens" in findings["encoder"]["found"]
     assert "12 passages, whole" in findings["index"]["found"]
+    assert 'passage prompt "passage: " (config_' in findings["prompts"]["found"]
     assert {"python", "cores", "packages", "cache", "device", "faiss"} < set(findings)
 
 

@@ -83,6 +83,43 @@ def test_what_is_built_is_whole_and_is_searched(
     assert ids(found.stdout) == {passage["id"] for passage in PASSAGES}
 
 
+def test_a_build_names_the_prompts_in_force_and_records_those_of_its_flags(
+    tmp_path: Path, passages_file: Path, tiny: list[str]
+) -> None:
+    index = tmp_path / "index"
+    own = run("index", "build", passages_file, "--index", tmp_path / "own", *tiny)
+
+    flags = ["--query-prompt", "q: ", "--passage-prompt", '"p:\\n"']
+    built = run("index", "build", passages_file, "--index", index, *tiny, *flags)
+    found = run("search", "tea", "--index", index, *tiny)
+
+    assert 'query prompt "query: " (config_sentence_transformers.json)' in own.stderr
+    assert 'query prompt "q: " (CLEAR_QUERY_PROMPT)' in built.stderr
+    assert 'passage prompt "p:\\n" (CLEAR_PASSAGE_PROMPT)' in built.stderr
+    [manifest] = index.glob("generations/*/manifest.json")
+    assert json.loads(manifest.read_text())["encoder"]["prompts"] == {
+        "query": "q: ",
+        "passage": "p:\n",
+    }
+    assert_one_line_error(found, "set CLEAR_PASSAGE_PROMPT='\"p:\\n\"', or build again")
+
+
+def test_an_unknown_encoder_without_prompts_gets_one_line_of_warning(
+    tmp_path: Path, passages_file: Path
+) -> None:
+    encoder = make_checkpoint(tmp_path / "unknown", with_manifest=False)
+    (encoder / "config_sentence_transformers.json").unlink()
+
+    built = run(
+        "index", "build", passages_file, "--index", tmp_path / "index", "--encoder", encoder
+    )
+
+    assert built.exit_code == 0
+    lines = [line for line in built.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(lines) == 1
+    assert "no known family" in lines[0]
+
+
 def test_an_update_says_how_many_passages_it_embedded_and_reused(
     tmp_path: Path, tiny: list[str]
 ) -> None:

@@ -11,7 +11,7 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.generation.generation import open_current
 from service.retrieval.searcher import Searcher
-from tests.conftest import make_checkpoint
+from tests.conftest import make_adapter, make_checkpoint
 from tests.service.retrieval.encoder.test_encoder import TEXTS
 from trainer.errors import DataError, OutputError
 from trainer.publish.directory import Publication, open_sides, write_publication
@@ -90,6 +90,29 @@ def test_an_encoder_of_one_side_stays_one(tmp_path: Path, pooling: str) -> None:
     assert not found.has_two_sides
     assert found.fingerprint == original.fingerprint
     assert_reads_alike(tmp_path / "out")
+
+
+def test_prompts_of_a_family_are_stated_and_the_index_of_the_base_stays_valid(
+    tmp_path: Path,
+) -> None:
+    base_folder = make_checkpoint(tmp_path / "e5-base", with_manifest=False)
+    (base_folder / "config_sentence_transformers.json").unlink()
+    base = load_encoder(str(base_folder), device="cpu")
+    adapter = make_adapter(
+        tmp_path / "mine",
+        base,
+        base=str(base_folder),
+        passage_fingerprint=base.passage_fingerprint,
+    )
+
+    for name, out in ((adapter, tmp_path / "two"), (base_folder, tmp_path / "one")):
+        write_publication(*open_sides(str(name), "none", tmp_path), out, PUBLICATION)
+
+        found = load_encoder(str(out), device="cpu")
+        assert found.prompts == base.prompts == {"query": "query: ", "passage": "passage: "}
+        assert found.passage_fingerprint == base.passage_fingerprint
+        assert found.encodes_passages
+        assert_reads_alike(out)
 
 
 def test_a_query_encoder_alone_is_published_with_the_passages_it_was_trained_for(

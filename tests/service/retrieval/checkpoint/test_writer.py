@@ -11,6 +11,7 @@ from service.retrieval.checkpoint.layout import CheckpointLayout, read_layout, r
 from service.retrieval.checkpoint.writer import (
     one_side,
     save_weights,
+    stating_prompts,
     two_sides,
     with_other_weights,
     write_checkpoint,
@@ -117,3 +118,22 @@ def test_tied_weights_are_saved_by_their_first_name(tmp_path: Path) -> None:
     assert found.keys() == {"shared.weight", "equal", "transposed"}
     assert all(found[name].equal(table) for name in ("shared.weight", "equal"))
     assert found["transposed"].equal(table.T)
+
+
+def test_stated_prompts_replace_those_of_retrieval_and_leave_the_rest(
+    tmp_path: Path, checkpoint_copy: Path
+) -> None:
+    config = checkpoint_copy / "config_sentence_transformers.json"
+    config.write_text(json.dumps({"similarity_fn_name": "dot", "prompts": {"Clustering": "c: "}}))
+
+    files = stating_prompts(checkpoint_copy, {}, {"query": "q: ", "passage": "p: "})
+
+    content = files["config_sentence_transformers.json"]
+    assert isinstance(content, bytes)
+    assert json.loads(content)["similarity_fn_name"] == "dot"
+    assert json.loads(content)["prompts"] == {
+        "Clustering": "c: ",
+        "query": "q: ",
+        "document": "p: ",
+        "passage": "p: ",
+    }

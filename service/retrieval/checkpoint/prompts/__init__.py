@@ -1,0 +1,1 @@
+"""Prompts: the text before each query and passage, stated, known of a family, or overridden."""

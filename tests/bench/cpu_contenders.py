@@ -12,17 +12,22 @@ import types
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedModel
 
 from service.retrieval.checkpoint.checkpoint import open_checkpoint
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.head import load_head
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime.openvino.core import import_openvino
 from service.retrieval.encoder.runtime.openvino.export import AfterTable
 from service.retrieval.encoder.runtime.openvino.graph import GRAPH, graph_directory
+from service.retrieval.encoder.runtime.openvino.runtime import OpenvinoRuntime
+from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.hardware import multiplies_bf16
 
@@ -38,8 +43,8 @@ class Contender:
     def __init__(self, name: str, encoder: Encoder, run: Run) -> None:
         """Use the embedding table and the head of an encoder on OpenVINO."""
         self.name = name
-        self._table = encoder.runtime._table  # type: ignore[attr-defined]
-        self._head = encoder.runtime.head  # type: ignore[attr-defined]
+        runtime = _on_openvino(encoder)
+        self._table, self._head = runtime.graph.table, runtime.head
         self._run = run
 
     def embed(self, token_ids: Ids, attention_mask: Ids) -> torch.Tensor:
@@ -56,7 +61,7 @@ def load(name: str, cache: Path, calibration: list[str]) -> Encoder:
     if engine in ("torch", "openvino") and precision in ("fp32", "bf16", "int8"):
         return _encoder(cache, engine, precision)
     if engine == "compile":
-        return _compiled(_encoder(cache, "torch", precision), name)
+        return _compiled(_encoder(cache, "torch", precision), name, cache)
     encoder = _encoder(cache, "openvino", "fp32")
     graph = graph_directory(cache, encoder.fingerprint) / GRAPH
     if engine == "onnx":
@@ -78,11 +83,18 @@ def _encoder(cache: Path, engine: str, precision: str) -> Encoder:
     )
 
 
-def _compiled(encoder: Encoder, name: str) -> Encoder:
-    runtime = encoder.runtime
-    runtime._model = torch.compile(runtime._model, dynamic=True)  # type: ignore[attr-defined]
-    runtime.name = name  # type: ignore[misc]
+def _compiled(encoder: Encoder, name: str, cache: Path) -> Encoder:
+    layout = open_checkpoint("bundled-base", cache).passage
+    model = load_model(layout, torch.bfloat16 if name.endswith("bf16") else torch.float32)
+    compiled = cast(PreTrainedModel, torch.compile(model, dynamic=True))
+    encoder.runtime = TorchRuntime(compiled, load_head(layout), torch.device("cpu"))
+    encoder.runtime.name = name
     return encoder
+
+
+def _on_openvino(encoder: Encoder) -> OpenvinoRuntime:
+    assert isinstance(encoder.runtime, OpenvinoRuntime)
+    return encoder.runtime
 
 
 def _onnx_graph(cache: Path) -> Path:
@@ -141,7 +153,7 @@ Batches = list[dict[str, NDArray[np.generic]]]
 
 def _calibration(encoder: Encoder, texts: list[str]) -> Batches:
     tokenized = encoder.tokenize(texts[:CALIBRATION_TEXTS], "query")
-    table = encoder.runtime._table  # type: ignore[attr-defined]
+    table = _on_openvino(encoder).graph.table
     padded = [encoder.pad(tokenized[start : start + 4]) for start in range(0, len(tokenized), 4)]
     return [
         {

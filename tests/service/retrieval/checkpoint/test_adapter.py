@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from service.retrieval.checkpoint import locator
 from service.retrieval.checkpoint.adapter import Adapter, AdapterDescription, merge_adapter
@@ -112,12 +113,10 @@ def test_an_adapter_beside_the_weights_is_found_and_is_not_part_of_the_base(
 
 
 def test_the_two_sides_share_the_weights_that_the_adapter_does_not_change(
-    tuned_encoder: Encoder,
+    tuned_checkpoint: Path, loaded_models: list[PreTrainedModel]
 ) -> None:
-    query, passage = (
-        dict(tuned_encoder.side(role).runtime._model.named_parameters())  # type: ignore[attr-defined, arg-type]
-        for role in ("query", "passage")
-    )
+    load_encoder(str(tuned_checkpoint), device="cpu")
+    passage, query = (dict(model.named_parameters()) for model in loaded_models)
 
     own = {name for name in query if query[name].data_ptr() != passage[name].data_ptr()}
 

@@ -7,7 +7,6 @@ computes with what is written.
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -19,6 +18,7 @@ from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
 from service.retrieval.checkpoint.manifest import CheckpointManifest, write_manifest
 from service.retrieval.checkpoint.modules.head import HeadModule
 from service.retrieval.checkpoint.modules.pooling import LEGACY_POOLING
+from service.retrieval.checkpoint.prompts.prompts import CONFIG, library_config
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import canonical_json, read_json_object
 
@@ -38,7 +38,6 @@ TRANSFORMER_FILES = (
     *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "sentence_bert_config.json"),
 )
-LIBRARY_CONFIG = "config_sentence_transformers.json"
 ONE_SIDE = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
 # The modes that were written before there were others: files keep their bytes.
 OLD_MODES = ["mean", "cls", "lasttoken"]
@@ -133,9 +132,7 @@ def one_side(layout: CheckpointLayout) -> dict[str, FileContent]:
         files |= _head_files(folder, module)
     return files | {
         "modules.json": canonical_json(describe_modules(list(zip(folders, kinds, strict=True)))),
-        LIBRARY_CONFIG: canonical_json(
-            _library_config(**layout.prompts, truncate_dim=layout.truncate_dim)
-        ),
+        CONFIG: canonical_json(library_config(**layout.prompts, truncate_dim=layout.truncate_dim)),
     }
 
 
@@ -171,10 +168,8 @@ def two_sides(
     return files | {
         "router_config.json": canonical_json(router),
         "modules.json": canonical_json(describe_modules(TWO_SIDES)),
-        LIBRARY_CONFIG: canonical_json(
-            _library_config(
-                query.prompts["query"], passage.prompts["passage"], passage.truncate_dim
-            )
+        CONFIG: canonical_json(
+            library_config(query.prompts["query"], passage.prompts["passage"], passage.truncate_dim)
         ),
     }
 
@@ -189,12 +184,12 @@ def stating_prompts(
         files: to write, by the path in the folder.
         prompts: by role.
     """
-    path = directory / LIBRARY_CONFIG
+    path = directory / CONFIG
     config = read_json_object(path, CheckpointError) if path.is_file() else {}
     others = config.get("prompts") or {}
-    content = _library_config(prompts["query"], prompts["passage"])
+    content = library_config(prompts["query"], prompts["passage"])
     content |= config | {"prompts": others | content["prompts"]}
-    return {**files, LIBRARY_CONFIG: canonical_json(content)}
+    return {**files, CONFIG: canonical_json(content)}
 
 
 def describe_modules(modules: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
@@ -237,15 +232,3 @@ def _head_files(folder: str, module: HeadModule) -> dict[str, FileContent]:
     names = [path.name for path in (module.folder / "config.json", module.weights) if path]
     paths = {f"{folder}/{name}": module.folder / name for name in names}
     return {name: path for name, path in paths.items() if path.is_file()}
-
-
-def _library_config(query: str, passage: str, truncate_dim: int | None = None) -> dict[str, Any]:
-    """Return the content of sentence-transformers' config with these prompts."""
-    truncated = {"truncate_dim": truncate_dim} if truncate_dim else {}
-    return truncated | {
-        "default_prompt_name": None,
-        "model_type": "SentenceTransformer",
-        # sentence-transformers asks for `document`, other tools for `passage`.
-        "prompts": {"query": query, "document": passage, "passage": passage},
-        "similarity_fn_name": "cosine",
-    }

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from service.retrieval.checkpoint.prompts.families import Family
 
@@ -91,6 +91,18 @@ def own_prompts(
     texts = (family.query, family.passage) if family else ("", "")
     query, passage = (Prompt(text, source) for text in texts)
     return Prompts(query, passage, is_known=family is not None)
+
+
+def library_config(query: str, passage: str, truncate_dim: int | None = None) -> dict[str, Any]:
+    """Return the content of sentence-transformers' config with these prompts."""
+    truncated = {"truncate_dim": truncate_dim} if truncate_dim else {}
+    return truncated | {
+        "default_prompt_name": None,
+        "model_type": "SentenceTransformer",
+        # sentence-transformers asks for `document`, other tools for `passage`.
+        "prompts": {"query": query, "document": passage, "passage": passage},
+        "similarity_fn_name": "cosine",
+    }
 
 
 def quoted_prompt(text: str) -> str:

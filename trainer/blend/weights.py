@@ -4,6 +4,7 @@ The scale of an adapter is multiplied by the share; full weights are W + share (
 Source: Wortsman et al. 2022 (WiSE-FT, arXiv 2109.01903).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from service.retrieval.checkpoint.adapter_files import write_adapter
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.checkpoint.writer import with_other_weights, write_checkpoint
+from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.errors import CheckpointError
 from trainer.errors import DataError, OutputError
 
@@ -73,12 +75,18 @@ def _check_alike(base: Checkpoint, tuned: Checkpoint) -> None:
     for field, ours, theirs in (
         ("pooling", base.query.pooling, tuned.query.pooling),
         ("prompts", base.prompts.texts, tuned.prompts.texts),
+        ("truncate_dim", base.query.truncate_dim, tuned.query.truncate_dim),
+        ("list of modules after the pooling", _modules(base), _modules(tuned)),
     ):
         if ours != theirs:
             raise DataError(
                 f"{tuned.directory} has another {field} than the base {base.directory}: their "
                 "weights cannot be interpolated"
             )
+
+
+def _modules(checkpoint: Checkpoint) -> list[object]:
+    return [(module.kind, module.config) for module in checkpoint.query.head]
 
 
 def write_blend(pair: Pair, share: float, directory: Path, **facts: object) -> None:
@@ -123,13 +131,20 @@ def _write_adapter(pair: Pair, share: float, directory: Path, facts: dict[str, A
 
 
 def _write_checkpoint(pair: Pair, share: float, directory: Path, facts: dict[str, Any]) -> None:
-    weights = interpolate(_read_weights(pair.base), _read_weights(pair.tuned), share)
+    # Loaded, as files may name the same weights differently, or hold tied ones once or twice.
+    base, tuned = (load_model(each.query).state_dict() for each in (pair.base, pair.tuned))
+    weights = interpolate(base, tuned, share)
     files = with_other_weights(pair.tuned.directory, pair.tuned.query, weights)
+    for module, base_module in zip(pair.tuned.query.head, pair.base.query.head, strict=True):
+        if module.weights and base_module.weights:
+            name = module.weights.relative_to(pair.tuned.directory).as_posix()
+            ends = (_read(base_module.weights), _read(module.weights))
+            files[name] = interpolate(*ends, share)
     write_checkpoint(directory, files, **(pair.tuned.facts | facts))
 
 
 def interpolate(
-    base: dict[str, Tensor], tuned: dict[str, Tensor], share: float
+    base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float
 ) -> dict[str, Tensor]:
     """Interpolate weights; shares 0 and 1 give exactly the base and the tuned weights.
 
@@ -164,11 +179,8 @@ def interpolate(
     return blended
 
 
-def _read_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    weights: dict[str, Tensor] = {}
-    for path in checkpoint.query.weights:
-        try:
-            weights |= load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}): restore it") from None
-    return weights
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): restore it") from None

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers.utils import logging
@@ -75,10 +73,24 @@ class AutocastRuntime(TorchRuntime):
         self._is_bf16 = precision == "bf16"
         self.name = f"torch-fp32-autocast-{precision}" if self._is_bf16 else self.name
 
-    def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
-        """Embed one padded batch, [B, L] to [B, D]."""
+    def hidden_states(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the transformer's last hidden states, [B, L] to [B, L, H]; the head is fp32."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_bf16):
-            return super().embed(token_ids, attention_mask)
+            return super().hidden_states(token_ids, attention_mask)
+
+
+class Truncate(nn.Module):
+    """Keeps the leading values of an embedding, which are those that the service compares."""
+
+    def __init__(self, dim: int) -> None:
+        """Keep `dim` values."""
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        """Truncate the embeddings, [B, D] to [B, dim]."""
+        embeddings = features["sentence_embedding"]
+        return features | {"sentence_embedding": embeddings[:, : self.dim]}
 
 
 def load_trainable_encoder(
@@ -115,6 +127,9 @@ def load_trainable_encoder(
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = config.dropout
+    if head.truncate_dim:
+        model.append(Truncate(head.truncate_dim))
+    model.requires_grad_(False)  # the modules after the transformer stay those of the base
     _choose_trained(transformer, config, seed)
     if config.gradient_checkpointing:
         _enable_gradient_checkpointing(transformer)

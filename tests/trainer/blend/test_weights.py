@@ -185,3 +185,58 @@ def test_adapters_of_other_bases_keep_the_base_that_they_name(
     write_blend(open_pair(str(tiny_checkpoint), str(folder), tmp_path), 1.0, tmp_path / "blend")
 
     assert json.loads((tmp_path / "blend/adapter.json").read_text())["base"] == str(tiny_checkpoint)
+
+
+def with_dense(folder: Path, seed: int, **changes: object) -> Path:
+    """An encoder whose pooled embeddings pass a Dense module."""
+    make_checkpoint(folder, seed=seed, with_manifest=False)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[2] |= {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "2_Dense").mkdir()
+    config: dict[str, object] = {"in_features": 32, "out_features": 8, "bias": False}
+    config |= {"activation_function": "torch.nn.modules.linear.Identity"} | changes
+    (folder / "2_Dense/config.json").write_text(json.dumps(config))
+    weights = torch.randn(8, 32, generator=torch.Generator().manual_seed(seed))
+    save_file({"linear.weight": weights}, folder / "2_Dense/model.safetensors")
+    return folder
+
+
+def test_modules_after_the_pooling_are_blended_too(tmp_path: Path) -> None:
+    base, tuned = (with_dense(tmp_path / str(seed), seed) for seed in (1, 2))
+    ends = [
+        load_file(each / "2_Dense/model.safetensors")["linear.weight"] for each in (base, tuned)
+    ]
+
+    write_blend(open_pair(str(base), str(tuned), tmp_path), 0.5, tmp_path / "blend")
+
+    blended = load_file(tmp_path / "blend/2_Dense/model.safetensors")["linear.weight"]
+    torch.testing.assert_close(blended, torch.lerp(*ends, 0.5))
+    assert embed(tmp_path / "blend").shape == (2, 8)
+
+
+def test_other_modules_after_the_pooling_are_refused(tmp_path: Path) -> None:
+    base = with_dense(tmp_path / "base", 1)
+    tuned = with_dense(
+        tmp_path / "tuned", 1, activation_function="torch.nn.modules.activation.Tanh"
+    )
+
+    with pytest.raises(DataError, match="another list of modules after the pooling than the base"):
+        open_pair(str(base), str(tuned), tmp_path)
+
+
+def test_weights_that_files_name_differently_are_blended(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    """A model saved with a head, for example, names its weights with the architecture's prefix."""
+    tuned = make_checkpoint(tmp_path / "tuned", seed=1, with_manifest=False)
+    weights = load_file(tuned / "model.safetensors")
+    renamed = {f"bert.{name}": tensor for name, tensor in weights.items()}
+    save_file(renamed, tuned / "model.safetensors", {"format": "pt"})
+
+    write_blend(open_pair(str(tiny_checkpoint), str(tuned), tmp_path), 0.5, tmp_path / "blend")
+
+    name = "encoder.layer.0.output.dense.weight"
+    ends = (load_file(tiny_checkpoint / "model.safetensors")[name], weights[name])
+    found = load_file(tmp_path / "blend/model.safetensors")[name]
+    torch.testing.assert_close(found, torch.lerp(*ends, 0.5))

@@ -50,9 +50,13 @@ class TorchRuntime:
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
         """Embed one padded batch, [B, L] to [B, D]."""
         mask = torch.from_numpy(attention_mask).to(self.device)
-        hidden = self._model(
-            input_ids=torch.from_numpy(token_ids).to(self.device),
-            attention_mask=self.head.attended(mask),
-        ).last_hidden_state  # [B, L, H]
-        embeddings: Tensor = self.head(hidden, mask)
+        ids = torch.from_numpy(token_ids).to(self.device)
+        embeddings: Tensor = self.head(self.hidden_states(ids, self.head.attended(mask)), mask)
         return embeddings
+
+    def hidden_states(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the transformer's last hidden states, [B, L] to [B, L, H]."""
+        states: Tensor = self._model(
+            input_ids=token_ids, attention_mask=attention_mask
+        ).last_hidden_state
+        return states

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import console
+from service.cli.corpus import Corpus
 from service.cli.options import (
     CacheOption,
     DeviceOption,
     EncoderOption,
     FactoryOption,
     FieldOption,
+    IdFieldOption,
     IndexOption,
     JsonOption,
     PassagePromptOption,
@@ -21,6 +23,8 @@ from service.cli.options import (
     QueryPromptOption,
     RayOption,
     SkipOption,
+    TextFieldOption,
+    TitleFieldOption,
     WorkersOption,
     index_folder,
 )
@@ -46,6 +50,9 @@ def index_build(
     passage_prompt: PassagePromptOption = None,
     factory: FactoryOption = None,
     field: FieldOption = None,
+    id_field: IdFieldOption = "",
+    text_field: TextFieldOption = "",
+    title_field: TitleFieldOption = "",
     skip_invalid: SkipOption = False,
     workers: WorkersOption = None,
     ray: RayOption = None,
@@ -67,8 +74,10 @@ def index_build(
         from service.retrieval.corpus.fields import parse_fields
         from service.retrieval.indexing.build import build_index
 
-        build = partial(build_index, factory=settings.factory, fields=parse_fields(field or []))
-        _write_index(build, passages, settings, (workers, ray), skip_invalid, as_json)
+        fields = parse_fields(field or [])
+        build = partial(build_index, factory=settings.factory, fields=fields)
+        corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
+        _write_index(build, corpus, settings, (workers, ray), as_json)
 
 
 @app.command("update")
@@ -82,6 +91,9 @@ def index_update(
         str | None, typer.Option("--factory", help="FAISS factory string; by default unchanged")
     ] = None,
     field: FieldOption = None,
+    id_field: IdFieldOption = "",
+    text_field: TextFieldOption = "",
+    title_field: TitleFieldOption = "",
     skip_invalid: SkipOption = False,
     workers: WorkersOption = None,
     ray: RayOption = None,
@@ -100,13 +112,16 @@ def index_update(
             device=device,
         )
         from service.retrieval.corpus.fields import parse_fields
-        from service.retrieval.generation.generation import current_name
+        from service.retrieval.generation.generation import current_name, generations_directory
+        from service.retrieval.generation.manifest import read_manifest
         from service.retrieval.indexing.build import update_index
 
-        current_name(index_folder(settings))  # before the encoder is loaded: there is an index
-        fields = parse_fields(field) if field else None  # None: unchanged
+        folder = index_folder(settings)
+        live = read_manifest(generations_directory(folder) / current_name(folder))
+        fields = parse_fields(field) if field else live.fields
         update = partial(update_index, factory=factory, fields=fields)
-        _write_index(update, passages, settings, (workers, ray), skip_invalid, as_json)
+        corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
+        _write_index(update, corpus, settings, (workers, ray), as_json)
 
 
 def what_is_kept(index: Path) -> "Callable[[], str]":
@@ -124,45 +139,31 @@ def what_is_kept(index: Path) -> "Callable[[], str]":
 
 def _write_index(
     write: "Callable[..., BuildReport]",
-    passages: Path,
+    corpus: "Corpus",
     settings: Settings,
     workers: tuple[int | None, str | None],
-    skip_invalid: bool,
     as_json: bool,
 ) -> None:
     from service.components import index_options_of, load_encoder_of, shard_encoder_of
-    from service.retrieval.corpus.reader import read_ahead, read_passages
-    from service.retrieval.errors import PassageError
     from service.retrieval.indexing.push import push_if_configured
 
-    skipped: list[str] = []
-
-    def skip(error: PassageError) -> None:
-        skipped.append(str(error))
-        if len(skipped) <= 10:
-            console.stderr_console().print(f"skipped: {error}", soft_wrap=True, markup=False)
-
-    def refuse(error: PassageError) -> None:
-        raise PassageError(f"{error}, or give --skip-invalid")
-
-    on_invalid = skip if skip_invalid else refuse
     folder = index_folder(settings)
     with interruption.reporting(what_is_kept(folder)), show_progress() as on_progress:
-        read = read_ahead(read_passages(passages, on_invalid), passages)
+        passages = corpus.read()
         on_progress("load", 0, None)
         loaded = load_encoder_of(settings)
         console.print_prompts(loaded.prompts_in_force)
         options = index_options_of(settings, loaded)
         report = write(
-            read,
+            passages,
             folder,
             loaded,
             shard_encoder=shard_encoder_of(settings, loaded, *workers),
             before_publish=partial(push_if_configured, options=options, on_progress=on_progress),
-            on_invalid=on_invalid,
+            on_invalid=corpus.on_invalid,
             on_progress=on_progress,
         )
-    _print_report(report, len(skipped), as_json)
+    _print_report(report, corpus.num_skipped, as_json)
 
 
 def _print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> None:

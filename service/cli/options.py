@@ -35,7 +35,21 @@ JsonOption = Annotated[
 ]
 
 PassagesArgument = Annotated[
-    Path, typer.Argument(help=".jsonl, .jsonl.gz, .parquet or a BEIR folder")
+    list[Path],
+    typer.Argument(
+        help="Files (.jsonl, .csv, .tsv, .parquet; .gz, .zst), folders or patterns of them; - is "
+        "the standard input"
+    ),
+]
+IdFieldOption = Annotated[
+    str,
+    typer.Option("--id-field", envvar="CLEAR_ID_FIELD", help="Key of the id; a.b if nested"),
+]
+TextFieldOption = Annotated[
+    str, typer.Option("--text-field", envvar="CLEAR_TEXT_FIELD", help="Key of the text")
+]
+TitleFieldOption = Annotated[
+    str, typer.Option("--title-field", envvar="CLEAR_TITLE_FIELD", help="Key of the title")
 ]
 FactoryOption = Annotated[
     str | None, typer.Option("--factory", help="FAISS factory string (CLEAR_FACTORY)")

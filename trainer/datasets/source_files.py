@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from service.retrieval.progress import OnProgress
-from service.retrieval.storage.json_lines import open_bytes
+from service.retrieval.storage.compression import open_bytes
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

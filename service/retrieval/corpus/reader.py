@@ -1,4 +1,4 @@
-"""Streams passages from files: JSON lines, BEIR's `corpus.jsonl`, Parquet."""
+"""Streams passages from files: JSON lines, CSV, Parquet; each alone or in folders."""
 
 import itertools
 import json
@@ -8,8 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from service.retrieval.corpus.columns import ANY_COLUMNS, USUAL_IDS, Columns, take
+from service.retrieval.corpus.delimited import DELIMITERS, delimited_records
+from service.retrieval.corpus.fields import NO_FIELDS, Fields
+from service.retrieval.corpus.files import find_files
 from service.retrieval.corpus.parquet import Unreadable, parquet_records
 from service.retrieval.errors import PassageError
+from service.retrieval.storage.compression import decompressed_suffix
 from service.retrieval.storage.json_lines import read_json_lines
 from service.retrieval.text import is_blank
 
@@ -17,6 +22,7 @@ AHEAD_PASSAGES = 10_000
 # Of metadata: the parsers of clients have such limits, too.
 MAX_DEPTH = 64
 OnInvalid = Callable[[PassageError], None]
+OnColumns = Callable[[Path, Columns], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +40,9 @@ class Passage:
         return f"{self.title} {self.text}".strip()
 
 
-def no_passages(path: Path | None = None) -> PassageError:
-    """Return the error of a corpus, or a file of one, without a passage to index."""
-    place = f" in {path}" if path else ""
+def no_passages(source: str = "") -> PassageError:
+    """Return the error of a corpus without a passage to index."""
+    place = f" in {source}" if source else ""
     return PassageError(
         f"there are no passages to index{place}: the file is empty or all were skipped, "
         "name another file"
@@ -49,51 +55,68 @@ def refuse(error: PassageError) -> NoReturn:
 
 
 def read_passages(path: Path, on_invalid: OnInvalid = refuse) -> Iterator[tuple[str, Passage]]:
-    """Yield a file's passages, each with its origin (`file:line`, in Parquet `file:row`).
+    """Yield the passages of one path; see `read_corpus`."""
+    return read_corpus([path], on_invalid)
+
+
+def read_corpus(
+    paths: Iterable[Path],
+    on_invalid: OnInvalid = refuse,
+    *,
+    columns: Columns = ANY_COLUMNS,
+    fields: Fields = NO_FIELDS,
+    on_columns: OnColumns = lambda file, columns: None,
+) -> Iterator[tuple[str, Passage]]:
+    """Yield the passages of files, each with its origin (`file:line`, in Parquet `file:row`).
 
     Args:
-        path: `.jsonl` (also `.ndjson`, `.gz`), `.parquet`, or a folder holding `corpus.jsonl`.
+        paths: files, pipes, patterns or folders, as `find_files` takes them.
         on_invalid: called with the error of a line that cannot be used; it raises to stop, or
             returns to skip the line.
+        columns: where id, text and title are; by default found by common names in each file.
+        fields: metadata fields, by whose kinds the cells of CSV are read.
+        on_columns: called with each file and the columns that are read.
 
     Raises:
-        PassageError: the file is missing or of another kind, or, by default, a line is invalid.
+        PassageError: a path names nothing readable, or, by default, a line is invalid.
     """
-    if path.is_dir():
-        folder, path = path, path / "corpus.jsonl"
-        if not path.exists():
-            raise PassageError(
-                f"{folder} is a folder without corpus.jsonl: name a .jsonl or .parquet file of "
-                "passages"
-            )
-    if path.is_dir():
-        raise PassageError(f"{path} is a folder: name a .jsonl or .parquet file of passages")
-    if not path.is_file():
-        raise PassageError(f"{path} does not exist: name a .jsonl or .parquet file of passages")
-    records: Iterable[tuple[str, object]]
-    if path.suffix == ".parquet":
-        records = parquet_records(path)
-    elif path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
-        records = read_json_lines(path, PassageError)
-    else:
-        raise PassageError(
-            f"{path} is neither .jsonl (or .jsonl.gz) nor .parquet: convert it to one of them"
-        )
-    for origin, record in records:
-        try:
-            yield origin, _passage(origin, record() if callable(record) else record)
-        except PassageError as error:
-            on_invalid(error)
+    for path in find_files(paths):
+        found: Columns | None = None
+        for origin, record in _records(path, fields):
+            try:
+                value = record() if callable(record) else record
+                if not isinstance(value, dict):
+                    raise PassageError(
+                        f"{origin} is not a JSON object with `id` and `text`: correct the line"
+                    )
+                if found is None:
+                    found = columns.found_in(value)
+                    on_columns(path, found)
+                yield origin, _passage(origin, value, found)
+            except PassageError as error:
+                on_invalid(error)
+
+
+def _records(path: Path, fields: Fields) -> Iterable[tuple[str, object]]:
+    """Yield the records of a file; a pipe without a suffix holds JSON lines."""
+    suffix = decompressed_suffix(path)
+    if suffix == ".parquet":
+        return parquet_records(path)
+    return (
+        delimited_records(path, fields)
+        if suffix in DELIMITERS
+        else read_json_lines(path, PassageError)
+    )
 
 
 def read_ahead(
-    passages: Iterator[tuple[str, Passage]], path: Path, count: int = AHEAD_PASSAGES
+    passages: Iterator[tuple[str, Passage]], source: str, count: int = AHEAD_PASSAGES
 ) -> Iterator[tuple[str, Passage]]:
     """Read the first passages now, so that a bad file is reported before an encoder is loaded.
 
     Args:
-        passages: of the file.
-        path: the file, for the error.
+        passages: of a corpus.
+        source: what the corpus was read from, for the error.
         count: how many passages to read now.
 
     Raises:
@@ -101,34 +124,33 @@ def read_ahead(
     """
     first = list(itertools.islice(passages, count))
     if not first:
-        raise no_passages(path)
+        raise no_passages(source)
     return itertools.chain(first, passages)
 
 
-def _passage(origin: str, record: object) -> Passage:
-    if not isinstance(record, dict):
-        raise PassageError(f"{origin} is not a JSON object with `id` and `text`: correct the line")
+def _passage(origin: str, record: dict[str, Any], columns: Columns) -> Passage:
     rest = dict(record)
-    id_field = "id" if "id" in rest else "_id"
-    passage_id, text, title = (
-        rest.pop(id_field, None),
-        rest.pop("text", None),
-        rest.pop("title", ""),
-    )
+    passage_id = take(rest, columns.id_in(rest))
+    text, title = take(rest, columns.text), take(rest, columns.title)
     if isinstance(passage_id, int) and not isinstance(passage_id, bool):
         passage_id = str(passage_id)
     if not isinstance(passage_id, str) or is_blank(passage_id):
         raise PassageError(
-            f"{origin} needs a field `id` (or `_id`) with text or a whole number: correct the line"
+            f"{origin} needs a field {_id_names(columns)} with text or a whole number: correct the "
+            "line, or name the field with --id-field"
         )
     if not isinstance(text, str):
-        raise PassageError(f"{origin} needs a field `text` with text: correct the line")
+        raise PassageError(
+            f"{origin} needs a field `{columns.text}` with text: correct the line, or name the "
+            "field with --text-field"
+        )
     if is_blank(text):
         raise PassageError(
-            f"{origin} has an empty `text` (no character is visible): remove the line or fill it"
+            f"{origin} has an empty `{columns.text}` (no character is visible): remove the line or "
+            "fill it"
         )
     if not isinstance(title, str | None):
-        raise PassageError(f"{origin} has a `title` that is not text: correct the line")
+        raise PassageError(f"{origin} has a `{columns.title}` that is not text: correct the line")
     merged = _merged(origin, rest)
     metadata = {name: _json_value(origin, name, value) for name, value in merged.items()}
     try:
@@ -138,6 +160,10 @@ def _passage(origin: str, record: object) -> Passage:
             f"{origin} holds half a surrogate pair (\\ud800-\\udfff): correct the line"
         ) from None
     return Passage(passage_id, text, title or "", metadata)
+
+
+def _id_names(columns: Columns) -> str:
+    return "`id` (or `_id`)" if columns.id in USUAL_IDS else f"`{columns.id}`"
 
 
 def _merged(origin: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,17 @@
-"""Reads JSON strictly, and JSON lines, plain or gzip, each with its origin."""
+"""Reads JSON strictly, and JSON lines, plain or compressed, each with its origin."""
 
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-
-def open_bytes(path: Path) -> BinaryIO:
-    """Open a file to read bytes."""
-    return path.open("rb")
+from service.retrieval.storage.compression import (
+    READ_ERRORS,
+    decompressed,
+    described,
+    open_bytes,
+)
 
 
 def read_json_lines(
@@ -27,7 +27,7 @@ def read_json_lines(
     A bad line raises in that function, not in the reader, so that a caller can skip the line.
 
     Args:
-        path: the file; `.gz` is decompressed.
+        path: the file; `.gz` and `.zst` are decompressed, `-` is the standard input.
         error: the class of the errors raised.
         max_line_bytes: a longer line is an error and is not read into memory; -1 is no limit.
         nan_is_null: read NaN as null; pandas writes it for missing values, JSON has no NaN.
@@ -39,10 +39,10 @@ def read_json_lines(
     """
     number = 0
     try:
-        with open_file(path) as raw, _plain(path, raw) as file:
+        with open_file(path) as raw, decompressed(path, raw) as file:
             while line := file.readline(max_line_bytes + 1 if max_line_bytes >= 0 else -1):
                 number += 1
-                origin = f"{path}:{number}"
+                origin = f"{described(path)}:{number}"
                 if 0 <= max_line_bytes < len(line):
                     raise error(
                         f"{origin} is longer than {max_line_bytes:,} bytes: "
@@ -53,12 +53,8 @@ def read_json_lines(
                         origin,
                         lambda line=line, origin=origin: _parse(origin, line, error, nan_is_null),  # type: ignore[misc]
                     )
-    except (OSError, EOFError, zlib.error) as reason:
-        raise error(f"{path} cannot be read to its end: {reason}") from None
-
-
-def _plain(path: Path, raw: BinaryIO) -> BinaryIO:
-    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
+    except READ_ERRORS as reason:
+        raise error(f"{described(path)} cannot be read to its end: {reason}") from None
 
 
 def parse_json(text: str, *, nan_is_null: bool = False) -> object:

@@ -1,6 +1,8 @@
 import gzip
 import json
 import math
+import os
+import threading
 from datetime import date
 from pathlib import Path
 
@@ -8,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.retrieval.corpus.reader import Passage, read_passages
+from service.retrieval.corpus.columns import Columns
+from service.retrieval.corpus.reader import Passage, read_corpus, read_passages
 from service.retrieval.errors import PassageError
 
 
@@ -79,7 +82,8 @@ def test_a_line_is_read_as_a_passage(tmp_path: Path, line: str, expected: Passag
         (b'{"id": "  ", "text": "t"}', "needs a field `id`"),
         (b'{"id": true, "text": "t"}', "needs a field `id`"),
         (b'{"id": 1.5, "text": "t"}', "needs a field `id`"),
-        (b'{"id": "a"}', "needs a field `text` with text: correct the line"),
+        (b'{"id": "a"}', "needs a field `text` with text: correct the line, or name the field with "
+            "--text-field"),
         (b'{"id": "a", "text": 3}', "needs a field `text`"),
         (b'{"id": "a", "text": " \\n"}', "has an empty `text`"),
         (b'{"id": "a", "text": "\\u200b\\u00ad\\u0001"}', "has an empty `text`"),
@@ -214,20 +218,20 @@ def test_a_null_text_in_parquet_is_skipped_and_counted(tmp_path: Path) -> None:
 
     assert found == ["b"]
     assert [str(error) for error in errors] == [
-        f"{path}:1 needs a field `text` with text: correct the line"
+        f"{path}:1 needs a field `text` with text: correct the line, or name the field with "
+        "--text-field"
     ]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("passages.csv", b"id,text\n", "is neither .jsonl"),
-        ("passages.json", b"[]", "is neither .jsonl"),
-        ("passages.gz", b"", "is neither .jsonl"),
+        ("passages.json", b"[]", "is not .jsonl, .ndjson, .csv, .tsv (each also .gz or .zst) or"),
+        ("passages.gz", b"", "is not .jsonl"),
         ("passages.parquet", b"PAR1 not at all", "is not readable as Parquet"),
         ("missing.jsonl", None, "does not exist"),
-        ("folder", None, "is a folder without corpus.jsonl"),
-        ("outer", None, "outer/corpus.jsonl is a folder: name"),
+        ("folder", None, "folder holds no file of passages"),
+        ("outer", None, "outer holds no file of passages"),
     ],
 )
 def test_an_unusable_file_is_refused_by_name(
@@ -249,3 +253,71 @@ def test_metadata_survives_as_json(passages_file: Path) -> None:
     first = passages_of(passages_file)[0]
 
     assert json.loads(json.dumps(first.metadata)) == {"page": 1}
+
+
+def test_a_corpus_of_many_files_is_read_in_order_each_with_its_own_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("docid,headline,body\n1,Tea,Green tea\n")
+    pq.write_table(pa.table({"_id": ["2"], "text": ["two"]}), tmp_path / "b.parquet")
+    (tmp_path / "c.jsonl").write_text('{"key": {"n": 3}, "contents": "three", "name": "Three"}\n')
+    told = []
+
+    found = read_corpus(
+        [tmp_path / "b.parquet", tmp_path],
+        columns=Columns(id=""),
+        on_columns=lambda file, columns: told.append((file.name, columns)),
+        on_invalid=lambda error: None,
+    )
+
+    assert [(passage.passage_id, passage.title, passage.text) for _, passage in found] == [
+        ("2", "", "two"),
+        ("1", "Tea", "Green tea"),
+    ]
+    assert told == [
+        ("b.parquet", Columns("_id", "text", "title")),
+        ("a.csv", Columns("docid", "body", "headline")),
+        ("c.jsonl", Columns("id", "contents", "name")),
+    ]
+
+
+def test_named_columns_may_be_nested_and_leave_the_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": 9, "key": {"n": 3, "page": 1}, "doc": {"text": "three"}}\n')
+
+    [(_, passage)] = read_corpus([path], columns=Columns(id="key.n", text="doc.text"))
+
+    assert passage == Passage("3", "three", metadata={"id": 9, "key": {"page": 1}, "doc": {}})
+
+
+def test_a_missing_column_is_named_with_the_option_that_names_another(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"key": 3, "doc": "three"}\n')
+
+    with pytest.raises(PassageError, match=r"a.jsonl:1 needs a field `id` .* --id-field"):
+        list(read_corpus([path]))
+    with pytest.raises(PassageError, match=r"a.jsonl:1 needs a field `text` .* --text-field"):
+        list(read_corpus([path], columns=Columns(id="key")))
+    with pytest.raises(PassageError, match=r"needs a field `nokey` with text"):
+        list(read_corpus([path], columns=Columns(id="nokey", text="doc")))
+
+
+def test_json_lines_come_from_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=('{"id": "a", "text": "one"}\n',))
+    writer.start()
+
+    found = list(read_corpus([pipe]))
+    writer.join()
+
+    assert found == [(f"{pipe}:1", Passage("a", "one"))]
+
+
+def test_a_truncated_zst_file_is_an_error_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    with pa.CompressedOutputStream(str(path), "zstd") as file:
+        file.write(b'{"id": "a", "text": "one"}\n')
+    assert passages_of(path) == [Passage("a", "one")]
+    path.write_bytes(path.read_bytes()[:-4])
+
+    with pytest.raises(PassageError, match=r"a.jsonl.zst cannot be read to its end"):
+        passages_of(path)

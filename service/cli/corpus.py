@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from service.retrieval.corpus.reader import Passage
     from service.retrieval.errors import PassageError
 
-MAX_PRINTED = 10
+MAX_PRINTED = 20
 
 
 class Corpus:
@@ -24,6 +24,7 @@ class Corpus:
         columns: tuple[str, str, str],
         fields: "Fields",
         skip_invalid: bool,
+        word: str = "skipped",
     ) -> None:
         """Keep the options; nothing is read yet.
 
@@ -32,13 +33,16 @@ class Corpus:
             columns: the keys of id, text and title; empty for one that is to be found.
             fields: metadata fields, by whose kinds the cells of CSV are read.
             skip_invalid: skip and count invalid passages; by default the first one is an error.
+            word: what is printed before the error of a passage that is skipped.
         """
         self._paths = paths
         self._columns = columns
         self._fields = fields
         self._skip_invalid = skip_invalid
+        self._word = word
         self._told: set[Columns] = set()
         self.num_skipped = 0
+        self.first_errors: list[str] = []
 
     def read(self) -> "Iterator[tuple[str, Passage]]":
         """Yield the passages; the first ones are read now, so that a bad file is told early.
@@ -66,7 +70,8 @@ class Corpus:
             raise PassageError(f"{error}, or give --skip-invalid")
         self.num_skipped += 1
         if self.num_skipped <= MAX_PRINTED:
-            _print(f"skipped: {error}")
+            self.first_errors.append(str(error))
+            _print(f"{self._word}: {error}")
 
     def _tell(self, file: Path, columns: "Columns") -> None:
         """Print columns that have other names than ours, once."""

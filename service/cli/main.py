@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import console, index_admin, index_build, keys
+from service.cli import console, index_admin, index_build, index_check, keys
 from service.cli.options import (
     CacheOption,
     DeviceOption,
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 index_app = typer.Typer(help="Build and administer an index.", no_args_is_help=True)
 index_app.add_typer(index_build.app)
+index_app.add_typer(index_check.app)
 index_app.add_typer(index_admin.app)
 app.add_typer(index_app, name="index")
 app.add_typer(keys.app, name="key")

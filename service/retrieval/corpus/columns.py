@@ -52,9 +52,6 @@ def _first(names: Iterable[str], known: set[str]) -> str:
     return next((name for name in names if name in known), "")
 
 
-ANY_COLUMNS = Columns()
-
-
 def take(record: dict[str, Any], name: str) -> Any:
     """Remove a value from a record and return it; None if it has none.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from service.retrieval.corpus.columns import ANY_COLUMNS, USUAL_IDS, Columns, take
+from service.retrieval.corpus.columns import USUAL_IDS, Columns, take
 from service.retrieval.corpus.delimited import DELIMITERS, delimited_records
 from service.retrieval.corpus.fields import NO_FIELDS, Fields
 from service.retrieval.corpus.files import find_files
@@ -63,7 +63,7 @@ def read_corpus(
     paths: Iterable[Path],
     on_invalid: OnInvalid = refuse,
     *,
-    columns: Columns = ANY_COLUMNS,
+    columns: Columns | None = None,
     fields: Fields = NO_FIELDS,
     on_columns: OnColumns = lambda file, columns: None,
 ) -> Iterator[tuple[str, Passage]]:
@@ -90,7 +90,7 @@ def read_corpus(
                         f"{origin} is not a JSON object with `id` and `text`: correct the line"
                     )
                 if found is None:
-                    found = columns.found_in(value)
+                    found = (columns or Columns()).found_in(value)
                     on_columns(path, found)
                 yield origin, _passage(origin, value, found)
             except PassageError as error:

@@ -186,6 +186,16 @@ class Encoder:
             for encoding in encodings
         ]
 
+    def count_passage_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the tokens of passages as the encoder would read them if it had no limit."""
+        side = self.side("passage")
+        prompted = [side.prompts["passage"] + side.prepare(text) for text in texts]
+        num_special = side.tokenizer.num_special_tokens_to_add(is_pair=False)
+        return [
+            len(encoding.ids) + sum(len(more.ids) - num_special for more in encoding.overflowing)
+            for encoding in side.tokenizer.encode_batch_fast(prompted)
+        ]
+
     def encode_tokenized(
         self,
         tokenized: Sequence[TokenizedText],

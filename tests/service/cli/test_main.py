@@ -267,7 +267,7 @@ def test_a_query_that_the_api_refuses_is_refused_in_its_words(
         (
             ["index", "update"],
             '{"id": "1"}\n',
-            ["passages.jsonl:1", "correct the line, or give --skip-invalid"],
+            ["passages.jsonl:1", "or give --skip-invalid"],
         ),
         (["search", "tea", "--filter", "{"], None, ["--filter is not valid JSON"]),
         (["search", "tea", "--filter", "[]"], None, ["filter: must be an object"]),

@@ -47,7 +47,7 @@ def test_a_folder_with_beirs_corpus_gives_it_alone(folder: Path) -> None:
 
 
 def test_a_pattern_gives_what_it_matches_and_no_file_comes_twice(folder: Path) -> None:
-    assert names(folder, "more/b.csv.gz", "**/*.csv*", "more") == [
+    assert names(folder, "more/b.csv.gz", "more/*.csv*", "more") == [
         "more/b.csv.gz",
         "more/a.tsv",
         "more/c.ndjson.zst",

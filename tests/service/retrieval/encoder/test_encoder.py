@@ -208,3 +208,13 @@ def test_half_a_surrogate_pair_is_refused_without_the_text(
         tiny_encoder.encode(["fine", "secret \ud800"], role)  # type: ignore[arg-type]
 
     assert "secret" not in str(caught.value)
+
+
+def test_the_tokens_of_a_passage_are_counted_beyond_the_limit(tiny_encoder: Encoder) -> None:
+    short, long = "Tea grows in Kenya.", "Tea grows in Kenya. " * 40
+    [tokenized] = tiny_encoder.tokenize([short], "passage")
+
+    counts = tiny_encoder.count_passage_tokens([short, long])
+
+    assert counts[0] == len(tokenized.token_ids)
+    assert counts[1] > 300 > tiny_encoder.max_tokens

@@ -1,0 +1,92 @@
+"""The command index check: read a whole corpus and report it; nothing is encoded or written."""
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from service.cli import console
+from service.cli.corpus import Corpus
+from service.cli.options import (
+    EncoderOption,
+    FieldOption,
+    IdFieldOption,
+    JsonOption,
+    PassagesArgument,
+    TextFieldOption,
+    TitleFieldOption,
+)
+from service.retrieval.progress import show_progress
+from service.settings.settings import load_settings
+
+if TYPE_CHECKING:
+    from service.retrieval.corpus.survey import Survey
+
+app = typer.Typer()
+PROGRESS_PASSAGES = 256
+
+
+@app.command("check")
+def index_check(
+    passages: PassagesArgument,
+    encoder: EncoderOption = None,
+    field: FieldOption = None,
+    id_field: IdFieldOption = "",
+    text_field: TextFieldOption = "",
+    title_field: TitleFieldOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Read a corpus as a build would, and report counts, lengths, languages and refusals."""
+    with console.one_line_errors("interrupted: nothing was written"):
+        settings = load_settings(encoder=encoder)
+        from service.engine.language import LanguageDetector
+        from service.retrieval.corpus.fields import checked_values, parse_fields
+        from service.retrieval.corpus.survey import Surveyor
+        from service.retrieval.encoder.loader import load_encoder
+        from service.retrieval.errors import PassageError
+
+        fields = parse_fields(field or [])
+        names = (id_field, text_field, title_field)
+        corpus = Corpus(passages, names, fields, skip_invalid=True, word="refused")
+        with show_progress() as on_progress:
+            records = corpus.read()
+            on_progress("load", 0, None)
+            loaded = load_encoder(settings.encoder, cache=settings.cache, device="cpu")
+            limit = settings.max_tokens or loaded.side("passage").max_tokens
+            surveyor = Surveyor(loaded.count_passage_tokens, LanguageDetector().detect, limit)
+            for origin, passage in records:
+                try:
+                    checked_values(origin, passage.metadata, fields)
+                    surveyor.add(origin, passage)
+                except PassageError as error:
+                    corpus.on_invalid(error)
+                if surveyor.num_passages % PROGRESS_PASSAGES == 0:
+                    on_progress("read", surveyor.num_passages, None)
+            survey = surveyor.finish(corpus.num_skipped)
+        if as_json:
+            typer.echo(json.dumps({**survey.as_dict(), "refusals": corpus.first_errors}))
+        else:
+            Console().print(_table(survey))
+        if survey.num_refused:
+            raise typer.Exit(1)
+
+
+def _table(survey: "Survey") -> Table:
+    """Return the survey as a table for people."""
+    table = Table(box=box.SIMPLE, show_header=False)
+    table.add_row("passages", f"{survey.num_passages:,}")
+    table.add_row("refused by a build", f"{survey.num_refused:,}")
+    table.add_row("with a text that came before", f"{survey.num_equal_texts:,}")
+    tokens = ", ".join(f"{name} {length:,}" for name, length in survey.tokens.items())
+    table.add_row("tokens", tokens)
+    over = f"{survey.num_over_limit:,} (a build truncates them)" if survey.num_over_limit else "0"
+    table.add_row(f"longer than {survey.max_tokens:,} tokens", over)
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in survey.languages.items())
+    table.add_row(f"languages, of {survey.num_detected:,} texts", shares)
+    for name, kinds in survey.metadata.items():
+        counts = ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
+        table.add_row(f"metadata {name}", counts)
+    return table

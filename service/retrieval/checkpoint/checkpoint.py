@@ -7,11 +7,8 @@ from typing import Any
 
 from service.retrieval.checkpoint.adapter import DESCRIPTION, check_base
 from service.retrieval.checkpoint.adapter_files import read_adapter
-from service.retrieval.checkpoint.layout import (
-    CheckpointLayout,
-    read_named_prompts,
-    read_sides,
-)
+from service.retrieval.checkpoint.layout import CheckpointLayout, read_sides
+from service.retrieval.checkpoint.library_config import read_library_config
 from service.retrieval.checkpoint.locator import resolve_adapter, resolve_checkpoint
 from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
 from service.retrieval.checkpoint.manifest import (
@@ -22,6 +19,7 @@ from service.retrieval.checkpoint.manifest import (
 )
 from service.retrieval.checkpoint.prompts.families import find_family
 from service.retrieval.checkpoint.prompts.prompts import Prompts, Side, own_prompts
+from service.retrieval.checkpoint.transformer.tokenizer_files import resolve_tokenizer, sources_of
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.errors import CheckpointError, quoted
 
@@ -129,7 +127,7 @@ def open_checkpoint(
         raise CheckpointError(f"{error}; or delete {directory}: it is written again") from None
     own_name = manifest.name if manifest else None
     known_as = name if name in (BUNDLED, BUNDLED_BASE) else own_name or name
-    sides = read_sides(directory)
+    sides = _with_tokenizers(*read_sides(directory), cache)
     prompts = _own_prompts(directory, sides[1])
     checkpoint = Checkpoint(known_as, directory, manifest, *sides, prompts, prompts)
     if folder := resolve_adapter(name, directory):
@@ -145,7 +143,30 @@ def open_checkpoint(
 
 def _own_prompts(directory: Path, layout: CheckpointLayout) -> Prompts:
     family = find_family(directory, layout.config)
-    return own_prompts(layout.prompts, read_named_prompts(directory), family)
+    return own_prompts(layout.prompts, read_library_config(directory).named_prompts, family)
+
+
+def _with_tokenizers(
+    query: CheckpointLayout, passage: CheckpointLayout, cache: Path
+) -> tuple[CheckpointLayout, CheckpointLayout]:
+    """Return the layouts with the tokenizers' files that are read; one object for one side."""
+
+    def resolved(layout: CheckpointLayout) -> CheckpointLayout:
+        model = layout.transformer / "config.json"
+        path = resolve_tokenizer(
+            layout.tokenizer,
+            layout.tokenizer_config,
+            model,
+            cache,
+            lower_case=layout.lower_case,
+        )
+        if path == layout.tokenizer:
+            return layout
+        sources = sources_of(layout.tokenizer.parent)
+        return replace(layout, tokenizer=path, tokenizer_sources=sources)
+
+    own = resolved(passage)
+    return (own if query is passage else resolved(query), own)
 
 
 def _with_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:

@@ -8,27 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from service.retrieval.checkpoint.adapter import (
-    ADAPTER_FILES,
     Adapter,
     is_adapter,
     refuse_undescribed_adapter,
 )
+from service.retrieval.checkpoint.library_config import (
+    LIBRARY_CONFIG,
+    check_similarity,
+    read_library_config,
+)
 from service.retrieval.checkpoint.modules.head import HeadModule, read_head_module
 from service.retrieval.checkpoint.modules.listing import MODULES, ModuleEntry, read_modules
 from service.retrieval.checkpoint.modules.pooling import Pooling, read_pooling
-from service.retrieval.checkpoint.token_limit import read_token_limit
+from service.retrieval.checkpoint.transformer.sentence_config import read_sentence_config
+from service.retrieval.checkpoint.transformer.token_limit import read_token_limit
+from service.retrieval.checkpoint.transformer.tokenizer_config import (
+    TokenizerConfig,
+    read_tokenizer_config,
+)
+from service.retrieval.checkpoint.transformer.tokenizer_files import find_tokenizer
+from service.retrieval.checkpoint.transformer.weight_files import INDEX as WEIGHTS_INDEX
+from service.retrieval.checkpoint.transformer.weight_files import find_weights
 from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage.artifact import read_json_object
-from service.retrieval.storage.schema import Document, JsonText, parse_document
 
 HIDDEN_DIM_NAMES = ("hidden_size", "d_model", "dim")
-PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
-
-
-class LibraryConfig(Document):
-    """The fields of `config_sentence_transformers.json` that are read."""
-
-    prompts: dict[JsonText, JsonText | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class CheckpointLayout:
     Attributes:
         transformer: the folder of the module that reads tokens.
         weights: its `.safetensors` files.
-        tokenizer: its `tokenizer.json`.
+        tokenizer: its `tokenizer.json`, or one that is made.
         config: the content of its `config.json`.
         pooling: how token embeddings become one embedding.
         prompts: text put before each text, by role.
@@ -46,6 +50,9 @@ class CheckpointLayout:
         adapter: changes the weights, if any.
         head: the modules after the pooling, in the order that they run.
         truncate_dim: the number of leading values of an embedding that are kept; None keeps all.
+        tokenizer_config: the settings beside the tokenizer.
+        lower_case: whether texts are lower-cased first.
+        tokenizer_sources: the files that `tokenizer` is made from, if it is made.
     """
 
     transformer: Path
@@ -55,9 +62,12 @@ class CheckpointLayout:
     pooling: Pooling
     prompts: dict[str, str]
     max_tokens: int
+    tokenizer_config: TokenizerConfig
+    lower_case: bool
     adapter: Adapter | None = None
     head: tuple[HeadModule, ...] = ()
     truncate_dim: int | None = None
+    tokenizer_sources: tuple[Path, ...] = ()
 
     @property
     def decisive_head(self) -> tuple[HeadModule, ...]:
@@ -66,6 +76,11 @@ class CheckpointLayout:
         while head and head[-1].kind == "Normalize":
             head = head[:-1]
         return head
+
+    @property
+    def is_unit(self) -> bool:
+        """Return whether the modules themselves make vectors of unit length."""
+        return bool(self.head) and self.head[-1].kind == "Normalize" and not self.truncate_dim
 
     @property
     def hidden_dim(self) -> int | None:
@@ -81,6 +96,13 @@ class CheckpointLayout:
         for module in self.head:
             dim = module.output_dim(dim)
         return min(dim, self.truncate_dim or dim)
+
+    @property
+    def model_files(self) -> tuple[Path, ...]:
+        """Return the files that transformers loads the model from."""
+        index = self.weights[0].parent / WEIGHTS_INDEX
+        others = [index] if index.is_file() and len(self.weights) > 1 else []
+        return (self.transformer / "config.json", *others, *self.weights)
 
 
 def read_layout(directory: Path) -> CheckpointLayout:
@@ -119,29 +141,24 @@ def _read_side(directory: Path, modules: list[ModuleEntry]) -> CheckpointLayout:
             f"{transformer} holds an adapter, which is read beside modules.json only: move its "
             f"files to {directory}"
         )
-    weights = tuple(
-        path
-        for path in sorted(transformer.glob("*.safetensors"))
-        if path.name not in ADAPTER_FILES  # an adapter is merged later, it is not the base's
-    )
-    if not weights:
-        raise CheckpointError(
-            f"{transformer} holds no .safetensors weights; pickled weights are never read: "
-            "convert them with transformers' save_pretrained"
-        )
-    tokenizer = transformer / "tokenizer.json"
-    if not tokenizer.is_file():
-        raise CheckpointError(f"{tokenizer} is missing: save the fast tokenizer beside the weights")
-    return CheckpointLayout(
+    sentence = read_sentence_config(transformer)
+    settings = read_tokenizer_config(transformer)
+    library = read_library_config(directory)
+    layout = CheckpointLayout(
         transformer=transformer,
-        weights=weights,
-        tokenizer=tokenizer,
+        weights=find_weights(transformer),
+        tokenizer=find_tokenizer(transformer),
         config=config,
         pooling=read_pooling(pooling),
-        prompts=_read_prompts(directory),
-        max_tokens=read_token_limit(transformer, config),
+        prompts=library.prompts_by_role,
         head=tuple(map(read_head_module, head)),
+        max_tokens=read_token_limit(transformer, config, sentence, settings),
+        tokenizer_config=settings,
+        lower_case=bool(sentence.do_lower_case),
+        truncate_dim=library.truncate_dim,
     )
+    check_similarity(library, directory / LIBRARY_CONFIG, is_unit=layout.is_unit)
+    return layout
 
 
 def _modules_of_sides(directory: Path) -> list[list[ModuleEntry]]:
@@ -171,22 +188,3 @@ def _split(directory: Path, modules: list[ModuleEntry]) -> tuple[Path, Path, lis
             "not with Transformer and Pooling: save the encoder with both"
         )
     return modules[0].folder, modules[1].folder, modules[2:]
-
-
-def read_named_prompts(directory: Path) -> dict[str, str]:
-    """Read all prompts of a checkpoint by their names; a name without a text has an empty one.
-
-    Raises:
-        CheckpointError: `prompts` is not an object of texts.
-    """
-    path = directory / "config_sentence_transformers.json"
-    content = read_json_object(path, CheckpointError) if path.is_file() else {}
-    fix = "make `prompts` an object of texts by name, or remove it"
-    prompts = parse_document(LibraryConfig, content, path, CheckpointError, fix).prompts or {}
-    return {name: text or "" for name, text in prompts.items()}
-
-
-def _read_prompts(directory: Path) -> dict[str, str]:
-    prompts = read_named_prompts(directory)
-    passage = next((prompts[name] for name in PASSAGE_PROMPT_NAMES if prompts.get(name)), None)
-    return {"query": prompts.get("query", ""), "passage": passage or ""}

@@ -14,7 +14,7 @@ BUNDLED_ADAPTER = Path(__file__).parent / "adapters" / "bundled-query"
 ENCODERS = HubKind(
     noun="the encoder",
     repository_type="model",
-    file_patterns=("*.json", "*.safetensors"),
+    file_patterns=("*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt"),
     other_names=(
         "a Sentence Transformers folder, a Hub name with its revision (owner/name@commit), "
         "or `bundled`"

@@ -1,7 +1,7 @@
 """The manifest of an encoder checkpoint: what the checkpoint is, and the hash of each file."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def fingerprint_parts(
 
     parts: dict[str, Any] = {
         "weights": [sha256(path) for path in layout.weights],
-        "tokenizer": sha256(layout.tokenizer),
+        "tokenizer": _tokenizer_part(layout, sha256),
         "config": sha256(layout.transformer / "config.json"),
         "pooling": str(layout.pooling),
         "prompts": layout.prompts,
@@ -138,6 +138,8 @@ def fingerprint_parts(
         ]
     if layout.truncate_dim:
         parts["truncate_dim"] = layout.truncate_dim
+    if layout.tokenizer_config.truncation_side == "left":
+        parts["truncation_side"] = "left"
     if layout.adapter:
         parts["adapter"] = {"sha256": layout.adapter.weights_sha256, "scale": layout.adapter.scale}
     return parts
@@ -146,6 +148,14 @@ def fingerprint_parts(
 def hash_parts(parts: Mapping[str, Any]) -> str:
     """Return the fingerprint of what `fingerprint_parts` returns."""
     return hashlib.sha256(artifact.canonical_json(parts)).hexdigest()
+
+
+def _tokenizer_part(layout: CheckpointLayout, sha256: Callable[[Path], str]) -> object:
+    """Return the hash of tokenizer.json, or of all files that another tokenizer is made from."""
+    if not layout.tokenizer_sources:
+        return sha256(layout.tokenizer)
+    hashes: dict[str, object] = {path.name: sha256(path) for path in layout.tokenizer_sources}
+    return hashes | ({"lower_case": True} if layout.lower_case else {})
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -19,14 +19,16 @@ from service.retrieval.checkpoint.manifest import CheckpointManifest, write_mani
 from service.retrieval.checkpoint.modules.head import HeadModule
 from service.retrieval.checkpoint.modules.pooling import LEGACY_POOLING
 from service.retrieval.checkpoint.prompts.prompts import CONFIG, library_config
+from service.retrieval.checkpoint.transformer.sentence_config import NAMES as SENTENCE_CONFIGS
+from service.retrieval.checkpoint.transformer.tokenizer_files import FILES as TOKENIZER_FILES
+from service.retrieval.checkpoint.transformer.weight_files import INDEX as WEIGHTS_INDEX
+from service.retrieval.checkpoint.transformer.weight_files import WEIGHTS
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import canonical_json, read_json_object
 
 StateDict = Mapping[str, Tensor]
 # The bytes of a file, a file to copy, or weights.
 FileContent = bytes | Path | StateDict
-WEIGHTS = "model.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"
 # Weights of one transformer in formats that are never read.
 OTHER_WEIGHTS = frozenset(
     {
@@ -34,10 +36,7 @@ OTHER_WEIGHTS = frozenset(
         *(".pth", ".xml"),
     }
 )
-TRANSFORMER_FILES = (
-    *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
-    *("added_tokens.json", "sentence_bert_config.json"),
-)
+TRANSFORMER_FILES = ("config.json", *TOKENIZER_FILES, *SENTENCE_CONFIGS)
 ONE_SIDE = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
 # The modes that were written before there were others: files keep their bytes.
 OLD_MODES = ["mean", "cls", "lasttoken"]

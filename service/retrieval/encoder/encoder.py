@@ -59,6 +59,7 @@ class Encoder:
         prompts: Prompts,
         max_tokens: int,
         pad_id: int,
+        truncation_side: str = "right",
         passage_side: "Encoder | None" = None,
     ) -> None:
         """Join a runtime and a tokenizer, both made by `load_encoder`.
@@ -76,6 +77,7 @@ class Encoder:
             prompts: those in force: the texts put before each text.
             max_tokens: length at which texts are truncated.
             pad_id: id of the padding token.
+            truncation_side: `right`, where a long text loses its end, or `left`.
             passage_side: encodes the passages; None if this encoder does.
         """
         self.name = name
@@ -96,7 +98,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.prepare = TextPreparation(tokenizer)
         self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(max_tokens)
+        self.tokenizer.enable_truncation(max_tokens, direction=truncation_side)
 
     @property
     def public_name(self) -> str:

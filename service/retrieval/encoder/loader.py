@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.checkpoint.transformer.tokenizer_files import read_tokenizer
 from service.retrieval.defaults import default_cache
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.runtime.choice import RuntimeOptions, load_runtime
@@ -71,7 +72,7 @@ def _load_side(
     if passage_side and _has_same_tokenizer(layout, checkpoint.passage):
         tokenizer = passage_side.tokenizer
     else:
-        tokenizer = _load_tokenizer(layout)
+        tokenizer = read_tokenizer(layout.tokenizer)
     return Encoder(
         runtime,
         tokenizer,
@@ -87,6 +88,7 @@ def _load_side(
         prompts=checkpoint.prompts,
         max_tokens=options.max_tokens,
         pad_id=int(layout.config.get("pad_token_id") or 0),
+        truncation_side=_truncation_side(layout, tokenizer),
         passage_side=passage_side,
     )
 
@@ -108,10 +110,7 @@ def _has_same_tokenizer(layout: CheckpointLayout, other: CheckpointLayout) -> bo
     return paths[0] == paths[1] or filecmp.cmp(*paths, shallow=False)
 
 
-def _load_tokenizer(layout: CheckpointLayout) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(layout.tokenizer))
-    except Exception as error:  # noqa: BLE001  the library raises bare Exception for a bad file
-        raise CheckpointError(
-            f"{layout.tokenizer} is not a tokenizer file ({error}): restore it from a copy"
-        ) from None
+def _truncation_side(layout: CheckpointLayout, tokenizer: Tokenizer) -> str:
+    """Return the side that tokenizer_config.json names, or else that of tokenizer.json."""
+    own = (tokenizer.truncation or {}).get("direction", "right")
+    return layout.tokenizer_config.truncation_side or str(own).lower()

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from service.retrieval.storage.schema import content_violation
 
 # The letters of a path, and the bytes of one part of it, on the usual file systems.
 MAX_PATH, MAX_PART = 1024, 255
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def canonical_json(content: Any) -> bytes:
@@ -36,10 +37,20 @@ def read_json(path: Path, error: type[ArtifactError]) -> Any:
     except OSError as reason:
         raise error(f"{path} cannot be read ({reason.strerror}): check the file") from None
     except (ValueError, RecursionError):
+        if is_lfs_pointer(path):
+            raise error(
+                f"{path} is a git-lfs pointer, not the file: run `git lfs pull` in {path.parent}"
+            ) from None
         raise error(f"{path} is not valid JSON: restore it from a copy or build again") from None
     if violation := content_violation(content):
         raise error(f"{path}: {violation}: restore it from a copy or build again")
     return content
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Return whether a file only stands for another, which git-lfs has not fetched."""
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def read_json_object(path: Path, error: type[ArtifactError]) -> dict[str, Any]:
@@ -112,6 +123,15 @@ def temporary_directory(parent: Path, prefix: str) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
     with interruption.removing(directory):
+        yield directory
+
+
+@contextmanager
+def temporary_links(paths: Iterable[Path]) -> Iterator[Path]:
+    """Create a folder of links to some files and to no others, and remove it at the end."""
+    with temporary_directory(Path(tempfile.gettempdir()), "clear-files-") as directory:
+        for path in paths:
+            (directory / path.name).symlink_to(path.resolve())
         yield directory
 
 

@@ -1,26 +1,23 @@
 """Loading of a checkpoint's weights into the transformers model that its config.json names."""
 
-import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
-from transformers.utils import logging
 
-from service.retrieval.checkpoint.adapter import merge_adapter, without_adapter
+from service.retrieval.checkpoint.adapter import merge_adapter
 from service.retrieval.checkpoint.layout import CheckpointLayout
-from service.retrieval.errors import CheckpointError
-
-# What transformers raises for a configuration or weights that it cannot use.
-LOADING_ERRORS = (
-    *(SafetensorError, StrictDataclassError, OSError, ImportError, MemoryError),
-    *(ValueError, LookupError, RuntimeError, TypeError, AttributeError),
-    *(ArithmeticError, AssertionError),
+from service.retrieval.checkpoint.transformer.config import (
+    FIX,
+    absent_sizes,
+    architecture_violation,
+    library_violation,
 )
+from service.retrieval.checkpoint.transformer.library import LOADING_ERRORS, quiet_transformers
+from service.retrieval.errors import CheckpointError, quoted
+from service.retrieval.storage import artifact
 
 
 def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -32,34 +29,57 @@ def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32)
         CheckpointError: the weights are damaged or do not match the configuration, or the
             adapter does not fit them.
     """
+    path = layout.transformer / "config.json"
+    if violation := architecture_violation(layout.config):
+        raise CheckpointError(f"{path}: {violation}")
     try:
-        with without_adapter(layout.transformer) as folder, _quiet_transformers():
+        # Links to these files alone: an adapter or code beside them would change the model.
+        with artifact.temporary_links(layout.model_files) as folder, quiet_transformers():
             model, report = AutoModel.from_pretrained(
                 folder,
                 dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
     except LOADING_ERRORS as error:
+        if violation := library_violation(error):
+            raise CheckpointError(f"{path}: {violation}: {FIX}") from None
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(
-            f"the weights in {layout.transformer} cannot be loaded ({reason}): "
+            f"the weights in {layout.transformer} cannot be loaded ({quoted(reason)}): "
             "restore them from a copy"
         ) from None
-    # transformers initializes missing weights at random; only the pooler is never used.
+    _check_fit(layout, report)
+    loaded: PreTrainedModel = model
+    if layout.adapter:
+        merge_adapter(loaded, layout.adapter)
+    round_parameters(loaded, precision)
+    return loaded
+
+
+def _check_fit(layout: CheckpointLayout, report: dict[str, Any]) -> None:
+    """Refuse weights that are not all that the architecture has, or of other sizes.
+
+    transformers initializes missing weights at random; only the pooler is never used.
+    """
+    path = layout.transformer / "config.json"
+    others = sorted(key for key in report["mismatched_keys"] if not key[0].startswith("pooler."))
+    if others:
+        name, found, expected = others[0]
+        raise CheckpointError(
+            f"{path} does not belong to the weights: {quoted(name)} is {list(found)} in the file "
+            f"and {list(expected)} by the configuration{absent_sizes(layout.config)}: restore "
+            "config.json from the encoder's own copy"
+        )
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise CheckpointError(
             f"the weights in {layout.transformer} lack {missing[0]} and {len(missing) - 1} more: "
             "they do not belong to the architecture that config.json names"
         )
-    loaded: PreTrainedModel = model
-    if layout.adapter:
-        merge_adapter(loaded, layout.adapter)
-    round_parameters(loaded, precision)
-    return loaded
 
 
 def round_parameters(model: nn.Module, precision: torch.dtype) -> None:
@@ -93,18 +113,3 @@ def share_parameters(
         if torch.equal(twin, parameter) if changed is None else name not in changed:
             owner, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(owner), attribute, twin)
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Suppress the library's progress bars, warnings and loading report; errors still raise."""
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()

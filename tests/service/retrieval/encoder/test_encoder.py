@@ -104,7 +104,7 @@ def test_no_texts_give_no_embeddings(tiny_encoder: Encoder) -> None:
     assert (encoded.num_tokens, encoded.num_truncated) == (0, 0)
 
 
-def test_padding_and_truncation_that_the_tokenizer_declares_are_ignored(
+def test_padding_and_length_that_the_tokenizer_declares_are_ignored(
     checkpoint_copy: Path, tiny_encoder: Encoder
 ) -> None:
     path = checkpoint_copy / "tokenizer.json"
@@ -118,7 +118,7 @@ def test_padding_and_truncation_that_the_tokenizer_declares_are_ignored(
             "pad_token": "<pad>",
         },
         "truncation": {
-            "direction": "Left",
+            "direction": "Right",
             "max_length": 8,
             "strategy": "LongestFirst",
             "stride": 0,

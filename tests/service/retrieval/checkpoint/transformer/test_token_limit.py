@@ -19,13 +19,15 @@ def edit(path: Path, **changes: object) -> None:
     ("config", "sentence_bert", "tokenizer", "expected"),
     [
         (64, 32, 48, 32),
+        (64, 48, 32, 48),
+        (64, 128, 32, 64),
         (64, None, 48, 48),
         (64, None, None, 64),
         (64, None, int(1e30), 64),
         (None, 32, None, 32),
     ],
 )
-def test_the_smallest_limit_of_tokens_is_used(
+def test_the_limit_is_that_of_sentence_transformers(
     checkpoint_copy: Path,
     config: int | None,
     sentence_bert: int | None,
@@ -95,10 +97,16 @@ def test_a_roberta_without_a_padding_id_is_refused(checkpoint_copy: Path, paddin
         read_layout(checkpoint_copy)
 
 
-def test_a_padding_id_beyond_the_positions_is_refused(checkpoint_copy: Path) -> None:
-    edit(checkpoint_copy / "config.json", model_type="roberta", pad_token_id=10**400)
+@pytest.mark.parametrize(
+    ("padding", "reason"),
+    [(60, "leaves fewer than 8 positions"), (10**400, "is not below `vocab_size`, which is ")],
+)
+def test_a_padding_id_beyond_the_positions_or_the_vocabulary_is_refused(
+    checkpoint_copy: Path, padding: int, reason: str
+) -> None:
+    edit(checkpoint_copy / "config.json", model_type="roberta", pad_token_id=padding)
 
-    with pytest.raises(CheckpointError, match=r"/config\.json: `pad_token_id` leaves fewer than 8"):
+    with pytest.raises(CheckpointError, match=rf"/config\.json: `pad_token_id` {reason}"):
         read_layout(checkpoint_copy)
 
 

@@ -46,6 +46,11 @@ class Graph:
         """
         return self.directory / GRAPH
 
+    @property
+    def weight_bytes(self) -> int:
+        """Return the size of the weights after the table."""
+        return self.path.with_suffix(".bin").stat().st_size
+
     def sharing_table(self, other: "Graph") -> "Graph":
         """Return this graph with another's table if the two are equal, so that memory holds one."""
         is_equal = self.table_place.equals(other.table_place)

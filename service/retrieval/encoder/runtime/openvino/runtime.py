@@ -22,6 +22,9 @@ PART_MULTIPLES = {"bf16": 8}
 # A single query has a graph of this static shape: 3.6 ms instead of 4.9, for 180 MiB of memory.
 LONE_TOKENS = {"bf16": 32}
 WARM_UP_TOKENS = (16, 32, 64, 256)
+# Each compiled graph packs a copy of the weights. A larger one is compiled once, for all cores
+# together: cores hardly wait for each other at layers of that size. The bundled graph has 86 MB.
+MAX_COPIED_BYTES = 256 * 2**20
 # From this many texts a core, a batch is split among the cores.
 MIN_TEXTS_A_CORE = 4
 
@@ -39,6 +42,8 @@ class OpenvinoRuntime:
 
     All cores compute a small batch together. A large batch is split among them, and of several
     batches at once each runs on one core: cores then do not wait for each other at each layer.
+    A graph over `MAX_COPIED_BYTES` always runs on all cores together, one batch at a time, so that
+    there is one copy of its weights.
     """
 
     def __init__(
@@ -51,7 +56,7 @@ class OpenvinoRuntime:
         for_queries: bool = True,
         shared_with: "OpenvinoRuntime | None" = None,
     ) -> None:
-        """Compile the graph two or three times, half a second each.
+        """Compile the graph: once if it is large, else two or three times, half a second each.
 
         Args:
             graph: graph of the transformer after its embedding table.
@@ -68,14 +73,17 @@ class OpenvinoRuntime:
         self._max_tokens = max_tokens
         self._whole_multiple = WHOLE_MULTIPLES.get(precision, 1)
         self._part_multiple = PART_MULTIPLES.get(precision, 1)
-        self._lone_tokens = min(LONE_TOKENS.get(precision, 0), max_tokens) if for_queries else 0
-        self.num_slots = available_cores()
+        self._has_copies = graph.weight_bytes <= MAX_COPIED_BYTES
+        has_lone = for_queries and self._has_copies
+        self._lone_tokens = min(LONE_TOKENS.get(precision, 0), max_tokens) if has_lone else 0
+        self.num_slots = available_cores() if self._has_copies else 1
         compiled = compile_graph(graph, precision)
         self._whole = compiled.create_infer_request()
         if self._lone_tokens:
             lone = compile_graph(graph, precision, shape=(1, self._lone_tokens))
             self._lone = lone.create_infer_request()
-        self._parts = compile_graph(graph, precision, num_streams=self.num_slots)
+        if self._has_copies:
+            self._parts = compile_graph(graph, precision, num_streams=self.num_slots)
         self._idle_parts: list[Any] = []
         self._running: _Running = shared_with._running if shared_with else _Running()
         self._lock = Lock()
@@ -86,7 +94,12 @@ class OpenvinoRuntime:
         self.name = f"openvino-ir-{precision}"
 
     def warm_up(self, max_batch_tokens: int) -> None:
-        """Run the largest batches on every core at once, so that memory reaches its final size."""
+        """Run the largest batches on every core at once, so that memory reaches its final size.
+
+        A large graph has one stream, whose memory the first large batch makes final.
+        """
+        if not self._has_copies:
+            return
         for length in (length for length in WARM_UP_TOKENS if length <= self._max_tokens):
             count = max(1, max_batch_tokens // length) * self.num_slots
             ids = np.ones((count, length), np.int64)
@@ -99,7 +112,8 @@ class OpenvinoRuntime:
             is_alone = self._running.count == 0
             self._running.count += 1
         try:
-            if is_alone and len(token_ids) < MIN_TEXTS_A_CORE * self.num_slots:
+            is_small = len(token_ids) < MIN_TEXTS_A_CORE * self.num_slots
+            if not self._has_copies or (is_alone and is_small):
                 embeddings = self._embed_whole(token_ids, attention_mask)
             else:
                 num_parts = self.num_slots if is_alone else 1

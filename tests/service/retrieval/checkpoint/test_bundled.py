@@ -12,7 +12,7 @@ from service.retrieval.checkpoint import bundled
 from service.retrieval.checkpoint.bundled import bundled_checkpoint
 from service.retrieval.checkpoint.bundled_files import json_files
 from service.retrieval.checkpoint.manifest import verify_manifest
-from service.retrieval.checkpoint.writer import save_weights
+from service.retrieval.checkpoint.saved_weights import save_weights
 from service.retrieval.defaults import default_cache
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder

@@ -3,14 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from service.retrieval.checkpoint.layout import CheckpointLayout, read_layout, read_sides
 from service.retrieval.checkpoint.writer import (
     one_side,
-    save_weights,
     stating_prompts,
     two_sides,
     with_other_weights,
@@ -93,31 +91,6 @@ def test_weights_in_other_formats_are_not_copied_beside_other_weights(
 
     assert {"merges.txt", "tokenizer.json"} < files.keys()
     assert not [name for name in files if name.endswith((".bin", ".onnx", ".onnx_data"))]
-
-
-def test_a_pooler_that_the_encoder_did_not_have_is_left_out(checkpoint_copy: Path) -> None:
-    """It is never used, and transformers makes it up."""
-    path = checkpoint_copy / "model.safetensors"
-    state = load_file(path)
-    save_weights(path, {name: state[name] for name in state if "pooler" not in name})
-
-    files = with_other_weights(checkpoint_copy, read_layout(checkpoint_copy), state)
-
-    written = files["model.safetensors"]
-    assert isinstance(written, dict)
-    assert written.keys() == load_file(path).keys() < state.keys()
-
-
-def test_tied_weights_are_saved_by_their_first_name(tmp_path: Path) -> None:
-    table = torch.arange(6.0).reshape(2, 3)
-    state = {"shared.weight": table, "encoder.weight": table, "equal": table.clone()}
-
-    save_weights(tmp_path / "model.safetensors", state | {"transposed": table.T})
-
-    found = load_file(tmp_path / "model.safetensors")
-    assert found.keys() == {"shared.weight", "equal", "transposed"}
-    assert all(found[name].equal(table) for name in ("shared.weight", "equal"))
-    assert found["transposed"].equal(table.T)
 
 
 def test_stated_prompts_replace_those_of_retrieval_and_leave_the_rest(

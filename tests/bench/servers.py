@@ -36,6 +36,11 @@ class Server:
     process_id: int
     command: tuple[str, ...]
 
+    @property
+    def port(self) -> int:
+        """Return the port that it listens on."""
+        return int(self.url.rpartition(":")[2])
+
 
 @contextmanager
 def our_service(

@@ -33,7 +33,7 @@ from trainer.data.rows import Row, read_rows
 from trainer.objective.batch import FrozenBridgeObjective, InBatchObjective
 from trainer.objective.columns import passage_codes, text_columns
 from trainer.objective.frozen import build_frozen_pool
-from trainer.objective.loss import RetrievalLoss, join_columns
+from trainer.objective.loss import RetrievalLoss
 from trainer.training.model import TrainableEncoder, load_trainable_encoder
 
 FORMS = ("clear-plain", "clear-cached", "frozen-bridge")
@@ -109,16 +109,7 @@ def _measure(form: str, options: argparse.Namespace) -> dict[str, Any]:
     def features() -> list[dict[str, Any]]:
         return _features(trainable, texts)
 
-    ready = features()
-    num_queries = len(loss.objective.query_columns)
-    groups = [group for group in (ready[:num_queries], ready[num_queries:]) if group]
-    batches = [join_columns(group) for group in groups]
-    if micro:
-        batches = [
-            {name: value[start : start + micro] for name, value in column.items() if _is_2d(value)}
-            for column in ready
-            for start in range(0, len(rows), micro)
-        ]
+    batches = [each.features for each in loss.cut(features())]
 
     def step() -> None:
         terms = loss(features(), labels)
@@ -187,10 +178,6 @@ def _gpu_utilization(flops: float, device: torch.device) -> dict[str, float]:
         "matmul_tflop_per_second": round(peak / 1e12, 1),
         "share_of_matmul": round(flops / peak, 3),
     }
-
-
-def _is_2d(value: object) -> bool:
-    return isinstance(value, Tensor) and value.ndim == 2
 
 
 def _peak_mb(micro_batch_rows: int, options: argparse.Namespace) -> int:

@@ -34,6 +34,10 @@ class BatchObjective(Protocol):
     def passage_columns(self) -> tuple[str, ...]:
         """Return the names of the passage columns."""
 
+    @property
+    def has_independent_rows(self) -> bool:
+        """Return whether the terms of a row read no other row, and one column."""
+
     def __call__(self, embeddings: Mapping[str, Tensor], labels: Tensor, rows: slice) -> Terms:
         """Compute the mean of each term over some rows.
 
@@ -46,6 +50,8 @@ class BatchObjective(Protocol):
 
 class InBatchObjective:
     """CLEAR or InfoNCE; the candidates are the passages of the batch."""
+
+    has_independent_rows = False
 
     def __init__(self, config: ObjectiveConfig, num_negatives: int, temperature: float) -> None:
         """Select the columns that terms of non-zero weight read."""
@@ -109,6 +115,7 @@ class FrozenBridgeObjective:
 
     query_columns = ("translated_query",)
     passage_columns: tuple[str, ...] = ()
+    has_independent_rows = True
 
     def __init__(self, config: ObjectiveConfig, pool: FrozenPool, temperature: float) -> None:
         """Use a pool, which gets no gradient."""

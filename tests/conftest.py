@@ -17,10 +17,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import BertConfig, BertModel
 
 from service.app import create_app
+from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.manifest import write_manifest
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.encoder.runtime import choice
 from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
 from tests.support.chromium import CHROMIUM, FLAGS
@@ -208,6 +210,20 @@ def _no_graphs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLEAR_CPU_ENGINE", "torch")
         patch.setenv("CLEAR_PRECISION", "fp32")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_of_this_process() -> Iterator[None]:
+    """Make graphs here: the process that makes one takes seconds to import its libraries."""
+
+    def export(directory: Path, layout: CheckpointLayout) -> str:
+        from service.retrieval.encoder.runtime.openvino.export import export_graph
+
+        return export_graph(directory, layout)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "_export", export)
         yield
 
 

@@ -145,9 +145,9 @@ def _is_installed(name: str) -> bool:
 
 
 def _export(directory: Path, layout: CheckpointLayout) -> str:
-    from service.retrieval.encoder.runtime.openvino.export import export_graph
+    from service.retrieval.encoder.runtime.openvino.export_process import export_in_own_process
 
-    return export_graph(directory, layout)
+    return export_in_own_process(directory, layout)
 
 
 def _load_openvino(

@@ -55,6 +55,7 @@ class BatchRunner(Generic[PayloadT, PreparedT, ResultT]):
             self._on_failure(batch, error)
             return
         seconds = time.monotonic() - started
+        self.last_batch_failed = any(isinstance(result, RequestError) for result in results)
         deliver(
             texts,
             [
@@ -62,7 +63,6 @@ class BatchRunner(Generic[PayloadT, PreparedT, ResultT]):
                 for result, text in zip(results, texts, strict=True)
             ],
         )
-        self.last_batch_failed = any(isinstance(result, RequestError) for result in results)
         self._on_success(batch, seconds)
 
     def _on_success(

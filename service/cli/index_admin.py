@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command("verify")
 def index_verify(index: IndexOption = None, as_json: JsonOption = False) -> None:
-    """Verify every file of the live generation by its hash."""
+    """Verify every file of the live generation by its hash, and its vectors."""
     with console.one_line_errors():
         folder = index_folder(load_settings(index=index))
         from service.retrieval.generation.generation import open_current
@@ -25,6 +25,7 @@ def index_verify(index: IndexOption = None, as_json: JsonOption = False) -> None
         facts = {
             "generation": generation.name,
             "passages": len(generation.passages),
+            "unembedded": generation.manifest.num_unembedded or 0,
             "encoder": generation.manifest.encoder.model_dump(exclude_none=True),
             "factory": generation.manifest.factory,
             "created": generation.created.isoformat(timespec="seconds"),
@@ -33,6 +34,8 @@ def index_verify(index: IndexOption = None, as_json: JsonOption = False) -> None
             typer.echo(json.dumps(facts))
         else:
             typer.echo(f"generation {generation.name} is whole: {facts['passages']} passages")
+            if facts["unembedded"]:
+                typer.echo(f"{facts['unembedded']} more got no unit vector and were left out")
 
 
 @app.command("push")

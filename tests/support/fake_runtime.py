@@ -20,6 +20,7 @@ class FakeRuntime:
         self.batch_sizes: list[int] = []
         self.error: Exception | None = None
         self.bad_token: int | None = None
+        self.spoiled_token: int | None = None
         self.has_begun = threading.Event()
         self.may_end = threading.Event()
         self.may_end.set()
@@ -38,7 +39,10 @@ class FakeRuntime:
         rows = [
             self._row(ids[mask == 1]) for ids, mask in zip(token_ids, attention_mask, strict=True)
         ]
-        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+        embeddings = torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+        if self.spoiled_token is not None:
+            embeddings[(token_ids == self.spoiled_token).any(axis=1)] = torch.nan
+        return embeddings
 
     def _row(self, ids: NDArray[np.int64]) -> Tensor:
         generator = torch.Generator().manual_seed(hash(tuple(ids.tolist())) % 2**31)

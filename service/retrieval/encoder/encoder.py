@@ -223,8 +223,7 @@ class Encoder:
             padded = self.pad([tokenized[position] for position in batch])
             embeddings[batch] = found = self.embed(padded).cpu().numpy()
             if not (is_valid := are_unit(found)).all():
-                positions = sorted(np.array(batch)[~is_valid].tolist())
-                raise EmbeddingError(self.name, positions)
+                raise EmbeddingError(self.name, sorted(np.array(batch)[~is_valid].tolist()))
             on_batch(len(batch))
         return embeddings
 
@@ -247,9 +246,5 @@ class Encoder:
         return pad_batch(tokenized, side, self.side(side)._pad_id, length)
 
     def embed(self, batch: PaddedBatch) -> Tensor:
-        """Embed one batch, [B, L] to [B, D]; the result stays on the device.
-
-        A row that is not a unit vector must go no further: see `service.retrieval.unit_vectors`.
-        """
-        runtime = self.side(batch.side).runtime
-        return runtime.embed(batch.token_ids, batch.attention_mask)
+        """Embed one batch, [B, L] to [B, D], on the device; callers check `is_unit`."""
+        return self.side(batch.side).runtime.embed(batch.token_ids, batch.attention_mask)

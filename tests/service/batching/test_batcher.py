@@ -657,3 +657,24 @@ def test_only_a_batch_that_runs_can_be_stuck(gate: Gate) -> None:
         assert (before, is_stuck_within_a_minute) == (False, False)
 
     run(scenario, gate)
+
+
+def test_an_error_that_the_program_returns_is_that_of_one_text_alone(gate: Gate) -> None:
+    def run_batch(batch: list[str]) -> list[str]:
+        results = [NotReadyError(word) if word == "B" else word for word in gate(batch)]
+        return results  # type: ignore[return-value]
+
+    async def scenario(batcher: Words) -> None:
+        tasks = [ask(batcher, "1")]
+        await gate.begun()
+        tasks += [ask(batcher, word) for word in ("a", "b", "cb", "d")]
+        await asyncio.sleep(0)
+        gate.open()
+        _, *found = await asyncio.gather(*tasks, return_exceptions=True)
+
+        assert [type(each) for each in found] == [list, NotReadyError, NotReadyError, list]
+        assert batcher.last_batch_failed
+
+    run(scenario, run_batch)
+
+    assert gate.batches[1:] == [["a", "b", "c", "b", "d"]]  # none runs twice

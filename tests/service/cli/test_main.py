@@ -149,6 +149,7 @@ def test_build_and_verify_agree_in_json(
         "skipped": 0,
         "reused": 0,
         "encoded": 12,
+        "unembedded": 0,
     }
     assert verified["passages"] == 12
     assert verified["factory"] == "Flat"

@@ -18,6 +18,7 @@ from service.errors import (
     BatchFailedError,
     DeadlineExceededError,
     DeviceBrokenError,
+    InvalidEmbeddingError,
     NotReadyError,
     OverloadedError,
     ShortDeadlineError,
@@ -359,6 +360,81 @@ def test_a_bad_text_fails_alone_and_is_never_quoted(
     assert [type(answer) for answer in good] == [SearchOutcome] * 3
     assert isinstance(bad, BatchFailedError)
     assert "Berg" not in f"{bad} {caplog.text}"
+
+
+def spoil(engine: Engine, text: str, *others: str) -> None:
+    """Make the runtime give NaN for a token of a text that no other text has."""
+    encoder = engine.searcher.encoder
+    known = {token for each in encoder.tokenize(others, "query") for token in each.token_ids}
+    [tokenized] = encoder.tokenize([text], "query")
+    runtime(engine).spoiled_token = next(iter(set(tokenized.token_ids) - known))
+
+
+def test_an_embedding_of_nan_fails_its_request_alone_and_runs_nothing_twice(
+    fake_engine: Engine, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> list[object]:
+        words = ["tea", "sun", "Kenya"]
+        spoil(fake_engine, "Berg", *words, "the first")
+        works = [search(fake_engine, word) for word in (*words, "Berg")]
+        _, *tasks = await waiting(fake_engine, *works)
+        runtime(fake_engine).may_end.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    *good, bad = asyncio.run(scenario())
+
+    assert sum(runtime(fake_engine).batch_sizes) == 5
+    assert [type(answer) for answer in good] == [SearchOutcome] * 3
+    assert isinstance(bad, InvalidEmbeddingError)
+    assert bad.position == 0
+    assert b"clear_invalid_embeddings_total 1.0" in metrics.expose()[0]
+    assert "gives NaN, infinity or zero for 1 of the" in caplog.text
+    assert "Berg" not in f"{bad} {caplog.text}"
+
+
+def test_an_embedding_of_nan_is_named_by_its_place_in_the_request_and_never_cached(
+    fake_engine: Engine,
+) -> None:
+    async def scenario() -> list[int]:
+        spoil(fake_engine, "Berg", "tea", "sun")
+        await search(fake_engine, "tea")  # cached: the batch holds the others alone
+        positions = []
+        for _ in range(2):
+            with pytest.raises(InvalidEmbeddingError) as caught:
+                await search(fake_engine, "tea", "sun", "Berg", "Berg")
+            positions.append(caught.value.position)
+        return positions
+
+    assert asyncio.run(scenario()) == [2, 2]
+    assert len(runtime(fake_engine).batch_sizes) >= 3
+
+
+def test_a_follower_of_an_embedding_of_nan_fails_by_its_own_place(fake_engine: Engine) -> None:
+    async def scenario() -> list[object]:
+        spoil(fake_engine, "Berg", "tea", "the first")
+        works = [search(fake_engine, "Berg"), search(fake_engine, "tea", "Berg")]
+        _, *tasks = await waiting(fake_engine, *works)
+        runtime(fake_engine).may_end.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    errors = asyncio.run(scenario())
+
+    assert [type(error) for error in errors] == [InvalidEmbeddingError] * 2
+    assert [error.position for error in errors] == [0, 1]  # type: ignore[attr-defined]
+
+
+def test_an_encoder_that_gives_nan_for_the_probe_is_not_healthy(fake_engine: Engine) -> None:
+    async def scenario() -> list[bool]:
+        spoil(fake_engine, "Berg", "probe")
+        with pytest.raises(InvalidEmbeddingError):
+            await encode(fake_engine, "Berg")
+        one_text = await fake_engine.is_healthy()
+        spoil(fake_engine, "probe")
+        with pytest.raises(InvalidEmbeddingError):
+            await encode(fake_engine, "tea", "probe")
+        return [one_text, await fake_engine.is_healthy()]
+
+    assert asyncio.run(scenario()) == [True, False]
 
 
 def test_health_is_that_of_the_last_batch_or_of_a_probe(fake_engine: Engine) -> None:

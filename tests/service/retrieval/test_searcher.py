@@ -9,6 +9,7 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import open_current
 from service.retrieval.generation.manifest import VECTORS
+from service.retrieval.index.backend import Ranking
 from service.retrieval.index.faiss.build import build_faiss_index
 from service.retrieval.index.faiss.index import open_faiss_index
 from service.retrieval.searcher import Searcher
@@ -55,6 +56,18 @@ def test_min_score_drops_the_hits_below_it(searcher: Searcher) -> None:
 
     assert cut == everything[:5]
     assert searcher.search(["protein"], top_k=12, min_score=1.1) == [[]]
+
+
+def test_a_score_of_nan_is_no_hit_and_every_other_keeps_its_own_passage(
+    searcher: Searcher,
+) -> None:
+    ranking = Ranking(np.array([np.nan, 0.9, np.nan, 0.5, -0.5], np.float32), np.arange(5))
+
+    hits = searcher.hits(ranking, min_score=0.0)
+
+    ids = searcher.generation.passages.passage_ids([1, 3])
+    assert [hit.passage.passage_id for hit in hits] == ids
+    assert [(hit.rank, hit.score) for hit in hits] == [(1, pytest.approx(0.9)), (2, 0.5)]
 
 
 @pytest.mark.parametrize(("top_k", "expected"), [(1, 1), (12, 12), (1000, 12)])

@@ -2,6 +2,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.retrieval.corpus.reader import Passage
@@ -71,3 +72,17 @@ def test_a_sample_is_spread_evenly_and_repeats_nothing(
         staged.add("f:1", Passage(f"{number:02}", "t"))
 
     assert [passage.passage_id for passage in staged.sample(size)] == expected
+
+
+def test_passages_are_named_and_removed_by_their_position(staged: StagedPassages) -> None:
+    for number, passage_id in enumerate("dbeac"):
+        staged.add(f"f:{number}", Passage(passage_id, passage_id.upper()))
+
+    named = list(staged.origins(np.array([0, 3])))
+    staged.remove(np.array([0, 3]))
+    staged.remove(np.array([], np.int64))
+
+    assert named == [("a", "f:3"), ("d", "f:0")]
+    assert len(staged) == 3
+    assert [each.passage_id for each in next(staged.windows(10))] == ["b", "c", "e"]
+    assert list(staged.encoder_texts(np.array([1, 2]))) == ["C", "E"]

@@ -66,11 +66,12 @@ def export_graph(directory: Path, layout: CheckpointLayout) -> str:
 
 def _table_name(table: Tensor, layout: CheckpointLayout) -> str:
     """Return the name of the checkpoint's tensor that equals the embedding table."""
+    numbers = table.nan_to_num()  # NaN is not equal to itself
     for path in layout.weights:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  not a dict
                 if file.get_slice(name).get_shape() == list(table.shape) and torch.equal(
-                    file.get_tensor(name).float(), table
+                    file.get_tensor(name).float().nan_to_num(), numbers
                 ):
                     return str(name)
     raise CheckpointError(

@@ -59,4 +59,5 @@ def quantize(
     """
     scale = np.abs(weights).max(axis=axis, keepdims=True) / 127
     scale[scale == 0] = 1
-    return np.rint(weights / scale).astype(np.int8), scale
+    with np.errstate(invalid="ignore"):  # of NaN or infinite weights the scale is, too
+        return np.rint(weights / scale).astype(np.int8), scale

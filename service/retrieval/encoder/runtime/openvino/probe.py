@@ -125,14 +125,14 @@ def check_runtime(
 ) -> None:
     """Check a runtime against the reference on the fixed texts.
 
+    A text whose reference is no unit vector is not compared: the encoder is at fault there, not
+    the runtime.
+
     Args:
         runtime: embeds the texts.
         directory: holds the probe.
         precision: selects the tolerance.
         max_tokens: longer texts are left out, as are those over `MAX_TRIAL_TOKENS`.
-
-    A text whose reference is no unit vector is not compared: the encoder is at fault there, not
-    the runtime.
 
     Raises:
         CheckpointError: an embedding differs by more than the precision explains.

@@ -15,9 +15,11 @@ from transformers import BertConfig, BertModel
 from service.retrieval.checkpoint.modules.pooling import Pooling, PoolingMode
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.cuda import graph as cuda_graph
+from service.retrieval.encoder.runtime.cuda import runtime as cuda_runtime_module
 from service.retrieval.encoder.runtime.cuda.buckets import Shape, shapes_to_prepare
 from service.retrieval.encoder.runtime.cuda.runtime import CudaRuntime, precision_on
 from service.retrieval.encoder.runtime.torch import TorchRuntime
+from service.retrieval.unit_vectors import is_unit
 
 PAD_ID = 1
 MAX_TOKENS = 40
@@ -225,6 +227,35 @@ def test_padding_gives_no_nan(model: BertModel, device: torch.device) -> None:
     assert bool(output.isfinite().all())
     # Not every attention kernel makes NaN of a row without tokens; the slot must not depend on it.
     assert masks[-1].sum(dim=1).tolist() == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_one_bad_row_of_the_table_spoils_its_own_texts_alone(
+    model: BertModel, device: torch.device, value: float
+) -> None:
+    texts = texts_of([3, 5, 9, 4, 30])
+    spoiled = copy.deepcopy(model)
+    bad = next(token for token in texts[2] if all(token not in texts[row] for row in (0, 1, 3, 4)))
+    spoiled.get_input_embeddings().weight.data[bad] = value
+
+    is_valid = is_unit(cuda_runtime(spoiled, device).embed(*padded(texts))).tolist()
+
+    assert is_valid == [True, True, False, True, True]
+
+
+def test_a_sum_that_overflows_in_fp16_is_no_unit_vector(
+    model: BertModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The half precision of GPUs of compute capability 7, here on a CPU."""
+    large = copy.deepcopy(model)
+    large.encoder.layer[1].output.LayerNorm.weight.data *= 30_000
+    batch = padded(texts_of([3, 5]))
+
+    in_fp32 = is_unit(cuda_runtime(large, torch.device("cpu")).embed(*batch)).tolist()
+    monkeypatch.setattr(cuda_runtime_module, "precision_on", lambda device: torch.float16)
+    in_fp16 = is_unit(cuda_runtime(large, torch.device("cpu")).embed(*batch)).tolist()
+
+    assert (in_fp32, in_fp16) == ([True, True], [False, False])
 
 
 def test_a_text_over_the_limit_is_refused(model: BertModel, device: torch.device) -> None:

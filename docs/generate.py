@@ -20,6 +20,7 @@ from service.retrieval.checkpoint.prompts.families import FAMILIES
 from service.retrieval.checkpoint.prompts.prompts import quoted_prompt
 from service.settings.settings import Settings, variable
 from service.telemetry.metrics import Metrics
+from tests.support.layout_catalog import LAYOUTS
 from trainer.cli.main import app as trainer_app
 
 DOCS = Path(__file__).resolve().parent
@@ -317,9 +318,20 @@ def _summary(path: Path) -> str:
     return docstring.partition("\n\n")[0].replace("\n", " ")
 
 
+def layouts() -> str:
+    """Return a table of the layouts of encoders: on which engines, or refused in which words."""
+    rows = [
+        (each.name, "yes", "yes" if each.openvino else "no, torch", "")
+        if not each.refusal
+        else (each.name, "refused", "refused", f"`{each.refusal}`")
+        for each in LAYOUTS
+    ]
+    return table(("layout", "torch", "OpenVINO", "refusal"), rows)
+
+
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "settings.md": {"settings": settings},
-    "encoders.md": {"families": families},
+    "encoders.md": {"families": families, "layouts": layouts},
     "metrics.md": {"metrics": metrics},
     "errors.md": {"errors": errors},
     "commands.md": {

@@ -48,6 +48,7 @@ def load_encoder_of(settings: Settings) -> Encoder:
         precision=settings.precision,
         query_prompt=settings.query_prompt,
         passage_prompt=settings.passage_prompt,
+        pooling=settings.pooling,
     )
 
 

@@ -115,6 +115,13 @@ class ComputeSettings(BaseModel):
         Literal["auto", "fp32", "bf16", "fp16", "int8"],
         Field(description="Numeric precision of the encoder; engine and device must support it"),
     ] = "auto"
+    pooling: Annotated[
+        Literal["mean", "cls", "lasttoken"] | None,
+        Field(
+            description="Pooling of an encoder's folder without `modules.json`, as transformers "
+            "saves it; by its author's word"
+        ),
+    ] = None
     max_tokens: Annotated[
         int | None,
         Field(ge=8, description="Truncate texts at this length; by default at the encoder's limit"),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from service.retrieval.checkpoint.adapter_files import write_adapter
-from service.retrieval.checkpoint.layout import read_layout
+from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.checkpoint.writer import (
     stating_prompts,
     with_other_weights,

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.retrieval.checkpoint.adapter import DESCRIPTION, check_base
 from service.retrieval.checkpoint.adapter_files import read_adapter
-from service.retrieval.checkpoint.layout import CheckpointLayout, read_sides
+from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.library_config import read_library_config
 from service.retrieval.checkpoint.locator import resolve_adapter, resolve_checkpoint
 from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
@@ -19,6 +19,7 @@ from service.retrieval.checkpoint.manifest import (
 )
 from service.retrieval.checkpoint.prompts.families import find_family
 from service.retrieval.checkpoint.prompts.prompts import Prompts, Side, own_prompts
+from service.retrieval.checkpoint.sides import read_sides
 from service.retrieval.checkpoint.transformer.tokenizer_files import resolve_tokenizer, sources_of
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.errors import CheckpointError, quoted
@@ -104,7 +105,11 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    name: str, cache: Path, query_prompt: str | None = None, passage_prompt: str | None = None
+    name: str,
+    cache: Path,
+    query_prompt: str | None = None,
+    passage_prompt: str | None = None,
+    pooling: str | None = None,
 ) -> Checkpoint:
     """Find an encoder's files and verify their hashes; no weights are loaded.
 
@@ -113,6 +118,7 @@ def open_checkpoint(
         cache: the folder of the bundled checkpoint.
         query_prompt: replaces the encoder's own prompt of queries; None leaves it.
         passage_prompt: replaces the encoder's own prompt of passages; None leaves it.
+        pooling: the mode for a folder without `modules.json`, as transformers saves it.
 
     Raises:
         CheckpointError: the files are missing, altered or not supported, or `passage_prompt` is
@@ -127,7 +133,7 @@ def open_checkpoint(
         raise CheckpointError(f"{error}; or delete {directory}: it is written again") from None
     own_name = manifest.name if manifest else None
     known_as = name if name in (BUNDLED, BUNDLED_BASE) else own_name or name
-    sides = _with_tokenizers(*read_sides(directory), cache)
+    sides = _with_tokenizers(*read_sides(directory, pooling), cache)
     prompts = _own_prompts(directory, sides[1])
     checkpoint = Checkpoint(known_as, directory, manifest, *sides, prompts, prompts)
     if folder := resolve_adapter(name, directory):

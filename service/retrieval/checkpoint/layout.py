@@ -1,36 +1,14 @@
-"""The layout of a Sentence Transformers folder: its sides, weights, tokenizer, prompts, pooling.
-
-Only JSON files are read; weights are neither loaded nor hashed.
-"""
+"""The layout of one side of an encoder: its weights, tokenizer, modules, prompts and limits."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.retrieval.checkpoint.adapter import (
-    Adapter,
-    is_adapter,
-    refuse_undescribed_adapter,
-)
-from service.retrieval.checkpoint.library_config import (
-    LIBRARY_CONFIG,
-    check_similarity,
-    read_library_config,
-)
-from service.retrieval.checkpoint.modules.head import HeadModule, read_head_module
-from service.retrieval.checkpoint.modules.listing import MODULES, ModuleEntry, read_modules
-from service.retrieval.checkpoint.modules.pooling import Pooling, read_pooling
-from service.retrieval.checkpoint.transformer.sentence_config import read_sentence_config
-from service.retrieval.checkpoint.transformer.token_limit import read_token_limit
-from service.retrieval.checkpoint.transformer.tokenizer_config import (
-    TokenizerConfig,
-    read_tokenizer_config,
-)
-from service.retrieval.checkpoint.transformer.tokenizer_files import find_tokenizer
+from service.retrieval.checkpoint.adapter import Adapter
+from service.retrieval.checkpoint.modules.head import HeadModule
+from service.retrieval.checkpoint.modules.pooling import Pooling
+from service.retrieval.checkpoint.transformer.tokenizer_config import TokenizerConfig
 from service.retrieval.checkpoint.transformer.weight_files import INDEX as WEIGHTS_INDEX
-from service.retrieval.checkpoint.transformer.weight_files import find_weights
-from service.retrieval.errors import CheckpointError, quoted
-from service.retrieval.storage.artifact import read_json_object
 
 HIDDEN_DIM_NAMES = ("hidden_size", "d_model", "dim")
 
@@ -53,6 +31,7 @@ class CheckpointLayout:
         tokenizer_config: the settings beside the tokenizer.
         lower_case: whether texts are lower-cased first.
         tokenizer_sources: the files that `tokenizer` is made from, if it is made.
+        is_static: whether tokens are embedded by a table alone (StaticEmbedding).
     """
 
     transformer: Path
@@ -68,6 +47,7 @@ class CheckpointLayout:
     head: tuple[HeadModule, ...] = ()
     truncate_dim: int | None = None
     tokenizer_sources: tuple[Path, ...] = ()
+    is_static: bool = False
 
     @property
     def decisive_head(self) -> tuple[HeadModule, ...]:
@@ -103,88 +83,3 @@ class CheckpointLayout:
         index = self.weights[0].parent / WEIGHTS_INDEX
         others = [index] if index.is_file() and len(self.weights) > 1 else []
         return (self.transformer / "config.json", *others, *self.weights)
-
-
-def read_layout(directory: Path) -> CheckpointLayout:
-    """Read the layout of a checkpoint's passage side.
-
-    Raises:
-        CheckpointError: a file is missing, or needs what is not supported (another pooling, a
-            further module, pickled weights, remote code).
-    """
-    return read_sides(directory)[1]
-
-
-def read_sides(directory: Path) -> tuple[CheckpointLayout, CheckpointLayout]:
-    """Read the layouts of the query side and the passage side.
-
-    Returns:
-        Two layouts, which are the same object if the checkpoint has one side.
-
-    Raises:
-        CheckpointError: as `read_layout`.
-    """
-    query, passage = (_read_side(directory, modules) for modules in _modules_of_sides(directory))
-    return (passage, passage) if query == passage else (query, passage)
-
-
-def _read_side(directory: Path, modules: list[ModuleEntry]) -> CheckpointLayout:
-    transformer, pooling, head = _split(directory, modules)
-    config = read_json_object(transformer / "config.json", CheckpointError)
-    if "auto_map" in config:
-        raise CheckpointError(
-            f"{transformer / 'config.json'} asks for remote code (auto_map), which is never run: "
-            "name an encoder of an architecture that transformers has built in"
-        )
-    if transformer != directory and is_adapter(transformer):
-        raise CheckpointError(
-            f"{transformer} holds an adapter, which is read beside modules.json only: move its "
-            f"files to {directory}"
-        )
-    sentence = read_sentence_config(transformer)
-    settings = read_tokenizer_config(transformer)
-    library = read_library_config(directory)
-    layout = CheckpointLayout(
-        transformer=transformer,
-        weights=find_weights(transformer),
-        tokenizer=find_tokenizer(transformer),
-        config=config,
-        pooling=read_pooling(pooling),
-        prompts=library.prompts_by_role,
-        head=tuple(map(read_head_module, head)),
-        max_tokens=read_token_limit(transformer, config, sentence, settings),
-        tokenizer_config=settings,
-        lower_case=bool(sentence.do_lower_case),
-        truncate_dim=library.truncate_dim,
-    )
-    check_similarity(library, directory / LIBRARY_CONFIG, is_unit=layout.is_unit)
-    return layout
-
-
-def _modules_of_sides(directory: Path) -> list[list[ModuleEntry]]:
-    """Return the modules of each side, for queries and for passages."""
-    path = directory / MODULES
-    if not directory.is_dir():
-        raise CheckpointError(
-            f"the encoder {directory} is not a folder: name a Sentence Transformers folder, "
-            "a Hub name with its revision (owner/name@commit), or `bundled`"
-        )
-    refuse_undescribed_adapter(directory)
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path} is missing: {directory} is not a Sentence Transformers folder; name one, or "
-            "save the encoder with sentence-transformers"
-        )
-    return read_modules(directory)
-
-
-def _split(directory: Path, modules: list[ModuleEntry]) -> tuple[Path, Path, list[ModuleEntry]]:
-    """Return the folders of Transformer and Pooling, and the modules after them."""
-    kinds = [module.kind for module in modules]
-    if kinds[:2] != ["Transformer", "Pooling"]:
-        listed_in = modules[0].listed_in if modules else directory / MODULES
-        raise CheckpointError(
-            f"{listed_in} starts with the modules {', '.join(map(quoted, kinds[:2])) or '(none)'}, "
-            "not with Transformer and Pooling: save the encoder with both"
-        )
-    return modules[0].folder, modules[1].folder, modules[2:]

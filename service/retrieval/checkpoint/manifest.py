@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from service.retrieval.checkpoint.layout import CheckpointLayout, read_layout
+from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact, checksums
 from service.retrieval.storage.checksums import FileRecord
@@ -120,10 +121,13 @@ def fingerprint_parts(
     parts: dict[str, Any] = {
         "weights": [sha256(path) for path in layout.weights],
         "tokenizer": _tokenizer_part(layout, sha256),
-        "config": sha256(layout.transformer / "config.json"),
         "pooling": str(layout.pooling),
         "prompts": layout.prompts,
     }
+    if layout.is_static:
+        parts["module"] = "StaticEmbedding"
+    else:
+        parts["config"] = sha256(layout.transformer / "config.json")
     # Parts that not every encoder has are left out, so that the others keep their fingerprints.
     if not layout.pooling.include_prompt:
         parts["include_prompt"] = False

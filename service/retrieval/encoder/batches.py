@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 Role = Literal["query", "passage"]
 
@@ -14,27 +15,45 @@ Role = Literal["query", "passage"]
 MAX_TRIAL_TOKENS = 512
 # Of the sizes tried on two CPU cores, larger batches were no faster and held more memory.
 MAX_BATCH_TOKENS = 2048
+UNPOOLED = 2  # the mask's value of a token that is attended to but not pooled
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedText:
     """One text's token ids, with the tokens of the prompt and the special tokens.
 
-    `side` is the encoder's side that embeds the text, `query` if there is only one.
+    `side` is the encoder's side that embeds the text, `query` if there is only one. The first
+    `num_unpooled` tokens are the prompt's, where the head does not pool them.
     """
 
     token_ids: list[int]
     is_truncated: bool
     side: Role = "query"
+    num_unpooled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PaddedBatch:
-    """Texts of one side, padded on the right; the mask is 1 for a token; both arrays [B, L]."""
+    """Texts of one side, padded on the right; both arrays [B, L].
+
+    The mask is 0 for padding, `UNPOOLED` for a token of the prompt that the head does not pool,
+    else 1.
+    """
 
     token_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
     side: Role = "query"
+
+
+def num_prompt_tokens(tokenizer: Tokenizer, prompt: str) -> int:
+    """Return the number of tokens that sentence-transformers does not pool for a prompt.
+
+    They are those of the prompt alone, without a special token at their end.
+    """
+    ids = tokenizer.encode(prompt).ids if prompt else []
+    added = tokenizer.get_added_tokens_decoder()
+    has_end = bool(ids) and ids[-1] in added and added[ids[-1]].special
+    return len(ids) - has_end
 
 
 def pad_batch(
@@ -52,6 +71,7 @@ def pad_batch(
     for row, text in enumerate(tokenized):
         token_ids[row, : len(text.token_ids)] = text.token_ids
         attention_mask[row, : len(text.token_ids)] = 1
+        attention_mask[row, : text.num_unpooled] = UNPOOLED
     return PaddedBatch(token_ids, attention_mask, side)
 
 

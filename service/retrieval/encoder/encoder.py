@@ -16,6 +16,7 @@ from service.retrieval.encoder.batches import (
     PaddedBatch,
     Role,
     TokenizedText,
+    num_prompt_tokens,
     pad_batch,
     token_batches,
 )
@@ -183,8 +184,10 @@ class Encoder:
             )
         except (UnicodeEncodeError, TypeError):  # depends on the library's version
             raise RetrievalError("a text holds half a surrogate pair (U+D800-U+DFFF)") from None
+        is_pooled = self.pooling.include_prompt
+        num_unpooled = 0 if is_pooled else num_prompt_tokens(self.tokenizer, self.prompts[role])
         return [
-            TokenizedText(encoding.ids, is_truncated=bool(encoding.overflowing), side=side)
+            TokenizedText(encoding.ids, bool(encoding.overflowing), side, num_unpooled)
             for encoding in encodings
         ]
 

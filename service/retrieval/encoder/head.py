@@ -16,8 +16,6 @@ from service.retrieval.checkpoint.modules.pooling import Pooling
 from service.retrieval.encoder.pooling import POOLING
 from service.retrieval.errors import CheckpointError
 
-PROMPT = 2  # the mask's value of a prompt's token that is attended to but not pooled
-
 
 class Dense(nn.Module):
     """A linear map, an activation and, if asked for, a residual connection around both."""
@@ -91,7 +89,7 @@ class Head(nn.Module):
 
         Args:
             token_embeddings: last hidden states, [B, L, H], in any precision.
-            attention_mask: 0 for padding, `PROMPT` for a token that is not pooled, else 1, [B, L].
+            attention_mask: as of a `PaddedBatch`, [B, L].
 
         Returns:
             [B, D], unit-norm fp32.

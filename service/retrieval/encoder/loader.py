@@ -25,6 +25,7 @@ def load_encoder(
     precision: str = "fp32",
     query_prompt: str | None = None,
     passage_prompt: str | None = None,
+    pooling: str | None = None,
 ) -> Encoder:
     """Load an encoder and verify the hashes of its files.
 
@@ -37,6 +38,7 @@ def load_encoder(
         precision: `auto`, `fp32`, `bf16`, `fp16` or `int8`; engine and device must support it.
         query_prompt: as for `open_checkpoint`.
         passage_prompt: as for `open_checkpoint`.
+        pooling: the mode for a folder without `modules.json`, as transformers saves it.
 
     Raises:
         CheckpointError: the checkpoint is missing, altered or not supported.
@@ -45,13 +47,20 @@ def load_encoder(
     """
     found_device = resolve_device(device)
     cache = cache or default_cache()
-    checkpoint = open_checkpoint(name, cache, query_prompt, passage_prompt)
+    checkpoint = open_checkpoint(name, cache, query_prompt, passage_prompt, pooling)
     limit = _max_tokens(checkpoint, name, max_tokens)
     options = RuntimeOptions(found_device, cpu_engine, precision, cache, limit)
     passage = _load_side(checkpoint, checkpoint.passage, options)
     if checkpoint.query is checkpoint.passage:
         return passage
-    return _load_side(checkpoint, checkpoint.query, options, passage)
+    query = _load_side(checkpoint, checkpoint.query, options, passage)
+    if query.embedding_dim != passage.embedding_dim:
+        raise CheckpointError(
+            f"{checkpoint.directory}: the query side has {query.embedding_dim} dimensions, the "
+            f"passage side {passage.embedding_dim}: use a checkpoint whose sides have the same "
+            "number"
+        )
+    return query
 
 
 def _load_side(
@@ -69,10 +78,12 @@ def _load_side(
         for_queries=is_query_side,
     )
     # One tokenizer of 250,000 pieces takes more memory than the layers of a small encoder.
-    if passage_side and _has_same_tokenizer(layout, checkpoint.passage):
+    if passage_side and _has_same_tokens(layout, checkpoint.passage):
         tokenizer = passage_side.tokenizer
     else:
         tokenizer = read_tokenizer(layout.tokenizer)
+        if layout.is_static:
+            tokenizer.post_processor = None  # which adds the special tokens
     return Encoder(
         runtime,
         tokenizer,
@@ -104,8 +115,10 @@ def _max_tokens(checkpoint: Checkpoint, name: str, max_tokens: int | None) -> in
     return max_tokens or limit
 
 
-def _has_same_tokenizer(layout: CheckpointLayout, other: CheckpointLayout) -> bool:
-    """Return whether two sides have equal tokenizer files."""
+def _has_same_tokens(layout: CheckpointLayout, other: CheckpointLayout) -> bool:
+    """Return whether two sides tokenize alike: by equal files, with special tokens or without."""
+    if layout.is_static != other.is_static:
+        return False
     paths = (layout.tokenizer, other.tokenizer)
     return paths[0] == paths[1] or filecmp.cmp(*paths, shallow=False)
 

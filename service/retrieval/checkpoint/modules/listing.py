@@ -84,3 +84,17 @@ def _read_route(directory: Path, folder: Path, route: str) -> list[ModuleEntry]:
         raise CheckpointError(f"{path}: `route_mappings` is not supported: leave it empty")
     inside = folder.relative_to(directory)
     return [_entry(directory, path, kind, (inside / name).as_posix()) for kind, name in listed]
+
+
+def split_modules(
+    directory: Path, modules: list[ModuleEntry]
+) -> tuple[Path, Path, list[ModuleEntry]]:
+    """Return the folders of Transformer and Pooling, and the modules after them."""
+    kinds = [module.kind for module in modules]
+    if kinds[:2] != ["Transformer", "Pooling"]:
+        listed_in = modules[0].listed_in if modules else directory / MODULES
+        raise CheckpointError(
+            f"{listed_in} starts with the modules {', '.join(map(quoted, kinds[:2])) or '(none)'}, "
+            "not with Transformer and Pooling: save the encoder with both"
+        )
+    return modules[0].folder, modules[1].folder, modules[2:]

@@ -49,6 +49,20 @@ class Pooling:
         return SEPARATOR.join(self.modes)
 
 
+def parse_pooling(name: str) -> Pooling:
+    """Return the pooling of a mode that a setting names.
+
+    Raises:
+        CheckpointError: there is no such mode.
+    """
+    modes = [mode for mode in POOLING_MODES if mode == name]
+    if not modes:
+        raise CheckpointError(
+            f"CLEAR_POOLING={name} is unknown: set one of {', '.join(POOLING_MODES)}"
+        )
+    return Pooling(tuple(modes))
+
+
 def read_pooling(folder: Path) -> Pooling:
     """Read the configuration of a Pooling module.
 

@@ -110,6 +110,8 @@ def load_runtime(
         CheckpointError: the weights or the graph cannot be used.
         DeviceError: the settings contradict each other, or the machine does not support them.
     """
+    if layout.is_static:
+        return _load_static(layout, options.device, shared_with)
     if options.device.type == "cuda":
         return _load_gpu(layout, options, shared_with)
     choice = choose_cpu(
@@ -183,6 +185,17 @@ def _load_torch(
     twin = shared_with if isinstance(shared_with, TorchRuntime) else None
     changed = layout.adapter.parameters if layout.adapter else None
     return TorchRuntime(model, load_head(layout), device, twin, changed)
+
+
+def _load_static(
+    layout: CheckpointLayout, device: torch.device, shared_with: Runtime | None
+) -> Runtime:
+    """Load a table of token embeddings: torch in fp32 is the only runtime that it needs."""
+    from service.retrieval.encoder.runtime.torch import TorchRuntime
+    from service.retrieval.encoder.static import load_static_embedding
+
+    twin = shared_with if isinstance(shared_with, TorchRuntime) else None
+    return TorchRuntime(load_static_embedding(layout), load_head(layout), device, twin)
 
 
 def _load_gpu(

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.weights import share_parameters
+from service.retrieval.encoder.static import StaticEmbedding
 
 
 class TorchRuntime:
@@ -19,7 +20,7 @@ class TorchRuntime:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | StaticEmbedding,
         head: Head,
         device: torch.device,
         shared_with: "TorchRuntime | None" = None,

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
@@ -18,6 +19,14 @@ from service.retrieval.checkpoint.transformer.config import (
 from service.retrieval.checkpoint.transformer.library import LOADING_ERRORS, quiet_transformers
 from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact
+
+# The classes of encoders whose decoders are not loaded.
+ENCODERS = {
+    "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+    "longt5": "LongT5EncoderModel",
+}
 
 
 def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -35,7 +44,7 @@ def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32)
     try:
         # Links to these files alone: an adapter or code beside them would change the model.
         with artifact.temporary_links(layout.model_files) as folder, quiet_transformers():
-            model, report = AutoModel.from_pretrained(
+            model, report = _model_class(layout).from_pretrained(
                 folder,
                 dtype=torch.float32,
                 local_files_only=True,
@@ -80,6 +89,21 @@ def _check_fit(layout: CheckpointLayout, report: dict[str, Any]) -> None:
             f"the weights in {layout.transformer} lack {missing[0]} and {len(missing) - 1} more: "
             "they do not belong to the architecture that config.json names"
         )
+
+
+def _model_class(layout: CheckpointLayout) -> Any:
+    """Return the class to load: of an encoder-decoder architecture the encoder alone."""
+    architecture = str(layout.config.get("model_type"))
+    if architecture in ENCODERS:
+        return getattr(transformers, ENCODERS[architecture])
+    known = transformers.CONFIG_MAPPING
+    if architecture in known and known[architecture]().is_encoder_decoder:
+        raise CheckpointError(
+            f"{layout.transformer / 'config.json'}: `model_type` {quoted(architecture)} has an "
+            f"encoder and a decoder, of which only {', '.join(ENCODERS)} are supported: use "
+            "another encoder"
+        )
+    return AutoModel
 
 
 def round_parameters(model: nn.Module, precision: torch.dtype) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.retrieval.checkpoint.layout import read_layout
 from service.retrieval.checkpoint.modules.pooling import Pooling
+from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.errors import CheckpointError, quoted
 
 LIBRARY = "sentence_transformers.models."
@@ -146,7 +146,9 @@ def modules(folder: Path, *names: str) -> None:
         ),
         (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
         (
-            lambda folder: edit(folder / "config.json", auto_map={"AutoModel": "m.M"}),
+            lambda folder: edit(
+                folder / "config.json", auto_map={"AutoModel": "m.M"}, model_type="new"
+            ),
             "asks for remote code",
         ),
         (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.retrieval.checkpoint.checkpoint import open_checkpoint
-from service.retrieval.checkpoint.layout import read_layout
+from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError
 

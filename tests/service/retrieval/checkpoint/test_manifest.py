@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.checkpoint.layout import read_layout
 from service.retrieval.checkpoint.manifest import fingerprint_of, verify_manifest, write_manifest
+from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import canonical_json
 from tests.conftest import cut_short, flip_bit

@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from service.retrieval.checkpoint.layout import read_layout
 from service.retrieval.checkpoint.saved_weights import save_weights
+from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.checkpoint.writer import two_sides, with_other_weights
 
 

@@ -6,7 +6,8 @@ import pytest
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from service.retrieval.checkpoint.layout import CheckpointLayout, read_layout, read_sides
+from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.checkpoint.sides import read_layout, read_sides
 from service.retrieval.checkpoint.writer import (
     one_side,
     stating_prompts,

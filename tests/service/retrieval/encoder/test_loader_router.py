@@ -156,7 +156,10 @@ ROUTES = {"query": ["query_0_Transformer"], "document": ["document_0_Transformer
             ),
             "names a folder outside of the checkpoint: '/x'",
         ),
-        (edit("query_0_Transformer/config.json", auto_map={"AutoModel": "m.M"}), "remote code"),
+        (
+            edit("query_0_Transformer/config.json", auto_map={"AutoModel": "m.M"}, model_type="a"),
+            "remote code",
+        ),
         (
             lambda folder: (folder / "document_0_Transformer/tokenizer.json").unlink(),
             "document_0_Transformer/tokenizer.json is missing",

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.checkpoint.layout import read_layout
+from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers import BertModel
 
-from service.retrieval.checkpoint.layout import read_layout
+from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.checkpoint.transformer.weight_files import conversion_command, find_weights
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError

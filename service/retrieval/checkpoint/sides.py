@@ -26,6 +26,7 @@ from service.retrieval.checkpoint.transformer.config import MIN_TOKENS
 from service.retrieval.checkpoint.transformer.sentence_config import read_sentence_config
 from service.retrieval.checkpoint.transformer.token_limit import read_token_limit
 from service.retrieval.checkpoint.transformer.tokenizer_config import (
+    GENERIC_CLASSES,
     TokenizerConfig,
     read_tokenizer_config,
 )
@@ -164,7 +165,7 @@ def _read_static(directory: Path, folder: Path) -> CheckpointLayout:
         pooling=Pooling(("mean",)),
         prompts=library.prompts_by_role,
         max_tokens=limit if isinstance(limit, int) and limit >= MIN_TOKENS else STATIC_MAX_TOKENS,
-        tokenizer_config=TokenizerConfig(),
+        tokenizer_config=TokenizerConfig(tokenizer_class=GENERIC_CLASSES[0]),  # read as it is
         lower_case=False,
         truncate_dim=library.truncate_dim,
         is_static=True,

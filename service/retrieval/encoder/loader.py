@@ -48,12 +48,16 @@ def load_encoder(
     found_device = resolve_device(device)
     cache = cache or default_cache()
     checkpoint = open_checkpoint(name, cache, query_prompt, passage_prompt, pooling)
-    limit = _max_tokens(checkpoint, name, max_tokens)
-    options = RuntimeOptions(found_device, cpu_engine, precision, cache, limit)
-    passage = _load_side(checkpoint, checkpoint.passage, options)
+    _check_limit(checkpoint, name, max_tokens)
+
+    def options(layout: CheckpointLayout) -> RuntimeOptions:
+        limit = max_tokens or layout.max_tokens
+        return RuntimeOptions(found_device, cpu_engine, precision, cache, limit)
+
+    passage = _load_side(checkpoint, checkpoint.passage, options(checkpoint.passage))
     if checkpoint.query is checkpoint.passage:
         return passage
-    query = _load_side(checkpoint, checkpoint.query, options, passage)
+    query = _load_side(checkpoint, checkpoint.query, options(checkpoint.query), passage)
     if query.embedding_dim != passage.embedding_dim:
         raise CheckpointError(
             f"{checkpoint.directory}: the query side has {query.embedding_dim} dimensions, the "
@@ -78,7 +82,8 @@ def _load_side(
         for_queries=is_query_side,
     )
     # One tokenizer of 250,000 pieces takes more memory than the layers of a small encoder.
-    if passage_side and _has_same_tokens(layout, checkpoint.passage):
+    has_same_limit = passage_side and passage_side.max_tokens == options.max_tokens
+    if passage_side and has_same_limit and _has_same_tokens(layout, checkpoint.passage):
         tokenizer = passage_side.tokenizer
     else:
         tokenizer = read_tokenizer(layout.tokenizer)
@@ -104,15 +109,14 @@ def _load_side(
     )
 
 
-def _max_tokens(checkpoint: Checkpoint, name: str, max_tokens: int | None) -> int:
-    """Return the limit that both sides have, or a lower one that is asked for."""
+def _check_limit(checkpoint: Checkpoint, name: str, max_tokens: int | None) -> None:
+    """Refuse a limit that is over that of a side."""
     limit = min(checkpoint.query.max_tokens, checkpoint.passage.max_tokens)
     if max_tokens and max_tokens > limit:
         raise CheckpointError(
             f"max_tokens={max_tokens} is over the limit of the encoder {name} "
             f"({limit}): set CLEAR_MAX_TOKENS lower or leave it out"
         )
-    return max_tokens or limit
 
 
 def _has_same_tokens(layout: CheckpointLayout, other: CheckpointLayout) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Transformer
 from torch import Tensor, nn
 from transformers.utils import logging
 
@@ -102,6 +103,8 @@ def load_trainable_encoder(
         RetrievalError: the encoder is missing, altered or not supported.
         ConfigError: it cannot be trained as the configuration asks.
     """
+    directory = resolve_checkpoint(config.name, cache)
+    _refuse_folder_of_transformers(directory)
     base = load_encoder(
         config.name, cache=cache, device=device, max_tokens=config.max_tokens, cpu_engine="torch"
     )
@@ -110,23 +113,14 @@ def load_trainable_encoder(
             f"encoder.name: {config.name} has two sides: name an encoder that embeds queries and "
             f"passages alike, without an adapter, such as {BUNDLED_BASE}"
         )
-    directory = resolve_checkpoint(config.name, cache)
-    with without_adapter(directory) as folder, _quiet():
-        model = SentenceTransformer(
-            str(folder),
-            device=str(base.device),
-            local_files_only=True,
-            model_kwargs={"dtype": torch.float32},
-        )
+    model = _load_model(directory, base.device)
     model.max_seq_length = config.max_tokens
     chosen = precision_of(precision, base.device)
     transformer: Any = model[0].model
     assert isinstance(base.runtime, TorchRuntime)
     head = base.runtime.head
     base.runtime = AutocastRuntime(copy.deepcopy(transformer), head, base.device, chosen)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = config.dropout
+    set_dropout(model, config.dropout)
     if head.truncate_dim:
         model.append(Truncate(head.truncate_dim))
     model.requires_grad_(False)  # the modules after the transformer stay those of the base
@@ -134,6 +128,40 @@ def load_trainable_encoder(
     if config.gradient_checkpointing:
         _enable_gradient_checkpointing(transformer)
     return TrainableEncoder(model, base, directory, chosen)
+
+
+def _refuse_folder_of_transformers(directory: Path) -> None:
+    if not (directory / "modules.json").is_file():
+        raise ConfigError(
+            f"encoder.name: {directory} has no modules.json, so that its pooling is unknown: save "
+            "it by sentence-transformers, with a Transformer and the Pooling that its author states"
+        )
+
+
+def _load_model(directory: Path, device: torch.device) -> SentenceTransformer:
+    with without_adapter(directory) as folder, _quiet():
+        model = SentenceTransformer(
+            str(folder),
+            device=str(device),
+            local_files_only=True,
+            model_kwargs={"dtype": torch.float32},
+        )
+    if not isinstance(model[0], Transformer):
+        raise ConfigError(
+            f"encoder.name: {directory} embeds by {type(model[0]).__name__}, which has no "
+            "transformer to train: name another encoder"
+        )
+    return model
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Set all dropout of a model; some transformers keep that of attention in a number."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, share)
 
 
 def _enable_gradient_checkpointing(transformer: Any) -> None:

@@ -18,9 +18,10 @@ from sentence_transformers.sentence_transformer.modules import (
 from torch import nn
 
 from tests.conftest import PROMPTS
-from tests.support.architectures import DIM, make_encoder
+from tests.support.architectures import CONFIGS, DIM, make_encoder, tiny_transformer
 from trainer.config import EncoderConfig
-from trainer.training.model import TrainableEncoder, load_trainable_encoder
+from trainer.errors import ConfigError
+from trainer.training.model import TrainableEncoder, load_trainable_encoder, set_dropout
 
 TEXTS = ["Tea.", "Where does the tea of Kenya grow, and on which hills?", "Nairobi is a capital."]
 Modules = Callable[[], list[Any]]
@@ -108,3 +109,22 @@ def test_scores_in_bf16_are_of_fp32_embeddings(checkpoint: Path) -> None:
         found = encoder.encode(TEXTS, "query").embeddings
         assert found.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_without_dropout_training_is_deterministic(architecture: str) -> None:
+    transformer = tiny_transformer(architecture).train()
+    token_ids = torch.arange(12).reshape(2, 6) + 5
+
+    set_dropout(transformer, 0.0)
+
+    with torch.no_grad():
+        first, second = (transformer(input_ids=token_ids).last_hidden_state for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_a_folder_that_transformers_saved_is_refused(checkpoint_copy: Path) -> None:
+    (checkpoint_copy / "modules.json").unlink()
+
+    with pytest.raises(ConfigError, match=r"^encoder.name: .* has no modules.json, so that its"):
+        load(checkpoint_copy, "fp32")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from service.retrieval.checkpoint.adapter_files import write_adapter
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from service.retrieval.checkpoint.peft.adapter import refuse_unmerged
 from service.retrieval.checkpoint.writer import with_other_weights, write_checkpoint
 from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.errors import CheckpointError
@@ -53,6 +54,8 @@ def open_pair(base_name: str, tuned_name: str, cache: Path) -> Pair:
         DataError: the tuned encoder cannot come from the base.
     """
     base, tuned = (open_checkpoint(name, cache) for name in (base_name, tuned_name))
+    for each in (base, tuned):
+        refuse_unmerged(each.peft_folder)
     if base.query is not base.passage:
         raise DataError(f"the base {base_name} has two sides: name the encoder without its adapter")
     pair, own = Pair(base, tuned), base.own_passage_fingerprint

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from service.retrieval.checkpoint.adapter import without_adapter
-from service.retrieval.checkpoint.locator import resolve_checkpoint
+from service.retrieval.checkpoint.locator import locate_encoder
+from service.retrieval.checkpoint.peft.adapter import refuse_unmerged
 from service.retrieval.defaults import BUNDLED_BASE
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.head import Head
@@ -103,7 +104,9 @@ def load_trainable_encoder(
         RetrievalError: the encoder is missing, altered or not supported.
         ConfigError: it cannot be trained as the configuration asks.
     """
-    directory = resolve_checkpoint(config.name, cache)
+    location = locate_encoder(config.name, cache)
+    refuse_unmerged(location.adapter)
+    directory = location.directory
     _refuse_folder_of_transformers(directory)
     base = load_encoder(
         config.name, cache=cache, device=device, max_tokens=config.max_tokens, cpu_engine="torch"

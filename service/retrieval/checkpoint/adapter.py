@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
+from service.retrieval.checkpoint.lora import (
+    Finite,
+    LoraConfig,
+    Pairs,
+    Rank,
+    add_product,
+    target_violation,
+)
 from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact
 from service.retrieval.storage.schema import Document, JsonText, OptionalSha256
@@ -27,10 +34,7 @@ COMPUTED_FIELDS = {
     *("base", "base_fingerprint", "format_version", "passage_fingerprint", "rank", "scale"),
     *("side", "weights_sha256"),
 }
-Rank = Annotated[int, Field(ge=1, le=65_536)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fingerprint = Annotated[JsonText, Field(min_length=1)]
-Pairs = dict[str, tuple[Tensor, Tensor]]
 
 
 class AdapterDescription(Document):
@@ -59,33 +63,13 @@ class OldAdapterDescription(AdapterDescription):
     scale: Finite
 
 
-class PeftConfig(Document):
-    """The fields of `adapter_config.json` that decide the change of the weights.
+class PeftConfig(LoraConfig):
+    """The fields of `adapter_config.json` that this project writes."""
 
-    Variants of LoRA whose change is not `lora_alpha / r` times B A are not supported, nor are
-    initial values (PiSSA, OLoRA, CorDA, LoftQ) that change the weights of the base as well.
-    """
-
-    peft_type: Literal["LORA"]
-    r: Rank
-    lora_alpha: Finite
     use_rslora: Literal[False] = False
-    use_dora: Literal[False] = False
-    fan_in_fan_out: Literal[False] = False
-    bias: Literal["none"] = "none"
     rank_pattern: Annotated[dict[str, int], Field(max_length=0)] = {}
     alpha_pattern: Annotated[dict[str, float], Field(max_length=0)] = {}
-    lora_bias: Literal[False] = False
-    use_qalora: Literal[False] = False
-    init_lora_weights: Literal[True, False, "gaussian", "eva", "orthogonal"] = True
     target_modules: list[JsonText] | None = None
-    target_parameters: Annotated[list[JsonText], Field(max_length=0)] | None = None
-    layer_replication: None = None
-    alora_invocation_tokens: None = None
-    arrow_config: None = None
-    kasa_config: None = None
-    monteclora_config: None = None
-    use_bdlora: None = None
 
     @property
     def scale(self) -> float:
@@ -93,24 +77,8 @@ class PeftConfig(Document):
         return self.lora_alpha / self.r
 
     def target_violation(self, modules: Iterable[str]) -> str | None:
-        """Return which of `target_modules` and the modules with tensors do not match, or None.
-
-        A target is a module's whole name, or its last parts, as in PEFT.
-        """
-        if self.target_modules is None:
-            return None
-        ends = {module: set(_endings(module)) for module in modules}
-        targets = set(self.target_modules)
-        if without := sorted(module for module, names in ends.items() if not names & targets):
-            return f"does not name {quoted(without[0])}, which has tensors"
-        if unused := sorted(targets.difference(*ends.values())):
-            return f"names {quoted(unused[0])}, which has no tensors"
-        return None
-
-
-def _endings(module: str) -> Iterator[str]:
-    parts = module.split(".")
-    return (".".join(parts[at:]) for at in range(len(parts)))
+        """Return which of `target_modules` and the modules with tensors do not match, or None."""
+        return target_violation(self.target_modules, modules)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,17 +111,23 @@ def is_adapter(directory: Path) -> bool:
 
 
 def refuse_undescribed_adapter(directory: Path) -> None:
-    """Refuse an adapter's files without `adapter.json`: the plain base would be loaded silently.
+    """Refuse an adapter's weights without a description: the plain base would be loaded silently.
 
     Raises:
         CheckpointError: naming the file that is missing.
     """
-    path = directory / DESCRIPTION
-    found = [name for name in ADAPTER_FILES if (directory / name).is_file()]
-    if found and not path.is_file():
+    described = [name for name in (DESCRIPTION, PEFT_CONFIG) if (directory / name).is_file()]
+    found = [name for name in (PEFT_WEIGHTS, OLD_WEIGHTS) if (directory / name).is_file()]
+    if found and not described:
+        missing = directory / (PEFT_CONFIG if found[0] == PEFT_WEIGHTS else DESCRIPTION)
         raise CheckpointError(
-            f"{path} is missing beside {found[0]}: write the adapter with clear-trainer, or merge "
-            "it into the weights with peft's merge_and_unload"
+            f"{missing} is missing beside {found[0]}: restore it from a copy of the adapter, or "
+            "train the adapter again"
+        )
+    if described == [PEFT_CONFIG] and OLD_WEIGHTS in found:
+        raise CheckpointError(
+            f"{directory / DESCRIPTION} is missing beside {OLD_WEIGHTS}: restore it from a copy "
+            "of the adapter, or train the adapter again"
         )
 
 
@@ -196,27 +170,8 @@ def merge_adapter(model: nn.Module, adapter: Adapter) -> None:
 
     Source: Hu et al. 2021 (arXiv 2106.09685), equation 3.
     """
-    path = adapter.weights
-    modules = dict(model.named_modules())
     for name, (lora_a, lora_b) in adapter.pairs.items():
-        module = modules.get(name)
-        if not isinstance(module, nn.Linear):
-            raise CheckpointError(
-                f"{path}: {quoted(name)} is not a linear module of the base encoder: use the "
-                "adapter with the base that it was trained on"
-            )
-        if (lora_b.shape[0], lora_a.shape[1]) != tuple(module.weight.shape):
-            raise CheckpointError(
-                f"{path}: B times A of {quoted(name)} has the shape "
-                f"{[lora_b.shape[0], lora_a.shape[1]]}, the base's weights are "
-                f"{list(module.weight.shape)}: use the adapter with the base it was trained on"
-            )
-        merged = module.weight.detach() + adapter.scale * (lora_b.float() @ lora_a.float())
-        if not bool(torch.isfinite(merged).all()):
-            raise CheckpointError(
-                f"{path}: {quoted(name)} makes weights that are not finite numbers"
-            )
-        module.weight = nn.Parameter(merged, requires_grad=False)
+        add_product(model, name, lora_a, lora_b, adapter.scale, adapter.weights)
 
 
 @contextmanager

@@ -27,9 +27,9 @@ from service.retrieval.checkpoint.adapter import (
     Adapter,
     AdapterDescription,
     OldAdapterDescription,
-    Pairs,
     PeftConfig,
 )
+from service.retrieval.checkpoint.lora import Pairs
 from service.retrieval.defaults import BUNDLED_BASE
 from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact, checksums

@@ -5,11 +5,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from service.retrieval.checkpoint.adapter import DESCRIPTION, check_base
+from service.retrieval.checkpoint.adapter import (
+    DESCRIPTION,
+    PEFT_CONFIG,
+    check_base,
+    is_adapter,
+)
 from service.retrieval.checkpoint.adapter_files import read_adapter
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.library_config import read_library_config
-from service.retrieval.checkpoint.locator import resolve_adapter, resolve_checkpoint
+from service.retrieval.checkpoint.locator import locate_encoder
 from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
 from service.retrieval.checkpoint.manifest import (
     CheckpointManifest,
@@ -17,10 +22,17 @@ from service.retrieval.checkpoint.manifest import (
     hash_parts,
     verify_manifest,
 )
+from service.retrieval.checkpoint.peft.adapter import read_peft_adapter
+from service.retrieval.checkpoint.peft.config import is_peft
 from service.retrieval.checkpoint.prompts.families import find_family
 from service.retrieval.checkpoint.prompts.prompts import Prompts, Side, own_prompts
 from service.retrieval.checkpoint.sides import read_sides
-from service.retrieval.checkpoint.transformer.tokenizer_files import resolve_tokenizer, sources_of
+from service.retrieval.checkpoint.transformer.tokenizer_config import read_tokenizer_config
+from service.retrieval.checkpoint.transformer.tokenizer_files import (
+    find_tokenizer,
+    resolve_tokenizer,
+    sources_of,
+)
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.errors import CheckpointError, quoted
 
@@ -97,6 +109,11 @@ class Checkpoint:
         return parts | {"prompts": kept} if kept else parts
 
     @property
+    def peft_folder(self) -> Path | None:
+        """Return the folder of an adapter that changes both sides, if there is one."""
+        return self.query.peft.weights.parent if self.query.peft else None
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Return license, base model and training record, from the adapter or else the manifest."""
         if self.query.adapter:
@@ -124,7 +141,8 @@ def open_checkpoint(
         CheckpointError: the files are missing, altered or not supported, or `passage_prompt` is
             given for an encoder of queries alone.
     """
-    directory = resolve_checkpoint(name, cache)
+    location = locate_encoder(name, cache)
+    directory, adapter = location.directory, location.adapter
     try:
         manifest = verify_manifest(directory)
     except CheckpointError as error:
@@ -133,11 +151,15 @@ def open_checkpoint(
         raise CheckpointError(f"{error}; or delete {directory}: it is written again") from None
     own_name = manifest.name if manifest else None
     known_as = name if name in (BUNDLED, BUNDLED_BASE) else own_name or name
-    sides = _with_tokenizers(*read_sides(directory, pooling), cache)
+    sides = read_sides(directory, pooling, location.base)
+    if adapter and is_peft(adapter):
+        sides = _with_peft(sides, adapter, directory)
+        known_as = known_as if adapter == directory else f"{known_as}+{adapter.name}"
+    sides = _with_tokenizers(*sides, cache)
     prompts = _own_prompts(directory, sides[1])
     checkpoint = Checkpoint(known_as, directory, manifest, *sides, prompts, prompts)
-    if folder := resolve_adapter(name, directory):
-        checkpoint = _with_adapter(checkpoint, folder)
+    if adapter and is_adapter(adapter):
+        checkpoint = _with_adapter(checkpoint, adapter)
     if checkpoint.query is not checkpoint.passage:
         _check_sides(checkpoint)
     if passage_prompt is not None and checkpoint.trained_for:
@@ -150,6 +172,26 @@ def open_checkpoint(
 def _own_prompts(directory: Path, layout: CheckpointLayout) -> Prompts:
     family = find_family(directory, layout.config)
     return own_prompts(layout.prompts, read_library_config(directory).named_prompts, family)
+
+
+def _with_peft(
+    sides: tuple[CheckpointLayout, CheckpointLayout], folder: Path, directory: Path
+) -> tuple[CheckpointLayout, CheckpointLayout]:
+    """Return the layout with an adapter of both sides, and with the adapter's own tokenizer."""
+    layout = sides[0]
+    if layout is not sides[1]:
+        raise CheckpointError(
+            f"{folder / PEFT_CONFIG}: the encoder {directory} has a query side of its own: use the "
+            "adapter with the base that it was trained on"
+        )
+    layout = replace(layout, peft=read_peft_adapter(folder))
+    if sources_of(folder):
+        layout = replace(
+            layout,
+            tokenizer=find_tokenizer(folder),
+            tokenizer_config=read_tokenizer_config(folder),
+        )
+    return layout, layout
 
 
 def _with_tokenizers(

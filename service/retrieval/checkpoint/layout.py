@@ -7,6 +7,7 @@ from typing import Any
 from service.retrieval.checkpoint.adapter import Adapter
 from service.retrieval.checkpoint.modules.head import HeadModule
 from service.retrieval.checkpoint.modules.pooling import Pooling
+from service.retrieval.checkpoint.peft.adapter import PeftAdapter
 from service.retrieval.checkpoint.transformer.tokenizer_config import TokenizerConfig
 from service.retrieval.checkpoint.transformer.weight_files import INDEX as WEIGHTS_INDEX
 
@@ -25,7 +26,8 @@ class CheckpointLayout:
         pooling: how token embeddings become one embedding.
         prompts: text put before each text, by role.
         max_tokens: the limit of tokens.
-        adapter: changes the weights, if any.
+        adapter: changes the weights of the query side, if any.
+        peft: changes the weights of both sides, if any.
         head: the modules after the pooling, in the order that they run.
         truncate_dim: the number of leading values of an embedding that are kept; None keeps all.
         tokenizer_config: the settings beside the tokenizer.
@@ -44,6 +46,7 @@ class CheckpointLayout:
     tokenizer_config: TokenizerConfig
     lower_case: bool
     adapter: Adapter | None = None
+    peft: PeftAdapter | None = None
     head: tuple[HeadModule, ...] = ()
     truncate_dim: int | None = None
     tokenizer_sources: tuple[Path, ...] = ()

@@ -1,9 +1,14 @@
 """Resolves an encoder's name, such as a folder, a Hub name with its revision or `bundled`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from service.retrieval.checkpoint.adapter import DESCRIPTION, is_adapter
+from service.retrieval.checkpoint.adapter import DESCRIPTION, PEFT_CONFIG, is_adapter
 from service.retrieval.checkpoint.bundled import bundled_checkpoint
+from service.retrieval.checkpoint.modules.listing import MODULES, read_modules
+from service.retrieval.checkpoint.peft.config import is_peft, read_peft_config
+from service.retrieval.checkpoint.sides import read_layout
+from service.retrieval.checkpoint.transformer.weight_files import has_weights
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import is_usable_path, read_json_object
@@ -23,51 +28,67 @@ ENCODERS = HubKind(
 )
 
 
-def resolve_checkpoint(name: str, cache: Path) -> Path:
-    """Return the folder of an encoder's weights; download or write it if need be.
+@dataclass(frozen=True)
+class Location:
+    """The folders of an encoder.
+
+    Attributes:
+        directory: the modules and, unless `base` is named, the weights.
+        adapter: the folder of an adapter of those weights, if any; it may be `directory`.
+        base: the folder of the transformer that an adapter in `directory` changes.
+    """
+
+    directory: Path
+    adapter: Path | None = None
+    base: Path | None = None
+
+
+def locate_encoder(name: str, cache: Path) -> Location:
+    """Find the folders of an encoder; download or write them if need be.
 
     Args:
         name: `bundled`, `bundled-base`, a folder, or a Hub name with its revision
-            (`owner/name@commit`). For a folder that holds only an adapter, the folder of its base
-            is returned.
+            (`owner/name@commit`).
         cache: the folder of the bundled checkpoint; Hub files go to the Hub's own cache.
 
     Raises:
-        CheckpointError: it does not exist, or cannot be downloaded or written.
+        CheckpointError: one does not exist, or cannot be downloaded or written.
     """
     if name in (BUNDLED, BUNDLED_BASE):
-        return bundled_checkpoint(cache)
-    if is_adapter(Path(name)) and not (Path(name) / "modules.json").is_file():
-        return _resolve_base(Path(name), cache)
-    return resolve_path_or_hub_name(name, ENCODERS)
-
-
-def resolve_adapter(name: str, directory: Path) -> Path | None:
-    """Return the folder of the adapter of an encoder's query side; None if it has none.
-
-    Args:
-        name: the encoder's name.
-        directory: the folder of its weights, as `resolve_checkpoint` returns it.
-    """
-    folders = {BUNDLED: [BUNDLED_ADAPTER], BUNDLED_BASE: []}.get(name, [Path(name), directory])
-    return next(filter(is_adapter, folders), None)
+        adapter = BUNDLED_ADAPTER if name == BUNDLED else None
+        return Location(bundled_checkpoint(cache), adapter)
+    folder = resolve_path_or_hub_name(name, ENCODERS)
+    if not _holds_adapter(folder):
+        return Location(folder)
+    if not (folder / MODULES).is_file():
+        is_whole = has_weights(folder)
+        return Location(folder if is_whole else _resolve_base(folder, cache), folder)
+    modules = read_modules(folder)[1]
+    if is_peft(folder) and not (modules and has_weights(modules[0].folder)):
+        base = _resolve_base(folder, cache)
+        is_encoder = (base / MODULES).is_file()
+        return Location(folder, folder, read_layout(base).transformer if is_encoder else base)
+    return Location(folder, folder)
 
 
 def _resolve_base(adapter: Path, cache: Path) -> Path:
-    base = _base_of(adapter)
-    try:
-        return resolve_checkpoint(base, cache)
-    except CheckpointError as error:
-        raise CheckpointError(f"{adapter / DESCRIPTION}: `base`: {error}") from None
-
-
-def _base_of(adapter: Path) -> str:
-    """Return the name of the encoder that an adapter changes: `base`, or else the bundled one."""
-    path = adapter / DESCRIPTION
-    base = read_json_object(path, CheckpointError).get("base", BUNDLED_BASE)
-    if not isinstance(base, str) or not is_usable_path(base) or is_adapter(Path(base)):
+    """Return the folder of the encoder that an adapter changes."""
+    if is_adapter(adapter):
+        path, field = adapter / DESCRIPTION, "base"
+        base = read_json_object(path, CheckpointError).get("base", BUNDLED_BASE)
+    else:
+        path, field = adapter / PEFT_CONFIG, "base_model_name_or_path"
+        base = read_peft_config(adapter).base
+    if not isinstance(base, str) or not is_usable_path(base) or _holds_adapter(Path(base)):
         raise CheckpointError(
-            f"{path}: `base` is not the name of an encoder without an adapter: name a Sentence "
+            f"{path}: `{field}` is not the name of an encoder without an adapter: name a Sentence "
             "Transformers folder, a Hub name with its revision, or `bundled-base`"
         )
-    return base
+    try:
+        return locate_encoder(base, cache).directory
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: `{field}`: {error}") from None
+
+
+def _holds_adapter(folder: Path) -> bool:
+    return is_adapter(folder) or is_peft(folder)

@@ -115,7 +115,8 @@ def fingerprint_parts(
     verified = manifest.files if manifest else {}
 
     def sha256(path: Path) -> str:
-        record = verified.get(path.relative_to(directory).as_posix())
+        is_own = path.is_relative_to(directory)  # weights may be in the folder of a base
+        record = verified.get(path.relative_to(directory).as_posix()) if is_own else None
         return record["sha256"] if record else checksums.sha256_of(path)
 
     parts: dict[str, Any] = {
@@ -144,6 +145,8 @@ def fingerprint_parts(
         parts["truncate_dim"] = layout.truncate_dim
     if layout.tokenizer_config.truncation_side == "left":
         parts["truncation_side"] = "left"
+    if layout.peft:
+        parts["peft"] = layout.peft.sha256
     if layout.adapter:
         parts["adapter"] = {"sha256": layout.adapter.weights_sha256, "scale": layout.adapter.scale}
     return parts

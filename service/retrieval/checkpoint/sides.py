@@ -22,6 +22,7 @@ from service.retrieval.checkpoint.modules.listing import (
     split_modules,
 )
 from service.retrieval.checkpoint.modules.pooling import Pooling, parse_pooling, read_pooling
+from service.retrieval.checkpoint.peft.config import is_peft
 from service.retrieval.checkpoint.transformer.config import MIN_TOKENS
 from service.retrieval.checkpoint.transformer.sentence_config import read_sentence_config
 from service.retrieval.checkpoint.transformer.token_limit import read_token_limit
@@ -30,7 +31,7 @@ from service.retrieval.checkpoint.transformer.tokenizer_config import (
     TokenizerConfig,
     read_tokenizer_config,
 )
-from service.retrieval.checkpoint.transformer.tokenizer_files import find_tokenizer
+from service.retrieval.checkpoint.transformer.tokenizer_files import find_tokenizer, sources_of
 from service.retrieval.checkpoint.transformer.weight_files import find_weights
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import read_json_object
@@ -51,13 +52,14 @@ def read_layout(directory: Path) -> CheckpointLayout:
 
 
 def read_sides(
-    directory: Path, pooling: str | None = None
+    directory: Path, pooling: str | None = None, base: Path | None = None
 ) -> tuple[CheckpointLayout, CheckpointLayout]:
     """Read the layouts of the query side and the passage side.
 
     Args:
         directory: the checkpoint.
         pooling: the mode for a folder without `modules.json`, as transformers saves it.
+        base: the folder of the transformer, if the checkpoint holds only an adapter of it.
 
     Returns:
         Two layouts, which are the same object if the checkpoint has one side.
@@ -67,7 +69,9 @@ def read_sides(
     """
     _check_directory(directory)
     if (directory / MODULES).is_file():
-        query, passage = (_read_side(directory, modules) for modules in read_modules(directory))
+        query, passage = (
+            _read_side(directory, modules, base) for modules in read_modules(directory)
+        )
         _check_pooling(directory, pooling, query, passage)
         return (passage, passage) if query == passage else (query, passage)
     if pooling is None:
@@ -99,37 +103,41 @@ def _check_pooling(directory: Path, pooling: str | None, *sides: CheckpointLayou
         )
 
 
-def _read_side(directory: Path, modules: list[ModuleEntry]) -> CheckpointLayout:
+def _read_side(directory: Path, modules: list[ModuleEntry], base: Path | None) -> CheckpointLayout:
     if modules and modules[0].kind == "StaticEmbedding":
         layout, head = _read_static(directory, modules[0].folder), modules[1:]
     else:
         transformer, pooling, head = split_modules(directory, modules)
-        layout = _read_transformer(directory, transformer, read_pooling(pooling))
+        layout = _read_transformer(directory, transformer, read_pooling(pooling), base)
     layout = replace(layout, head=tuple(map(read_head_module, head)))
     library = read_library_config(directory)
     check_similarity(library, directory / LIBRARY_CONFIG, is_unit=layout.is_unit)
     return layout
 
 
-def _read_transformer(directory: Path, transformer: Path, pooling: Pooling) -> CheckpointLayout:
+def _read_transformer(
+    directory: Path, own: Path, pooling: Pooling, base: Path | None = None
+) -> CheckpointLayout:
+    transformer = base or own
     config = read_json_object(transformer / "config.json", CheckpointError)
     if "auto_map" in config and not _is_built_in(config):
         raise CheckpointError(
             f"{transformer / 'config.json'} asks for remote code (auto_map), which is never run: "
             "name an encoder of an architecture that transformers has built in"
         )
-    if transformer != directory and is_adapter(transformer):
+    if own != directory and (is_adapter(own) or is_peft(own)):
         raise CheckpointError(
-            f"{transformer} holds an adapter, which is read beside modules.json only: move its "
+            f"{own} holds an adapter, which is read beside modules.json only: move its "
             f"files to {directory}"
         )
-    sentence = read_sentence_config(transformer)
-    settings = read_tokenizer_config(transformer)
+    sentence = read_sentence_config(own)
+    reader = own if sources_of(own) else transformer
+    settings = read_tokenizer_config(reader)
     library = read_library_config(directory)
     return CheckpointLayout(
         transformer=transformer,
         weights=find_weights(transformer),
-        tokenizer=find_tokenizer(transformer),
+        tokenizer=find_tokenizer(reader),
         config=config,
         pooling=pooling,
         prompts=library.prompts_by_role,

@@ -44,7 +44,6 @@ def load_encoder(
         CheckpointError: the checkpoint is missing, altered or not supported.
         DeviceError: the device or the precision is not available, or settings contradict each
             other.
-        MemoryShortError: the weights and the longest text do not fit in memory.
     """
     found_device = resolve_device(device)
     cache = cache or default_cache()
@@ -87,20 +86,22 @@ def _load_side(
     if passage_side and has_same_limit and _has_same_tokens(layout, checkpoint.passage):
         tokenizer = passage_side.tokenizer
     else:
-        tokenizer = read_tokenizer(layout.tokenizer)
-        if layout.is_static:
-            tokenizer.post_processor = None  # which adds the special tokens
+        tokenizer = _load_tokenizer(layout, options.max_tokens)
     return Encoder(
         runtime,
         tokenizer,
-        checkpoint,
+        name=checkpoint.name,
         fingerprint=(
             checkpoint.query_fingerprint if is_query_side else checkpoint.passage_fingerprint
         ),
+        passage_fingerprint=checkpoint.passage_fingerprint,
+        passage_fingerprint_with=checkpoint.passage_fingerprint_with,
+        encodes_passages=checkpoint.trained_for is None,
         pooling=layout.pooling,
+        own_prompts=layout.prompts,
+        prompts=checkpoint.prompts,
         max_tokens=options.max_tokens,
         pad_id=int(layout.config.get("pad_token_id") or 0),
-        truncation_side=_truncation_side(layout, tokenizer),
         passage_side=passage_side,
     )
 
@@ -117,13 +118,20 @@ def _check_limit(checkpoint: Checkpoint, name: str, max_tokens: int | None) -> N
 
 def _has_same_tokens(layout: CheckpointLayout, other: CheckpointLayout) -> bool:
     """Return whether two sides tokenize alike: by equal files, with special tokens or without."""
-    if layout.is_static != other.is_static:
+    settings = (layout.tokenizer_config.truncation_side, other.tokenizer_config.truncation_side)
+    if layout.is_static != other.is_static or settings[0] != settings[1]:
         return False
     paths = (layout.tokenizer, other.tokenizer)
     return paths[0] == paths[1] or filecmp.cmp(*paths, shallow=False)
 
 
-def _truncation_side(layout: CheckpointLayout, tokenizer: Tokenizer) -> str:
-    """Return the side that tokenizer_config.json names, or else that of tokenizer.json."""
-    own = (tokenizer.truncation or {}).get("direction", "right")
-    return layout.tokenizer_config.truncation_side or str(own).lower()
+def _load_tokenizer(layout: CheckpointLayout, max_tokens: int) -> Tokenizer:
+    """Read a side's tokenizer, which truncates at the side that its files name and does not pad."""
+    tokenizer = read_tokenizer(layout.tokenizer)
+    if layout.is_static:
+        tokenizer.post_processor = None  # which adds the special tokens
+    own = str((tokenizer.truncation or {}).get("direction", "right"))
+    side = layout.tokenizer_config.truncation_side or own.lower()
+    tokenizer.enable_truncation(max_tokens, direction=side)
+    tokenizer.no_padding()
+    return tokenizer

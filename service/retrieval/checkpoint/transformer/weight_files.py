@@ -23,6 +23,11 @@ class ShardIndex(Document):
     weight_map: Annotated[dict[JsonText, JsonText], Field(min_length=1)]
 
 
+def has_weights(transformer: Path) -> bool:
+    """Return whether a folder holds weights that transformers finds."""
+    return any((transformer / name).is_file() for name in (WEIGHTS, INDEX))
+
+
 def find_weights(transformer: Path) -> tuple[Path, ...]:
     """Return the files of the weights that transformers loads; no other file counts.
 
@@ -30,7 +35,7 @@ def find_weights(transformer: Path) -> tuple[Path, ...]:
         CheckpointError: there are none, a shard is missing, or a file is a git-lfs pointer.
     """
     single, index = transformer / WEIGHTS, transformer / INDEX
-    if not single.is_file() and not index.is_file():
+    if not has_weights(transformer):
         raise CheckpointError(_no_weights(transformer))
     files = (single,) if single.is_file() else _shards(index)
     for path in files:

@@ -10,6 +10,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from service.retrieval.checkpoint.adapter import merge_adapter
 from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.checkpoint.peft.adapter import merge_peft
 from service.retrieval.checkpoint.transformer.config import (
     FIX,
     absent_sizes,
@@ -32,7 +33,7 @@ ENCODERS = {
 def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32) -> PreTrainedModel:
     """Load the transformer from local files, without running code of the checkpoint.
 
-    The layout's adapter, if any, is merged in fp32 before the weights are rounded to `precision`.
+    The layout's adapters, if any, are merged in fp32; then weights are rounded to `precision`.
 
     Raises:
         CheckpointError: the weights are damaged or do not match the configuration, or the
@@ -63,6 +64,8 @@ def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32)
         ) from None
     _check_fit(layout, report)
     loaded: PreTrainedModel = model
+    if layout.peft:
+        merge_peft(loaded, layout.peft)
     if layout.adapter:
         merge_adapter(loaded, layout.adapter)
     round_parameters(loaded, precision)

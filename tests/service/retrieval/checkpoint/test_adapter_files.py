@@ -251,30 +251,42 @@ def test_a_broken_adapter_is_refused_with_file_and_field(
         read_adapter(written)
 
 
-@pytest.mark.parametrize("names", [(PEFT_CONFIG, PEFT_WEIGHTS), (PEFT_WEIGHTS,), (PEFT_CONFIG,)])
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        ((PEFT_WEIGHTS,), PEFT_CONFIG),
+        ((PEFT_CONFIG,), PEFT_WEIGHTS),
+        (("adapter.safetensors",), "adapter.json"),
+    ],
+)
 @pytest.mark.parametrize("is_beside_the_weights", [True, False])
-def test_files_of_peft_without_a_description_are_refused(
-    written: Path, checkpoint_copy: Path, names: tuple[str, ...], is_beside_the_weights: bool
+def test_files_of_an_adapter_without_the_others_are_refused(
+    written: Path,
+    checkpoint_copy: Path,
+    tiny_checkpoint: Path,
+    names: tuple[str, ...],
+    missing: str,
+    is_beside_the_weights: bool,
 ) -> None:
     """The plain base would be loaded silently."""
     folder = checkpoint_copy if is_beside_the_weights else written.parent / "peft"
     folder.mkdir(exist_ok=True)
     for name in names:
-        shutil.copy(written / name, folder)
+        if (written / name).is_file():
+            shutil.copy(written / name, folder)
+        else:
+            (folder / name).write_bytes(b"")
+    if PEFT_CONFIG in names:
+        configured(base_model_name_or_path=str(tiny_checkpoint))(folder)
 
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(CheckpointError, match=rf"/{missing} is missing beside {names[0]}"):
         load_encoder(str(folder), device="cpu")
-
-    assert str(caught.value) == (
-        f"{folder / 'adapter.json'} is missing beside {names[0]}: write the adapter with "
-        "clear-trainer, or merge it into the weights with peft's merge_and_unload"
-    )
 
 
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        (("adapter_config.json",), "/0_Transformer/adapter.json is missing beside"),
+        (("adapter_config.json",), "/0_Transformer holds an adapter, which is read"),
         (("adapter.json", "adapter_config.json"), "/0_Transformer holds an adapter, which is read"),
     ],
 )

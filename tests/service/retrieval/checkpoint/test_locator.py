@@ -3,7 +3,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from service.retrieval.checkpoint.locator import resolve_checkpoint
+from service.retrieval.checkpoint.locator import locate_encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError
 
@@ -33,7 +33,7 @@ def test_a_name_that_cannot_be_resolved_is_refused_with_the_fix(
     tmp_path: Path, name: str, reason: str
 ) -> None:
     with pytest.raises(CheckpointError, match=reason) as caught:
-        resolve_checkpoint(name, tmp_path)
+        locate_encoder(name, tmp_path)
 
     assert name in str(caught.value)
 

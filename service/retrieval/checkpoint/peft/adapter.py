@@ -1,0 +1,169 @@
+"""Adapters that other programs trained with the library `peft`: LoRA that changes both sides.
+
+adapter_config.json         the configuration; it names the base
+adapter_model.safetensors   A and B of each linear module, and whole parameters (`modules_to_save`)
+
+One with an `adapter.json` is an adapter of this project's own, which changes the query side alone.
+The files are not trusted.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from service.retrieval.checkpoint.adapter import PEFT_CONFIG, PEFT_WEIGHTS
+from service.retrieval.checkpoint.lora import (
+    Pairs,
+    add_product,
+    target_violation,
+)
+from service.retrieval.checkpoint.peft.config import (
+    ForeignConfig,
+    is_peft,
+    merge_command,
+    read_peft_config,
+)
+from service.retrieval.errors import CheckpointError, quoted
+from service.retrieval.storage import artifact, checksums
+
+PREFIX, A, B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+TYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class PeftAdapter:
+    """A checked adapter: pairs by module, the factor of each, and whole parameters by name."""
+
+    weights: Path
+    config: ForeignConfig
+    pairs: Pairs
+    saved: dict[str, Tensor]
+    sha256: dict[str, str]
+
+
+def read_peft_adapter(directory: Path) -> PeftAdapter:
+    """Read an adapter and check that its files belong together.
+
+    Raises:
+        CheckpointError: naming the file, the tensor or field that is wrong, and how to fix it.
+    """
+    config = read_peft_config(directory)
+    path = directory / PEFT_WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} is missing beside {PEFT_CONFIG}; pickled adapters are never read: save the "
+            "adapter again with peft's save_pretrained, which writes safetensors"
+        )
+    if artifact.is_lfs_pointer(path):
+        raise CheckpointError(
+            f"{path} is a git-lfs pointer, not the file: run `git lfs pull` in {directory}"
+        )
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({quoted(str(error))}): restore it from a copy"
+        ) from None
+    fix = f"merge it into its base by `{merge_command(directory, config.model_dump())}`"
+    pairs, saved = _sorted_out(tensors, config, path, fix)
+    names = (PEFT_CONFIG, PEFT_WEIGHTS)
+    hashes = {name: checksums.sha256_of(directory / name) for name in names}
+    return PeftAdapter(path, config, pairs, saved, hashes)
+
+
+def refuse_unmerged(folder: Path | None) -> None:
+    """Refuse an adapter of both sides where weights are trained or written: it is in no file.
+
+    Args:
+        folder: of an encoder's adapter, if it has one.
+
+    Raises:
+        CheckpointError: with the command that merges it.
+    """
+    if folder and is_peft(folder):
+        config = read_peft_config(folder).model_dump()
+        raise CheckpointError(
+            f"{folder} holds an adapter of peft: merge it into its base first, by "
+            f"`{merge_command(folder, config)}`"
+        )
+
+
+def merge_peft(model: nn.Module, adapter: PeftAdapter) -> None:
+    """Add each pair's product to its module's weights, and replace the saved parameters.
+
+    Args:
+        model: the base in fp32.
+        adapter: of that base.
+
+    Raises:
+        CheckpointError: naming the tensor that does not fit the model.
+    """
+    parameters = dict(model.named_parameters())
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    for name, (lora_a, lora_b) in adapter.pairs.items():
+        own = name if f"{name}.weight" in parameters else name.removeprefix(prefix)
+        add_product(model, own, lora_a, lora_b, adapter.config.scale_of(name), adapter.weights)
+    for name, tensor in adapter.saved.items():
+        own = name if name in parameters else name.removeprefix(prefix)
+        if own not in parameters or parameters[own].shape != tensor.shape:
+            raise CheckpointError(
+                f"{adapter.weights}: {quoted(name)} of the shape {list(tensor.shape)} is not a "
+                "parameter of the base encoder: use the adapter with the base that it was trained "
+                "on"
+            )
+        parameters[own].data = tensor.float()
+
+
+def _sorted_out(
+    tensors: dict[str, Tensor], config: ForeignConfig, path: Path, fix: str
+) -> tuple[Pairs, dict[str, Tensor]]:
+    """Return the pairs by module and the saved parameters by name."""
+    pairs: Pairs = {}
+    saved: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        module = name.removeprefix(PREFIX).removesuffix(A)
+        violation = _violation(name, tensor, tensors, config)
+        if violation:
+            raise CheckpointError(f"{path}: {quoted(name)} {violation}: {fix}")
+        if name.endswith(A):
+            pairs[module] = (tensor, tensors[f"{PREFIX}{module}{B}"])
+        elif not name.endswith(B):
+            saved[module] = tensor
+    if not pairs:
+        raise CheckpointError(f"{path} holds no pair of LoRA's matrices: restore it from a copy")
+    if isinstance(config.target_modules, list) and (
+        found := target_violation(config.target_modules, pairs)
+    ):
+        raise CheckpointError(f"{path.parent / PEFT_CONFIG}: `target_modules` {found}: {fix}")
+    return pairs, saved
+
+
+def _violation(
+    name: str, tensor: Tensor, tensors: dict[str, Tensor], config: ForeignConfig
+) -> str | None:
+    """Return what is wrong with a tensor, or None."""
+    if not name.startswith(PREFIX):
+        return f"is not named {PREFIX}<module>"
+    if tensor.dtype not in TYPES:
+        return f"is {tensor.dtype}, not fp16, bf16 or fp32"
+    if not bool(torch.isfinite(tensor).all()):
+        return "has a value that is not a finite number"
+    own = name.removeprefix(PREFIX)
+    for axis, (end, other) in enumerate(((A, B), (B, A))):
+        if not own.endswith(end):
+            continue
+        module = own.removesuffix(end)
+        if f"{PREFIX}{module}{other}" not in tensors:
+            return "has no matrix of the pair beside it"
+        if tensor.ndim != 2 or tensor.shape[axis] != config.rank_of(module):
+            return f"has the shape {list(tensor.shape)}, but rank {config.rank_of(module)}"
+        return None
+    whole = own.rpartition(".")[0]
+    is_saved = any(
+        whole == module or whole.endswith(f".{module}") for module in config.modules_to_save or ()
+    )
+    return None if is_saved else "is neither A or B of a module nor one of `modules_to_save`"

@@ -1,0 +1,257 @@
+"""Adapters that `peft` wrote by itself: merged as it and sentence-transformers merge them."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel
+
+from service.retrieval.checkpoint.checkpoint import open_checkpoint
+from service.retrieval.checkpoint.peft.config import merge_command
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.errors import CheckpointError
+from tests.conftest import make_checkpoint, run_script
+
+TEXTS = ["Where is Nairobi?", "", "a very long text " * 40]
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, about transformers
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def edit(path: Path, **changes: object) -> None:
+    """Change entries of a JSON file; `...` removes one."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
+
+
+def write_peft(folder: Path, base: Path, **options: Any) -> Path:
+    """Write a random adapter of a base, by `peft` itself."""
+    config = {"r": 4, "lora_alpha": 8, "target_modules": ["query", "intermediate.dense"]}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        lora = LoraConfig(**{**config, "init_lora_weights": False, **options})
+        model = get_peft_model(AutoModel.from_pretrained(base), lora)
+        for name, parameter in model.named_parameters():
+            if "modules_to_save" in name:
+                parameter.data += 0.1 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def written(tmp_path: Path, tiny_checkpoint: Path) -> Path:
+    """A folder of an adapter alone."""
+    return write_peft(tmp_path / "adapter", tiny_checkpoint)
+
+
+def check_equal(encoder: Encoder, model: SentenceTransformer) -> None:
+    """Compare both sides with sentence-transformers."""
+    for role, encode in (("query", model.encode_query), ("passage", model.encode_document)):
+        found = encoder.encode(TEXTS, role).embeddings  # type: ignore[arg-type]
+        np.testing.assert_allclose(found, encode(TEXTS), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_rslora": True},
+        {"alpha_pattern": {"intermediate.dense": 2}},
+        {"rank_pattern": {"layer.0.attention.self.query": 2}, "alpha_pattern": {"query": 3}},
+        {"rank_pattern": {"^encoder.layer.1.*query": 6}},
+        {"modules_to_save": ["output.LayerNorm"]},
+        {"modules_to_save": ["word_embeddings"]},
+        {"target_modules": r".*\.(key|value)"},
+        {"target_modules": "all-linear"},
+    ],
+    ids=str,
+)
+def test_an_adapter_alone_changes_both_sides_as_in_peft(
+    tmp_path: Path, tiny_checkpoint: Path, tiny_encoder: Encoder, options: dict[str, Any]
+) -> None:
+    folder = write_peft(tmp_path / "adapter", tiny_checkpoint, **options)
+
+    encoder = load_encoder(str(folder), device="cpu")
+
+    theirs = SentenceTransformer(str(tiny_checkpoint), device="cpu")
+    theirs[0].model = PeftModel.from_pretrained(theirs[0].model, folder).merge_and_unload()
+    check_equal(encoder, theirs)
+    base = tiny_encoder.encode(TEXTS, "passage").embeddings
+    assert np.abs(encoder.encode(TEXTS, "passage").embeddings - base).max() > 0.01
+    assert not encoder.has_two_sides
+    assert encoder.fingerprint == encoder.passage_fingerprint != tiny_encoder.fingerprint
+
+
+def test_an_adapter_is_loaded_as_sentence_transformers_loads_it(
+    written: Path, tiny_checkpoint: Path
+) -> None:
+    theirs = SentenceTransformer(str(tiny_checkpoint), device="cpu")
+    theirs.load_adapter(str(written))
+
+    check_equal(load_encoder(str(written), device="cpu"), theirs)
+
+
+@pytest.mark.parametrize("has_weights", [True, False])
+def test_an_adapter_beside_modules_changes_the_weights_there_or_those_of_its_base(
+    written: Path, checkpoint_copy: Path, has_weights: bool
+) -> None:
+    """sentence-transformers saves an encoder with an adapter without the base's weights."""
+    (checkpoint_copy / "manifest.json").unlink()
+    if not has_weights:
+        (checkpoint_copy / "model.safetensors").unlink()
+        (checkpoint_copy / "config.json").unlink()
+    for name in (CONFIG, WEIGHTS):
+        shutil.copy(written / name, checkpoint_copy)
+
+    encoder = load_encoder(str(checkpoint_copy), device="cpu")
+
+    check_equal(encoder, SentenceTransformer(str(checkpoint_copy), device="cpu"))
+
+
+def test_an_adapter_of_a_model_with_a_head_is_found_below_its_prefix(
+    written: Path, tiny_checkpoint: Path
+) -> None:
+    expected = load_encoder(str(written), device="cpu").encode(TEXTS, "query").embeddings
+    tensors = load_file(written / WEIGHTS)
+    prefixed = {
+        name.replace("base_model.model.", "base_model.model.bert."): tensor
+        for name, tensor in tensors.items()
+    }
+    save_file(prefixed, written / WEIGHTS)
+
+    found = load_encoder(str(written), device="cpu").encode(TEXTS, "query").embeddings
+
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_the_fingerprint_is_of_the_base_and_of_both_files(written: Path, tmp_path: Path) -> None:
+    def fingerprint() -> str:
+        return open_checkpoint(str(written), tmp_path).passage_fingerprint
+
+    first = fingerprint()
+    edit(written / CONFIG, lora_alpha=9)
+    second = fingerprint()
+    tensors = load_file(written / WEIGHTS)
+    save_file({name: tensor * 2 for name, tensor in tensors.items()}, written / WEIGHTS)
+
+    assert len({first, second, fingerprint()}) == 3
+
+
+def configured(**changes: object) -> Callable[[Path], None]:
+    return lambda folder: edit(folder / CONFIG, **changes)
+
+
+def with_tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        tensors = load_file(folder / WEIGHTS)
+        change(tensors)
+        save_file(tensors, folder / WEIGHTS)
+
+    return damage
+
+
+KEY = "base_model.model.encoder.layer.0.attention.self.query.lora_A.weight"
+MERGES = r": merge it into its base by `python -c .*merge_and_unload\(\); m\.save\("
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (configured(peft_type="IA3"), f"`peft_type` must be 'LORA'{MERGES}"),
+        (configured(use_dora=True), f"`use_dora` must be False{MERGES}"),
+        (configured(use_newest_kind=True), f"`use_newest_kind` is set{MERGES}"),
+        (configured(bias="all"), f"`bias` must be 'none'{MERGES}"),
+        (configured(init_lora_weights="pissa"), f"`init_lora_weights` must be True.*{MERGES}"),
+        (
+            configured(trainable_token_indices=[1]),
+            f"`trainable_token_indices` must be null{MERGES}",
+        ),
+        (configured(layers_to_transform=[0]), f"`layers_to_transform` must be null{MERGES}"),
+        (configured(r=0), "`r` must be greater than or equal to 1"),
+        (configured(r=3), r"has the shape \[\d+, \d+\], but rank 3"),
+        (configured(lora_alpha="8"), "`lora_alpha` is not a number"),
+        (configured(alpha_pattern={"(a*)*b": 2}), r"the pattern '\(a\*\)\*b' is not a name with"),
+        (configured(target_modules=["key"]), "`target_modules` does not name"),
+        (configured(base_model_name_or_path=...), "`base_model_name_or_path` is missing"),
+        (configured(base_model_name_or_path=None), "`base_model_name_or_path` is not text"),
+        (
+            configured(base_model_name_or_path="no/such/folder"),
+            "`base_model_name_or_path`: the encoder no/such/folder does not exist",
+        ),
+        (
+            configured(base_model_name_or_path="intfloat/multilingual-e5-base"),
+            "`base_model_name_or_path`: .* needs its revision pinned",
+        ),
+        (with_tensors(lambda tensors: tensors.pop(KEY)), "has no matrix of the pair beside it"),
+        (with_tensors(lambda tensors: tensors[KEY].fill_(torch.nan)), "not a finite number"),
+        (
+            with_tensors(lambda tensors: tensors.update({"other": torch.zeros(2)})),
+            "'other' is not named base_model.model.<module>",
+        ),
+        (
+            with_tensors(lambda tensors: tensors.update({f"{KEY}.bias": torch.zeros(2)})),
+            f"is neither A or B of a module nor one of `modules_to_save`{MERGES}",
+        ),
+        (
+            lambda folder: (folder / WEIGHTS).rename(folder / "adapter_model.bin"),
+            f"{WEIGHTS} is missing beside {CONFIG}; pickled adapters are never read",
+        ),
+        (
+            lambda folder: (folder / WEIGHTS).write_text(
+                "version https://git-lfs.github.com/spec/v1"
+            ),
+            f"{WEIGHTS} is a git-lfs pointer, not the file: run `git lfs pull`",
+        ),
+        (lambda folder: (folder / WEIGHTS).write_bytes(b"x"), f"{WEIGHTS} cannot be read"),
+    ],
+)
+def test_other_adapters_are_refused_by_file_field_and_command(
+    written: Path, damage: Callable[[Path], object], reason: str
+) -> None:
+    damage(written)
+
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        load_encoder(str(written), device="cpu")
+
+    assert re.match(rf"{written}/adapter_(config\.json|model\.safetensors)", str(caught.value))
+
+
+def test_an_adapter_of_other_sizes_is_refused_by_tensor(written: Path, tmp_path: Path) -> None:
+    other = make_checkpoint(tmp_path / "other", hidden_size=16)
+    edit(written / CONFIG, base_model_name_or_path=str(other))
+
+    with pytest.raises(CheckpointError, match=r"B times A of '.*' has the shape \[\d+, 32\]"):
+        load_encoder(str(written), device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_modules", [True, False])
+def test_the_command_that_is_named_merges(
+    written: Path, checkpoint_copy: Path, has_modules: bool
+) -> None:
+    if has_modules:
+        for name in ("modules.json", "1_Pooling/config.json", "config_sentence_transformers.json"):
+            (written / name).parent.mkdir(exist_ok=True)
+            shutil.copy(checkpoint_copy / name, written / name)
+        for path in checkpoint_copy.glob("*token*"):
+            shutil.copy(path, written)
+    command = merge_command(written, json.loads((written / CONFIG).read_text()))
+
+    done = run_script(command.partition('"')[2].removesuffix('"'))
+
+    assert done.returncode == 0, done.stderr
+    ours, merged = (
+        load_encoder(str(folder), device="cpu").encode(TEXTS, "passage").embeddings
+        for folder in (written, written.parent / f"{written.name}-merged")
+    )
+    np.testing.assert_allclose(merged, ours, atol=1e-5)

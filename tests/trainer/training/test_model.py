@@ -1,75 +1,49 @@
 """The encoder in training computes what the service computes, whatever its modules."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import (
-    Dense,
-    LayerNorm,
-    Normalize,
-    Pooling,
-    Transformer,
-)
 from torch import nn
 
-from tests.conftest import PROMPTS
-from tests.support.architectures import CONFIGS, DIM, make_encoder, tiny_transformer
+from tests.support.architectures import CONFIGS, tiny_transformer
+from tests.support.layout_catalog import LAYOUTS
+from tests.support.layouts import Folder, Layout
 from trainer.config import EncoderConfig
 from trainer.errors import ConfigError
 from trainer.training.model import TrainableEncoder, load_trainable_encoder, set_dropout
 
 TEXTS = ["Tea.", "Where does the tea of Kenya grow, and on which hills?", "Nairobi is a capital."]
-Modules = Callable[[], list[Any]]
-LAYOUTS: dict[str, tuple[str, Modules, int | None]] = {
-    **{
-        mode: ("bert", lambda mode=mode: [Pooling(DIM, mode)], None)  # type: ignore[misc]
-        for mode in Pooling.POOLING_MODES
-    },
-    "concatenated": ("bert", lambda: [Pooling(DIM, ("cls", "mean")), Normalize()], None),
-    "decoder": ("qwen3", lambda: [Pooling(DIM, "lasttoken"), Normalize()], None),
-    "left-padded, weighted": ("qwen3", lambda: [Pooling(DIM, "weightedmean")], None),
-    "dense": (
-        "xlm-roberta",
-        lambda: [
-            Pooling(DIM),
-            Dense(DIM, 48, activation_function=nn.Tanh()),
-            LayerNorm(48),
-            Dense(48, 24, bias=False, activation_function=nn.Identity()),
-            Normalize(),
-        ],
-        None,
+UNPROMPTED = {"pooling_mode": "weightedmean", "include_prompt": False}
+LAYOUTS_OF_TRAINING = [
+    Layout("left-padded, the prompt is not pooled", "pooling", Folder("qwen3", UNPROMPTED)),
+    Layout(
+        "truncated",
+        "modules",
+        Folder(changes={"config_sentence_transformers.json": {"truncate_dim": 8}}),
+        is_quick=True,
     ),
-    "truncated": ("bert", lambda: [Pooling(DIM)], 8),
-}
-
-
-ORDINARY = ("concatenated", "decoder", "dense", "truncated")
-PARAMETERS = [
-    pytest.param(name, marks=() if name in ORDINARY else pytest.mark.slow) for name in LAYOUTS
+    Layout("last token", "pooling", Folder("qwen3", {"pooling_mode": "lasttoken"}), is_quick=True),
 ]
+TRAINED = [
+    layout
+    for layout in (*LAYOUTS_OF_TRAINING, *LAYOUTS)
+    if layout.group not in ("static", "two sides", "refused") and not layout.pooling
+]
+UNTRAINED = [each for each in LAYOUTS if each not in TRAINED and each.group != "refused"]
 
 
-@pytest.fixture(scope="module", params=PARAMETERS)
+def parameters(layouts: list[Layout]) -> list[Any]:
+    marks = {True: (), False: pytest.mark.slow}
+    return [pytest.param(each, marks=marks[each.is_quick], id=each.name) for each in layouts]
+
+
+@pytest.fixture(scope="module", params=parameters(TRAINED))
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An encoder that sentence-transformers has saved."""
-    architecture, modules, truncate_dim = LAYOUTS[request.param]
-    folder = tmp_path_factory.mktemp("layout")
-    plain = make_encoder(folder / "plain", architecture)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = SentenceTransformer(
-            modules=[Transformer(str(plain), max_seq_length=64), *modules()],
-            prompts=PROMPTS,
-            truncate_dim=truncate_dim,
-            device="cpu",
-        )
-    model.save_pretrained(str(folder / "encoder"), create_model_card=False)
-    return folder / "encoder"
+    made: Path = request.param.make(tmp_path_factory.mktemp("layout") / "encoder")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +97,13 @@ def test_without_dropout_training_is_deterministic(architecture: str) -> None:
     assert torch.equal(first, second)
 
 
-def test_a_folder_that_transformers_saved_is_refused(checkpoint_copy: Path) -> None:
-    (checkpoint_copy / "modules.json").unlink()
+@pytest.mark.parametrize("layout", parameters(UNTRAINED))
+def test_a_layout_that_is_not_trained_is_refused_in_words(layout: Layout, tmp_path: Path) -> None:
+    reasons = {
+        "files": "has no modules.json, so that its pooling is unknown: save it by sentence-",
+        "static": "embeds by .*Static.*, which has no transformer to train: name another encoder",
+        "two sides": "has two sides: name an encoder that embeds queries and passages alike",
+    }
 
-    with pytest.raises(ConfigError, match=r"^encoder.name: .* has no modules.json, so that its"):
-        load(checkpoint_copy, "fp32")
+    with pytest.raises(ConfigError, match=f"^encoder.name: .* {reasons[layout.group]}"):
+        load(layout.make(tmp_path / "encoder"), "fp32")

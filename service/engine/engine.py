@@ -16,7 +16,7 @@ from service.engine.language import LanguageDetector
 from service.engine.outcome import EncodeOutcome, SearchOutcome, batch_seconds, best_scores
 from service.engine.query_cache import QueryCache, QueryRunner
 from service.engine.work import PROBE_TEXT, BatchItem, BatchResult, PreparedBatch, SearchProgram
-from service.errors import DeadlineExceededError, RequestError
+from service.errors import DeadlineExceededError, InvalidEmbeddingError, RequestError
 from service.retrieval.corpus.filters import Filter
 from service.retrieval.corpus.selection import Facet
 from service.retrieval.encoder.batches import Role, TokenizedText
@@ -86,10 +86,7 @@ class Engine:
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - selected}
         if filter or facets:
             seconds["filter"] = selected - started
-        items = [
-            BatchItem(text, searcher, top_k, filter=filter, position=position)
-            for position, text in enumerate(tokenized)
-        ]
+        items = BatchItem.all_of(tokenized, searcher, top_k, filter)
         running = asyncio.ensure_future(self._queries.run(items, deadline, spent))
         await asyncio.sleep(0)  # the queries are queued now; the rest overlaps the device's work
         try:
@@ -132,7 +129,7 @@ class Engine:
         spent = spent or Spent()
         tokenized = await self._tokenize(texts, role, spent)
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - started}
-        items = [BatchItem(text, position=row) for row, text in enumerate(tokenized)]
+        items = BatchItem.all_of(tokenized)
         num_tokens = sum(item.num_tokens for item in items)
         if may_extend:
             deadline += BULK_PATIENCE * self.batcher.seconds_alone("bulk", num_tokens)
@@ -176,8 +173,12 @@ class Engine:
             RequestError: the queries could not be run.
         """
         tokenized = await self._tokenize(searcher.canary_queries, "query", Spent())
-        items = [BatchItem(text, searcher, CANARY_TOP_K) for text in tokenized]
-        answers = await self.batcher.submit(items, "bulk", time.monotonic() + CANARY_SECONDS)
+        items = BatchItem.all_of(tokenized, searcher, CANARY_TOP_K)
+        deadline = time.monotonic() + CANARY_SECONDS
+        try:
+            answers = await self.batcher.submit(items, "bulk", deadline)
+        except InvalidEmbeddingError as error:
+            raise searcher.invalid_canary(error.position) from None
         hits = await self._look_up(searcher, answers, CANARY_TOP_K, -1.0)
         searcher.compare_canaries(hits)
 

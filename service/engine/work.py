@@ -41,6 +41,20 @@ class BatchItem:
     filter: Filter | None = None
     position: int = 0
 
+    @classmethod
+    def all_of(
+        cls,
+        texts: Sequence[TokenizedText],
+        searcher: Searcher | None = None,
+        top_k: int = 0,
+        filter: Filter | None = None,
+    ) -> list["BatchItem"]:
+        """Return the items of a request's texts, each with its position."""
+        return [
+            cls(text, searcher, top_k, filter=filter, position=position)
+            for position, text in enumerate(texts)
+        ]
+
     @property
     def num_tokens(self) -> int:
         """Return the number of tokens to encode; 1 if the embedding is known."""

@@ -9,7 +9,7 @@ from service.retrieval.corpus.filters import Filter
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.corpus.selection import Selections
 from service.retrieval.encoder.encoder import Embeddings, Encoder
-from service.retrieval.errors import GenerationError
+from service.retrieval.errors import FIX, EmbeddingError, GenerationError
 from service.retrieval.generation.generation import Generation
 from service.retrieval.index.backend import Ranking
 
@@ -59,9 +59,20 @@ class Searcher:
         """Search for the canary queries, to check that encoder and index work together.
 
         Raises:
-            GenerationError: as in `compare_canaries`.
+            GenerationError: as in `compare_canaries`, or a query has no unit vector.
         """
-        self.compare_canaries(self.search(self.canary_queries, CANARY_TOP_K))
+        try:
+            answers = self.search(self.canary_queries, CANARY_TOP_K)
+        except EmbeddingError as error:
+            raise self.invalid_canary(error.positions[0]) from None
+        self.compare_canaries(answers)
+
+    def invalid_canary(self, position: int) -> GenerationError:
+        """Return the error of a canary query for which the encoder gives no unit vector."""
+        return GenerationError(
+            f"the generation {self.generation.name} fails its canary query {position + 1}: the "
+            f"encoder {self.encoder.public_name} gives NaN, infinity or zero for it: {FIX}"
+        )
 
     def compare_canaries(self, answers: Sequence[Sequence[Hit]]) -> None:
         """Compare the hits of the canary queries with those that the build recorded.

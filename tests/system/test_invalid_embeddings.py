@@ -19,7 +19,12 @@ from service.cli.main import app
 from service.retrieval.corpus.reader import Passage, read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
-from service.retrieval.errors import CheckpointError, EmbeddingError, PassageError
+from service.retrieval.errors import (
+    CheckpointError,
+    EmbeddingError,
+    GenerationError,
+    PassageError,
+)
 from service.retrieval.generation.generation import open_current
 from service.retrieval.hardware import multiplies_bf16
 from service.retrieval.indexing.build import build_index, update_index
@@ -312,5 +317,21 @@ def test_a_service_whose_encoder_spoils_every_text_does_not_start(
     searcher = object.__new__(Searcher)
     searcher.__dict__.update(encoder=encoder, generation=generation)
 
-    with pytest.raises(EmbeddingError, match="position 0 and 7 more"):
+    with pytest.raises(GenerationError, match="fails its canary query 1: the encoder zero gives"):
         searcher.check_canaries()
+
+
+@pytest.mark.slow
+def test_workers_find_the_passage_too(damaged: Any, with_bad: Path, tmp_path: Path) -> None:
+    found = damaged("NaN in a row", ("torch", "fp32"))
+    arguments = [
+        *("index", "build", str(with_bad), "--index", str(tmp_path / "index"), "--workers", "2"),
+        *("--encoder", found.settings.encoder, "--device", "cpu", "--json"),
+    ]
+
+    refused = CliRunner().invoke(app, arguments)
+    skipped = CliRunner().invoke(app, [*arguments, "--skip-invalid"])
+
+    assert (refused.exit_code, skipped.exit_code) == (1, 0)
+    assert f"error: {with_bad}:3: the encoder" in refused.stderr
+    assert json.loads(skipped.stdout)["unembedded"] == 1

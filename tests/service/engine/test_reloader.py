@@ -1,4 +1,5 @@
 import asyncio
+import copy
 import shutil
 import threading
 import time
@@ -14,17 +15,20 @@ from service.app import create_app
 from service.engine import reloader
 from service.engine.engine import Engine
 from service.engine.outcome import SearchOutcome
+from service.errors import ReloadRefusedError
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation import room as memory
-from service.retrieval.generation.generation import current_name, open_current
+from service.retrieval.generation.generation import ON_CPU, current_name, open_current
 from service.retrieval.generation.history import roll_back
 from service.retrieval.indexing.build import build_index
 from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
+from service.telemetry.metrics import Metrics
 from tests.conftest import cut_short, flip_bit
 from tests.service.engine.test_engine import make_engine
 from tests.support.builds import rewrite_manifest
+from tests.support.fake_runtime import FakeRuntime
 
 FILES = ["manifest.json", "vectors.faiss", "passages.arrow", "texts.arrow"]
 WAIT_SECONDS = 60
@@ -363,3 +367,25 @@ def test_the_old_generation_is_freed_after_its_last_query(
     engine.replace(new)
     wait_until(lambda: old() is None)
     engine.close()
+
+
+def test_a_generation_whose_canary_query_gets_no_unit_vector_is_refused(
+    tiny_encoder: Encoder, index_copy: Path
+) -> None:
+    encoder = copy.copy(tiny_encoder)
+    encoder.runtime = fake = FakeRuntime(encoder.embedding_dim)
+    engine = make_engine(encoder, index_copy)
+    publish(index_copy, tiny_encoder)
+    [spoiled] = encoder.tokenize(["new 7"], "query")
+    [other] = encoder.tokenize(["new 0"], "query")
+    fake.spoiled_token = (set(spoiled.token_ids) - set(other.token_ids)).pop()
+    name = engine.searcher.generation.name
+
+    try:
+        reload = reloader.Reloader(engine, index_copy, ON_CPU, Metrics()).reload()
+        with pytest.raises(ReloadRefusedError, match=r"fails its canary query \d: the encoder"):
+            asyncio.run(reload)
+    finally:
+        engine.close()
+
+    assert engine.searcher.generation.name == name

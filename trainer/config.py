@@ -45,11 +45,25 @@ class DataConfig(Section):
     # Shares of the words of translated queries, to simulate poor translations.
     dropped_words: Share = 0.0
     shuffled_words: Share = 0.0
-    # Share of rows that are added again with the English query as the "translated" one.
-    english_share: Share = 0.0
+    # Share of rows that are added again with the English query as the "translated" one, of all
+    # files or of each.
+    english_share: Share | list[Share] = 0.0
+    # Within a file, languages of n rows are sampled in proportion to n^(1/temperature): 1 as they
+    # are, inf equally.
+    language_temperature: Annotated[float, Field(ge=1)] = 1.0
+
+    def english_share_of(self, number: int) -> float:
+        """Return the share of English rows to add to a file's rows."""
+        shares = self.english_share
+        return shares[number] if isinstance(shares, list) else shares
 
     @model_validator(mode="after")
     def _shares_match(self) -> Self:
+        if isinstance(self.english_share, list) and len(self.english_share) != len(self.rows):
+            raise ValueError(
+                f"{len(self.english_share)} english_share for {len(self.rows)} files of rows: "
+                "give one each, or one number"
+            )
         if self.shares and len(self.shares) != len(self.rows):
             raise ValueError(
                 f"{len(self.shares)} shares for {len(self.rows)} files of rows: give one each"

@@ -4,11 +4,12 @@
 |---|---|
 | `query_id`, `query` | an English query |
 | `language`, `translated_query` | the same query in another language (BCP 47) |
-| `passage_id`, `positive` | the English passage that answers it |
+| `passage_id`, `positive` | the English passage that answers it; a frozen bridge needs none |
 | `group_id` | rows of one group are never each other's negatives; defaults to `passage_id` |
 | `hard_negatives` | passages that are similar to an answer but are none |
 | `hard_negative_ids` | their passage ids: as many, or none |
 | `hard_negative_queries` | queries in `language`, each for its negative: as many, or none |
+| `cross_weight` | the row's weight in the frozen bridge's `cross`; 1, or 0 without a passage |
 
 Ids join rows with qrels and mask false negatives; a negative without an id is compared by its text.
 """
@@ -26,8 +27,9 @@ from trainer.data.languages import canonical_language
 from trainer.errors import DataError, OutputError
 
 MAX_LINE_BYTES = 2**20
+MAX_WEIGHT = 1000
 TEXTS = ("query", "translated_query", "language", "passage_id", "positive", "query_id")
-OPTIONAL_TEXTS = ("group_id",)
+OPTIONAL = ("group_id", "cross_weight")
 LISTS = ("hard_negatives", "hard_negative_queries", "hard_negative_ids")
 
 
@@ -45,18 +47,23 @@ class Row:
     hard_negatives: tuple[str, ...] = ()
     hard_negative_queries: tuple[str, ...] = ()
     hard_negative_ids: tuple[str, ...] = ()
+    cross_weight: float = 1.0
 
     def __post_init__(self) -> None:
         """Default the group to the passage."""
         if not self.group_id:
             object.__setattr__(self, "group_id", self.passage_id)
+        if not self.positive:
+            object.__setattr__(self, "cross_weight", 0.0)
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def read_rows(path: Path, *, is_bridge: bool = False) -> Iterator[tuple[str, Row]]:
     """Yield the rows of a file, each with its origin (`file:line`).
 
     Args:
         path: `.jsonl`, also `.jsonl.gz`.
+        is_bridge: the rows are for the frozen bridge, so that a row may lack a passage, and
+            `cross_weight` has an effect.
 
     Raises:
         DataError: a role is missing or empty, the language is unknown, the numbers of negatives
@@ -69,6 +76,11 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
     origin = ""
     for origin, parse in read_json_lines(path, DataError, MAX_LINE_BYTES):
         row = row_of(origin, parse())
+        if not is_bridge and row.cross_weight != 1:
+            raise DataError(
+                f"{origin} has {'a `cross_weight`' if row.positive else 'no passage'}: only the "
+                "frozen bridge can train on it, nothing else reads it"
+            )
         texts.check(origin, row)
         yield origin, row
     if not origin:
@@ -105,9 +117,11 @@ def write_rows(path: Path, rows: Iterable[Row]) -> int:
 
 def row_line(row: Row) -> str:
     """Serialize a row as a line; empty and default fields are left out."""
-    content = {name: value for name, value in asdict(row).items() if value != ()}
+    content = {name: value for name, value in asdict(row).items() if value not in ((), "")}
     if row.group_id == row.passage_id:
-        del content["group_id"]
+        content.pop("group_id", None)
+    if row.cross_weight == 1 or not row.positive:
+        del content["cross_weight"]
     return json.dumps(content, ensure_ascii=False) + "\n"
 
 
@@ -125,7 +139,8 @@ class PassageTexts:
             DataError: an id has another text than before; the message names both places.
         """
         named = zip(row.hard_negative_ids, row.hard_negatives, strict=False)
-        for passage_id, text in ((row.passage_id, row.positive), *named):
+        own = [(row.passage_id, row.positive)] if row.positive else []
+        for passage_id, text in (*own, *named):
             known, first = self._seen.setdefault(passage_id, (hash(text), origin))
             if known != hash(text):
                 raise DataError(
@@ -146,23 +161,25 @@ def row_of(origin: str, record: object) -> Row:
     if unknown:
         raise DataError(
             f"{origin} has the unknown field {unknown[0]!r}: a row has "
-            f"{', '.join(TEXTS + OPTIONAL_TEXTS + LISTS)}"
+            f"{', '.join(TEXTS + OPTIONAL + LISTS)}"
         )
     try:
         language = canonical_language(_text(origin, record, "language"))
     except ValueError as error:
         raise DataError(f"{origin} has an unknown language: {error}") from None
+    has_passage = record.get("positive") is not None or record.get("passage_id") is not None
     row = Row(
         query=_text(origin, record, "query"),
         translated_query=_text(origin, record, "translated_query"),
         language=language,
-        passage_id=_text(origin, record, "passage_id"),
-        positive=_text(origin, record, "positive"),
+        passage_id=_text(origin, record, "passage_id") if has_passage else "",
+        positive=_text(origin, record, "positive") if has_passage else "",
         query_id=_text(origin, record, "query_id"),
         group_id=_text(origin, record, "group_id") if record.get("group_id") else "",
         hard_negatives=_texts(origin, record, "hard_negatives"),
         hard_negative_queries=_texts(origin, record, "hard_negative_queries"),
         hard_negative_ids=_texts(origin, record, "hard_negative_ids"),
+        cross_weight=_weight(origin, record),
     )
     _check_negatives(origin, row)
     return row
@@ -173,6 +190,17 @@ def _text(origin: str, record: Mapping[str, Any], name: str) -> str:
     if value is None:
         raise DataError(f"{origin} lacks the role `{name}`")
     return _checked(origin, name, value)
+
+
+def _weight(origin: str, record: Mapping[str, Any]) -> float:
+    value = record.get("cross_weight", 1.0)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 <= value <= MAX_WEIGHT
+    ):
+        raise DataError(f"{origin} has a `cross_weight` that is no number from 0 to {MAX_WEIGHT}")
+    return float(value)
 
 
 def _texts(origin: str, record: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The rows of a training run: read from files, selected, with noise and English rows added."""
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,8 +26,13 @@ class TrainingRows:
     shares: Mapping[str, float]
 
 
-def read_training_rows(config: DataConfig, seed: int) -> TrainingRows:
+def read_training_rows(config: DataConfig, seed: int, *, is_bridge: bool = False) -> TrainingRows:
     """Read, select and augment the rows of a run.
+
+    Args:
+        config: the files, and what is selected and added.
+        seed: of selection and noise.
+        is_bridge: as in `read_rows`.
 
     Raises:
         DataError: a line is not valid (file:line), a selected language has no row, or a row has
@@ -35,28 +41,46 @@ def read_training_rows(config: DataConfig, seed: int) -> TrainingRows:
     generator = random.Random(seed)
     rows: list[Row] = []
     groups: list[str] = []
-    shares: dict[str, float] = {}
     for number, path in enumerate(config.rows):
-        share = config.shares[number] if config.shares else 1.0
-        for origin, row in read_rows(path):
+        for origin, row in read_rows(path, is_bridge=is_bridge):
             if config.languages and row.language not in config.languages:
                 continue
             _check_negatives(origin, row, config.hard_negatives)
             rows.append(row)
             groups.append(f"{number}:{row.language}")
-            shares[groups[-1]] = share
     _check_languages(rows, config)
     if config.max_rows:
         chosen = sorted(generator.sample(range(len(rows)), min(config.max_rows, len(rows))))
         rows, groups = [rows[each] for each in chosen], [groups[each] for each in chosen]
     rows = [add_noise(row, config, generator) for row in rows]
-    english = [each for each in range(len(rows)) if generator.random() < config.english_share]
-    for number in english:
-        row, file = rows[number], groups[number].partition(":")[0]
-        rows.append(replace(row, language=ENGLISH, translated_query=row.query))
-        groups.append(f"{file}:{ENGLISH}")
-        shares[groups[-1]] = shares[groups[number]]
+    shares = _shares(groups, config)
+    for number in range(len(rows)):
+        row, file = rows[number], _file_of(groups[number])
+        if generator.random() < config.english_share_of(file):
+            rows.append(replace(row, language=ENGLISH, translated_query=row.query))
+            groups.append(f"{file}:{ENGLISH}")
+            shares[groups[-1]] = config.shares[file] if config.shares else 1.0
     return TrainingRows(tuple(rows), tuple(groups), shares)
+
+
+def _file_of(group: str) -> int:
+    return int(group.partition(":")[0])
+
+
+def _shares(groups: Sequence[str], config: DataConfig) -> dict[str, float]:
+    """Return how often an epoch repeats each group, so that its file's share is kept."""
+    counts = Counter(groups)
+    weights = {group: n ** (1 / config.language_temperature) for group, n in counts.items()}
+    rows_of_file, weight_of_file = Counter[int](), dict.fromkeys(map(_file_of, counts), 0.0)
+    for group, count in counts.items():
+        rows_of_file[_file_of(group)] += count
+        weight_of_file[_file_of(group)] += weights[group]
+    shares = {}
+    for group, count in counts.items():
+        file = _file_of(group)
+        share = config.shares[file] if config.shares else 1.0
+        shares[group] = share * rows_of_file[file] * weights[group] / weight_of_file[file] / count
+    return shares
 
 
 def _check_negatives(origin: str, row: Row, wanted: int) -> None:

@@ -78,7 +78,7 @@ def make_card(
         contamination=dict(contamination),
         contamination_kept=contamination_kept,
         rows=dict(sorted(Counter(row.language for row in imported.rows).items())),
-        num_training_passages=len({row.passage_id for row in imported.rows}),
+        num_training_passages=len({row.passage_id for row in imported.rows if row.positive}),
         queries=_sizes(evaluation.queries) if evaluation else {},
         passages=_sizes(evaluation.passages) if evaluation else {},
         outputs={

@@ -1,6 +1,11 @@
-"""Decontamination: finds training rows whose passage or question is in an evaluation set."""
+"""Decontamination: finds training rows whose passage, question or sentence an evaluation set holds.
+
+A sentence counts if it has at least `MIN_LETTERS` letters, because a short one ("Thank you.") is in
+many texts. It counts wherever it is: as a text of its own or within a passage.
+"""
 
 import hashlib
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +16,9 @@ from service.retrieval.progress import OnProgress, counted, ignore_progress
 from trainer.data.evaluation_set import EvaluationSet
 from trainer.data.rows import Row
 
+MIN_LETTERS = 25
+SENTENCE_END = re.compile(r"(?<=[.!?;…])\s+|(?<=[。！？।۔؟])\s*|\n+")
+
 
 def passage_hash(text: str) -> str:
     """Return a hash of a text that ignores case, white space and the form of Unicode."""
@@ -18,27 +26,53 @@ def passage_hash(text: str) -> str:
     return hashlib.sha256(normal.encode()).hexdigest()
 
 
+def letters_hash(text: str) -> str:
+    """Return a hash of the letters and digits of a text, without case, marks and punctuation."""
+    return hashlib.sha256(_letters(text).encode()).hexdigest()
+
+
+def _letters(text: str) -> str:
+    normal = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(each for each in normal if each.isalnum())
+
+
+def sentence_hashes(text: str) -> set[str]:
+    """Return the `letters_hash` of a text and of each of its sentences that is long enough."""
+    parts = {_letters(part) for part in (text, *SENTENCE_END.split(text))}
+    return {hashlib.sha256(part.encode()).hexdigest() for part in parts if len(part) >= MIN_LETTERS}
+
+
 @dataclass
 class Decontamination:
-    """The relevant passages and questions of evaluation sets, and counts of rows that hold one."""
+    """Passages, questions and sentences of evaluation sets, and counts of rows that hold one."""
 
     passages: dict[str, str] = field(default_factory=dict)  # hash of a relevant passage -> set
+    sentences: dict[str, str] = field(default_factory=dict)  # hash of a sentence -> set
     query_ids: dict[str, str] = field(default_factory=dict)  # query id -> set
     found: Counter[str] = field(default_factory=Counter)
 
     def add(self, evaluation_set: EvaluationSet) -> None:
-        """Add a set's relevant passages, with and without title, and its question ids."""
+        """Add a set's relevant passages, with and without title, its questions and their ids."""
+        name = evaluation_set.name
         for passage in relevant_passages(evaluation_set):
             for text in (passage.encoder_text, passage.text):
-                self.passages[passage_hash(text)] = evaluation_set.name
+                self.passages[passage_hash(text)] = name
+            self.sentences |= dict.fromkeys(sentence_hashes(passage.text), name)
+        for queries in evaluation_set.queries.values():
+            for query in queries:
+                self.sentences |= dict.fromkeys(sentence_hashes(query.text), name)
         self.query_ids |= dict.fromkeys(evaluation_set.qrels, evaluation_set.name)
 
     def reason(self, row: Row) -> str | None:
         """Return why a row must not be in training, or None."""
         if row.query_id in self.query_ids:
             return f"question id in {self.query_ids[row.query_id]}"
-        name = self.passages.get(passage_hash(row.positive))
-        return f"passage in {name}" if name else None
+        if name := self.passages.get(passage_hash(row.positive)):
+            return f"passage in {name}"
+        for text in (row.query, row.translated_query, row.positive):
+            for found in sentence_hashes(text) & self.sentences.keys():
+                return f"sentence in {self.sentences[found]}"
+        return None
 
     def clean(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the clean rows; count the others in `found`."""

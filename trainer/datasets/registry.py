@@ -26,6 +26,9 @@ KINDS = {
     "mlqa": "MLQA: an evaluation set of every language",
     "belebele": "Belebele: an evaluation set of every language",
     "parallel": "a table of rows, or line-aligned texts: rows, documents held out if asked",
+    "sib200": "SIB-200: an evaluation set of FLORES sentences in every language",
+    "tatoeba": "LASER's Tatoeba pairs: rows of sentences, sentences held out for evaluation",
+    "tico19": "TICO-19: rows of sentences, documents held out for evaluation",
     "xquad": "XQuAD: an evaluation set of every language",
 }
 DATA_SETS = HubKind(

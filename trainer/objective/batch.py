@@ -100,6 +100,9 @@ def term_weights(config: ObjectiveConfig) -> Weights:
     return Weights(english=english, cross=1 - english)
 
 
+NO_PASSAGE = -1
+
+
 @dataclass(frozen=True)
 class FrozenPool:
     """Embeddings by the untrained base model of all passages and of N rows' English queries."""
@@ -107,7 +110,8 @@ class FrozenPool:
     passages: Tensor  # [C, D]
     passage_codes: Tensor  # equal for passages of one group, [C]
     queries: Tensor  # each row's English query, [N, D]
-    targets: Tensor  # each row's passage, as a place in `passages`, [N]
+    targets: Tensor  # each row's passage, as a place in `passages`, or `NO_PASSAGE`, [N]
+    cross_weights: Tensor | None = None  # each row's weight in `cross`, [N]; all 1 by default
 
 
 class FrozenBridgeObjective:
@@ -128,9 +132,13 @@ class FrozenBridgeObjective:
         translated = embeddings["translated_query"][rows]
         numbers = labels[rows, 0]
         targets = self._pool.targets[numbers]
+        has_passage = targets != NO_PASSAGE
+        targets = targets.clamp(min=0)  # of a row without a passage, `cross` has weight 0
         excluded = None
         if self._config.masks_false_negatives:
             excluded = pool_false_negatives(self._pool.passage_codes, targets)
+            excluded &= has_passage[:, None]
+        weights = self._pool.cross_weights
         return frozen_bridge(
             translated,
             self._pool.queries[numbers].to(translated.dtype),
@@ -138,6 +146,7 @@ class FrozenBridgeObjective:
             targets,
             temperature=self._temperature,
             cross=self._config.cross,
+            cross_weights=has_passage * (1.0 if weights is None else weights[numbers]),
             kl=self._config.kl,
             anchor=self._config.anchor,
             excluded=excluded,

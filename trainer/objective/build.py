@@ -42,7 +42,8 @@ def build_objective(
     if config.objective.freezes_passages:
         pool = build_frozen_pool(rows, base, cache, on_progress)
         if temperature == "matched":
-            queries, targets = pool.queries[:SAMPLE_ROWS], pool.targets[:SAMPLE_ROWS]
+            sample = (pool.targets >= 0).nonzero()[:SAMPLE_ROWS, 0]  # rows with a passage
+            queries, targets = pool.queries[sample], pool.targets[sample]
             temperature = matched_temperature(queries, pool.passages, targets)
         labels = [[number] for number in range(len(rows))]
         bridge = FrozenBridgeObjective(config.objective, pool, temperature)

@@ -32,16 +32,19 @@ def at_least_fp32(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def info_nce(scores: Tensor, targets: Tensor) -> Tensor:
+def info_nce(scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Sum the cross-entropy of each row's target, -log softmax(scores)[target], over the rows.
 
     Args:
         scores: logits, [b, C]; `EXCLUDED` for an excluded candidate.
         targets: the column of each row's target, [b].
+        weights: of the rows, [b]; all 1 by default.
 
     Source: van den Oord et al. 2018, equation 4.
     """
-    return functional.cross_entropy(scores, targets, reduction="sum")
+    if weights is None:
+        return functional.cross_entropy(scores, targets, reduction="sum")
+    return functional.cross_entropy(scores, targets, reduction="none") @ weights.to(scores.dtype)
 
 
 def kl_divergence(left: Tensor, right: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.progress import OnProgress
 from service.retrieval.storage import artifact
 from trainer.data.rows import Row
-from trainer.objective.batch import FrozenPool
+from trainer.objective.batch import NO_PASSAGE, FrozenPool
 from trainer.objective.columns import passage_codes
 
 # Autocast converts the weights in every batch: large batches make that cheap.
@@ -32,18 +32,20 @@ def build_frozen_pool(
     rows: Sequence[Row], encoder: Encoder, cache: Path, on_progress: OnProgress
 ) -> FrozenPool:
     """Embed the passages and English queries of all rows; the pool is on the encoder's device."""
-    passages = list(dict.fromkeys(row.positive for row in rows))
+    passages = list(dict.fromkeys(row.positive for row in rows if row.positive))
     place = {text: number for number, text in enumerate(passages)}
     queries = list(dict.fromkeys(row.query for row in rows))
     query_place = {text: number for number, text in enumerate(queries)}
     codes = np.zeros(len(passages), dtype=np.int64)
     for row, (code,) in zip(rows, passage_codes(rows, 0), strict=True):
-        codes[place[row.positive]] = code
+        if row.positive:
+            codes[place[row.positive]] = code
     query_embeddings = embed_cached(queries, "query", encoder, cache, on_progress)
     passage_embeddings = embed_cached(passages, "passage", encoder, cache, on_progress)
     row_queries = query_embeddings[[query_place[row.query] for row in rows]]
-    targets = np.array([place[row.positive] for row in rows])
-    arrays = (passage_embeddings, codes, row_queries, targets)
+    targets = np.array([place.get(row.positive, NO_PASSAGE) for row in rows])
+    weights = np.array([row.cross_weight for row in rows], dtype=np.float32)
+    arrays = (passage_embeddings, codes, row_queries, targets, weights)
     return FrozenPool(*(torch.from_numpy(array).to(encoder.device) for array in arrays))
 
 

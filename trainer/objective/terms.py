@@ -147,6 +147,7 @@ def frozen_bridge(
     cross: float = 0.5,
     kl: float = 0.5,
     anchor: float = 5.0,
+    cross_weights: Tensor | None = None,
     excluded: Tensor | None = None,
 ) -> Terms:
     """Compute the terms that draw translated queries to the base model's English ones.
@@ -164,6 +165,7 @@ def frozen_bridge(
         cross: weight of the cross-entropy of the target passage.
         kl: weight of the divergence from the English query's distribution over the pool.
         anchor: weight of the distance to the English query's embedding.
+        cross_weights: of the rows in `cross`, [B]; a row without a passage has 0.
         excluded: true for passages that answer the query but are not its target, [B, C].
     """
     scores = logits(translated_query, passages, temperature)
@@ -175,7 +177,7 @@ def frozen_bridge(
         at_least_fp32(translated_query), at_least_fp32(base_query), dim=-1
     )
     terms = {
-        "cross": cross * info_nce(scores, targets),
+        "cross": cross * info_nce(scores, targets, cross_weights),
         "kl": kl * kl_divergence(teacher, scores),
         "anchor": anchor * (1 - similarity).sum(),
     }

@@ -37,7 +37,8 @@ class LanguageSampler(DefaultBatchSampler):
             batch_size: rows of a batch.
             drop_last: leave out the rows that do not fill a batch.
             groups: each row's group.
-            passage_ids: each row's passage; rows with the same passage go to different batches.
+            passage_ids: each row's passage; rows with the same passage go to different batches;
+                empty for a row without.
             shares: how often an epoch repeats a group's rows; 1 for a group that is not named.
             mixing: `mixed` for batches of all groups, `separate` for batches of one.
             seed: of the order.
@@ -48,7 +49,9 @@ class LanguageSampler(DefaultBatchSampler):
         for row, group in enumerate(groups):
             self._rows[group].append(row)
         self._counts = {
-            group: round(len(rows) * shares.get(group, 1.0)) for group, rows in self._rows.items()
+            # A small share of few rows is no reason to leave a language out.
+            group: max(1, round(len(rows) * shares.get(group, 1.0)))
+            for group, rows in self._rows.items()
         }
         self._mixing = mixing
 
@@ -108,7 +111,7 @@ class LanguageSampler(DefaultBatchSampler):
         size: int,
     ) -> None:
         passage_id = self._passage_ids[row]
-        if len(batch) < size and not passages[passage_id]:
+        if len(batch) < size and not (passage_id and passages[passage_id]):
             passages[passage_id] += 1
             batch.append(row)
         else:

@@ -84,7 +84,7 @@ def train(
     if record["is_finished"]:
         return record
     on_progress("read", 0, None)
-    rows = read_training_rows(config.data, config.seed)
+    rows = read_training_rows(config.data, config.seed, is_bridge=config.objective.freezes_passages)
     dev_sets = [read_dev_set(each, config.dev.max_queries) for each in config.dev.sets]
     on_progress("load", 0, None)
     trainable = load_trainable_encoder(
@@ -94,8 +94,9 @@ def train(
     record["base"] = base_facts(trainable.base, config.encoder.name)
     if config.encoder.lora_rank:
         record["without_adapter"] = matrices_without_adapter(trainable.transformer)
-    if dev_sets:
-        record.setdefault("base_scores", _score_dev_sets(run, is_base=True))
+    if dev_sets and "base_scores" not in record:
+        record["base_scores"] = _score_dev_sets(run, is_base=True)
+        write_record(directory, record)  # a run that is stopped early does not repeat it
     made = build_objective(config, rows.rows, trainable.base, cache, on_progress)
     record["temperature"] = made.temperature
     on_progress("prepare", 0, None)  # finds the size of micro-batches

@@ -9,7 +9,7 @@ import pytest
 import trainer.datasets.formats
 from trainer.datasets.registry import KINDS, find_importer
 
-HELPERS = {"lines", "squad_format", "table"}  # modules that several formats share
+HELPERS = {"lines", "sentence_pairs", "squad_format", "table"}  # modules that several formats share
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,13 +1,14 @@
-"""AfriQA's gold passages: questions in African languages, their translations, English passages.
+"""AfriQA: questions in African languages, their translations, and English passages for some.
 
 Files are `gold_span_passages.afriqa.<language>.en.<split>.json`, JSON lines. Passages have no id in
 them: theirs is the hash of title and text. Titles are part of a positive, as in the service.
+`queries.afriqa.<language>.en.<split>.json` holds questions without passages, for a frozen bridge.
 """
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,15 @@ from service.retrieval.storage.json_lines import read_json_lines
 from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.data.rows import MAX_LINE_BYTES, Row
+from trainer.datasets.decontamination import letters_hash
 from trainer.datasets.imported import ImportedDataset
 from trainer.datasets.source_files import expect_files, open_source
 from trainer.errors import DataError
 
 FILE = re.compile(r"gold_span_passages\.afriqa\.(?P<language>\w+)\.en\.(?P<split>\w+)\.json")
+QUERIES_FILE = re.compile(r"queries\.afriqa\.(?P<language>\w+)\.en\.(?P<split>\w+)\.json")
+GOLD_TEXTS = ("id", "question_translated", "question_lang", "context", "title")
+QUERIES_TEXTS = ("id", "translated_question", "question")
 ID_CHARACTERS = 16
 
 
@@ -31,7 +36,7 @@ class _Record:
     split: str
     query: str
     translated_query: str
-    passage: Passage
+    passage: Passage | None
 
 
 def import_afriqa(
@@ -43,8 +48,9 @@ def import_afriqa(
 ) -> ImportedDataset:
     """Make rows of one split and an evaluation set of another.
 
-    The corpus holds the passages of all splits in the folder, so that those of the training split
-    are distractors.
+    A question without a passage gives a row if no question with a passage equals it. The corpus
+    holds the passages of all splits in the folder, so that those of the training split are
+    distractors.
 
     Args:
         directory: of the files.
@@ -59,6 +65,7 @@ def import_afriqa(
     expect_files(files)
     skipped: Counter[str] = Counter()
     records = [record for path in files for record in _records(path, skipped)]
+    records = _without_repeated(records, skipped)
     return ImportedDataset(
         name="afriqa",
         licence="CC BY 4.0",
@@ -75,50 +82,80 @@ def import_afriqa(
 
 
 def _files(directory: Path, languages: Sequence[str]) -> list[Path]:
+    """Return the files, those with passages first."""
     found = []
-    for path in sorted(directory.rglob("gold_span_passages.afriqa.*.json")):
-        match = FILE.fullmatch(path.name)
-        if match and (not languages or canonical_language(match["language"]) in languages):
-            found.append(path)
+    for pattern in (FILE, QUERIES_FILE):
+        for path in sorted(directory.rglob("*.afriqa.*.json")):
+            match = pattern.fullmatch(path.name)
+            if match and (not languages or canonical_language(match["language"]) in languages):
+                found.append(path)
     if not found:
         raise DataError(
-            f"{directory} holds no gold_span_passages.afriqa.<language>.en.<split>.json"
+            f"{directory} holds no gold_span_passages.afriqa.<language>.en.<split>.json and no "
+            f"queries.afriqa.<language>.en.<split>.json"
             f"{' of ' + ', '.join(languages) if languages else ''}: name the folder of AfriQA"
         )
     return found
 
 
 def _records(path: Path, skipped: Counter[str]) -> Iterator[_Record]:
-    match = FILE.fullmatch(path.name)
+    is_gold = FILE.fullmatch(path.name)
+    match = is_gold or QUERIES_FILE.fullmatch(path.name)
     assert match
     language = canonical_language(match["language"])
+    names = GOLD_TEXTS if is_gold else QUERIES_TEXTS
+    kind = "afriqa" if is_gold else "afriqa.queries"
     lines = read_json_lines(
         path, DataError, MAX_LINE_BYTES, nan_is_null=True, open_file=open_source
     )
     for origin, parse in lines:
         record = parse()
-        if not isinstance(record, dict) or "question_lang" not in record:
-            raise DataError(f"{origin} is not a record of AfriQA: it lacks `question_lang`")
-        texts = {}
-        for name in ("id", "question_translated", "question_lang", "context", "title"):
-            value = record.get(name)
-            if not isinstance(value, str | None):
-                raise DataError(f"{origin} has `{name}` that is not text")
-            texts[name] = " ".join((value or "").split())
+        if not isinstance(record, dict) or names[2] not in record:
+            raise DataError(f"{origin} is not a record of AfriQA: it lacks `{names[2]}`")
+        texts = _texts(origin, record, names)
         missing = [name for name, value in texts.items() if not value and name != "title"]
         if missing:
             skipped[f"no {missing[0]}"] += 1
             continue
-        passage = Passage(_passage_id(texts["title"], texts["context"]), texts["context"])
-        passage = Passage(passage.passage_id, passage.text, texts["title"])
+        passage = None
+        if is_gold:
+            title, context = texts["title"], texts["context"]
+            passage = Passage(_passage_id(title, context), context, title)
         yield _Record(
-            f"afriqa.{language}.{match['split']}.{texts['id']}",
+            f"{kind}.{language}.{match['split']}.{texts['id']}",
             language,
             match["split"],
-            texts["question_translated"],
-            texts["question_lang"],
+            texts[names[1]],
+            texts[names[2]],
             passage,
         )
+
+
+def _texts(origin: str, record: Mapping[str, object], names: Sequence[str]) -> dict[str, str]:
+    texts = {}
+    for name in names:
+        value = record.get(name)
+        if name == "id" and isinstance(value, int):  # as the files without passages have it
+            value = str(value)
+        if not isinstance(value, str | None):
+            raise DataError(f"{origin} has `{name}` that is not text")
+        texts[name] = " ".join((value or "").split())
+    return texts
+
+
+def _without_repeated(records: Sequence[_Record], skipped: Counter[str]) -> list[_Record]:
+    """Leave out questions without a passage that are among those with one."""
+    known = {
+        (each.language, letters_hash(each.translated_query)) for each in records if each.passage
+    }
+    kept = []
+    for record in records:
+        key = record.language, letters_hash(record.translated_query)
+        if record.passage is None and key in known:
+            skipped["question also with a passage"] += 1
+        else:
+            kept.append(record)
+    return kept
 
 
 def _passage_id(title: str, text: str) -> str:
@@ -130,18 +167,18 @@ def _row(record: _Record) -> Row:
         query=record.query,
         translated_query=record.translated_query,
         language=record.language,
-        passage_id=record.passage.passage_id,
-        positive=record.passage.encoder_text,
+        passage_id=record.passage.passage_id if record.passage else "",
+        positive=record.passage.encoder_text if record.passage else "",
         query_id=record.query_id,
     )
 
 
 def _judged(records: Sequence[_Record], split: str) -> EvaluationData | None:
-    passages = {record.passage.passage_id: record.passage for record in records}
+    passages = {each.passage.passage_id: each.passage for each in records if each.passage}
     queries: dict[str, list[Query]] = {ENGLISH: []}
     qrels = {}
     for record in records:
-        if record.split == split:
+        if record.passage and record.split == split:
             article = record.passage.title or record.passage.passage_id
             queries[ENGLISH].append(Query(record.query_id, record.query, article))
             queries.setdefault(record.language, []).append(

@@ -176,6 +176,15 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         DataError: the file cannot be read or has a line that is not UTF-8.
     """
+    return [" ".join(line.split()) for line in read_raw_lines(path)]
+
+
+def read_raw_lines(path: Path) -> list[str]:
+    """Read the lines of a text as they are.
+
+    Raises:
+        DataError: the file cannot be read or has a line that is not UTF-8.
+    """
     try:
         with open_source(path) as file:
             content = file.read()
@@ -185,7 +194,7 @@ def read_lines(path: Path) -> list[str]:
     texts = []
     for number, line in enumerate(lines, start=1):
         try:
-            texts.append(" ".join(line.decode("utf-8-sig").split()))
+            texts.append(line.decode("utf-8-sig").removesuffix("\r"))
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{path}:{number} is not UTF-8 (byte {error.start + 1} of the line)"

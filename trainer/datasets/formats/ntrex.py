@@ -11,6 +11,8 @@ from trainer.errors import DataError
 
 FILE = re.compile(r"newstest2019-(src|ref)\.(?P<language>[\w-]+)\.txt")
 DOCUMENT_IDS = "DOCUMENT_IDS.tsv"
+# The Portuguese of Portugal; as BCP 47 the code would be that of Brazil, which has its own file.
+NAMES = {"por": "pt-PT"}
 
 
 def import_ntrex(
@@ -52,7 +54,11 @@ def _files(directory: Path) -> dict[str, Path]:
     found = {}
     for path in sorted(directory.rglob("newstest2019-*.txt")):
         if match := FILE.fullmatch(path.name):
-            found[canonical_language(match["language"])] = path
+            code = match["language"]
+            language = canonical_language(NAMES.get(code, code))
+            if language in found:
+                raise DataError(f"{found[language]} and {path} are both {language}: remove one")
+            found[language] = path
     if ENGLISH not in found:
         raise DataError(
             f"{directory} holds no newstest2019-src.eng.txt: name the folder of NTREX-128"

@@ -21,18 +21,27 @@ from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.progress import OnProgress
 from service.retrieval.storage import artifact
 from trainer.data.rows import Row
+from trainer.errors import DataError
 from trainer.objective.batch import NO_PASSAGE, FrozenPool
 from trainer.objective.columns import passage_codes
 
 # Autocast converts the weights in every batch: large batches make that cheap.
 BATCH_TOKENS = 8192
+# Texts between two writes of the cache, so that a stopped run loses little.
+PART_TEXTS = 4096
 
 
 def build_frozen_pool(
     rows: Sequence[Row], encoder: Encoder, cache: Path, on_progress: OnProgress
 ) -> FrozenPool:
-    """Embed the passages and English queries of all rows; the pool is on the encoder's device."""
+    """Embed the passages and English queries of all rows; the pool is on the encoder's device.
+
+    Raises:
+        DataError: no row has a passage.
+    """
     passages = list(dict.fromkeys(row.positive for row in rows if row.positive))
+    if not passages:
+        raise DataError("no row has a passage: add rows with passages for the other rows to rank")
     place = {text: number for number, text in enumerate(passages)}
     queries = list(dict.fromkeys(row.query for row in rows))
     query_place = {text: number for number, text in enumerate(queries)}
@@ -62,9 +71,12 @@ def embed_cached(
     keys = [_digest(text) for text in texts]
     known = _read(path)
     new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-    if new:
-        embeddings = embed_texts(list(new.values()), role, encoder, on_progress)
-        made = dict(zip(new, embeddings, strict=True))
+    pending = list(new)
+    for start in range(0, len(pending), PART_TEXTS):
+        part = pending[start : start + PART_TEXTS]
+        missing = [new[key] for key in part]
+        embeddings = embed_texts(missing, role, encoder, on_progress, start, len(pending))
+        made = dict(zip(part, embeddings, strict=True))
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             known = _read(path) | made  # another run may have written in the meantime
@@ -93,15 +105,19 @@ def _write(path: Path, known: Mapping[str, NDArray[np.float32]]) -> None:
 
 
 def embed_texts(
-    texts: Sequence[str], role: Role, encoder: Encoder, on_progress: OnProgress
+    texts: Sequence[str],
+    role: Role,
+    encoder: Encoder,
+    on_progress: OnProgress,
+    done: int = 0,
+    total: int | None = None,
 ) -> Embeddings:
-    """Embed texts and report progress, [B, D]."""
-    done = 0
+    """Embed texts and report progress, [B, D], after `done` of `total` texts."""
 
     def on_batch(count: int) -> None:
         nonlocal done
         done += count
-        on_progress(f"embed {role} texts", done, len(texts))
+        on_progress(f"embed {role} texts", done, total or len(texts))
 
     tokenized = encoder.tokenize(texts, role)
     return encoder.encode_tokenized(tokenized, BATCH_TOKENS, on_batch)

@@ -55,6 +55,21 @@ def test_a_group_is_kept_and_defaults_to_the_passage(tmp_path: Path) -> None:
     assert path.read_text().count("group_id") == 1
 
 
+def test_rows_of_a_bridge_keep_their_weight_and_may_lack_a_passage(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    light = dataclasses.replace(ROW, cross_weight=0.5)
+    pair = Row("Where is salt?", "Chumvi kiko wapi?", "sw", "", "", "q3")
+
+    write_rows(path, [ROW, light, pair])
+
+    assert [row for _, row in read_rows(path, is_bridge=True)] == [ROW, light, pair]
+    assert [json.loads(line).get("cross_weight") for line in path.read_text().splitlines()] == [
+        *(None, 0.5, None)
+    ]
+    with pytest.raises(DataError, match=r"rows.jsonl:2 has a `cross_weight`: only the frozen"):
+        rows_of(path)
+
+
 def test_a_failing_source_leaves_no_file(tmp_path: Path) -> None:
     def rows() -> Any:
         yield ROW

@@ -37,13 +37,20 @@ SAMPLES: dict[str, dict[str, str]] = {
         "DOCUMENT_IDS.tsv": "d\nd\n",
     },
     "parallel": {"news.en.txt": "Tea.\nSalt.\n", "news.de.txt": "Tee.\nSalz.\n"},
+    "sib200": {
+        f"{name}/dev.tsv": "index_id\tcategory\ttext\n1\tfood\tTea.\n"
+        for name in ("eng_Latn", "swh_Latn")
+    },
     "squad": {"squad.en.json": SQUAD, "squad.de.json": SQUAD},
+    "tatoeba": {"tatoeba.deu-eng.deu": "Tee.\nSalz.\n", "tatoeba.deu-eng.eng": "Tea.\nSalt.\n"},
+    "tico19": {f"tico19.en-{name}.tsv": "d\tTea.\tTee.\n" for name in ("de", "sw")},
     "xquad": {"xquad.en.json": SQUAD, "xquad.de.json": SQUAD},
 }
 
 
 def write_files(folder: Path, files: dict[str, str]) -> Path:
     for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(content)
     return folder
 
@@ -78,7 +85,7 @@ class Reports(list[tuple[str, int, int | None]]):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_reports_how_much_of_all_its_files_is_read(tmp_path: Path, kind: str) -> None:
     source, reports = write_files(tmp_path, SAMPLES[kind]), Reports()
-    size = sum(path.stat().st_size for path in source.iterdir())
+    size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
 
     read_dataset(kind, str(source), {}, reports)
 

@@ -1,10 +1,14 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.progress import ignore_progress
 from tests.support.training_rows import ROWS
+from trainer.errors import DataError
+from trainer.objective import frozen
 from trainer.objective.frozen import build_frozen_pool, embed_cached
 
 TEXTS = ["Tea grows on hills.", "Salt is mined."]
@@ -48,3 +52,47 @@ def test_targets_of_a_pool_are_the_places_of_the_rows_passages(
     assert len(pool.passages) == 3
     assert len(set(pool.passage_codes.tolist())) == 3
     assert pool.queries.shape == (4, pool.passages.shape[1])
+
+
+def test_a_row_without_a_passage_has_no_target_and_adds_no_passage(
+    tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    pair = replace(ROWS[1], passage_id="", positive="", group_id="")
+
+    pool = build_frozen_pool(
+        [ROWS[0], pair, replace(ROWS[2], cross_weight=0.5)],
+        tiny_encoder,
+        tmp_path,
+        ignore_progress,
+    )
+
+    assert pool.targets.tolist() == [0, -1, 1]
+    assert len(pool.passages) == 2
+    assert pool.cross_weights is not None
+    assert pool.cross_weights.tolist() == [1, 0, 0.5]
+
+
+def test_rows_without_any_passage_are_refused(tiny_encoder: Encoder, tmp_path: Path) -> None:
+    pair = replace(ROWS[1], passage_id="", positive="", group_id="")
+
+    with pytest.raises(DataError, match="no row has a passage"):
+        build_frozen_pool([pair], tiny_encoder, tmp_path, ignore_progress)
+
+
+def test_texts_are_written_to_the_cache_in_parts(
+    tiny_encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is stopped does not embed again what it has embedded."""
+    monkeypatch.setattr(frozen, "PART_TEXTS", 1)
+
+    def stop(stage: str, done: int, total: int | None) -> None:
+        assert total == 2
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_cached(TEXTS, "query", tiny_encoder, tmp_path, stop)
+    done: list[int] = []
+    embed_cached(TEXTS, "query", tiny_encoder, tmp_path, lambda *report: done.append(report[1]))
+
+    assert done == [1]

@@ -68,6 +68,28 @@ def test_records_without_a_field_are_counted_and_nan_is_missing(tmp_path: Path) 
     assert imported.evaluation is None
 
 
+def test_questions_without_a_passage_are_rows_unless_one_with_a_passage_equals_them(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "swa", "train", RECORD)
+    pairs = [
+        {"id": 0, "question": "Chumvi?", "translated_question": "Where is salt?"},
+        {"id": 1, "question": "chai hukua wapi", "translated_question": "Where grows tea?"},
+        {"id": 2, "question": "", "translated_question": "Where?"},
+    ]
+    queries = tmp_path / "queries.afriqa.swa.en.train.json"
+    queries.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+
+    imported = import_afriqa(tmp_path)
+
+    gold, pair = imported.rows
+    assert gold.cross_weight == 1
+    assert (pair.query, pair.translated_query, pair.language) == ("Where is salt?", "Chumvi?", "sw")
+    assert (pair.positive, pair.passage_id, pair.cross_weight) == ("", "", 0)
+    assert pair.query_id == "afriqa.queries.sw.train.0"
+    assert imported.skipped == {"question also with a passage": 1, "no question": 1}
+
+
 def test_only_the_requested_languages_are_read(tmp_path: Path) -> None:
     write(tmp_path, "swa", "train", RECORD)
     write(tmp_path, "hau", "train", RECORD)

@@ -112,3 +112,19 @@ def test_a_line_in_another_encoding_is_named(ntrex: Path) -> None:
 def test_a_folder_without_ntrex_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no newstest2019-src\.eng\.txt"):
         import_ntrex(tmp_path)
+
+
+def test_portuguese_of_portugal_and_of_brazil_are_two_languages(ntrex: Path) -> None:
+    for name in ("por", "por-BR"):
+        (ntrex / f"newstest2019-ref.{name}.txt").write_text("\n".join(GERMAN) + "\n")
+
+    rows = import_ntrex(ntrex, held_out_share=0).rows
+
+    assert {row.language for row in rows} == {"de", "pt", "pt-PT"}
+
+
+def test_two_files_of_one_language_are_refused(ntrex: Path) -> None:
+    (ntrex / "newstest2019-ref.de.txt").write_text("\n".join(GERMAN) + "\n")
+
+    with pytest.raises(DataError, match=r"ref.de.txt and .*ref.deu.txt are both de: remove one"):
+        import_ntrex(ntrex)

@@ -30,7 +30,7 @@ from trainer.objective.terms import Terms
 # Rows whose logits are in memory at once in the cached form.
 LOSS_ROWS = 1024
 # Tokens of a pass where no size is set: enough for matrix products at full speed.
-CPU_TOKENS, GPU_TOKENS = 2048, 32768
+CPU_TOKENS, GPU_TOKENS = 1024, 32768
 
 
 class RetrievalLoss(nn.Module):

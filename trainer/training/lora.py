@@ -99,5 +99,7 @@ def merge_lora(transformer: nn.Module, share: float = 1.0) -> None:
     """Add a share of each difference to its base weight and restore the plain layers."""
     for name, layer in list(lora_layers(transformer)):
         with torch.no_grad():
-            layer.base.weight += share * layer.scale * (layer.lora_b @ layer.lora_a)
+            difference = share * layer.scale * (layer.lora_b @ layer.lora_a)
+            # Not in place: the untrained base shares the weight.
+            layer.base.weight = nn.Parameter(layer.base.weight + difference, requires_grad=False)
         transformer.set_submodule(name, layer.base)

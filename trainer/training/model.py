@@ -122,7 +122,11 @@ def load_trainable_encoder(
     transformer: Any = model[0].model
     assert isinstance(base.runtime, TorchRuntime)
     head = base.runtime.head
-    base.runtime = AutocastRuntime(copy.deepcopy(transformer), head, base.device, chosen)
+    shared = {id(each): each for each in _untrained(transformer, config)}
+    base.runtime = AutocastRuntime(copy.deepcopy(transformer, shared), head, base.device, chosen)
+    if base.device.type == "cpu" and transformer.config._attn_implementation == "sdpa":
+        # The backward pass of torch's fused attention takes half of a step on a CPU.
+        transformer.set_attn_implementation("eager")
     set_dropout(model, config.dropout)
     if head.truncate_dim:
         model.append(Truncate(head.truncate_dim))
@@ -185,6 +189,15 @@ def precision_of(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
             has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16" if has_bf16 else "fp32"
     return "bf16" if name == "bf16" else "fp32"
+
+
+def _untrained(transformer: Any, config: EncoderConfig) -> list[nn.Parameter]:
+    """Return the weights that training does not change, which the base can share."""
+    if config.lora_rank:
+        return list(transformer.parameters())
+    if config.trains_word_embeddings:
+        return []
+    return list(transformer.get_input_embeddings().parameters())
 
 
 def _choose_trained(transformer: Any, config: EncoderConfig, seed: int) -> None:

@@ -51,7 +51,7 @@ def import_ntrex(
 
 
 def _files(directory: Path) -> dict[str, Path]:
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(directory.rglob("newstest2019-*.txt")):
         if match := FILE.fullmatch(path.name):
             code = match["language"]

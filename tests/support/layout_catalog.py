@@ -129,11 +129,11 @@ ARCHITECTURES = {
     "distilbert": ("DistilBERT", "mean", True),
     "electra": ("ELECTRA", "mean", True),
     "eurobert": ("EuroBERT", "mean", True),
-    "gemma3_text": ("Gemma 3, EmbeddingGemma", "mean", True),
+    "gemma3_text": ("Gemma 3 (EmbeddingGemma without its Dense)", "mean", True),
     "gte": ("GTE (transformers' own)", "cls", True),
     "jina_embeddings_v3": ("Jina embeddings v3 (transformers' own)", "mean", True),
     "mistral": ("Mistral", "lasttoken", True),
-    "modernbert": ("ModernBERT, mmBERT", "cls", True),
+    "modernbert": ("ModernBERT, mmBERT", "mean", True),
     "mpnet": ("MPNet", "mean", True),
     "mt5": ("mT5, encoder", "mean", True),
     "nomic_bert": ("Nomic BERT (transformers' own)", "mean", True),
@@ -144,10 +144,13 @@ ARCHITECTURES = {
     "xlm-roberta": ("XLM-RoBERTa", "mean", True),
 }
 
+CONFIG_CHANGES = {"gemma3_text": {"use_bidirectional_attention": True}}
+
 
 def _architectures() -> Iterable[Layout]:
     for architecture, (name, pooling, openvino) in ARCHITECTURES.items():
-        folder = Folder(architecture, pooling={"pooling_mode": pooling})
+        changes = {"config.json": CONFIG_CHANGES.get(architecture, {})}
+        folder = Folder(architecture, pooling={"pooling_mode": pooling}, changes=changes)
         yield Layout(name, "architecture", folder, openvino)
 
 

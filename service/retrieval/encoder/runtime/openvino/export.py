@@ -13,6 +13,7 @@ from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.encoder.head import load_head
 from service.retrieval.encoder.runtime.openvino.core import import_openvino
 from service.retrieval.encoder.runtime.openvino.graph import GRAPH
+from service.retrieval.encoder.runtime.openvino.masks import without_empty_rows
 from service.retrieval.encoder.runtime.openvino.probe import write_probe
 from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.encoder.runtime.weights import load_model
@@ -110,7 +111,7 @@ def _export(model: PreTrainedModel, path: Path, table: Tensor, max_tokens: int) 
     dynamic = {0: batch, 1: torch.export.Dim("length", min=2, max=max_tokens)}
     # A decoder would start a cache with an empty tensor, which OpenVINO does not convert.
     model.config.use_cache = False
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), without_empty_rows(model):
         warnings.simplefilter("ignore")
         program = torch.export.export(
             AfterTable(model, scale), example, dynamic_shapes=(dynamic, dynamic)

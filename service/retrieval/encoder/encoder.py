@@ -99,10 +99,7 @@ class Encoder:
 
     @property
     def public_name(self) -> str:
-        """Return the name without folders: an encoder without a name has the path of its folder.
-
-        A folder's path is named to the operator, not to clients.
-        """
+        """Return the name, of a path its last part: a path is named to the operator alone."""
         return self.name.rpartition("/")[2] if self.name.startswith("/") else self.name
 
     @property

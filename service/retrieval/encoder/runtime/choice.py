@@ -217,7 +217,7 @@ def _load_gpu(
             f"CLEAR_PRECISION={options.precision} is not supported on the device {device}: "
             f"set CLEAR_PRECISION to auto, {best} or fp32"
         )
-    return CudaRuntime(
+    runtime = CudaRuntime(
         load_model(layout),
         load_head(layout),
         device,
@@ -225,3 +225,7 @@ def _load_gpu(
         shared_with=shared_with if isinstance(shared_with, CudaRuntime) else None,
         changed=layout.adapter.parameters if layout.adapter else None,
     )
+    if violation := runtime.graph_violation():
+        logger.warning("%s encodes without CUDA graphs, which do not fit: %s", device, violation)
+        return runtime.without_graphs()
+    return runtime

@@ -16,9 +16,12 @@ from transformers import PreTrainedModel
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.cuda.buckets import Shape, pieces, shapes_to_prepare
 from service.retrieval.encoder.runtime.cuda.graph import Slot
+from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.encoder.runtime.weights import round_parameters, share_parameters
 
 MAX_BATCH_TOKENS = 16_384
+# Of graphs to the same kernels without them: only a wrong mask or a fixed branch explains less.
+MIN_COSINE = 0.999
 PRECISION_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -76,6 +79,32 @@ class CudaRuntime:
     def shapes(self) -> frozenset[Shape]:
         """Return the shapes that are prepared."""
         return frozenset(self._slots)
+
+    @torch.inference_mode()
+    def graph_violation(self) -> str | None:
+        """Return why graphs do not compute what the model does without them, or None if they do.
+
+        Raises:
+            torch.cuda.OutOfMemoryError: the device has too little memory.
+        """
+        token_ids = np.array([[2, 3, 4, 5], [3, 2, self._pad_id, self._pad_id]])
+        mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
+        expected = self._forward(
+            *(torch.from_numpy(array).to(self.device) for array in (token_ids, mask))
+        )
+        try:
+            cosines = (self.embed(token_ids, mask) * expected).sum(dim=-1)
+            least = float(cosines.min())
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # of the capture
+            self._slots.clear()
+            return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return None if least >= MIN_COSINE else f"their cosine to it is {least:.5f}"
+
+    def without_graphs(self) -> TorchRuntime:
+        """Return a plain runtime of the same model; this runtime must not be used afterwards."""
+        return TorchRuntime(self._model, self.head, self.device)
 
     @torch.inference_mode()
     def warm_up(self, max_batch_tokens: int) -> None:

@@ -25,7 +25,7 @@ def without_empty_rows(model: PreTrainedModel) -> Iterator[None]:
     try:
         yield
     finally:
-        del ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
+        del ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]  # type: ignore[no-untyped-call]
 
 
 def has_windows(config: PreTrainedConfig) -> bool:
@@ -35,5 +35,6 @@ def has_windows(config: PreTrainedConfig) -> bool:
 
 
 def _filled_mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """Return transformers' mask [B, 1, L, L], its empty rows filled; None if all is attended to."""
     mask: Tensor | None = sdpa_mask(*args, **kwargs)
     return None if mask is None else mask | ~mask.any(dim=-1, keepdim=True)

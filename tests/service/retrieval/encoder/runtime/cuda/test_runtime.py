@@ -400,3 +400,38 @@ def test_two_sides_share_equal_weights_and_embed_as_each_does_alone(
         if parameter.data_ptr() != theirs[name].data_ptr()
     }
     assert own == {"encoder.layer.0.output.dense.weight"}
+
+
+def test_graphs_of_an_encoder_that_allows_them_have_no_violation(
+    model: BertModel, device: torch.device
+) -> None:
+    assert cuda_runtime(model, device).graph_violation() is None
+
+
+def test_an_encoder_that_graphs_change_runs_without_them(
+    model: BertModel, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = cuda_runtime(model, device)
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda_graph.Slot, "run", lambda slot: -slot._compute())
+        violation = runtime.graph_violation()
+    batch = padded(texts_of([3, 5]))
+
+    found = runtime.without_graphs().embed(*batch)
+
+    assert violation is not None and "cosine to it is -" in violation
+    expected = TorchRuntime(model, Head(), torch.device("cpu")).embed(*batch)
+    torch.testing.assert_close(found.cpu(), expected, atol=TOLERANCE[device.type], rtol=0)
+
+
+def test_an_encoder_that_cannot_be_captured_is_told(
+    model: BertModel, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(slot: cuda_graph.Slot) -> Tensor:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(cuda_graph.Slot, "run", fail)
+
+    assert cuda_runtime(model, device).graph_violation() == (
+        "operation not permitted when stream is capturing"
+    )

@@ -41,7 +41,7 @@ needs_bf16 = pytest.mark.skipif(not multiplies_bf16(), reason="the CPU has no bf
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="no openvino")
 RUNTIMES = [
     pytest.param(("torch", "fp32"), id="torch-fp32"),
-    pytest.param(("torch", "bf16"), id="torch-bf16", marks=needs_bf16),
+    pytest.param(("torch", "bf16"), id="torch-bf16", marks=[needs_bf16, pytest.mark.slow]),
     # A graph is made for each damage, which takes seconds.
     *(
         pytest.param(

@@ -33,6 +33,8 @@ class _Program:
     def __init__(self) -> None:
         self.received: int | None = None
         self.unwinds = False
+        self.defers = False
+        self.deferred: int | None = None
         self.message: str | Callable[[], str] = "interrupted"
         self.temporary: set[Path] = set()
         self.is_ending = threading.Lock()
@@ -65,6 +67,23 @@ def unwinding() -> Iterator[None]:
         _program.unwinds = False
         if _program.received is not None:
             end(_program.received)
+
+
+@contextmanager
+def deferring() -> Iterator[Callable[[], bool]]:
+    """Only note the first signal in the block; a second one ends the process at once.
+
+    Yields a function that returns whether a signal was noted: the block asks it at each place where
+    it can stop. The process ends after the block, as if the signal came then.
+    """
+    _program.defers = True
+    try:
+        yield lambda: _program.deferred is not None
+    finally:
+        _program.defers = False
+    if _program.deferred is not None:
+        _program.received = _program.deferred
+        raise Interrupted
 
 
 @contextmanager
@@ -107,6 +126,9 @@ def end(number: int) -> NoReturn:
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _program.received is not None:  # it is ending
         return
+    if _program.defers and _program.deferred is None:
+        _program.deferred = number
+        return
     _program.received = number
     if _program.unwinds:
         raise Interrupted
@@ -115,8 +137,9 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 def _watch(reader: int) -> None:
     """End the process if the main thread has not done so a moment after a signal."""
-    while (number := os.read(reader, 1)[0]) not in SIGNALS:
-        pass
+    is_deferred = False
+    while (number := os.read(reader, 1)[0]) not in SIGNALS or _program.defers and not is_deferred:
+        is_deferred = number in SIGNALS
     if _program.unwinds:
         time.sleep(UNWIND_SECONDS)
     end(number)

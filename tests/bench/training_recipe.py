@@ -47,7 +47,8 @@ def main() -> None:
 
 def _measure(path: Path, steps: int, device: str) -> dict[str, Any]:
     config = read_config(path)
-    rows = read_training_rows(config.data, config.seed)
+    is_bridge = config.objective.freezes_passages
+    rows = read_training_rows(config.data, config.seed, is_bridge=is_bridge)
     trainable = load_trainable_encoder(
         config.encoder, default_cache(), device, config.optimizer.precision, config.seed
     )
@@ -68,7 +69,7 @@ def _measure(path: Path, steps: int, device: str) -> dict[str, Any]:
         seed=config.seed,
     )
     trainable.model.train()
-    wall, processor, tokens, flops = [], [], 0, 0
+    wall, processor, tokens = [], [], 0
     for number, batch in enumerate(itertools.islice(sampler, steps + 1)):
         texts = {name: [column[row] for row in batch] for name, column in columns.items()}
         labels = torch.tensor([made.labels[row] for row in batch], device=trainable.base.device)

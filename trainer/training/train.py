@@ -37,7 +37,13 @@ from trainer.training.run_directory import (
     write_record,
 )
 from trainer.training.sampler import LanguageSampler
-from trainer.training.trainer import DevEvaluator, EncoderTrainer, best_step, last_checkpoint
+from trainer.training.trainer import (
+    DevEvaluator,
+    EncoderTrainer,
+    best_step,
+    last_checkpoint,
+    stopping_after_a_step,
+)
 
 
 @dataclass
@@ -103,7 +109,8 @@ def train(
     trainer = _make_trainer(run, made, callbacks)
     write_record(directory, record)
     last = last_checkpoint(directory / CHECKPOINTS)
-    result = trainer.train(resume_from_checkpoint=str(last) if last else None)
+    with stopping_after_a_step(trainer):
+        result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     return _finish(run, trainer, result.metrics)
 
 

@@ -1,13 +1,17 @@
 """sentence-transformers' trainer with small checkpoints and exact resumption."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.evaluation import BaseEvaluator
+from sentence_transformers.util.distributed import get_world_size
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from service.retrieval import interruption
 from trainer.training.model import TrainableEncoder, load_trained_tensors
 
 WEIGHTS = "trained.safetensors"
@@ -56,6 +60,43 @@ class DevEvaluator(BaseEvaluator):
     ) -> dict[str, float]:
         """Return the scores at a step."""
         return self._measure(steps)
+
+
+class StopWhenAsked(TrainerCallback):
+    """Ends training after a step, with a checkpoint, once a function returns true."""
+
+    def __init__(self, is_asked: Callable[[], bool]) -> None:
+        """Ask the function after each step."""
+        self._is_asked = is_asked
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """Stop if asked."""
+        if self._is_asked():
+            control.should_save = control.should_training_stop = True
+
+
+@contextmanager
+def stopping_after_a_step(trainer: EncoderTrainer) -> Iterator[None]:
+    """At the first SIGTERM or SIGINT, end the process after the step, with a checkpoint.
+
+    Several processes end at once: one would stop a step before another, which would wait for it.
+    """
+    if get_world_size() > 1:
+        yield
+        return
+
+    def report() -> str:
+        return f"interrupted after step {trainer.state.global_step}: the same command resumes it"
+
+    with interruption.reporting(report), interruption.deferring() as is_asked:
+        trainer.add_callback(StopWhenAsked(is_asked))
+        yield
 
 
 def last_checkpoint(directory: Path) -> Path | None:

@@ -163,3 +163,39 @@ sys.exit(3)
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (3, "done\n", "")
+
+
+@pytest.mark.parametrize(("name", "exit_code"), EXIT_CODES)
+def test_a_deferred_signal_ends_the_process_after_the_block(name: str, exit_code: int) -> None:
+    done = run_script(
+        f"""{PREAMBLE}
+import time
+interruption.listen()
+with interruption.unwinding(), interruption.reporting("interrupted: D is kept"):
+    with interruption.deferring() as is_asked:
+        print(is_asked())
+        os.kill(os.getpid(), number)
+        time.sleep(1)  # longer than a signal may unwind
+        print(is_asked(), flush=True)
+    print("not reached")
+""",
+        name,
+    )
+
+    assert (done.returncode, done.stdout) == (exit_code, "False\nTrue\n")
+    assert done.stderr == "error: interrupted: D is kept\n"
+
+
+def test_a_second_signal_is_not_deferred() -> None:
+    done = run_script(
+        f"""{PREAMBLE}
+interruption.listen()
+with interruption.unwinding(), interruption.deferring():
+    os.kill(os.getpid(), number)
+    os.kill(os.getpid(), number)
+    hang()
+""",
+        "SIGTERM",
+    )
+
+    assert (done.returncode, done.stderr) == (143, "error: interrupted\n")

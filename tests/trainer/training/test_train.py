@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from service.retrieval import interruption
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -250,6 +252,38 @@ def test_a_run_directory_of_other_settings_or_data_is_refused(
 
     with pytest.raises(ConfigError, match="another configuration or of other data"):
         run(make_config(folder, tiny_checkpoint, optimizer={"steps": 2}), tmp_path / "run")
+
+
+class Signal(TrainerCallback):
+    """Sends a signal to the process in the middle of a step."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 2:
+            signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(
+    folder: Path,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    monkeypatch.setattr(interruption, "_program", interruption._Program())
+    former = signal.signal(number, interruption._on_signal)
+    config = make_config(folder, tiny_checkpoint).model_copy(update={"checkpoint_steps": 100})
+    try:
+        with pytest.raises(interruption.Interrupted):
+            run(config, tmp_path / "run", Signal(number))
+    finally:
+        signal.signal(number, former)
+
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["checkpoint-3"]
+    assert not (tmp_path / "run" / "encoder").exists()
 
 
 def test_a_finished_run_is_not_run_again(

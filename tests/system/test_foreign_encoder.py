@@ -1,9 +1,7 @@
 """A published encoder of others, all-MiniLM-L6-v2 (English): served, compared and scored."""
 
 import os
-import zipfile
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
+from tests.support.minilm import HAS_MINILM, extract_minilm
 from trainer.data.evaluation_set import EvaluationData
 from trainer.data.evaluation_set_reader import read_evaluation_set
 from trainer.data.evaluation_set_writer import write_evaluation_set
@@ -23,7 +22,6 @@ from trainer.datasets.formats.xquad import import_xquad
 from trainer.evaluation.evaluate import evaluate
 
 NDCG = 0.9433  # English questions, 240 English passages, fp32
-PACKAGE = "all_minilm_l6_v2"
 XQUAD = Path(os.environ.get("DATA", "data"), "xquad")
 TEXTS = [
     "Tea is grown in Kenya.",
@@ -33,19 +31,13 @@ TEXTS = [
 ]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec(PACKAGE) is None, reason="needs the extra `minilm`"),
+    pytest.mark.skipif(not HAS_MINILM, reason="needs the extra `minilm`"),
 ]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files in the wheel, which is not imported: its module prints."""
-    spec = find_spec(PACKAGE)
-    assert spec is not None and spec.submodule_search_locations is not None
-    made = tmp_path_factory.mktemp("foreign") / "all-MiniLM-L6-v2"
-    with zipfile.ZipFile(Path(spec.submodule_search_locations[0]) / "model.zip") as archive:
-        archive.extractall(made)
-    return made
+    return extract_minilm(tmp_path_factory.mktemp("foreign") / "all-MiniLM-L6-v2")
 
 
 @pytest.fixture(scope="module", params=["torch", "openvino"])

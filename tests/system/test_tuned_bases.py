@@ -1,6 +1,8 @@
 """From a foreign encoder to a tuned one: train, publish, and serve it over an index of the base."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,13 @@ from service.app import create_app
 from service.retrieval.checkpoint.adapter_files import read_adapter
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.generation.generation import open_current
 from service.retrieval.indexing.build import build_index
+from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
 from tests.conftest import PROMPTS
 from tests.support.architectures import make_encoder
+from tests.support.minilm import HAS_MINILM, extract_minilm
 from tests.support.training_rows import ROWS
 from trainer.config import parse_config
 from trainer.data.rows import write_rows
@@ -26,7 +31,15 @@ from trainer.training.train import train
 
 QUERIES = ["capital of Kenya", "chai inakua wapi?", "Was kocht auf einem Berg?"]
 INSTRUCTION = "Instruct: Given a question, retrieve passages that answer it\nQuery:"
-SHAPES = {"xlm-roberta": PROMPTS, "qwen3": {"query": INSTRUCTION, "document": ""}}
+BASES: dict[str, Callable[[Path], Path]] = {
+    "e5": partial(make_encoder, architecture="xlm-roberta", prompts=PROMPTS),
+    "qwen3": partial(
+        make_encoder, architecture="qwen3", prompts={"query": INSTRUCTION, "document": ""}
+    ),
+    "minilm": extract_minilm,
+}
+SKIPPED = pytest.mark.skipif(not HAS_MINILM, reason="needs the extra `minilm`")
+MARKS = {"minilm": (pytest.mark.slow, SKIPPED)}
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, about transformers
@@ -42,13 +55,15 @@ class TunedBase:
     index: Path
 
 
-@pytest.fixture(scope="module", params=SHAPES)
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in BASES]
+)
 def tuned(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, passages_file: Path
 ) -> TunedBase:
-    """An E5-base-shaped encoder, then a Qwen3-Embedding-shaped one."""
+    """An E5-base-shaped encoder, a Qwen3-Embedding-shaped one, and all-MiniLM-L6-v2."""
     folder = tmp_path_factory.mktemp("tuned")
-    base = make_encoder(folder / "base", request.param, prompts=SHAPES[request.param])
+    base = BASES[request.param](folder / "base")
     write_rows(folder / "rows.jsonl", ROWS)
     content: dict[str, object] = {
         "encoder": {"name": str(base), "max_tokens": 64, "lora_rank": 2},
@@ -78,29 +93,48 @@ def expected(tuned: TunedBase) -> NDArray[np.float32]:
     return embeddings
 
 
-def test_an_adapter_names_its_base_and_is_served_over_the_bases_index(
+@pytest.fixture
+def best_scores(
+    tuned: TunedBase, expected: NDArray[np.float32], passages_file: Path
+) -> NDArray[np.float32]:
+    """The score of each query's best passage, whose embeddings are those of the base."""
+    passages = [passage.encoder_text for _, passage in read_passages(passages_file)]
+    base = load_encoder(str(tuned.base), device="cpu")
+    scores: NDArray[np.float32] = expected @ base.encode(passages, "passage").embeddings.T
+    return scores.max(axis=1)
+
+
+def test_an_adapter_names_its_base_and_searches_the_bases_index(
     tuned: TunedBase,
     expected: NDArray[np.float32],
-    passages_file: Path,
+    best_scores: NDArray[np.float32],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    base = load_encoder(str(tuned.base), device="cpu")
-    passages = [passage.encoder_text for _, passage in read_passages(passages_file)]
-    best = (expected @ base.encode(passages, "passage").embeddings.T).max(axis=1)
     monkeypatch.chdir(tmp_path)  # the base is found from any folder
 
+    encoder = load_encoder(str(tuned.adapter), device="cpu")
+
     description = read_adapter(tuned.adapter).description
-    assert (description.base, description.base_fingerprint) == (str(tuned.base), base.fingerprint)
-    for encoder in (tuned.adapter, tuned.published):
-        settings = Settings(encoder=str(encoder), index=tuned.index, device="cpu")
-        with TestClient(create_app(settings)) as client:
-            body = {"texts": QUERIES, "role": "query"}
-            found = np.array(client.post("/encode", json=body).json()["embeddings"])
-            results = client.post("/search", json={"queries": QUERIES}).json()["results"]
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-        scores = [result["hits"][0]["score"] for result in results]
-        np.testing.assert_allclose(scores, best, atol=1e-5)
+    assert description.base == str(tuned.base)
+    assert description.base_fingerprint == encoder.passage_fingerprint
+    np.testing.assert_allclose(encoder.encode(QUERIES, "query").embeddings, expected, atol=1e-5)
+    hits = Searcher(encoder, open_current(tuned.index)).search(QUERIES, 1)
+    np.testing.assert_allclose([best.score for [best] in hits], best_scores, atol=1e-5)
+
+
+def test_a_published_encoder_is_served_over_the_bases_index(
+    tuned: TunedBase, expected: NDArray[np.float32], best_scores: NDArray[np.float32]
+) -> None:
+    settings = Settings(encoder=str(tuned.published), index=tuned.index, device="cpu")
+    with TestClient(create_app(settings)) as client:
+        body = {"texts": QUERIES, "role": "query"}
+        found = np.array(client.post("/encode", json=body).json()["embeddings"])
+        results = client.post("/search", json={"queries": QUERIES}).json()["results"]
+
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    scores = [result["hits"][0]["score"] for result in results]
+    np.testing.assert_allclose(scores, best_scores, atol=1e-5)
 
 
 def test_a_published_encoder_is_read_by_sentence_transformers(

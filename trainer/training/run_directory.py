@@ -135,10 +135,13 @@ def _git_commit() -> str:
 
 
 def base_facts(base: Encoder, configured_name: str) -> dict[str, str | None]:
-    """Return name, revision (if it is a Hub name) and fingerprint of the run's base."""
+    """Return name, revision (if it is a Hub name) and fingerprint of the run's base.
+
+    Of a folder only its own name is recorded: the record is published.
+    """
     name, revision = split_hub_name(configured_name)
     return {
-        "name": name if revision else base.name,
+        "name": name if revision else base.public_name,
         "revision": revision,
         "fingerprint": base.fingerprint,
     }

@@ -1,3 +1,4 @@
+import copy
 import io
 import json
 import os
@@ -327,8 +328,14 @@ def test_gradient_checkpointing_is_refused_where_the_transformer_has_none(
         run(make_config(folder, checkpoint, encoder=encoder), tmp_path / "run")
 
 
-def test_a_base_of_the_hub_is_recorded_with_its_revision(tiny_encoder: Encoder) -> None:
+def test_a_base_is_recorded_with_its_revision_and_without_its_folder(
+    tiny_encoder: Encoder,
+) -> None:
     revision = "0" * 40
+    unnamed = copy.copy(tiny_encoder)
+    unnamed.name = "/home/someone/models/e5"
+
+    assert base_facts(unnamed, unnamed.name)["name"] == "e5"
 
     assert base_facts(tiny_encoder, f"owner/name@{revision}") == {
         "name": "owner/name",

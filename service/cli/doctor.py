@@ -87,6 +87,7 @@ def _version(name: str) -> str | None:
 
 
 def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
+    from service.cli.doctor_engines import examine_engines, examine_longest_text
     from service.components import load_encoder_of
     from service.retrieval.generation.generation import open_current
 
@@ -103,6 +104,9 @@ def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
         prompts = encoder.prompts_in_force
         yield Finding("prompts", "; ".join(filter(None, (*prompts.lines, prompts.warning))))
         yield Finding("runtime", f"{encoder.runtime.name} on {encoder.device}")
+        for engine, found in examine_engines(settings, encoder):
+            yield Finding(f"engine {engine}", found)
+        yield Finding("longest text", examine_longest_text(settings, encoder))
     except RetrievalError as error:
         yield Finding("encoder", settings.encoder, str(error))
     if settings.index is None:

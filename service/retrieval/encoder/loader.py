@@ -44,6 +44,7 @@ def load_encoder(
         CheckpointError: the checkpoint is missing, altered or not supported.
         DeviceError: the device or the precision is not available, or settings contradict each
             other.
+        MemoryShortError: the weights and the longest text do not fit in memory.
     """
     found_device = resolve_device(device)
     cache = cache or default_cache()

@@ -10,6 +10,7 @@ import torch
 
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.encoder.head import load_head
+from service.retrieval.encoder.runtime.memory import check_memory
 from service.retrieval.encoder.runtime.openvino.graph import Graph, open_graph
 from service.retrieval.encoder.runtime.openvino.probe import check_runtime
 from service.retrieval.encoder.runtime.runtime import Runtime
@@ -109,10 +110,13 @@ def load_runtime(
     Raises:
         CheckpointError: the weights or the graph cannot be used.
         DeviceError: the settings contradict each other, or the machine does not support them.
+        MemoryShortError: the weights and the longest text do not fit in memory.
     """
     if layout.is_static:
         return _load_static(layout, options.device, shared_with)
     if options.device.type == "cuda":
+        precision = "fp32" if options.precision == "fp32" else "bf16"
+        _check_memory(layout, options, precision, shared_with)
         return _load_gpu(layout, options, shared_with)
     choice = choose_cpu(
         options.cpu_engine,
@@ -120,6 +124,7 @@ def load_runtime(
         has_bf16=multiplies_bf16(),
         has_openvino=_is_installed("openvino"),
     )
+    _check_memory(layout, options, choice.precision, shared_with)
     if choice.engine == "torch":
         return _load_torch(layout, options.device, choice.precision, shared_with)
     try:
@@ -137,6 +142,13 @@ def load_runtime(
             ) from None
         logger.warning("torch encodes, as openvino cannot: %s", error)
         return _load_torch(layout, options.device, choice.precision, shared_with)
+
+
+def _check_memory(
+    layout: CheckpointLayout, options: RuntimeOptions, precision: str, shared_with: Runtime | None
+) -> None:
+    is_shared = shared_with is not None
+    check_memory(layout, str(options.device), precision, options.max_tokens, is_shared=is_shared)
 
 
 def _is_installed(name: str) -> bool:

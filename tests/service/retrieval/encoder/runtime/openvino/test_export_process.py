@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from service.retrieval.checkpoint.layout import CheckpointLayout, read_layout
+from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.encoder.runtime.openvino import export_process
 from service.retrieval.encoder.runtime.openvino.export_process import export_in_own_process
 from service.retrieval.errors import CheckpointError

@@ -147,7 +147,7 @@ def load_runtime(
 def _check_memory(
     layout: CheckpointLayout, options: RuntimeOptions, precision: str, shared_with: Runtime | None
 ) -> None:
-    is_shared = shared_with is not None
+    is_shared = shared_with is not None and not shared_with.name.startswith("openvino")
     check_memory(layout, str(options.device), precision, options.max_tokens, is_shared=is_shared)
 
 
@@ -175,15 +175,23 @@ def _load_openvino(
     from service.retrieval.encoder.runtime.openvino.runtime import OpenvinoRuntime
 
     twin = shared_with if isinstance(shared_with, OpenvinoRuntime) else None
-    runtime = OpenvinoRuntime(
-        graph.sharing_table(twin.graph) if twin else graph,
-        load_head(layout),
-        precision,
-        options.max_tokens,
-        for_queries=for_queries,
-        shared_with=twin,
-    )
-    check_runtime(runtime, graph.directory, precision, options.max_tokens)
+    head = load_head(layout)
+    try:
+        runtime = OpenvinoRuntime(
+            graph.sharing_table(twin.graph) if twin else graph,
+            head,
+            precision,
+            options.max_tokens,
+            for_queries=for_queries,
+            shared_with=twin,
+        )
+        check_runtime(runtime, graph.directory, precision, options.max_tokens)
+    except RuntimeError as error:  # what OpenVINO raises, for instance for an unknown operation
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"openvino does not compute the graph of {layout.transformer} ({reason}): "
+            "set CLEAR_CPU_ENGINE=torch"
+        ) from None
     return runtime
 
 

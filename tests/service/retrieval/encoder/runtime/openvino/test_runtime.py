@@ -414,3 +414,18 @@ def test_a_large_graph_is_compiled_once_and_embeds_the_same(
     assert encoder.num_slots == 1
     found = encoder.encode(TEXTS, "query").embeddings
     np.testing.assert_allclose(found, expected, atol=1e-5 if precision == "fp32" else 2e-2)
+
+
+def test_a_graph_that_openvino_does_not_compute_leaves_torch(
+    tiny_checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.retrieval.encoder.runtime.openvino import runtime
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("Check 'is_supported' failed:\n unknown operation")
+
+    monkeypatch.setattr(runtime, "compile_graph", fail)
+
+    with pytest.raises(CheckpointError, match=r"compute the graph of .* failed: unknown operation"):
+        load(tiny_checkpoint, graph_cache)
+    assert load(tiny_checkpoint, graph_cache, engine="auto").runtime.name == "torch-fp32"

@@ -160,13 +160,26 @@ def doctor(
     index: IndexOption = None,
     encoder: EncoderOption = None,
     cache: CacheOption = None,
+    with_reference: Annotated[
+        bool,
+        typer.Option(
+            "--reference",
+            help="Compare embeddings of 32 texts with sentence-transformers, or with those that "
+            "are published beside the encoder",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check devices, packages, encoder and index, and say what to fix."""
     with console.one_line_errors():
         from service.cli.doctor import examine
 
-        findings = examine(load_settings(index=index, encoder=encoder, cache=cache))
+        settings = load_settings(index=index, encoder=encoder, cache=cache)
+        findings = examine(settings)
+        if with_reference:
+            from service.cli.reference import check_reference
+
+            findings += check_reference(settings)
         print_findings(findings, as_json)
         if any(finding.is_wrong for finding in findings):
             raise typer.Exit(1)

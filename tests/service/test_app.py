@@ -15,6 +15,8 @@ from service.lifespan import State
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.encoder.reference.proof import Proof, save_proof
+from service.retrieval.encoder.reference.texts import texts_digest
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
@@ -35,6 +37,7 @@ def test_info_describes_the_instance_without_paths(
     assert facts["phase"] == "ready"
     assert facts["encoder"]["fingerprint"] == tiny_encoder.fingerprint
     assert facts["encoder"]["max_tokens"] == 64
+    assert facts["encoder"]["reference"] is None
     assert facts["index"]["passages"] == 12
     assert facts["limits"]["timeout_ms"] == 10_000
     assert str(service_settings.index) not in info.text
@@ -57,6 +60,37 @@ def test_info_and_the_log_of_the_start_name_the_prompts_in_force(
         "passage": "config_sentence_transformers.json",
     }
     assert 'query prompt "find: " (CLEAR_QUERY_PROMPT)' in caplog.messages
+
+
+def test_info_shows_the_figure_that_the_doctor_recorded(
+    tmp_path: Path, tiny_checkpoint: Path, tiny_index: Path, tiny_encoder: Encoder
+) -> None:
+    settings = Settings(
+        encoder=str(tiny_checkpoint), index=tiny_index, device="cpu", cache=tmp_path
+    )
+    proof = Proof(
+        fingerprint=tiny_encoder.fingerprint,
+        passage_fingerprint=tiny_encoder.passage_fingerprint,
+        runtime="torch-fp32",
+        max_tokens=[64, 64],
+        made_by="sentence-transformers 6.2.0",
+        texts_sha256=texts_digest(),
+        bound=0.9999,
+        by_script={"Latin": 0.99999, "Han": 0.99995},
+    )
+
+    save_proof(tmp_path, tiny_encoder, proof)
+
+    with TestClient(create_app(settings)) as client:
+        found = client.get("/info").json()["encoder"]["reference"]
+
+    assert found == {
+        "least_cosine": 0.99995,
+        "bound": 0.9999,
+        "is_right": True,
+        "reference": "sentence-transformers 6.2.0",
+        "by_script": {"Latin": 0.99999, "Han": 0.99995},
+    }
 
 
 def test_an_encoder_without_a_name_is_known_by_its_folder_and_not_by_the_path(

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from service.retrieval.checkpoint.manifest import CheckpointManifest
+from service.retrieval.checkpoint.manifest import CheckpointManifest, write_manifest
 from service.retrieval.checkpoint.peft.adapter import refuse_unmerged
+from service.retrieval.checkpoint.reference_file import write_reference
 from service.retrieval.checkpoint.writer import (
     FileContent,
     one_side,
     two_sides,
     write_checkpoint,
 )
+from service.retrieval.encoder.reference.library import compute_reference
 from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.storage import artifact
 from trainer.errors import DataError, OutputError
@@ -71,7 +73,7 @@ def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, C
 def write_publication(
     query: Checkpoint, passage: Checkpoint, directory: Path, publication: Publication
 ) -> CheckpointManifest:
-    """Write the directory; replace an existing one if it is of this kind.
+    """Write the directory with its reference embeddings; replace one that is of this kind.
 
     Args:
         query: the checkpoint whose query side encodes queries.
@@ -94,7 +96,10 @@ def write_publication(
     files = _files(query, passage)
     try:
         with artifact.temporary_directory(directory.parent, ".publishing-") as temporary:
-            manifest = write_checkpoint(temporary, files | {CARD: card.encode()}, **facts)
+            write_checkpoint(temporary, files | {CARD: card.encode()}, **facts)
+            written = open_checkpoint(str(temporary), temporary)
+            write_reference(temporary, compute_reference(written))
+            manifest = write_manifest(temporary, **facts)
             shutil.rmtree(directory, ignore_errors=True)
             artifact.publish_directory(temporary, directory)
     except OSError as error:

@@ -15,6 +15,7 @@ from service.retrieval.checkpoint.manifest import CheckpointManifest, write_mani
 from service.retrieval.checkpoint.modules.head import HeadModule
 from service.retrieval.checkpoint.modules.pooling import LEGACY_POOLING
 from service.retrieval.checkpoint.prompts.prompts import CONFIG, library_config
+from service.retrieval.checkpoint.reference_file import PATH as REFERENCE
 from service.retrieval.checkpoint.saved_weights import (
     StateDict,
     config_of_weights,
@@ -95,6 +96,7 @@ def _is_left_out(name: Path, transformer: Path) -> bool:
     is_of_transformer = name.parent == transformer and name.suffix == ".safetensors"
     return (
         is_of_transformer
+        or name == Path(REFERENCE)
         or name.name in (MANIFEST, WEIGHTS_INDEX, *ADAPTER_FILES)
         or name.suffix in (*OTHER_FORMATS, ".onnx_data", ".ot", ".xml")
     )

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from service.retrieval.checkpoint.checkpoint import Checkpoint
 from service.retrieval.checkpoint.modules.pooling import Pooling
-from service.retrieval.checkpoint.prompts.prompts import Prompts
 from service.retrieval.encoder.batches import (
     MAX_BATCH_TOKENS,
     PaddedBatch,
@@ -49,15 +49,10 @@ class Encoder:
         self,
         runtime: Runtime,
         tokenizer: Tokenizer,
+        checkpoint: Checkpoint,
         *,
-        name: str,
         fingerprint: str,
-        passage_fingerprint: str,
-        passage_fingerprint_with: Callable[[str], str],
-        encodes_passages: bool,
         pooling: Pooling,
-        own_prompts: dict[str, str],
-        prompts: Prompts,
         max_tokens: int,
         pad_id: int,
         passage_side: "Encoder | None" = None,
@@ -67,32 +62,27 @@ class Encoder:
         Args:
             runtime: computes the embeddings.
             tokenizer: truncates at `max_tokens` and does not pad.
-            name: shown to people.
+            checkpoint: has the encoder's name, its prompts and the fingerprint of its passages.
             fingerprint: the query side's fingerprint.
-            passage_fingerprint: fingerprint of the passage encoder whose indexes this one searches.
-            passage_fingerprint_with: returns it for another prompt of passages.
-            encodes_passages: false if the checkpoint holds the query side alone.
             pooling: of the token embeddings.
-            own_prompts: the prompts that the checkpoint's folder states, by role.
-            prompts: those in force: the texts put before each text.
             max_tokens: length at which texts are truncated.
             pad_id: id of the padding token.
             passage_side: encodes the passages; None if this encoder does.
         """
-        self.name = name
+        self.name = checkpoint.name
         self.fingerprint = fingerprint
-        self.passage_fingerprint = passage_fingerprint
-        self.passage_fingerprint_with = passage_fingerprint_with
+        self.passage_fingerprint = checkpoint.passage_fingerprint
+        self.passage_fingerprint_with = checkpoint.passage_fingerprint_with
         self.pooling = pooling
-        self.own_prompts = own_prompts
-        self.prompts_in_force = prompts
-        self.prompts = prompts.texts
+        self.own_prompts = checkpoint.passage.prompts  # those that the folder states
+        self.prompts_in_force = checkpoint.prompts
+        self.prompts = checkpoint.prompts.texts
         self.max_tokens = max_tokens
         self.runtime = runtime
         self.device = runtime.device
         self.embedding_dim = runtime.embedding_dim
         self._passage_side = passage_side
-        self._encodes_passages = encodes_passages
+        self._encodes_passages = checkpoint.trained_for is None
         self._pad_id = pad_id
         self.tokenizer = tokenizer
         self.prepare = TextPreparation(tokenizer)

@@ -91,16 +91,11 @@ def _load_side(
     return Encoder(
         runtime,
         tokenizer,
-        name=checkpoint.name,
+        checkpoint,
         fingerprint=(
             checkpoint.query_fingerprint if is_query_side else checkpoint.passage_fingerprint
         ),
-        passage_fingerprint=checkpoint.passage_fingerprint,
-        passage_fingerprint_with=checkpoint.passage_fingerprint_with,
-        encodes_passages=checkpoint.trained_for is None,
         pooling=layout.pooling,
-        own_prompts=layout.prompts,
-        prompts=checkpoint.prompts,
         max_tokens=options.max_tokens,
         pad_id=int(layout.config.get("pad_token_id") or 0),
         passage_side=passage_side,

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typer.testing import CliRunner
 
 from service.cli import doctor
 from service.cli.main import app
+from service.retrieval.encoder.batches import Role
+from service.retrieval.encoder.encoder import EncodedTexts, Encoder
+from service.retrieval.encoder.reference import library
 from tests.conftest import make_checkpoint
 
 
@@ -86,3 +90,51 @@ def test_the_table_shows_commands_as_they_are_typed(
 
     shown = "".join(result.stdout.split())
     assert "pipinstall'clear-search[cpu]'(or[gpu])" in shown
+
+
+def doctor_reference(encoder: Path, cache: Path) -> tuple[int, dict[str, Any]]:
+    flags = ["--reference", "--encoder", str(encoder), "--cache", str(cache), "--json"]
+    result = CliRunner().invoke(app, ["doctor", *flags])
+    return result.exit_code, {found["subject"]: found for found in json.loads(result.stdout)}
+
+
+def test_the_reference_s_figure_is_told_by_script_and_kept_in_the_cache(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    exit_code, findings = doctor_reference(tiny_checkpoint, tmp_path)
+
+    assert exit_code == 0
+    found = findings["reference"]["found"]
+    assert found.startswith(("least cosine 1.0000", "least cosine 0.9999"))
+    assert "of torch-fp32 to sentence-transformers 6." in found
+    assert "Ethiopic 1.0000" in findings["reference by script"]["found"]
+    [record] = tmp_path.glob("reference1-*-torch-fp32-*.json")
+    assert json.loads(record.read_text())["by_script"].keys() >= {"Latin", "Han"}
+
+
+def test_an_encoder_that_differs_from_its_reference_fails(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = Encoder.encode
+
+    def reversed_words(encoder: Encoder, texts: Sequence[str], role: Role) -> EncodedTexts:
+        return embed(encoder, [" ".join(reversed(text.split())) for text in texts], role)
+
+    monkeypatch.setattr(Encoder, "encode", reversed_words)
+
+    exit_code, findings = doctor_reference(tiny_checkpoint, tmp_path)
+
+    assert exit_code == 1
+    assert "CLEAR_CPU_ENGINE=torch" in findings["reference"]["mend"]
+
+
+def test_without_a_reference_the_extra_is_named(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "has_library", lambda: False)
+
+    exit_code, findings = doctor_reference(tiny_checkpoint, tmp_path)
+
+    assert exit_code == 1
+    assert "pip install 'clear-search[reference]'" in findings["reference"]["mend"]
+    assert not list(tmp_path.glob("reference1-*"))

@@ -7,8 +7,10 @@ import yaml
 from safetensors.torch import load_file
 
 from service.retrieval.checkpoint.manifest import verify_manifest
+from service.retrieval.checkpoint.reference_file import read_reference
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.encoder.reference.proof import prove
 from service.retrieval.generation.generation import open_current
 from service.retrieval.searcher import Searcher
 from tests.conftest import make_adapter, make_checkpoint
@@ -54,6 +56,19 @@ def test_both_sides_embed_as_before(published: Path, tuned_encoder: Encoder) -> 
         found, expected = (each.encode(TEXTS, role).embeddings for each in (encoder, tuned_encoder))  # type: ignore[arg-type]
         assert found.tobytes() == expected.tobytes()
     assert encoder.name == "tiny-tuned"
+
+
+def test_reference_embeddings_are_stored_and_the_published_encoder_matches_them(
+    published: Path,
+) -> None:
+    stored = read_reference(published)
+    manifest = verify_manifest(published)
+
+    assert stored is not None
+    assert manifest is not None
+    assert "reference/vectors.safetensors" in manifest.files
+    assert stored.embeddings.keys() == {"query", "passage"}
+    assert prove(load_encoder(str(published), device="cpu"), stored).is_right
 
 
 def test_an_index_of_the_base_is_served_unchanged(

@@ -1,0 +1,151 @@
+"""The reference embeddings: by sentence-transformers, or those stored beside the checkpoint."""
+
+import importlib.util
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.retrieval.checkpoint.adapter import Adapter, merge_adapter, without_adapter
+from service.retrieval.checkpoint.checkpoint import Checkpoint
+from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.checkpoint.modules.listing import MODULES
+from service.retrieval.checkpoint.prompts.prompts import CONFIG, Prompt
+from service.retrieval.checkpoint.reference_file import (
+    PATH,
+    ROLES,
+    StoredReference,
+    read_reference,
+)
+from service.retrieval.checkpoint.transformer.library import quiet_transformers
+from service.retrieval.encoder.reference.texts import reference_texts, texts_digest
+from service.retrieval.errors import CheckpointError
+
+LIBRARIES = ("sentence-transformers", "transformers", "torch")
+HOW_TO_GET_ONE = (
+    "pip install 'clear-search[reference]', or publish the encoder with clear-trainer, which "
+    "stores them"
+)
+
+
+def has_library() -> bool:
+    """Return whether sentence-transformers is installed."""
+    return importlib.util.find_spec("sentence_transformers") is not None
+
+
+def find_reference(checkpoint: Checkpoint, max_tokens: int | None = None) -> StoredReference:
+    """Return the reference embeddings of an encoder, computed if the library is installed.
+
+    Args:
+        checkpoint: of the encoder, with the prompts in force.
+        max_tokens: length at which texts are truncated; by default at the encoder's own limit,
+            which the library reads by itself.
+
+    Raises:
+        CheckpointError: the library is missing, and no embeddings are stored that fit.
+    """
+    if has_library():
+        return compute_reference(checkpoint, max_tokens)
+    stored = read_reference(checkpoint.directory)
+    if stored is None:
+        raise CheckpointError(
+            f"sentence-transformers is not installed, and {checkpoint.directory} holds no {PATH}: "
+            f"{HOW_TO_GET_ONE}"
+        )
+    return _that_fit(stored, checkpoint, max_tokens)
+
+
+def compute_reference(checkpoint: Checkpoint, max_tokens: int | None = None) -> StoredReference:
+    """Embed the reference texts by sentence-transformers on the CPU in fp32.
+
+    Prompts that the folder states are left to the library to find.
+
+    Args:
+        checkpoint: as for `find_reference`.
+        max_tokens: as for `find_reference`.
+    """
+    texts = [text for _, text in reference_texts()]
+    embeddings = {}
+    with without_adapter(checkpoint.directory) as folder, quiet_transformers():
+        model = _load_model(folder, checkpoint.passage)
+    if max_tokens is not None:
+        for module in model.modules():
+            if hasattr(module, "max_seq_length"):
+                module.max_seq_length = max_tokens
+    own, tuned = checkpoint.passage.adapter, checkpoint.query.adapter
+    if own:
+        _merge(model, own)
+    if checkpoint.trained_for is None:
+        embeddings["passage"] = _embed(model.encode_document, texts, checkpoint.prompts.passage)
+    if tuned and tuned is not own:
+        _merge(model, tuned)
+    embeddings["query"] = _embed(model.encode_query, texts, checkpoint.prompts.query)
+    facts = _facts(checkpoint, max_tokens)
+    made_by = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return StoredReference(embeddings, {"made_by": made_by, **facts})
+
+
+def _load_model(folder: Path, layout: CheckpointLayout) -> Any:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    if (folder / MODULES).is_file():
+        return SentenceTransformer(
+            str(folder), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32}
+        )
+    transformer = Transformer(str(folder), model_kwargs={"dtype": torch.float32})
+    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=str(layout.pooling))
+    prompts = {"query": layout.prompts["query"], "document": layout.prompts["passage"]}
+    return SentenceTransformer(modules=[transformer, pooling], prompts=prompts, device="cpu")
+
+
+def _merge(model: Any, adapter: Adapter) -> None:
+    merge_adapter(model[0].auto_model, adapter)
+
+
+def _embed(encode: Any, texts: Sequence[str], prompt: Prompt) -> NDArray[np.float32]:
+    own = {} if prompt.source == CONFIG else {"prompt": prompt.text}
+    found = encode(list(texts), normalize_embeddings=True, show_progress_bar=False, **own)
+    return np.asarray(found, dtype=np.float32)
+
+
+def _facts(checkpoint: Checkpoint, max_tokens: int | None) -> dict[str, str]:
+    limits = [max_tokens or side.max_tokens for side in (checkpoint.query, checkpoint.passage)]
+    return {
+        "texts_sha256": texts_digest(),
+        "max_tokens": " ".join(map(str, limits)),
+        "query_fingerprint": checkpoint.query_fingerprint,
+        "passage_fingerprint": checkpoint.passage_fingerprint,
+    }
+
+
+def _that_fit(
+    stored: StoredReference, checkpoint: Checkpoint, max_tokens: int | None
+) -> StoredReference:
+    """Return the stored embeddings of the sides that are the encoder's."""
+    expected = _facts(checkpoint, max_tokens)
+    path = checkpoint.directory / PATH
+    for field, fix in (
+        ("texts_sha256", "use the program that wrote it, or publish the encoder again"),
+        ("max_tokens", "leave CLEAR_MAX_TOKENS out"),
+    ):
+        if stored.facts[field] != expected[field]:
+            raise CheckpointError(
+                f"{path}: `{field}` is {stored.facts[field][:16]}, not {expected[field][:16]}: "
+                f"{fix}, or pip install 'clear-search[reference]'"
+            )
+    sides = {role: f"{role}_fingerprint" for role in ROLES if role in stored.embeddings}
+    fitting = {
+        role: stored.embeddings[role]
+        for role, field in sides.items()
+        if stored.facts[field] == expected[field]
+    }
+    if not fitting:
+        raise CheckpointError(
+            f"{path} is of an encoder with other weights or prompts: {HOW_TO_GET_ONE}"
+        )
+    return StoredReference(fitting, stored.facts)

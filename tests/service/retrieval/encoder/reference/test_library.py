@@ -1,0 +1,91 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from service.retrieval.checkpoint.reference_file import StoredReference, write_reference
+from service.retrieval.encoder.reference import library
+from service.retrieval.encoder.reference.library import compute_reference, find_reference
+from service.retrieval.errors import CheckpointError
+
+
+@pytest.fixture
+def checkpoint(checkpoint_copy: Path, tmp_path: Path) -> Checkpoint:
+    return open_checkpoint(str(checkpoint_copy), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def computed(tiny_checkpoint: Path) -> StoredReference:
+    return compute_reference(open_checkpoint(str(tiny_checkpoint), tiny_checkpoint))
+
+
+@pytest.fixture
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "has_library", lambda: False)
+
+
+def test_the_library_embeds_both_roles_and_is_named(computed: StoredReference) -> None:
+    assert {role: each.shape for role, each in computed.embeddings.items()} == {
+        "query": (32, 32),
+        "passage": (32, 32),
+    }
+    norms = np.linalg.norm(computed.embeddings["query"], axis=1)
+    np.testing.assert_allclose(norms, 1, atol=1e-6)
+    assert not np.allclose(computed.embeddings["query"], computed.embeddings["passage"])
+    assert computed.facts["made_by"].startswith("sentence-transformers 6.")
+    assert computed.facts["max_tokens"] == "64 64"
+
+
+def test_stored_embeddings_are_used_where_the_library_is_missing(
+    checkpoint: Checkpoint, computed: StoredReference, without_library: None
+) -> None:
+    write_reference(checkpoint.directory, computed)
+
+    found = find_reference(checkpoint)
+
+    for role in ("query", "passage"):
+        assert np.array_equal(found.embeddings[role], computed.embeddings[role])
+
+
+def test_without_both_the_extra_is_named(checkpoint: Checkpoint, without_library: None) -> None:
+    with pytest.raises(CheckpointError, match="is not installed, .* pip install 'clear-search"):
+        find_reference(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("field", "max_tokens", "words"),
+    [
+        ("texts_sha256", None, "publish the encoder again"),
+        ("made_by", 32, "`max_tokens` is 64 64, not 32 32: leave CLEAR_MAX_TOKENS out"),
+    ],
+)
+def test_embeddings_of_other_texts_or_limits_are_refused(
+    checkpoint: Checkpoint,
+    computed: StoredReference,
+    without_library: None,
+    field: str,
+    max_tokens: int | None,
+    words: str,
+) -> None:
+    facts = computed.facts | {field: "0" * 64}
+    write_reference(checkpoint.directory, replace(computed, facts=facts))
+
+    with pytest.raises(CheckpointError, match=words):
+        find_reference(checkpoint, max_tokens)
+
+
+def test_of_stored_embeddings_only_those_of_the_same_weights_and_prompt_are_compared(
+    checkpoint_copy: Path, tmp_path: Path, computed: StoredReference, without_library: None
+) -> None:
+    write_reference(checkpoint_copy, computed)
+
+    def find(query: str | None, passage: str | None) -> set[str]:
+        opened = open_checkpoint(str(checkpoint_copy), tmp_path, query, passage)
+        return set(find_reference(opened).embeddings)
+
+    assert find("q: ", None) == {"passage"}
+    assert find(None, "p: ") == {"query"}
+    with pytest.raises(CheckpointError, match="other weights or prompts"):
+        find("q: ", "p: ")

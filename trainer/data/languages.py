@@ -9,6 +9,8 @@ from trainer.errors import DataError
 
 ENGLISH = "en"
 SHORT_CODE = 2
+# FLORES's codes of languages whose usual writing CLDR names otherwise or does not name.
+USUAL = {"ko-Hang": "ko", "pbt-Arab": "ps"}
 
 
 @lru_cache(maxsize=1024)  # a file repeats few codes in many rows
@@ -32,7 +34,8 @@ def canonical_language(code: str) -> str:
     tag = standardize_tag(code)
     if len(Language.get(tag).language or "") > SHORT_CODE:
         tag = standardize_tag(tag, macro=True)  # Standard Arabic is Arabic
-    return _shortest(Language.get(tag))
+    shortest = _shortest(Language.get(tag))
+    return USUAL.get(shortest, shortest)
 
 
 def known_language(code: str) -> str:

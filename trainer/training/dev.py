@@ -3,7 +3,7 @@
 Queries are encoded by `service.retrieval`, as in service.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.retrieval.corpus.reader import read_passages
-from service.retrieval.encoder.encoder import Embeddings, Encoder
+from service.retrieval.encoder.encoder import Embeddings
 from trainer.data.evaluation_set import Query
 from trainer.data.evaluation_set_reader import read_evaluation_set
 from trainer.data.languages import ENGLISH
@@ -72,17 +72,19 @@ def _evenly(queries: Sequence[Query], count: int) -> Sequence[Query]:
     return queries[::step]
 
 
-def dev_scores(dev_set: DevSet, encoder: Encoder, passages: Embeddings) -> dict[str, float]:
+def dev_scores(
+    dev_set: DevSet, embed_queries: Callable[[Sequence[str]], Embeddings], passages: Embeddings
+) -> dict[str, float]:
     """Return nDCG@10 by language of a set's queries over its passages.
 
     Args:
         dev_set: queries and their passages.
-        encoder: embeds the queries.
+        embed_queries: embeds queries, [B, D].
         passages: the embeddings of `dev_set.passages`, [C, D].
     """
     means = {}
     for language, queries in dev_set.queries.items():
-        scores = encoder.encode(queries, "query").embeddings @ passages.T
+        scores = embed_queries(queries) @ passages.T
         means[language] = float(ndcg(scores, dev_set.relevant[language]).mean())
     return means
 

@@ -7,6 +7,7 @@ A run that was stopped resumes from its last checkpoint.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainingArguments
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
+from service.retrieval.encoder.batches import Role
+from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.progress import OnProgress, ignore_progress
 from trainer.config import RunConfig
 from trainer.data.training_rows import TrainingRows, read_training_rows
@@ -204,16 +207,21 @@ def _evaluate(run: TrainingRun, step: int) -> dict[str, float]:
 
 
 def _score_dev_sets(run: TrainingRun, *, is_base: bool) -> Scores:
-    """Compute nDCG@10 on each dev set; passages are embedded again only if their encoder learns."""
-    base, on_progress = run.trainable.base, run.on_progress
+    """Compute nDCG@10 on each dev set; what the base encoder embeds is kept for later runs."""
+    base, cache, on_progress = run.trainable.base, run.cache, run.on_progress
     encoder = base if is_base else run.trainable.serving_encoder()
     scores: Scores = {}
+
+    def embed(texts: Sequence[str], role: Role, *, by_base: bool) -> Embeddings:
+        if by_base:
+            return embed_cached(texts, role, base, cache, on_progress)
+        return embed_texts(texts, role, encoder, on_progress)
+
     for dev_set in run.dev_sets:
-        if is_base or run.config.objective.freezes_passages:
-            passages = embed_cached(dev_set.passages, "passage", base, run.cache, on_progress)
-        else:
-            passages = embed_texts(dev_set.passages, "passage", encoder, on_progress)
-        scores[dev_set.name] = dev_scores(dev_set, encoder, passages)
+        keeps_passages = is_base or run.config.objective.freezes_passages
+        passages = embed(dev_set.passages, "passage", by_base=keeps_passages)
+        embed_queries = partial(embed, role="query", by_base=is_base)
+        scores[dev_set.name] = dev_scores(dev_set, embed_queries, passages)
     return scores
 
 

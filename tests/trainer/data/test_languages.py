@@ -16,6 +16,11 @@ from trainer.data.languages import canonical_language
         ("zho_Hans", "zh"),
         ("zho-TW", "zh-TW"),
         ("bem", "bem"),
+        ("kor_Hang", "ko"),
+        ("pbt_Arab", "ps"),
+        ("prs_Arab", "fa-AF"),
+        ("knc_Arab", "kr-Arab"),
+        ("srp-Latn", "sr-Latn"),
     ],
 )
 def test_a_code_is_returned_in_its_shortest_form(code: str, expected: str) -> None:

@@ -11,9 +11,11 @@ from tests.support.layouts import (
     Folder,
     Layout,
     dense,
+    old_limit,
     plain,
     route_heads,
     router,
+    sharded,
     static,
 )
 
@@ -163,6 +165,16 @@ def _files() -> Iterable[Layout]:
             pooling=pooling,
             is_quick=pooling == "cls",
         )
+    settings = {
+        "`truncate_dim`": ("config_sentence_transformers.json", {"truncate_dim": 16}),
+        "`do_lower_case`": ("sentence_bert_config.json", {"do_lower_case": True}),
+        "`truncation_side` left": ("tokenizer_config.json", {"truncation_side": "left"}),
+        "no prompts": ("config_sentence_transformers.json", {"prompts": {}}),
+    }
+    for name, (file, entries) in settings.items():
+        yield Layout(name, "files", Folder(changes={file: entries}))
+    yield Layout("limit in `sentence_roberta_config.json`", "files", old_limit)
+    yield Layout("weights in several files with an index", "files", sharded)
     yield Layout(
         "`auto_map` beside an architecture of transformers: that one is loaded",
         "files",

@@ -225,3 +225,23 @@ def route_heads(directory: Path) -> Path:
     listed = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Router", "Router")]
     write_json(directory / "modules.json", module_list(listed))
     return directory
+
+
+def old_limit(directory: Path) -> Path:
+    """Write a RoBERTa's folder whose limit of tokens stands in the file of an older name."""
+    Folder("roberta")(directory)
+    (directory / "sentence_bert_config.json").unlink()
+    write_json(directory / "sentence_roberta_config.json", {"max_seq_length": 32})
+    return directory
+
+
+def sharded(directory: Path) -> Path:
+    """Write a folder with weights in several files, as those of large encoders are."""
+    from transformers import AutoModel
+
+    Folder()(directory)
+    model = AutoModel.from_pretrained(directory)
+    (directory / "model.safetensors").unlink()
+    model.save_pretrained(directory, max_shard_size=20_000)
+    assert (directory / "model.safetensors.index.json").is_file()
+    return directory

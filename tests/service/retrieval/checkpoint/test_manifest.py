@@ -11,6 +11,7 @@ from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage.artifact import canonical_json
 from tests.conftest import cut_short, flip_bit
+from tests.support.layouts import Folder, dense
 
 # Every file of a checkpoint as `make_checkpoint` writes it.
 FILES = [
@@ -194,3 +195,47 @@ def test_the_fingerprint_does_not_depend_on_place_or_readme(
     (moved / "README.md").write_text("A model card.")
 
     assert fingerprint(moved) == fingerprint(tiny_checkpoint)
+
+
+HEAD = (dense(16, "GELU"), ("LayerNorm", {"dimension": 16}), dense(16, "Tanh", 16))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Folder(head=(HEAD[1], HEAD[0], HEAD[2])),
+        Folder(head=(dense(16, "ReLU"), *HEAD[1:])),
+        Folder(head=(dense(16, "GELU", bias=False), *HEAD[1:])),
+        Folder(head=(HEAD[0], ("Normalize", {}), *HEAD[1:])),
+        Folder(head=HEAD[:2]),
+        Folder(head=HEAD, pooling={"pooling_mode": "mean", "include_prompt": False}),
+        Folder(head=HEAD, pooling={"pooling_mode": "max"}),
+        Folder(head=HEAD, changes={"config_sentence_transformers.json": {"truncate_dim": 8}}),
+    ],
+)
+def test_the_fingerprint_covers_every_module_and_the_truncation(
+    tmp_path: Path, changed: Folder
+) -> None:
+    own = Folder(head=HEAD)(tmp_path / "own")
+    other = changed(tmp_path / "other")
+
+    assert fingerprint(other) != fingerprint(own)
+
+
+@pytest.mark.parametrize("folder", ["2_Dense", "3_LayerNorm", "4_Dense"])
+def test_the_fingerprint_covers_the_weights_of_every_module(tmp_path: Path, folder: str) -> None:
+    own = Folder(head=HEAD)(tmp_path / "own")
+    before = fingerprint(own)
+
+    flip_bit(own / folder / "model.safetensors")
+
+    assert fingerprint(own) != before
+
+
+def test_a_last_normalize_does_not_change_the_fingerprint(tmp_path: Path) -> None:
+    with_one, without = (
+        fingerprint(Folder(head=head)(tmp_path / name))
+        for name, head in (("with", (*HEAD, ("Normalize", {}))), ("without", HEAD))
+    )
+
+    assert with_one == without

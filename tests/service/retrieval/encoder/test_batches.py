@@ -4,7 +4,14 @@ import random
 import pytest
 
 from service.retrieval.encoder import batches
-from service.retrieval.encoder.batches import token_batches
+from service.retrieval.encoder.batches import (
+    UNPOOLED,
+    TokenizedText,
+    num_prompt_tokens,
+    pad_batch,
+    token_batches,
+)
+from tests.conftest import tiny_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -42,3 +49,19 @@ def test_the_examples_of_the_docstrings_hold() -> None:
     results = doctest.testmod(batches)
 
     assert (results.attempted, results.failed) == (2, 0)
+
+
+def test_the_prompts_tokens_are_marked_in_the_mask() -> None:
+    texts = [TokenizedText([5, 6, 7], False, num_unpooled=2), TokenizedText([8], False)]
+
+    assert pad_batch(texts, "query", 1).attention_mask.tolist() == [
+        [UNPOOLED, UNPOOLED, 1],
+        [1, 0, 0],
+    ]
+
+
+def test_a_prompts_tokens_are_those_of_it_alone_without_the_last_special_one() -> None:
+    tokenizer = tiny_tokenizer()  # <s> before each text, </s> after it
+
+    assert num_prompt_tokens(tokenizer, "query: ") == len(tokenizer.encode("query: ").ids) - 1
+    assert num_prompt_tokens(tokenizer, "") == 0

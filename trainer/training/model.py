@@ -75,11 +75,6 @@ class AutocastRuntime(TorchRuntime):
         self._is_bf16 = precision == "bf16"
         self.name = f"torch-fp32-autocast-{precision}" if self._is_bf16 else self.name
 
-    @classmethod
-    def of(cls, runtime: TorchRuntime, precision: Literal["fp32", "bf16"]) -> "AutocastRuntime":
-        """Return a runtime of another's model and head."""
-        return cls(runtime._model, runtime.head, runtime.device, precision)
-
     def hidden_states(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the transformer's last hidden states, [B, L] to [B, L, H]; the head is fp32."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_bf16):

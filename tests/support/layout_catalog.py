@@ -5,6 +5,7 @@ The manual's table is written from `LAYOUTS`. Importing it makes no folder and n
 
 from collections.abc import Iterable
 
+from tests.support.layout_files import file_layouts, refused_files
 from tests.support.layout_refusals import refused_layouts
 from tests.support.layouts import (
     DIM,
@@ -189,5 +190,7 @@ LAYOUTS = [
     *_static(),
     *_architectures(),
     *_files(),
+    *file_layouts(),
     *refused_layouts(),
+    *refused_files(),
 ]

@@ -16,7 +16,9 @@ TORCH_ACTIVATION = "torch.nn.modules.activation."
 LIBRARY = "sentence_transformers.models."
 Json = Mapping[str, Any]
 Module = tuple[str, Json]
-Group = Literal["pooling", "modules", "two sides", "static", "architecture", "files", "refused"]
+Group = Literal[
+    "pooling", "modules", "two sides", "static", "architecture", "files", "adapter", "refused"
+]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime.torch import TorchRuntime
+from service.retrieval.errors import CheckpointError
 from service.retrieval.hardware import multiplies_bf16
 from trainer.config import EncoderConfig
 from trainer.errors import ConfigError
@@ -75,6 +76,11 @@ class AutocastRuntime(TorchRuntime):
         self._is_bf16 = precision == "bf16"
         self.name = f"torch-fp32-autocast-{precision}" if self._is_bf16 else self.name
 
+    @classmethod
+    def of(cls, runtime: TorchRuntime, precision: Literal["fp32", "bf16"]) -> "AutocastRuntime":
+        """Return a runtime of another's model and head."""
+        return cls(runtime._model, runtime.head, runtime.device, precision)
+
     def hidden_states(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the transformer's last hidden states, [B, L] to [B, L, H]; the head is fp32."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_bf16):
@@ -105,7 +111,10 @@ def load_trainable_encoder(
         ConfigError: it cannot be trained as the configuration asks.
     """
     location = locate_encoder(config.name, cache)
-    refuse_unmerged(location.adapter)
+    try:
+        refuse_unmerged(location.adapter)
+    except CheckpointError as error:
+        raise ConfigError(f"encoder.name: {error}") from None
     directory = location.directory
     _refuse_folder_of_transformers(directory)
     base = load_encoder(

@@ -13,7 +13,6 @@ from service.retrieval.checkpoint.adapter import (
 )
 from service.retrieval.checkpoint.adapter_files import read_adapter
 from service.retrieval.checkpoint.layout import CheckpointLayout
-from service.retrieval.checkpoint.library_config import read_library_config
 from service.retrieval.checkpoint.locator import locate_encoder
 from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
 from service.retrieval.checkpoint.manifest import (
@@ -22,6 +21,7 @@ from service.retrieval.checkpoint.manifest import (
     hash_parts,
     verify_manifest,
 )
+from service.retrieval.checkpoint.modules.library_config import read_library_config
 from service.retrieval.checkpoint.peft.adapter import read_peft_adapter
 from service.retrieval.checkpoint.peft.config import is_peft
 from service.retrieval.checkpoint.prompts.families import find_family

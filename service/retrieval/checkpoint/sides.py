@@ -9,12 +9,12 @@ from typing import Any
 
 from service.retrieval.checkpoint.adapter import is_adapter, refuse_undescribed_adapter
 from service.retrieval.checkpoint.layout import CheckpointLayout
-from service.retrieval.checkpoint.library_config import (
+from service.retrieval.checkpoint.modules.head import read_head_module
+from service.retrieval.checkpoint.modules.library_config import (
     LIBRARY_CONFIG,
     check_similarity,
     read_library_config,
 )
-from service.retrieval.checkpoint.modules.head import read_head_module
 from service.retrieval.checkpoint.modules.listing import (
     MODULES,
     ModuleEntry,

@@ -34,7 +34,7 @@ def read_modules(directory: Path) -> list[list[ModuleEntry]]:
     path = directory / MODULES
     entries = read_json(path, CheckpointError)
     try:
-        listed = [(str(entry["type"]), str(entry["path"])) for entry in entries]
+        listed = [(_text(entry["type"]), _text(entry["path"])) for entry in entries]
     except (KeyError, TypeError):
         raise CheckpointError(
             f"{path} lists a module without `type` and `path`: save the encoder again with "
@@ -42,6 +42,12 @@ def read_modules(directory: Path) -> list[list[ModuleEntry]]:
         ) from None
     modules = [_entry(directory, path, *module) for module in listed]
     return [list(_routed(directory, modules, route)) for route in ROUTES]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _routed(directory: Path, modules: list[ModuleEntry], route: str) -> Iterator[ModuleEntry]:
@@ -74,7 +80,9 @@ def _read_route(directory: Path, folder: Path, route: str) -> list[ModuleEntry]:
     config: dict[str, Any] = read_json_object(path, CheckpointError)
     try:
         has_mappings = bool(config["parameters"].get("route_mappings"))
-        listed = [(str(config["types"][name]), str(name)) for name in config["structure"][route]]
+        listed = [
+            (_text(config["types"][name]), _text(name)) for name in config["structure"][route]
+        ]
     except (AttributeError, KeyError, TypeError):
         raise CheckpointError(
             f"{path} does not describe the routes `query` and `document` by `types`, `structure` "

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from service.retrieval.checkpoint.adapter import DESCRIPTION, PEFT_CONFIG
 from service.retrieval.checkpoint.lora import Finite, LoraConfig, Rank
@@ -18,13 +18,20 @@ Number = TypeVar("Number", int, float)
 PATTERN = re.compile(r"\^?[\w.\\-]+(\.\*[\w.\\-]+){0,3}\$?")
 
 
+def _targets(value: Any) -> Any:
+    names = value if isinstance(value, list) else [value or ""]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("is neither a list of names nor a pattern")
+    return value
+
+
 class ForeignConfig(LoraConfig):
     """The fields of `adapter_config.json`, of which more values are taken."""
 
     use_rslora: bool = False
     rank_pattern: dict[str, Rank] = {}
     alpha_pattern: dict[str, Finite] = {}
-    target_modules: list[JsonText] | JsonText | None = None
+    target_modules: Annotated[list[str] | str | None, BeforeValidator(_targets)] = None
     modules_to_save: list[JsonText] | None = None
     layers_to_transform: None = None
     trainable_token_indices: None = None
@@ -74,6 +81,11 @@ def read_peft_config(directory: Path) -> ForeignConfig:
     """
     path = directory / PEFT_CONFIG
     content = artifact.read_json_object(path, CheckpointError)
+    if not isinstance(content.get("base_model_name_or_path"), str):
+        raise CheckpointError(
+            f"{path}: `base_model_name_or_path` is not the name of an encoder: name the folder of "
+            "the base, or its Hub name"
+        )
     fix = f"merge it into its base by `{merge_command(directory, content)}`"
     config = parse_document(ForeignConfig, content, path, CheckpointError, fix)
     if violation := config.violation():

@@ -151,7 +151,19 @@ def _make(sources: tuple[Path, ...], model: Path, lower_case: bool) -> Tokenizer
     tokenizer: Tokenizer = made.backend_tokenizer
     if lower_case:
         _lower_case(tokenizer)
+    _check_reads(tokenizer, folder)
     return tokenizer
+
+
+def _check_reads(tokenizer: Tokenizer, folder: Path) -> None:
+    """Refuse a tokenizer that lacks what it needs for any text, such as its unknown token."""
+    try:
+        tokenizer.encode_batch_fast(EXAMPLES)
+    except Exception as error:  # noqa: BLE001  the library raises bare Exception
+        raise CheckpointError(
+            f"the tokenizer in {folder} cannot read a text ({quoted(str(error))}): restore "
+            "tokenizer_config.json from the encoder's own copy"
+        ) from None
 
 
 def _lower_case(tokenizer: Tokenizer) -> None:

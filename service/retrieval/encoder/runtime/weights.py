@@ -59,8 +59,8 @@ def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32)
             raise CheckpointError(f"{path}: {violation}: {FIX}") from None
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(
-            f"the weights in {layout.transformer} cannot be loaded ({quoted(reason)}): "
-            "restore them from a copy"
+            f"the weights in {layout.transformer} cannot be loaded ({quoted(reason)}) with its "
+            f"config.json{absent_sizes(layout.config)}: restore both from a copy"
         ) from None
     _check_fit(layout, report)
     loaded: PreTrainedModel = model
@@ -91,6 +91,7 @@ def _check_fit(layout: CheckpointLayout, report: dict[str, Any]) -> None:
         raise CheckpointError(
             f"the weights in {layout.transformer} lack {missing[0]} and {len(missing) - 1} more: "
             "they do not belong to the architecture that config.json names"
+            f"{absent_sizes(layout.config)}"
         )
 
 

@@ -181,9 +181,16 @@ MERGES = r": merge it into its base by `python -c .*merge_and_unload\(\); m\.sav
         (configured(r=3), r"has the shape \[\d+, \d+\], but rank 3"),
         (configured(lora_alpha="8"), "`lora_alpha` is not a number"),
         (configured(alpha_pattern={"(a*)*b": 2}), r"the pattern '\(a\*\)\*b' is not a name with"),
+        (configured(target_modules=[3]), "`target_modules` is neither a list of names nor"),
         (configured(target_modules=["key"]), "`target_modules` does not name"),
-        (configured(base_model_name_or_path=...), "`base_model_name_or_path` is missing"),
-        (configured(base_model_name_or_path=None), "`base_model_name_or_path` is not text"),
+        (
+            configured(base_model_name_or_path=...),
+            "`base_model_name_or_path` is not the name of",
+        ),
+        (
+            configured(base_model_name_or_path=None),
+            "`base_model_name_or_path` is not the name of",
+        ),
         (
             configured(base_model_name_or_path="no/such/folder"),
             "`base_model_name_or_path`: the encoder no/such/folder does not exist",

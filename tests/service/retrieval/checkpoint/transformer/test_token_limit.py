@@ -1,10 +1,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
 
 from service.retrieval.checkpoint.sides import read_layout
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import CheckpointError
+from tests.support.architectures import make_encoder
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -117,3 +121,84 @@ def test_limits_that_mean_no_limit_are_no_limit(checkpoint_copy: Path) -> None:
 
     with pytest.raises(CheckpointError, match="names no limit of tokens"):
         read_layout(checkpoint_copy)
+
+
+NAMES = (
+    *("sentence_bert_config.json", "sentence_roberta_config.json"),
+    *("sentence_distilbert_config.json", "sentence_camembert_config.json"),
+    *("sentence_albert_config.json", "sentence_xlm-roberta_config.json"),
+    "sentence_xlnet_config.json",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_former_name_of_the_sentence_configuration_is_read(
+    checkpoint_copy: Path, name: str
+) -> None:
+    (checkpoint_copy / "sentence_bert_config.json").unlink()
+    (checkpoint_copy / NAMES[-1]).write_text('{"max_seq_length": 16}')
+    (checkpoint_copy / name).write_text('{"max_seq_length": 24}')  # the first one is read
+
+    theirs = SentenceTransformer(str(checkpoint_copy), device="cpu")
+    assert read_layout(checkpoint_copy).max_tokens == theirs.max_seq_length == 24
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ({}, 48),
+        ({"max_seq_length": 32, "processor_kwargs": {"model_max_length": 24}}, 24),
+        ({"tokenizer_args": {"model_max_length": 24}}, 24),
+        ({"model_args": {"attn_implementation": "eager"}}, 48),
+        ({"transformer_task": "feature-extraction"}, 48),
+    ],
+)
+def test_options_of_the_sentence_configuration_are_those_of_sentence_transformers(
+    checkpoint_copy: Path, sentence: dict[str, object], expected: int
+) -> None:
+    edit(checkpoint_copy / "tokenizer_config.json", model_max_length=48)
+    (checkpoint_copy / "sentence_bert_config.json").write_text(json.dumps(sentence))
+
+    theirs = SentenceTransformer(str(checkpoint_copy), device="cpu")
+    assert read_layout(checkpoint_copy).max_tokens == theirs.max_seq_length == expected
+
+
+@pytest.mark.parametrize(
+    ("sentence", "reason"),
+    [
+        ({"config_args": {"num_hidden_layers": 1}}, "`config_args` changes how the encoder is"),
+        ({"model_kwargs": [1]}, "`model_kwargs` changes how the encoder is loaded"),
+        ({"transformer_task": "fill-mask"}, "`transformer_task` and `modality_config` ask for"),
+        ({"query_length": 32}, "`query_length` must be null"),
+        ({"query_expansion": {"strategy": "fixed"}}, "`query_expansion` must be null"),
+        ({"processing_kwargs": {"text": {"padding": 3}}}, "`processing_kwargs` must be empty"),
+        ({"tokenizer_name_or_path": "other"}, "`tokenizer_name_or_path` must be null"),
+    ],
+)
+def test_an_option_that_changes_embeddings_is_refused_by_file_and_field(
+    checkpoint_copy: Path, sentence: dict[str, object], reason: str
+) -> None:
+    (checkpoint_copy / "sentence_bert_config.json").write_text(json.dumps(sentence))
+
+    with pytest.raises(CheckpointError, match=rf"/sentence_bert_config\.json: {reason}"):
+        read_layout(checkpoint_copy)
+
+
+@pytest.mark.parametrize("architecture", ["camembert", "mpnet", "xlm-roberta", "bert"])
+def test_a_text_of_all_positions_is_embedded_as_sentence_transformers_does(
+    tmp_path: Path, architecture: str
+) -> None:
+    """sentence-transformers fails beyond the positions; here a text is cut at the last one."""
+    folder = make_encoder(tmp_path / architecture, architecture)
+    positions = json.loads((folder / "config.json").read_text())["max_position_embeddings"]
+    expected = positions - (0 if architecture == "bert" else 2)
+    edit(folder / "sentence_bert_config.json", max_seq_length=1000)
+
+    encoder = load_encoder(str(folder), device="cpu")
+
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    theirs.max_seq_length = expected
+    text = " ".join(map(str, range(500)))
+    assert encoder.max_tokens == expected
+    found = encoder.encode([text], "query").embeddings
+    np.testing.assert_allclose(found, theirs.encode_query([text]), atol=1e-5)

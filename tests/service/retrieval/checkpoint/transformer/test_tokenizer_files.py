@@ -235,6 +235,7 @@ def test_texts_are_lower_cased_as_sentence_transformers_does(
             {"tokenizer_class": "BertweetTokenizer"},
             r"has no fast form|cannot be read by transformers",
         ),
+        ({"tokenizer.json": "fast"}, {"tokenizer_class": "BertTokenizer"}, "cannot read a text"),
         ({"tokenizer.json": "fast"}, {"tokenizer_class": 3}, "`tokenizer_class` is not text"),
         ({"tokenizer.json": "fast"}, {"add_eos_token": "yes"}, "`add_eos_token` is not true or"),
         ({"tokenizer.json": "fast"}, {"truncation_side": "middle"}, "`truncation_side` must be"),

@@ -1,9 +1,9 @@
 """Choice of the runtime from the settings and the machine, the same on equal machines."""
 
-import importlib.util
 import logging
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -122,7 +122,7 @@ def load_runtime(
         options.cpu_engine,
         options.precision,
         has_bf16=multiplies_bf16(),
-        has_openvino=_is_installed("openvino"),
+        has_openvino=find_spec("openvino") is not None,
     )
     _check_memory(layout, options, choice.precision, shared_with)
     if choice.engine == "torch":
@@ -149,10 +149,6 @@ def _check_memory(
 ) -> None:
     is_shared = shared_with is not None and not shared_with.name.startswith("openvino")
     check_memory(layout, str(options.device), precision, options.max_tokens, is_shared=is_shared)
-
-
-def _is_installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
 
 
 # Each library is imported only if chosen: transformers alone takes seconds.

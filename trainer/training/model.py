@@ -21,7 +21,6 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime.torch import TorchRuntime
-from service.retrieval.errors import CheckpointError
 from service.retrieval.hardware import multiplies_bf16
 from trainer.config import EncoderConfig
 from trainer.errors import ConfigError
@@ -111,10 +110,7 @@ def load_trainable_encoder(
         ConfigError: it cannot be trained as the configuration asks.
     """
     location = locate_encoder(config.name, cache)
-    try:
-        refuse_unmerged(location.adapter)
-    except CheckpointError as error:
-        raise ConfigError(f"encoder.name: {error}") from None
+    refuse_unmerged(location.adapter, ConfigError, "encoder.name: ")
     directory = location.directory
     _refuse_folder_of_transformers(directory)
     base = load_encoder(

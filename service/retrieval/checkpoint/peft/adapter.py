@@ -75,19 +75,23 @@ def read_peft_adapter(directory: Path) -> PeftAdapter:
     return PeftAdapter(path, config, pairs, saved, hashes)
 
 
-def refuse_unmerged(folder: Path | None) -> None:
+def refuse_unmerged(
+    folder: Path | None, error: type[Exception] = CheckpointError, place: str = ""
+) -> None:
     """Refuse an adapter of both sides where weights are trained or written: it is in no file.
 
     Args:
         folder: of an encoder's adapter, if it has one.
+        error: the class of the error raised.
+        place: stands before the message, such as the field that names the encoder.
 
     Raises:
-        CheckpointError: with the command that merges it.
+        Exception: of the class `error`, with the command that merges it.
     """
     if folder and is_peft(folder):
         config = read_peft_config(folder).model_dump()
-        raise CheckpointError(
-            f"{folder} holds an adapter of peft: merge it into its base first, by "
+        raise error(
+            f"{place}{folder} holds an adapter of peft: merge it into its base first, by "
             f"`{merge_command(folder, config)}`"
         )
 

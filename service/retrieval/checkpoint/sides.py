@@ -77,8 +77,8 @@ def read_sides(
     if pooling is None:
         raise CheckpointError(
             f"{directory / MODULES} is missing: {directory} is not a Sentence Transformers folder; "
-            "name one, or set CLEAR_POOLING=mean, cls or lasttoken, as the encoder's author says, "
-            "for a folder that transformers saved"
+            "name one, save it as one with sentence-transformers, or, to serve it as transformers "
+            "saved it, set CLEAR_POOLING=mean, cls or lasttoken, as the encoder's author says"
         )
     layout = _read_transformer(directory, directory, parse_pooling(pooling))
     return layout, layout

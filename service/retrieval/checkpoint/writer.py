@@ -193,6 +193,11 @@ def _module_type(kind: str) -> str:
 def _transformer_files(
     prefix: str, layout: CheckpointLayout, state: StateDict | None = None
 ) -> dict[str, FileContent]:
+    if layout.is_static:
+        raise CheckpointError(
+            f"{layout.transformer} is a StaticEmbedding, which nothing here changes: copy the "
+            "folder"
+        )
     names = [*TRANSFORMER_FILES] if state is not None else [*TRANSFORMER_FILES, WEIGHTS_INDEX]
     copied = [layout.transformer / name for name in names if (layout.transformer / name).is_file()]
     files: dict[str, FileContent] = {prefix + path.name: path for path in copied}

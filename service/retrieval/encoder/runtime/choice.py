@@ -113,7 +113,7 @@ def load_runtime(
         MemoryShortError: the weights and the longest text do not fit in memory.
     """
     if layout.is_static:
-        return _load_static(layout, options.device, shared_with)
+        return _load_torch(layout, options.device, "fp32", shared_with)
     if options.device.type == "cuda":
         precision = "fp32" if options.precision == "fp32" else "bf16"
         _check_memory(layout, options, precision, shared_with)
@@ -196,22 +196,15 @@ def _load_torch(
 ) -> Runtime:
     from service.retrieval.encoder.runtime.torch import TorchRuntime
     from service.retrieval.encoder.runtime.weights import load_model
+    from service.retrieval.encoder.static import load_static_embedding
 
-    model = load_model(layout, TORCH_TYPES[precision])
+    is_static = layout.is_static
+    model = (
+        load_static_embedding(layout) if is_static else load_model(layout, TORCH_TYPES[precision])
+    )
     twin = shared_with if isinstance(shared_with, TorchRuntime) else None
     changed = layout.adapter.parameters if layout.adapter else None
     return TorchRuntime(model, load_head(layout), device, twin, changed)
-
-
-def _load_static(
-    layout: CheckpointLayout, device: torch.device, shared_with: Runtime | None
-) -> Runtime:
-    """Load a table of token embeddings: torch in fp32 is the only runtime that it needs."""
-    from service.retrieval.encoder.runtime.torch import TorchRuntime
-    from service.retrieval.encoder.static import load_static_embedding
-
-    twin = shared_with if isinstance(shared_with, TorchRuntime) else None
-    return TorchRuntime(load_static_embedding(layout), load_head(layout), device, twin)
 
 
 def _load_gpu(

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.checkpoint.manifest import fingerprint_of
 from service.retrieval.checkpoint.sides import read_layout, read_sides
 from service.retrieval.checkpoint.writer import (
     one_side,
@@ -15,7 +16,9 @@ from service.retrieval.checkpoint.writer import (
     with_other_weights,
     write_checkpoint,
 )
+from service.retrieval.errors import CheckpointError
 from tests.conftest import make_checkpoint
+from tests.support.layouts import DIM, Folder, dense, static
 
 
 @pytest.fixture
@@ -113,3 +116,26 @@ def test_stated_prompts_replace_those_of_retrieval_and_leave_the_rest(
         "document": "p: ",
         "passage": "p: ",
     }
+
+
+def test_a_static_embedding_is_copied_not_written(tmp_path: Path) -> None:
+    layout = read_layout(static(potion=True)(tmp_path / "encoder"))
+
+    with pytest.raises(CheckpointError, match="is a StaticEmbedding, which nothing here changes"):
+        one_side(layout)
+
+
+def test_a_written_encoder_has_the_head_and_the_fingerprint_of_its_own(tmp_path: Path) -> None:
+    head = (dense(24, "GELU", 2 * DIM), ("LayerNorm", {"dimension": 24}), ("Normalize", {}))
+    pooling = {"pooling_mode": ["mean", "cls"], "include_prompt": False}
+    folder = Folder(pooling=pooling, head=head)(tmp_path / "own")
+    layout = read_layout(folder)
+    for name in ("written", "both"):
+        (tmp_path / name).mkdir()
+
+    write_checkpoint(tmp_path / "written", one_side(layout))
+    write_checkpoint(tmp_path / "both", two_sides(layout, layout))
+
+    own = fingerprint_of(folder, layout)
+    for name in ("written", "both"):
+        assert fingerprint_of(tmp_path / name, read_layout(tmp_path / name)) == own

@@ -184,6 +184,7 @@ def _training_arguments(
         disable_tqdm=True,
         report_to=["tensorboard"] if config.tensorboard else [],
         ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # devices have different numbers of passes, and equal buffers
     )
 
 

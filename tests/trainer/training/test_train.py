@@ -355,8 +355,16 @@ def test_matrices_without_an_adapter_are_reported() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("objective", "micro_batch_tokens"),
+    [("clear", 0), ("clear", 20), ("frozen_bridge", 20)],
+)
 def test_two_processes_train_as_one_run(
-    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+    folder: Path,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    objective: str,
+    micro_batch_tokens: int,
 ) -> None:
     """torchrun over gloo: rows are gathered, the first process writes, both exit with 0."""
     (folder / "two.toml").write_text(
@@ -366,9 +374,12 @@ def test_two_processes_train_as_one_run(
         max_tokens = 64
         [data]
         rows = ["rows.jsonl"]
+        [objective]
+        name = "{objective}"
         [optimizer]
         steps = 3
         batch_rows = 4
+        micro_batch_tokens = {micro_batch_tokens}
         precision = "fp32"
         [dev]
         sets = ["fields"]

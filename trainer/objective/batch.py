@@ -105,11 +105,12 @@ NO_PASSAGE = -1
 
 @dataclass(frozen=True)
 class FrozenPool:
-    """Embeddings by the untrained base model of all passages and of N rows' English queries."""
+    """Embeddings by the untrained base model of all passages and English queries of N rows."""
 
     passages: Tensor  # [C, D]
     passage_codes: Tensor  # equal for passages of one group, [C]
-    queries: Tensor  # each row's English query, [N, D]
+    queries: Tensor  # distinct English queries, [Q, D]
+    query_places: Tensor  # each row's English query, as a place in `queries`, [N]
     targets: Tensor  # each row's passage, as a place in `passages`, or `NO_PASSAGE`, [N]
     cross_weights: Tensor | None = None  # each row's weight in `cross`, [N]; all 1 by default
 
@@ -141,7 +142,7 @@ class FrozenBridgeObjective:
         weights = self._pool.cross_weights
         return frozen_bridge(
             translated,
-            self._pool.queries[numbers].to(translated.dtype),
+            self._pool.queries[self._pool.query_places[numbers]].to(translated.dtype),
             self._pool.passages.to(translated.dtype),
             targets,
             temperature=self._temperature,

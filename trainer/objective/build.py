@@ -43,14 +43,16 @@ def build_objective(
         pool = build_frozen_pool(rows, base, cache, on_progress)
         if temperature == "matched":
             sample = (pool.targets >= 0).nonzero()[:SAMPLE_ROWS, 0]  # rows with a passage
-            queries, targets = pool.queries[sample], pool.targets[sample]
+            queries, targets = pool.queries[pool.query_places[sample]], pool.targets[sample]
             temperature = matched_temperature(queries, pool.passages, targets)
         labels = [[number] for number in range(len(rows))]
         bridge = FrozenBridgeObjective(config.objective, pool, temperature)
         return RunObjective(bridge, labels, temperature)
     if temperature == "matched":
         pool = build_frozen_pool(rows[:SAMPLE_ROWS], base, cache, on_progress)
-        temperature = matched_temperature(pool.queries, pool.passages, pool.targets)
+        temperature = matched_temperature(
+            pool.queries[pool.query_places], pool.passages, pool.targets
+        )
     num_negatives = config.data.hard_negatives
     in_batch = InBatchObjective(config.objective, num_negatives, temperature)
     return RunObjective(in_batch, passage_codes(rows, num_negatives), temperature)

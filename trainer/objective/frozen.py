@@ -51,10 +51,10 @@ def build_frozen_pool(
             codes[place[row.positive]] = code
     query_embeddings = embed_cached(queries, "query", encoder, cache, on_progress)
     passage_embeddings = embed_cached(passages, "passage", encoder, cache, on_progress)
-    row_queries = query_embeddings[[query_place[row.query] for row in rows]]
+    query_places = np.array([query_place[row.query] for row in rows])
     targets = np.array([place.get(row.positive, NO_PASSAGE) for row in rows])
     weights = np.array([row.cross_weight for row in rows], dtype=np.float32)
-    arrays = (passage_embeddings, codes, row_queries, targets, weights)
+    arrays = (passage_embeddings, codes, query_embeddings, query_places, targets, weights)
     return FrozenPool(*(torch.from_numpy(array).to(encoder.device) for array in arrays))
 
 

@@ -51,7 +51,8 @@ def test_targets_of_a_pool_are_the_places_of_the_rows_passages(
     assert pool.targets.tolist() == [0, 1, 2, 1]
     assert len(pool.passages) == 3
     assert len(set(pool.passage_codes.tolist())) == 3
-    assert pool.queries.shape == (4, pool.passages.shape[1])
+    assert pool.query_places.tolist() == [0, 1, 2, 1]
+    assert pool.queries.shape == (3, pool.passages.shape[1])
 
 
 def test_a_row_without_a_passage_has_no_target_and_adds_no_passage(

@@ -76,6 +76,7 @@ def make_objective(config: ObjectiveConfig, device: torch.device) -> tuple[Batch
         passages=torch.randn(9, 32, generator=generator, dtype=torch.float64).to(device),
         passage_codes=torch.tensor([0, 1, 2, 3, 4, 4, 5, 6, 7], device=device),
         queries=torch.randn(NUM_ROWS, 32, generator=generator, dtype=torch.float64).to(device),
+        query_places=torch.arange(NUM_ROWS, device=device),
         targets=torch.tensor([0, 1, 2, 3, 4, 5, 4], device=device),
     )
     labels = torch.arange(NUM_ROWS, device=device)[:, None]

@@ -1,21 +1,10 @@
 """Errors that the service returns, with their HTTP statuses.
 
     ServiceError
-    ├── SettingsError               refused at start
-    └── RequestError                answered as application/problem+json (RFC 9457)
-        ├── NotFoundError
-        │   └── UnknownModelError   of OpenAI's API
-        ├── RetryLaterError         with Retry-After
-        │   ├── OverloadedError     of the service
-        │   ├── RateLimitedError    of the key
-        │   └── QuotaExceededError  of the key
-        ├── NotReadyError
-        │   └── DeviceBrokenError   liveness fails, too
-        ├── DeadlineExceededError
-        │   └── ShortDeadlineError  refused at once
-        ├── BatchFailedError
-        │   └── InvalidEmbeddingError   of one text
-        └── ...                     the others of `TABLE`
+    ├── SettingsError           refused at start
+    └── RequestError            answered as application/problem+json (RFC 9457)
+        ├── RetryLaterError     with Retry-After
+        └── ...                 the others of `TABLE`
 
 A message never contains the text of a query or a passage.
 """
@@ -76,6 +65,13 @@ class NotFoundError(RequestError):
 
     status, title, reason = 404, "Not found", "not_found"
     meaning = "The path does not exist"
+
+
+class UnknownPassageError(NotFoundError):
+    """The live index has no passage of the id that the request names."""
+
+    title, reason = "Unknown passage", "passage"
+    meaning = "The live index has no passage of this id"
 
 
 class UnknownModelError(NotFoundError):
@@ -242,8 +238,8 @@ class ShortDeadlineError(DeadlineExceededError):
 # Every error that a client may receive; the manual and the OpenAPI document are generated from it.
 TABLE: tuple[type[RequestError], ...] = (
     MalformedError, UnauthorizedError, ForbiddenError, NotFoundError, UnknownModelError,
-    MethodNotAllowedError, SlowRequestError, ReloadRefusedError, ContentTooLargeError,
-    ContentEncodingError, InvalidRequestError, OverloadedError, RateLimitedError,
-    QuotaExceededError, HeadTooLargeError, ClientGoneError, BatchFailedError,
+    UnknownPassageError, MethodNotAllowedError, SlowRequestError, ReloadRefusedError,
+    ContentTooLargeError, ContentEncodingError, InvalidRequestError, OverloadedError,
+    RateLimitedError, QuotaExceededError, HeadTooLargeError, ClientGoneError, BatchFailedError,
     InvalidEmbeddingError, NotReadyError, TooManyConnectionsError, DeadlineExceededError,
 )  # fmt: skip

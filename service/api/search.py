@@ -1,8 +1,8 @@
-"""The route `/search`: queries in, hits out."""
+"""The routes `/search`, queries in, hits out, and `/passages/{passage_id}`."""
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.openapi import POST_RESPONSES
+from service.api.openapi import GET_RESPONSES, POST_RESPONSES, PROBLEM_RESPONSES
 from service.api.response import (
     JsonRoute,
     deadline_of,
@@ -13,9 +13,10 @@ from service.api.response import (
     naming_text,
     state_of,
 )
-from service.api.search_schemas import SearchRequest, SearchResponse
+from service.api.search_schemas import PassageResponse, SearchRequest, SearchResponse
 from service.batching.request import Spent
-from service.errors import ShortDeadlineError
+from service.engine.page import Page
+from service.errors import ShortDeadlineError, UnknownPassageError
 from service.http.disconnect import cancel_on_disconnect
 from service.retrieval.corpus.selection import Facet
 
@@ -28,15 +29,20 @@ async def search(body: SearchRequest, request: Request) -> Response:
     engine = engine_of(request)
     work = engine.search(
         body.texts,
-        top_k=body.top_k,
-        min_score=-1.0 if body.min_score is None else body.min_score,
+        Page(
+            body.top_k,
+            body.offset,
+            -1.0 if body.min_score is None else body.min_score,
+            body.fold is not None,
+            body.more_like,
+        ),
         language=body.language,
         deadline=deadline_of(request, body.timeout_ms),
         filter=body.filter,
         facets=body.facets,
         spent=Spent(),
     )
-    field = "query" if body.queries is None else "queries"
+    field = body.source
     try:
         with naming_text(field, is_list=body.queries is not None):
             found = await cancel_on_disconnect(request, work)
@@ -67,6 +73,32 @@ async def search(body: SearchRequest, request: Request) -> Response:
         },
         took_ms,
     )
+
+
+@router.get(
+    "/passages/{passage_id:path}",
+    response_model=PassageResponse,
+    responses={
+        **GET_RESPONSES,
+        404: PROBLEM_RESPONSES[404],
+        422: PROBLEM_RESPONSES[422],
+    },
+    tags=["search"],
+)
+async def passage(passage_id: str, request: Request) -> dict[str, object]:
+    """Return a passage by its id."""
+    generation = engine_of(request).searcher.generation
+    row = generation.passages.find(passage_id)
+    if row is None:
+        raise UnknownPassageError("the live index has no passage of this id: search for it")
+    [found] = generation.passages.read([row])
+    return {
+        "passage_id": found.passage_id,
+        "title": found.title,
+        "text": found.text,
+        "metadata": dict(found.metadata),
+        "index": {"generation": generation.name, "passages": len(generation.passages)},
+    }
 
 
 def _facets(facets: dict[str, Facet]) -> dict[str, object]:

@@ -1,17 +1,18 @@
 """Request and response bodies of `/search`, with their limits."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.api.schemas import Body, IndexInfo, StageTimes, Text, Timeout, WholeNumber
-from service.retrieval.corpus.filters import BOUNDS, Filter, parse_filter
+from service.retrieval.corpus.filters import ANY, BOUNDS, Filter, parse_filter
 from service.retrieval.errors import FilterError
 from service.retrieval.index.backend import MAX_TOP_K
 
 MAX_QUERIES = 64
 MAX_FACETS = 16
+SOURCES = ("query", "queries", "more_like")
 # A language code, or the prefix of a grandfathered (`i-klingon`) or private (`x-...`) tag.
 BCP_47 = r"^([A-Za-z]{2,3}|[IiXx]-[A-Za-z0-9]{1,8})(-[A-Za-z0-9]{1,8})*$"
 
@@ -24,24 +25,29 @@ def _as_filter(content: object) -> Filter:
         raise PydanticCustomError("filter", "{reason}", context) from None
 
 
+CONDITION_SCHEMAS = [
+    {"type": ["string", "number", "boolean"]},
+    {"type": "array", "items": {"type": ["string", "number", "boolean"]}},
+    {
+        "type": "object",
+        "properties": {
+            **{bound: {"type": ["string", "number"]} for bound in BOUNDS},
+            "not": {"description": "a value, a list or bounds"},
+        },
+        "additionalProperties": False,
+        "minProperties": 1,
+    },
+]
+ALTERNATIVES_SCHEMA = {
+    "description": "filters, of which at least one must hold",
+    "type": "array",
+    "items": {"type": "object", "minProperties": 1},
+}
 FILTER_SCHEMA = {
     "type": "object",
     "minProperties": 1,
-    "additionalProperties": {
-        "anyOf": [
-            {"type": ["string", "number", "boolean"]},
-            {"type": "array", "items": {"type": ["string", "number", "boolean"]}},
-            {
-                "type": "object",
-                "properties": {
-                    **{bound: {"type": ["string", "number"]} for bound in BOUNDS},
-                    "not": {"description": "a value, a list or bounds"},
-                },
-                "additionalProperties": False,
-                "minProperties": 1,
-            },
-        ]
-    },
+    "properties": {ANY: {"anyOf": [ALTERNATIVES_SCHEMA, *CONDITION_SCHEMAS]}},
+    "additionalProperties": {"anyOf": CONDITION_SCHEMAS},
 }
 FilterField = Annotated[
     Filter, PlainValidator(_as_filter), WithJsonSchema(FILTER_SCHEMA, mode="validation")
@@ -57,6 +63,7 @@ class SearchRequest(Body):
             "oneOf": [
                 {"required": ["query"], "properties": {"query": {"type": "string"}}},
                 {"required": ["queries"], "properties": {"queries": {"type": "array"}}},
+                {"required": ["more_like"], "properties": {"more_like": {"type": "string"}}},
             ],
         }
     )
@@ -68,16 +75,33 @@ class SearchRequest(Body):
             min_length=1, max_length=MAX_QUERIES, description="Several queries, answered in order"
         ),
     ] = None
+    more_like: Annotated[
+        str | None,
+        Field(description="The id of a passage, in place of a query: find others like it"),
+    ] = None
     top_k: Annotated[
         int,
         Field(ge=1, le=MAX_TOP_K, description="Maximum number of hits for each query"),
         WholeNumber,
     ] = 10
+    offset: Annotated[
+        int,
+        Field(ge=0, lt=MAX_TOP_K, description="Hits to leave out first; with top_k 1,000 at most"),
+        WholeNumber,
+    ] = 0
+    fold: Annotated[
+        Literal["duplicates"] | None,
+        Field(
+            description="`duplicates`: of hits that nearly repeat each other's text the best one "
+            "is returned, with the number of the others; offset and top_k count what is left"
+        ),
+    ] = None
     filter: Annotated[
         FilterField | None,
         Field(
             description="Conditions on declared fields: {field: value}, {field: [values]}, "
-            "{field: {gte, gt, lte, lt, not}}; dates are ISO 8601, in UTC without a zone"
+            "{field: {gte, gt, lte, lt, not}}, {any: [filters]}; dates are ISO 8601, in UTC "
+            "without a zone"
         ),
     ] = None
     facets: Annotated[
@@ -100,11 +124,23 @@ class SearchRequest(Body):
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
-        if (self.query is None) == (self.queries is None):
+        given = [name for name in SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
             raise PydanticCustomError(
-                "query", "give either `query` or `queries`", {"field": "query"}
+                "query", "give one of `query`, `queries` and `more_like`", {"field": "query"}
+            )
+        if self.offset + self.top_k > MAX_TOP_K:
+            raise PydanticCustomError(
+                "offset",
+                "must be at most {largest} with this top_k",
+                {"field": "offset", "largest": MAX_TOP_K - self.top_k},
             )
         return self
+
+    @property
+    def source(self) -> str:
+        """Return the field that says what to search for."""
+        return next(name for name in SOURCES if getattr(self, name) is not None)
 
     @property
     def texts(self) -> list[str]:
@@ -121,6 +157,19 @@ class Hit(BaseModel):
     title: str
     text: Annotated[str | None, Field(description="Null if include_text is false")]
     metadata: dict[str, Any]
+    duplicates: Annotated[
+        int | None, Field(description="Hits folded into this one; present only if fold is given")
+    ] = None
+
+
+class PassageResponse(BaseModel):
+    """A passage of the live index."""
+
+    passage_id: str
+    title: str
+    text: str
+    metadata: dict[str, Any]
+    index: IndexInfo
 
 
 class SearchResult(BaseModel):

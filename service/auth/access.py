@@ -19,7 +19,7 @@ SCOPES: dict[str, Scope] = {
     "/search": "search",
     "/encode": "encode",
 }
-OPENAI_FOLDER = "/v1/"
+SCOPES_OF_FOLDERS: dict[str, Scope] = {"/v1/": "encode", "/passages/": "search"}
 Rule = Literal["open", "closed", "key", "search", "encode", "admin"]
 
 
@@ -62,7 +62,8 @@ class Access:
 
 def scope_of(path: str) -> Scope | None:
     """Return the scope that a path requires; None if a key of any scope does."""
-    return "encode" if path.startswith(OPENAI_FOLDER) else SCOPES.get(path)
+    folders = (scope for folder, scope in SCOPES_OF_FOLDERS.items() if path.startswith(folder))
+    return next(folders, SCOPES.get(path))
 
 
 def _as_rule(setting: Literal["open", "key", "closed"], scope: Rule) -> Rule:

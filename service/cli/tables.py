@@ -15,8 +15,8 @@ from rich.text import Text
 if TYPE_CHECKING:  # their modules import torch
     from service.cli.doctor import Finding
     from service.retrieval.generation.history import GenerationInfo
+    from service.retrieval.hits import Hit
     from service.retrieval.index.plan import Plan
-    from service.retrieval.searcher import Hit
 
 
 def print_hits(hits: "Sequence[Hit]", as_json: bool) -> None:

@@ -15,11 +15,15 @@ import httpx2
 
 from service.client.messages import (
     Embeddings,
+    Passage,
     Role,
     SearchOptions,
     SearchResult,
     encode_bodies,
+    more_like_body,
+    passage_path,
     read_embeddings,
+    read_passage,
     read_results,
     search_bodies,
     timeout_seconds_of,
@@ -77,6 +81,14 @@ class Client:
         """Find the best passages for many queries, in order."""
         answers = [self._post("/search", body) for body in search_bodies(queries, options)]
         return [result for answer in answers for result in read_results(answer)]
+
+    def more_like(self, passage_id: str, **options: Unpack[SearchOptions]) -> SearchResult:
+        """Find the passages that are most like one of the index."""
+        return read_results(self._post("/search", more_like_body(passage_id, options)))[0]
+
+    def passage(self, passage_id: str) -> Passage:
+        """Return a passage of the index by its id."""
+        return read_passage(self._ask("GET", passage_path(passage_id), None))
 
     def encode(self, texts: Sequence[str], role: Role) -> Embeddings:
         """Encode texts as queries or as passages, [B, D], unit norm."""
@@ -149,6 +161,14 @@ class AsyncClient:
         """Find the best passages for many queries, in order."""
         answers = [await self._post("/search", body) for body in search_bodies(queries, options)]
         return [result for answer in answers for result in read_results(answer)]
+
+    async def more_like(self, passage_id: str, **options: Unpack[SearchOptions]) -> SearchResult:
+        """Find the passages that are most like one of the index."""
+        return read_results(await self._post("/search", more_like_body(passage_id, options)))[0]
+
+    async def passage(self, passage_id: str) -> Passage:
+        """Return a passage of the index by its id."""
+        return read_passage(await self._ask("GET", passage_path(passage_id), None))
 
     async def encode(self, texts: Sequence[str], role: Role) -> Embeddings:
         """Encode texts as queries or as passages, [B, D], unit norm."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypedDict
+from urllib.parse import quote
 
 import httpx2
 import numpy as np
@@ -64,6 +65,17 @@ class Hit:
     title: str
     text: str | None
     metadata: dict[str, Any]
+    duplicates: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage of the index."""
+
+    passage_id: str
+    title: str
+    text: str
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,8 @@ class SearchOptions(TypedDict, total=False):
     """Options of `/search`; `SearchRequest` describes them."""
 
     top_k: int
+    offset: int
+    fold: Literal["duplicates"] | None
     filter: Mapping[str, Any] | None
     facets: Sequence[str]
     min_score: float | None
@@ -112,6 +126,12 @@ def search_bodies(queries: Sequence[str], options: Mapping[str, Any]) -> Iterato
     given = {name: value for name, value in options.items() if value is not None}
     for part in parts_of(queries, MAX_QUERIES):
         yield {"queries": part, **given}
+
+
+def more_like_body(passage_id: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a search for passages like one of the index."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return {"more_like": passage_id, **given}
 
 
 def encode_bodies(texts: Sequence[str], role: Role) -> Iterator[dict[str, Any]]:
@@ -171,6 +191,16 @@ def read_results(answer: dict[str, Any]) -> list[SearchResult]:
         )
         for result in answer["results"]
     ]
+
+
+def read_passage(answer: dict[str, Any]) -> Passage:
+    """Read a response of `/passages/{passage_id}`."""
+    return Passage(answer["passage_id"], answer["title"], answer["text"], answer["metadata"])
+
+
+def passage_path(passage_id: str) -> str:
+    """Return the path of a passage."""
+    return f"/passages/{quote(passage_id, safe='')}"
 
 
 def read_embeddings(answers: Sequence[dict[str, Any]]) -> Embeddings:

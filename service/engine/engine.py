@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
 
 import torch
 
@@ -14,25 +12,26 @@ from service.batching.program import Limits
 from service.batching.request import Answer, Spent
 from service.engine.language import LanguageDetector
 from service.engine.outcome import EncodeOutcome, SearchOutcome, batch_seconds, best_scores
+from service.engine.page import Page, deepen
 from service.engine.query_cache import QueryCache, QueryRunner
+from service.engine.threads import WorkThreads
 from service.engine.work import PROBE_TEXT, BatchItem, BatchResult, PreparedBatch, SearchProgram
 from service.errors import DeadlineExceededError, InvalidEmbeddingError, RequestError
 from service.retrieval.corpus.filters import Filter
 from service.retrieval.corpus.selection import Facet
 from service.retrieval.encoder.batches import Role, TokenizedText
-from service.retrieval.searcher import CANARY_TOP_K, Hit, Searcher
+from service.retrieval.hits import Hit
+from service.retrieval.searcher import CANARY_TOP_K, Searcher
 from service.telemetry.metrics import Metrics, Stage
 
 # Below these sizes, handing work to another thread takes longer than the work.
 INLINE_CHARACTERS = 2000
 INLINE_HITS = 100
-NUM_THREADS = 2
 PROBE_SECONDS = 5.0
 CANARY_SECONDS = 60.0
 # The default deadline of a bulk request leaves its tokens this many times the seconds that they
 # take on an idle device: by default, searches may take three quarters of the device.
 BULK_PATIENCE = 5.0
-ResultT = TypeVar("ResultT")
 
 
 class Engine:
@@ -50,8 +49,7 @@ class Engine:
         self._metrics = metrics
         self._limits = limits
         self._languages = LanguageDetector()
-        self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="tokenizer")
-        self._num_in_threads = self._num_begun = 0  # counted in the event loop
+        self.threads = WorkThreads()
         self._program = SearchProgram(searcher.encoder, metrics)
         self.batcher = Batcher[BatchItem, PreparedBatch, BatchResult](self._program, limits)
         cache = QueryCache(query_cache_entries)
@@ -62,31 +60,34 @@ class Engine:
     async def search(
         self,
         queries: Sequence[str],
+        page: Page,
         *,
-        top_k: int,
-        min_score: float,
         language: str | None,
         deadline: float,
         filter: Filter | None = None,
         facets: Sequence[str] = (),
         spent: Spent | None = None,
     ) -> SearchOutcome:
-        """Find each query's best passages.
+        """Find each query's best passages, or those that are like the page's `without`.
 
         Raises:
-            FilterError: the index does not declare a field.
+            FilterError: the index does not declare a field, or has no passage `without`.
+            EncoderMismatchError: the encoder has no passage side, and `without` is given.
             RequestError: as for `Batcher.submit`.
         """
         began = started = time.monotonic()
         spent = spent or Spent()
         searcher = self.searcher
+        role: Role = "query"
+        if page.without is not None:
+            queries, role = [searcher.text_of(page.without)], "passage"
         counted = await self._select(searcher, filter, facets, spent)
         selected = time.monotonic()
-        tokenized = await self._tokenize(queries, "query", spent)
+        tokenized = await self._tokenize(queries, role, spent)
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - selected}
         if filter or facets:
             seconds["filter"] = selected - started
-        items = BatchItem.all_of(tokenized, searcher, top_k, filter)
+        items = BatchItem.all_of(tokenized, searcher, page.depth, filter)
         running = asyncio.ensure_future(self._queries.run(items, deadline, spent))
         await asyncio.sleep(0)  # the queries are queued now; the rest overlaps the device's work
         try:
@@ -97,7 +98,13 @@ class Engine:
         seconds |= batch_seconds(answers)
         seconds["search"] = max(answer.result.search_seconds for answer in answers)
         started = time.monotonic()
-        hits = await self._look_up(searcher, answers, top_k, min_score)
+        hits = await self._look_up(searcher, answers, page)
+        if page.fold:
+            hits = await deepen(
+                *(items, answers, hits, page),
+                lambda again: self.batcher.run(again, "query", deadline),
+                lambda found: self._look_up(searcher, found, page),
+            )
         seconds["passages"] = time.monotonic() - started
         if time.monotonic() > deadline:
             raise DeadlineExceededError("the deadline passed while passages were looked up")
@@ -105,6 +112,7 @@ class Engine:
         self._metrics.observe_queries(
             labels, tokenized, best_scores(answers), time.monotonic() - began
         )
+        hits = [page.cut(left) for left in hits]
         return SearchOutcome(searcher.generation, hits, languages, seconds, counted)
 
     async def encode(
@@ -179,7 +187,7 @@ class Engine:
             answers = await self.batcher.submit(items, "bulk", deadline)
         except InvalidEmbeddingError as error:
             raise searcher.invalid_canary(error.position) from None
-        hits = await self._look_up(searcher, answers, CANARY_TOP_K, -1.0)
+        hits = await self._look_up(searcher, answers, Page(CANARY_TOP_K))
         searcher.compare_canaries(hits)
 
     def replace(self, searcher: Searcher) -> None:
@@ -190,7 +198,7 @@ class Engine:
     def close(self) -> None:
         """Run the texts that wait, then stop all threads."""
         self.batcher.close()
-        self._threads.shutdown()
+        self.threads.close()
 
     async def _select(
         self, searcher: Searcher, filter: Filter | None, facets: Sequence[str], spent: Spent
@@ -206,7 +214,7 @@ class Engine:
                     selections.select(filter).find()
                 return {field: selections.facet(field, filter) for field in facets}
 
-        return await self._in_thread(select, spent)
+        return await self.threads.run(select, spent)
 
     async def _tokenize(
         self, texts: Sequence[str], role: Role, spent: Spent
@@ -219,30 +227,17 @@ class Engine:
 
         if sum(map(len, texts)) <= INLINE_CHARACTERS:
             return tokenize()
-        return await self._in_thread(tokenize, spent)
+        return await self.threads.run(tokenize, spent)
 
     async def _look_up(
-        self,
-        searcher: Searcher,
-        answers: Sequence[Answer[BatchResult]],
-        top_k: int,
-        min_score: float,
+        self, searcher: Searcher, answers: Sequence[Answer[BatchResult]], page: Page
     ) -> list[list[Hit]]:
+        """Return what is left of the hits of each answer."""
+        rankings = [answer.result.ranking for answer in answers if answer.result.ranking]
+
         def look_up() -> list[list[Hit]]:
-            rankings = (answer.result.ranking for answer in answers)
-            return [searcher.hits(ranking, min_score) for ranking in rankings if ranking]
+            return [page.left(searcher.hits(ranking, page.min_score)) for ranking in rankings]
 
-        if len(answers) * top_k <= INLINE_HITS:
+        if sum(len(ranking.rows) for ranking in rankings) <= INLINE_HITS:
             return look_up()
-        return await self._in_thread(look_up)
-
-    async def _in_thread(self, work: Callable[[], ResultT], spent: Spent | None = None) -> ResultT:
-        self._num_begun += 1
-        begun, is_shared = self._num_begun, self._num_in_threads > 0
-        self._num_in_threads += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            self._num_in_threads -= 1
-            if spent and (is_shared or self._num_begun > begun):
-                spent.own_seconds = 0.0  # beside others it took longer than alone
+        return await self.threads.run(look_up)

@@ -8,7 +8,7 @@ from service.engine.work import BatchResult
 from service.retrieval.corpus.selection import Facet
 from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.generation.generation import Generation
-from service.retrieval.searcher import Hit
+from service.retrieval.hits import Hit
 from service.telemetry.metrics import Stage
 
 

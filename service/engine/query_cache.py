@@ -169,4 +169,4 @@ class QueryRunner:
 
     def _key(self, item: BatchItem) -> Key:
         token_ids = np.asarray(item.text.token_ids, np.int32).tobytes()
-        return (self._fingerprint, "query", token_ids)
+        return (self._fingerprint, item.text.side, token_ids)

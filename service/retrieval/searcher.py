@@ -1,39 +1,18 @@
 """Search: from queries to hits, by an encoder and the index that it embedded."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from service.retrieval.corpus.filters import Filter
-from service.retrieval.corpus.reader import Passage
 from service.retrieval.corpus.selection import Selections
 from service.retrieval.encoder.encoder import Embeddings, Encoder
-from service.retrieval.errors import FIX, EmbeddingError, GenerationError
+from service.retrieval.errors import FIX, EmbeddingError, FilterError, GenerationError
 from service.retrieval.generation.generation import Generation
+from service.retrieval.hits import Hit
 from service.retrieval.index.backend import Ranking
 
 CANARY_TOP_K = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A passage found for a query; rank 1 is the best."""
-
-    rank: int
-    score: float
-    passage: Passage
-
-    def as_dict(self, include_text: bool = True) -> dict[str, object]:
-        """Return the hit as in the response of `/search`; an omitted text is None."""
-        return {
-            "passage_id": self.passage.passage_id,
-            "score": self.score,
-            "rank": self.rank,
-            "title": self.passage.title,
-            "text": self.passage.text if include_text else None,
-            "metadata": dict(self.passage.metadata),
-        }
 
 
 class Searcher:
@@ -103,6 +82,17 @@ class Searcher:
                 f"the generation {self.generation.name} fails its {misses[0]}: "
                 "build again, or leave CLEAR_NPROBE and CLEAR_EF_SEARCH out if they are set"
             )
+
+    def text_of(self, passage_id: str) -> str:
+        """Return the text of a passage as the encoder reads it.
+
+        Raises:
+            FilterError: the generation has no passage of this id.
+        """
+        row = self.generation.passages.find(passage_id)
+        if row is None:
+            raise FilterError("more_like", "the index has no passage of this id: search for it")
+        return self.generation.passages.read([row])[0].encoder_text
 
     def search(
         self,

@@ -5,6 +5,7 @@
     {"year": {"gte": 2000, "lt": 2010}}           in a range: gt, gte, lt, lte
     {"day": {"gte": "2024-02-29"}}                since a date (ISO 8601)
     {"country": {"not": ["Kenya", "Peru"]}}       not; also true without the field
+    {"any": [{"country": "Kenya"}, {"year": 1963}]}   at least one of these filters
 
 All conditions of a filter must hold. A list of strings equals each of its strings. A passage that
 lacks the field is in no range and equals no value.
@@ -20,6 +21,9 @@ from service.retrieval.errors import FilterError
 
 Scalar = str | bool | int | float
 MAX_VALUES = 1000
+ANY = "any"
+MAX_DEPTH = 4
+MAX_ALTERNATIVES = 64
 BOUNDS = ("gt", "gte", "lt", "lte")
 
 
@@ -50,9 +54,13 @@ Condition = AnyOf | Bound | Not
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions by field, which must all hold; hashable, and equal if the content is equal."""
+    """Conditions by field, which must all hold; hashable, and equal if the content is equal.
+
+    Of the filters in `any`, if there are some, at least one must hold, too.
+    """
 
     conditions: tuple[tuple[str, tuple[Condition, ...]], ...]
+    any: "tuple[Filter, ...]" = ()
 
 
 def parse_filter(content: object) -> Filter:
@@ -61,11 +69,33 @@ def parse_filter(content: object) -> Filter:
     Raises:
         FilterError: the filter does not have a form that the module's docstring shows.
     """
+    return _filter("filter", content, MAX_DEPTH)
+
+
+def _filter(where: str, content: object, depth: int) -> Filter:
     if not isinstance(content, Mapping) or not content:
-        raise FilterError("filter", "must be an object of fields, such as {field: value}")
+        raise FilterError(where, "must be an object of fields, such as {field: value}")
+    names = sorted(content)
+    alternatives: tuple[Filter, ...] = ()
+    if _are_filters(content.get(ANY)):
+        names.remove(ANY)
+        if depth == 0:
+            raise FilterError(f"{where}.{ANY}", f"is nested deeper than {MAX_DEPTH} levels")
+        if len(content[ANY]) > MAX_ALTERNATIVES:
+            raise FilterError(f"{where}.{ANY}", f"must have 1 to {MAX_ALTERNATIVES} filters")
+        alternatives = tuple(
+            _filter(f"{where}.{ANY}[{number}]", each, depth - 1)
+            for number, each in enumerate(content[ANY])
+        )
     return Filter(
-        tuple((str(name), _conditions(f"filter.{name}", content[name])) for name in sorted(content))
+        tuple((str(name), _conditions(f"{where}.{name}", content[name])) for name in names),
+        alternatives,
     )
+
+
+def _are_filters(content: object) -> bool:
+    """Return whether a value is a list of filters: no field has a list of objects."""
+    return isinstance(content, list) and any(isinstance(each, Mapping) for each in content)
 
 
 def check_filter(filter: Filter, fields: Fields) -> None:
@@ -78,6 +108,8 @@ def check_filter(filter: Filter, fields: Fields) -> None:
         check_declared(name, fields, "filter")
         for condition in conditions:
             _check_kind(f"filter.{name}", condition, fields[name])
+    for alternative in filter.any:
+        check_filter(alternative, fields)
 
 
 def check_declared(name: str, fields: Fields, where: str) -> None:

@@ -110,6 +110,8 @@ class Selections:
         mask = np.ones(len(self._passages), np.bool_)
         for name, conditions in filter.conditions:
             mask &= _all_hold(conditions, self._passages.values(name))
+        if filter.any:
+            mask &= np.logical_or.reduce([self._mask(alternative) for alternative in filter.any])
         return mask
 
     def _count(self, field: str, selection: Selection | None) -> Facet:

@@ -4,6 +4,7 @@ Each declared field is a column of its kind. All metadata is in one more column,
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -107,6 +108,12 @@ class PassageTable:
             )
             for row in rows
         ]
+
+    def find(self, passage_id: str) -> int | None:
+        """Return the row of a passage; None if there is none. Rows ascend by id, as UTF-8 bytes."""
+        ids, wanted = self._columns[0], passage_id.encode()
+        row = bisect_left(range(len(self)), wanted, key=lambda each: ids[each].as_py().encode())
+        return row if row < len(self) and ids[row].as_py() == passage_id else None
 
     def passage_ids(self, rows: Iterable[int]) -> list[str]:
         """Return the ids of the passages of these rows."""

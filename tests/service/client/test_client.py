@@ -86,7 +86,9 @@ def test_hits_are_those_of_the_service(real: Client, address: str) -> None:
 
     found = real.search(QUERIES[0], top_k=3, language="en")
 
-    assert [vars_of(hit) for hit in found.hits] == answer["results"][0]["hits"]
+    assert [vars_of(hit) for hit in found.hits] == [
+        {**hit, "duplicates": None} for hit in answer["results"][0]["hits"]
+    ]
     assert (found.language, found.encoder) == ("en", answer["encoder"])
     assert found.generation == answer["index"]["generation"]
     assert found.num_passages == 12
@@ -121,6 +123,23 @@ def test_embeddings_are_those_of_the_encoder(real: Client, tiny_encoder: Encoder
     np.testing.assert_allclose(found, tiny_encoder.encode(texts, "passage").embeddings, atol=1e-5)
     assert found.dtype == np.float32
     assert real.encode([], "query").shape == (0, 0)
+
+
+def test_a_passage_and_others_like_it_are_found_by_its_id(real: Client, address: str) -> None:
+    async def ask() -> tuple[Any, Any]:
+        async with AsyncClient(address) as client:
+            return await client.passage("kenya.1"), await client.more_like("kenya.1", top_k=3)
+
+    passage = real.passage("kenya.1")
+    found = real.more_like("kenya.1", top_k=3, fold="duplicates", language=None)
+
+    assert (passage.text, passage.metadata) == ("Nairobi is the capital of Kenya.", {"page": 1})
+    assert "kenya.1" not in ids(found)
+    assert [hit.duplicates for hit in found.hits] == [0, 0, 0]
+    with pytest.raises(ProblemError, match="Unknown passage"):
+        real.passage("a/b c")
+    again, like_it = asyncio.run(ask())
+    assert (again, ids(like_it)) == (passage, ids(found))
 
 
 def test_asyncio_gets_the_same(real: Client, address: str) -> None:
@@ -333,7 +352,7 @@ def test_the_client_s_limits_and_records_are_those_of_the_service() -> None:
     assert messages.MAX_QUERIES == search_schemas.MAX_QUERIES
     assert messages.MAX_TEXTS == schemas.MAX_TEXTS
     options = set(messages.SearchOptions.__annotations__)
-    assert options == set(search_schemas.SearchRequest.model_fields) - {"query", "queries"}
+    assert options == set(search_schemas.SearchRequest.model_fields) - set(search_schemas.SOURCES)
     for ours, theirs in (
         (messages.Hit, search_schemas.Hit),
         (messages.Facet, search_schemas.Facet),

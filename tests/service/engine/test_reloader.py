@@ -15,6 +15,7 @@ from service.app import create_app
 from service.engine import reloader
 from service.engine.engine import Engine
 from service.engine.outcome import SearchOutcome
+from service.engine.page import Page
 from service.errors import ReloadRefusedError
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
@@ -330,7 +331,7 @@ def test_a_request_in_several_batches_is_answered_from_one_generation(
 
     def search(queries: list[str]) -> "asyncio.Task[SearchOutcome]":
         deadline = time.monotonic() + WAIT_SECONDS
-        work = engine.search(queries, top_k=12, min_score=-1.0, language=None, deadline=deadline)
+        work = engine.search(queries, Page(12), language=None, deadline=deadline)
         return asyncio.ensure_future(work)
 
     async def scenario() -> tuple[SearchOutcome, SearchOutcome]:
@@ -361,7 +362,7 @@ def test_the_old_generation_is_freed_after_its_last_query(
 
     async def search() -> None:
         deadline = time.monotonic() + WAIT_SECONDS
-        await engine.search(["tea"], top_k=3, min_score=-1.0, language=None, deadline=deadline)
+        await engine.search(["tea"], Page(3), language=None, deadline=deadline)
 
     asyncio.run(search())
     engine.replace(new)

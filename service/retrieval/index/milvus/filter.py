@@ -75,11 +75,15 @@ def to_expression(filter: Filter, fields: Fields) -> str:
     '(has_f0 == true and f0 >= 2000.0) and not (has_f0 == true and f0 in [2005.0])'
     """
     numbers = {name: number for number, name in enumerate(fields)}
-    return " and ".join(
+    expressions = [
         _condition(condition, f"f{numbers[name]}", fields[name])
         for name, conditions in filter.conditions
         for condition in conditions
-    )
+    ]
+    if filter.any:
+        alternatives = (f"({to_expression(each, fields)})" for each in filter.any)
+        expressions.append(f"({' or '.join(alternatives)})")
+    return " and ".join(expressions)
 
 
 def _condition(condition: Condition, column: str, kind: FieldKind) -> str:

@@ -109,3 +109,44 @@ def test_a_filter_that_does_not_fit_the_fields_is_refused_with_the_field(
 def test_an_undeclared_field_is_refused_with_the_declared_ones() -> None:
     with pytest.raises(FilterError, match=r"it declares: year \(number\), country \(string\)"):
         check_filter(parse_filter({"place": "a"}), FIELDS)
+
+
+def test_alternatives_are_filters_and_a_field_may_be_called_any() -> None:
+    fields = parse_fields(["any:strings", "year:number"])
+
+    alternatives = parse_filter({"any": [{"any": "a"}, {"year": 1999}], "year": 2000})
+    check_filter(alternatives, fields)
+
+    assert alternatives.any == (parse_filter({"any": "a"}), parse_filter({"year": 1999}))
+    assert parse_filter({"any": ["a", "b"]}).any == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "reason"),
+    [
+        ({"any": [{"year": 1}, 2]}, "filter.any[1]", "must be an object of fields"),
+        ({"any": [{}]}, "filter.any[0]", "must be an object of fields"),
+        ({"any": [{"year": {"gt": None}}]}, "filter.any[0].year.gt", "must be a number"),
+        ({"any": [{"year": 1}] * 65}, "filter.any", "must have 1 to 64 filters"),
+    ],
+)
+def test_a_wrong_alternative_is_named(content: object, field: str, reason: str) -> None:
+    with pytest.raises(FilterError, match=reason) as caught:
+        parse_filter(content)
+
+    assert caught.value.field == field
+
+
+def test_alternatives_are_nested_four_levels_deep_at_most() -> None:
+    content: dict[str, object] = {"year": 1}
+    for _ in range(4):
+        content = {"any": [content]}
+    parse_filter(content)
+
+    with pytest.raises(FilterError, match="nested deeper than 4 levels"):
+        parse_filter({"any": [content]})
+
+
+def test_an_undeclared_field_of_an_alternative_is_refused() -> None:
+    with pytest.raises(FilterError, match="declares no such field"):
+        check_filter(parse_filter({"any": [{"year": 1}, {"month": 1}]}), {"year": "number"})

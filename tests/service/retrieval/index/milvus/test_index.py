@@ -72,6 +72,7 @@ FACTS: Any = {"count": 23, "embedding_dim": 8, "fields": FIELDS}
         {"open": {"not": False}},
         {"tags": ["x", "z"]},
         {"tags": {"not": "y"}},
+        {"open": True, "any": [{"year": {"lt": 5}}, {"country": 'a "b"', "tags": "x"}]},
         {"tags": "y", "year": {"lt": 10, "not": 5}},
         {"day": {"gte": "0901-02-03", "lt": "1901-02-03T00:00:00.000001Z"}},
         {"day": ["0101-02-03T00:00Z", "1401-02-03"]},

@@ -1,0 +1,85 @@
+"""Hits: passages found for a query; of hits that repeat each other, the best may stand for all."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from service.retrieval.corpus.reader import Passage
+
+WORD = re.compile(r"\w+")
+SHINGLE_WORDS = 3
+# Share of their runs of three words that two texts have in common to be near duplicates.
+LEAST_JACCARD = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage found for a query; rank 1 is the best."""
+
+    rank: int
+    score: float
+    passage: Passage
+    duplicates: int | None = None  # hits folded into this one; None if none was to be folded
+
+    def as_dict(self, include_text: bool = True) -> dict[str, object]:
+        """Return the hit as in the response of `/search`; an omitted text is None."""
+        folded = {} if self.duplicates is None else {"duplicates": self.duplicates}
+        return {
+            "passage_id": self.passage.passage_id,
+            "score": self.score,
+            "rank": self.rank,
+            "title": self.passage.title,
+            "text": self.passage.text if include_text else None,
+            "metadata": dict(self.passage.metadata),
+            **folded,
+        }
+
+
+def fold_duplicates(hits: Sequence[Hit]) -> list[Hit]:
+    """Fold hits whose texts nearly repeat that of a better hit; ranks count what is left.
+
+    Args:
+        hits: of one query, the best first.
+    """
+    kept: list[Hit] = []
+    for hit, leader in zip(hits, leaders([hit.passage for hit in hits]), strict=True):
+        if leader == len(kept):
+            kept.append(replace(hit, rank=len(kept) + 1, duplicates=0))
+        else:
+            kept[leader] = replace(kept[leader], duplicates=(kept[leader].duplicates or 0) + 1)
+    return kept
+
+
+def leaders(passages: Sequence[Passage]) -> list[int]:
+    """Return, for each passage, the number of the group that it belongs to, in order of rank.
+
+    A passage joins the first group whose first passage it nearly repeats; else it begins one.
+    """
+    groups_of: defaultdict[int, list[int]] = defaultdict(list)
+    sizes: list[int] = []
+    found = []
+    for passage in passages:
+        shingles = _shingles(passage.text)
+        common = Counter(group for shingle in shingles for group in groups_of.get(shingle, ()))
+        group = next(
+            (
+                group
+                for group, count in sorted(common.items())
+                if count >= LEAST_JACCARD * (len(shingles) + sizes[group] - count)
+            ),
+            len(sizes),
+        )
+        if group == len(sizes):
+            sizes.append(len(shingles))
+            for shingle in shingles:
+                groups_of[shingle].append(group)
+        found.append(group)
+    return found
+
+
+def _shingles(text: str) -> set[int]:
+    """Return the hashes of a text's runs of three words; of a shorter text, of all its words."""
+    words = WORD.findall(text.casefold()) or [text]
+    last = max(1, len(words) - SHINGLE_WORDS + 1)
+    return {hash(tuple(words[start : start + SHINGLE_WORDS])) for start in range(last)}

@@ -14,7 +14,6 @@ from typing import Any
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.checkpoint.manifest import CheckpointManifest, write_manifest
 from service.retrieval.checkpoint.peft.adapter import refuse_unmerged
-from service.retrieval.checkpoint.reference_file import write_reference
 from service.retrieval.checkpoint.writer import (
     FileContent,
     one_side,
@@ -22,6 +21,7 @@ from service.retrieval.checkpoint.writer import (
     write_checkpoint,
 )
 from service.retrieval.encoder.reference.library import compute_reference
+from service.retrieval.encoder.reference.stored import write_reference
 from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.storage import artifact
 from trainer.errors import DataError, OutputError

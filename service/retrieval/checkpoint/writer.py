@@ -15,7 +15,6 @@ from service.retrieval.checkpoint.manifest import CheckpointManifest, write_mani
 from service.retrieval.checkpoint.modules.head import HeadModule
 from service.retrieval.checkpoint.modules.pooling import LEGACY_POOLING
 from service.retrieval.checkpoint.prompts.prompts import CONFIG, library_config
-from service.retrieval.checkpoint.reference_file import PATH as REFERENCE
 from service.retrieval.checkpoint.saved_weights import (
     StateDict,
     config_of_weights,
@@ -32,6 +31,7 @@ from service.retrieval.storage.artifact import canonical_json, read_json_object
 # The bytes of a file, a file to copy, or weights.
 FileContent = bytes | Path | StateDict
 TRANSFORMER_FILES = ("config.json", *TOKENIZER_FILES, *SENTENCE_CONFIGS)
+REFERENCE = "reference/vectors.safetensors"  # embeddings that the encoder must give
 ONE_SIDE = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
 # The modes that were written before there were others: files keep their bytes.
 OLD_MODES = ["mean", "cls", "lasttoken"]

@@ -6,6 +6,7 @@ import pytest
 
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import open_current
 from service.retrieval.generation.manifest import VECTORS
@@ -99,7 +100,7 @@ def test_a_whole_generation_passes_its_canaries(searcher: Searcher) -> None:
 
 
 def test_vectors_in_another_order_fail_the_canaries(
-    searcher: Searcher, passages_file: Path, tmp_path: Path
+    searcher: Searcher, passages_file: Path, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     passages = sorted(read_passages(passages_file), key=lambda item: item[1].passage_id)
     texts = [passage.encoder_text for _, passage in passages]
@@ -111,3 +112,7 @@ def test_vectors_in_another_order_fail_the_canaries(
 
     with pytest.raises(GenerationError, match=r"fails its canary query \d: .* expected"):
         Searcher(searcher.encoder, shuffled).check_canaries()
+
+    encoder = load_encoder(str(tiny_checkpoint), device="cpu", query_prompt="Find: ")
+    with pytest.raises(GenerationError, match="if they are set, or CLEAR_QUERY_PROMPT$"):
+        Searcher(encoder, shuffled).check_canaries()

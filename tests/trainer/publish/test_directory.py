@@ -7,10 +7,10 @@ import yaml
 from safetensors.torch import load_file
 
 from service.retrieval.checkpoint.manifest import verify_manifest
-from service.retrieval.checkpoint.reference_file import read_reference
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.reference.proof import prove
+from service.retrieval.encoder.reference.stored import read_reference
 from service.retrieval.generation.generation import open_current
 from service.retrieval.searcher import Searcher
 from tests.conftest import make_adapter, make_checkpoint

@@ -1,7 +1,8 @@
 """The reference embeddings: by sentence-transformers, or those stored beside the checkpoint."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.retrieval.checkpoint.adapter import Adapter, merge_adapter, without_adapter
+from service.retrieval.checkpoint.adapter import ADAPTER_FILES, merge_adapter, without_adapter
 from service.retrieval.checkpoint.checkpoint import Checkpoint
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.modules.listing import MODULES
+from service.retrieval.checkpoint.peft.adapter import merge_peft
 from service.retrieval.checkpoint.prompts.prompts import CONFIG, Prompt
-from service.retrieval.checkpoint.reference_file import (
+from service.retrieval.checkpoint.transformer.library import quiet_transformers
+from service.retrieval.encoder.reference.stored import (
     PATH,
     ROLES,
     StoredReference,
     read_reference,
 )
-from service.retrieval.checkpoint.transformer.library import quiet_transformers
 from service.retrieval.encoder.reference.texts import reference_texts, texts_digest
 from service.retrieval.errors import CheckpointError
+from service.retrieval.storage import artifact
 
 LIBRARIES = ("sentence-transformers", "transformers", "torch")
 HOW_TO_GET_ONE = (
@@ -70,23 +73,42 @@ def compute_reference(checkpoint: Checkpoint, max_tokens: int | None = None) -> 
     """
     texts = [text for _, text in reference_texts()]
     embeddings = {}
-    with without_adapter(checkpoint.directory) as folder, quiet_transformers():
+    with _folder_without_adapters(checkpoint) as folder, quiet_transformers():
         model = _load_model(folder, checkpoint.passage)
     if max_tokens is not None:
         for module in model.modules():
             if hasattr(module, "max_seq_length"):
                 module.max_seq_length = max_tokens
-    own, tuned = checkpoint.passage.adapter, checkpoint.query.adapter
-    if own:
-        _merge(model, own)
+    if checkpoint.passage.peft:
+        merge_peft(model[0].auto_model, checkpoint.passage.peft)
     if checkpoint.trained_for is None:
         embeddings["passage"] = _embed(model.encode_document, texts, checkpoint.prompts.passage)
-    if tuned and tuned is not own:
-        _merge(model, tuned)
+    if checkpoint.query.adapter:
+        merge_adapter(model[0].auto_model, checkpoint.query.adapter)
     embeddings["query"] = _embed(model.encode_query, texts, checkpoint.prompts.query)
     facts = _facts(checkpoint, max_tokens)
     made_by = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return StoredReference(embeddings, {"made_by": made_by, **facts})
+
+
+@contextmanager
+def _folder_without_adapters(checkpoint: Checkpoint) -> Iterator[Path]:
+    """Yield a folder of the modules, the weights and the tokenizer, whichever folders hold them."""
+    peft, directory = checkpoint.peft_folder, checkpoint.directory
+    if peft is None:
+        with without_adapter(directory) as folder:
+            yield folder
+        return
+    transformer = checkpoint.passage.transformer
+    folders = [*([] if transformer.is_relative_to(directory) else [transformer]), directory, peft]
+    files = {
+        path.name: path
+        for folder in folders
+        for path in folder.iterdir()
+        if path.name not in ADAPTER_FILES
+    }
+    with artifact.temporary_links(files.values()) as folder:
+        yield folder
 
 
 def _load_model(folder: Path, layout: CheckpointLayout) -> Any:
@@ -101,10 +123,6 @@ def _load_model(folder: Path, layout: CheckpointLayout) -> Any:
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=str(layout.pooling))
     prompts = {"query": layout.prompts["query"], "document": layout.prompts["passage"]}
     return SentenceTransformer(modules=[transformer, pooling], prompts=prompts, device="cpu")
-
-
-def _merge(model: Any, adapter: Adapter) -> None:
-    merge_adapter(model[0].auto_model, adapter)
 
 
 def _embed(encode: Any, texts: Sequence[str], prompt: Prompt) -> NDArray[np.float32]:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from service.retrieval.checkpoint.reference_file import StoredReference
 from service.retrieval.encoder.batches import Role
 from service.retrieval.encoder.encoder import Embeddings, Encoder
+from service.retrieval.encoder.reference.stored import StoredReference
 from service.retrieval.encoder.reference.texts import reference_texts, texts_digest
 from service.retrieval.errors import CheckpointError
 from service.retrieval.storage import artifact

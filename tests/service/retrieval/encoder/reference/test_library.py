@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from service.retrieval.checkpoint.reference_file import StoredReference, write_reference
 from service.retrieval.encoder.reference import library
 from service.retrieval.encoder.reference.library import compute_reference, find_reference
+from service.retrieval.encoder.reference.stored import StoredReference, write_reference
 from service.retrieval.errors import CheckpointError
 
 

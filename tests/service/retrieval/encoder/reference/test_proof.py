@@ -1,10 +1,10 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from service.retrieval.checkpoint.checkpoint import open_checkpoint
-from service.retrieval.checkpoint.reference_file import StoredReference
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.reference.library import compute_reference
@@ -15,7 +15,9 @@ from service.retrieval.encoder.reference.proof import (
     record_path,
     save_proof,
 )
+from service.retrieval.encoder.reference.stored import StoredReference
 from service.retrieval.encoder.reference.texts import SENTENCES
+from tests.service.retrieval.checkpoint.peft.test_adapter import write_peft
 
 
 def reference_of(folder: Path, query: str | None = None) -> StoredReference:
@@ -43,6 +45,28 @@ def test_an_encoder_with_an_adapter_is_right_on_both_sides(
     tuned_checkpoint: Path, tuned_encoder: Encoder
 ) -> None:
     assert prove(tuned_encoder, reference_of(tuned_checkpoint)).is_right
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, about transformers
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_an_adapter_of_peft_alone_or_beside_modules_is_merged_into_the_reference(
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    checkpoint_copy: Path,
+    tiny_encoder: Encoder,
+    is_alone: bool,
+) -> None:
+    folder = write_peft(tmp_path / "adapter", tiny_checkpoint)
+    if not is_alone:
+        for name in ("manifest.json", "model.safetensors", "config.json"):
+            (checkpoint_copy / name).unlink()
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copy(folder / name, checkpoint_copy)
+        folder = checkpoint_copy
+    encoder = load_encoder(str(folder), device="cpu")
+
+    assert prove(encoder, reference_of(folder)).is_right
+    assert not prove(tiny_encoder, reference_of(folder)).is_right
 
 
 def test_a_prompt_of_the_settings_is_given_to_the_library(tiny_checkpoint: Path) -> None:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from service.retrieval.checkpoint.writer import REFERENCE
 from service.retrieval.errors import CheckpointError, quoted
 
-FOLDER = "reference"
-PATH = f"{FOLDER}/vectors.safetensors"
+PATH = REFERENCE
 FORMAT_VERSION = "1"
 ROLES = ("query", "passage")
 FACTS = ("made_by", "texts_sha256", "max_tokens", "query_fingerprint", "passage_fingerprint")

@@ -6,15 +6,15 @@ import pytest
 from safetensors.numpy import save_file
 
 from service.retrieval.checkpoint.manifest import fingerprint_of
-from service.retrieval.checkpoint.reference_file import (
+from service.retrieval.checkpoint.sides import read_layout
+from service.retrieval.checkpoint.writer import with_other_weights
+from service.retrieval.encoder.reference.stored import (
     FACTS,
     PATH,
     StoredReference,
     read_reference,
     write_reference,
 )
-from service.retrieval.checkpoint.sides import read_layout
-from service.retrieval.checkpoint.writer import with_other_weights
 from service.retrieval.errors import CheckpointError
 
 STORED = StoredReference({"query": np.eye(2, dtype=np.float32)}, dict.fromkeys(FACTS, "x"))

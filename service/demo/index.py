@@ -1,4 +1,4 @@
-"""The demo's index: the Factbook, embedded once per encoder."""
+"""The demo's index: the Factbook with its published vectors, or embedded once per encoder."""
 
 import hashlib
 import logging
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.demo.factbook import factbook_passages
+from service.demo.vectors import open_published
 from service.retrieval.corpus.fields import Fields
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.encoder.encoder import Encoder
@@ -48,4 +49,13 @@ def ensure_demo_index(
             logger.warning("the demo index is damaged: building it again")
     on_progress("load", 0, None)
     encoder = load_encoder()
-    build_index(factbook_passages(), index, encoder, fields=FIELDS, on_progress=on_progress)
+    passages = list(factbook_passages())
+    published = open_published([passage for _, passage in passages], encoder)
+    build_index(
+        passages,
+        index,
+        encoder,
+        fields=FIELDS,
+        shard_encoder=published,
+        on_progress=on_progress,
+    )

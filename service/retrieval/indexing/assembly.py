@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from service.retrieval.corpus.fields import Fields, checked_values
 from service.retrieval.corpus.reader import OnInvalid, Passage, no_passages
 from service.retrieval.corpus.table import PassageTableWriter
-from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity
+from service.retrieval.encoder.bulk import EncodedPassages
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import PassageError
 from service.retrieval.generation.manifest import EMBEDDINGS, MANIFEST, PASSAGES, TEXTS, VECTORS
@@ -70,7 +70,6 @@ class Assembly:
         """
         check_factory(factory, encoder.embedding_dim, bool(fields), str(encoder.device))
         self._encoder = encoder
-        self._identity = EncoderIdentity.of(encoder)
         self._factory = factory
         self._fields = dict(sorted(fields.items()))  # in the manifest's order
         self._shard_encoder = shard_encoder
@@ -169,7 +168,7 @@ class Assembly:
             texts = staged.encoder_texts(missing)
             for start in range(0, total, SHARD_PASSAGES):
                 part = missing[start : start + SHARD_PASSAGES]
-                name = shard_name(self._identity, digests[part].tobytes())
+                name = shard_name(self._shard_encoder.identity, digests[part].tobytes())
                 names.append(name)
                 parts[name].append(part)  # views of `missing`
                 shard = Shard(name, [next(texts) for _ in part])
@@ -219,6 +218,7 @@ class Assembly:
         manifest = describe_build(
             directory,
             self._encoder,
+            self._shard_encoder.identity,
             self._factory,
             self._fields,
             counts.num_passages,

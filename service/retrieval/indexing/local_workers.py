@@ -37,7 +37,7 @@ class LocalWorkers:
             count: number of workers.
         """
         self._load_encoder = load_encoder
-        self._identity = identity
+        self.identity = identity
         self._device = device
         self._count = count
 
@@ -54,7 +54,7 @@ class LocalWorkers:
         numbers = context.Queue()
         for number in range(self._count):
             numbers.put(number)
-        start = (self._load_encoder, self._identity, self._device, self._count, numbers)
+        start = (self._load_encoder, self.identity, self._device, self._count, numbers)
         pool = ProcessPoolExecutor(self._count, context, _start_worker, start)
         running: dict[Future[EncodedPassages], str] = {}
         try:

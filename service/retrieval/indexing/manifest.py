@@ -28,6 +28,7 @@ CANARY_CHARACTERS = 200
 def describe_build(
     directory: Path,
     encoder: Encoder,
+    identity: EncoderIdentity,
     factory: str,
     fields: dict[str, FieldKind],
     count: int,
@@ -35,7 +36,6 @@ def describe_build(
     num_unembedded: int,
 ) -> GenerationManifest:
     """Return the manifest of a finished build, without canaries; its files are hashed."""
-    identity = EncoderIdentity.of(encoder)
     names = [VECTORS, PASSAGES, TEXTS]
     if factory != "Flat":
         names.append(EMBEDDINGS)

@@ -43,7 +43,7 @@ class RayWorkers:
             count: number of workers; by default one per GPU, or one per machine on CPUs.
         """
         self._load_encoder = load_encoder
-        self._identity = identity
+        self.identity = identity
         self._device = "cuda" if device.startswith("cuda") else "cpu"
         self._address = address
         self._count = count
@@ -66,7 +66,7 @@ class RayWorkers:
             ray.data.DataContext.get_current().enable_progress_bars = False
             rows = ray.data.from_arrow_refs(references).map(
                 _EncodeActor,
-                fn_constructor_args=(self._load_encoder, self._identity, self._device),
+                fn_constructor_args=(self._load_encoder, self.identity, self._device),
                 **self._resources(ray, len(references)),
             )
             for row in rows.iter_rows():

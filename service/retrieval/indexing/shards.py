@@ -30,6 +30,10 @@ class Shard:
 class ShardEncoder(Protocol):
     """Encodes shards: in this thread, in other processes, or on other machines."""
 
+    @property
+    def identity(self) -> EncoderIdentity:
+        """Return what the embeddings depend on besides the texts."""
+
     def encode(
         self, shards: Iterable[Shard], on_texts: OnTexts
     ) -> Iterator[tuple[str, EncodedPassages]]:
@@ -50,6 +54,7 @@ class InProcessEncoder:
     def __init__(self, encoder: Encoder) -> None:
         """Keep the encoder."""
         self._encoder = encoder
+        self.identity = EncoderIdentity.of(encoder)
 
     def encode(
         self, shards: Iterable[Shard], on_texts: OnTexts

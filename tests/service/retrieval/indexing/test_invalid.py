@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.retrieval.corpus.reader import Passage
-from service.retrieval.encoder.bulk import EncodedPassages
+from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EmbeddingError, GenerationError, PassageError
 from service.retrieval.generation.generation import open_current
@@ -28,6 +28,10 @@ class SpoilingEncoder:
     is_spoiled: Callable[[str], bool]
     num_shards: int = 0
     done: list[int] = field(default_factory=list)
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        return EncoderIdentity.of(self.encoder)
 
     def encode(self, shards, on_texts):  # type: ignore[no-untyped-def]
         for shard in shards:

@@ -1,0 +1,146 @@
+"""The demo's published vectors: its passages' embeddings, so that no machine need compute them."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from service.retrieval.corpus.reader import Passage
+from service.retrieval.encoder.bulk import (
+    EncodedPassages,
+    EncoderIdentity,
+    digest_of,
+    encode_passages,
+)
+from service.retrieval.encoder.encoder import Embeddings, Encoder
+from service.retrieval.indexing.shards import OnTexts, Shard
+from service.retrieval.progress import OnProgress, ignore_progress
+
+logger = logging.getLogger(__name__)
+VECTORS = Path(__file__).parent / "vectors.safetensors"
+# A runtime of its own: an update must not mix these vectors with those of another.
+RUNTIME = "published-fp16"
+NUM_COMPARED = 4
+LEAST_COSINE = 0.995
+
+
+class PublishedVectors:
+    """The published embeddings, looked up by the digest of a text in place of encoding it."""
+
+    def __init__(
+        self,
+        identity: EncoderIdentity,
+        digests: NDArray[np.void],
+        embeddings: Embeddings,
+        is_truncated: NDArray[np.bool_],
+        encoder: Encoder,
+    ) -> None:
+        """Index the embeddings [N, D] by the digests of their prepared texts [N]."""
+        self.identity = replace(identity, runtime=RUNTIME)
+        self._rows = {digest.tobytes(): row for row, digest in enumerate(digests)}
+        self._embeddings = embeddings
+        self._is_truncated = is_truncated
+        self._encoder = encoder
+
+    def encode(
+        self, shards: Iterable[Shard], on_texts: OnTexts
+    ) -> Iterator[tuple[str, EncodedPassages]]:
+        """Look the shards' texts up, each of which must be published."""
+        for shard in shards:
+            encoded = self.find(shard.texts)
+            assert encoded is not None
+            on_texts(len(encoded))
+            yield shard.name, encoded
+
+    def find(self, texts: Sequence[str]) -> EncodedPassages | None:
+        """Return the embeddings of texts; None if one is not published."""
+        prepare = self._encoder.side("passage").prepare
+        rows = [self._rows.get(digest_of(prepare(text)), -1) for text in texts]
+        if min(rows) < 0:
+            return None
+        return EncodedPassages(self._embeddings[rows], self._is_truncated[rows])
+
+
+def open_published(
+    passages: Sequence[Passage], encoder: Encoder, path: Path = VECTORS
+) -> PublishedVectors | None:
+    """Open the published vectors; None, with the reason in the log, if they do not fit.
+
+    They fit if the encoder has their fingerprint and token limit, if each text is published, and
+    if a few texts that are encoded now come out equal.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            facts = file.metadata() or {}
+            identity = EncoderIdentity(facts["fingerprint"], int(facts["max_tokens"]), RUNTIME)
+            digests = file.get_tensor("digests").reshape(-1).view("V16")
+            embeddings = file.get_tensor("embeddings").astype(np.float32)
+            is_truncated = file.get_tensor("is_truncated")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        logger.warning("%s cannot be read (%s): the demo's passages are encoded here", path, error)
+        return None
+    if replace(EncoderIdentity.of(encoder), runtime=RUNTIME) != identity:
+        logger.info("the demo's published vectors are of another encoder: passages are encoded")
+        return None
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    published = PublishedVectors(identity, digests, embeddings, is_truncated, encoder)
+    texts = [passage.encoder_text for passage in passages]
+    if not texts or published.find(texts) is None:
+        logger.info("the demo's passages are not those of its published vectors: they are encoded")
+        return None
+    if (cosine := _least_cosine(published, texts, encoder)) < LEAST_COSINE:
+        logger.warning(
+            "the demo's published vectors differ from this machine's (cosine %.4f): its passages "
+            "are encoded here",
+            cosine,
+        )
+        return None
+    return published
+
+
+def _least_cosine(published: PublishedVectors, texts: Sequence[str], encoder: Encoder) -> float:
+    """Return the least cosine of a few texts' published embeddings and those computed now."""
+    sample = sorted(texts, key=len)[:: max(1, len(texts) // NUM_COMPARED)][:NUM_COMPARED]
+    expected = published.find(sample)
+    assert expected is not None
+    found = encode_passages(encoder, sample)
+    return float((expected.embeddings * found.embeddings).sum(axis=1).min())
+
+
+def write_vectors(
+    passages: Iterable[Passage],
+    encoder: Encoder,
+    path: Path = VECTORS,
+    on_progress: OnProgress = ignore_progress,
+) -> None:
+    """Encode passages and write their vectors in half precision, with what they depend on."""
+    texts = list(dict.fromkeys(passage.encoder_text for passage in passages))
+    prepare = encoder.side("passage").prepare
+    done = 0
+
+    def on_batch(num_texts: int) -> None:
+        nonlocal done
+        done += num_texts
+        on_progress("encode", done, len(texts))
+
+    encoded = encode_passages(encoder, texts, on_batch)
+    identity = EncoderIdentity.of(encoder)
+    digests = b"".join(digest_of(prepare(text)) for text in texts)
+    save_file(
+        {
+            "digests": np.frombuffer(digests, np.uint8).reshape(-1, 16),
+            "embeddings": encoded.embeddings.astype(np.float16),
+            "is_truncated": encoded.is_truncated,
+        },
+        path,
+        {
+            "fingerprint": identity.fingerprint,
+            "max_tokens": str(identity.max_tokens),
+            "made_by": f"python -m service.demo, {identity.runtime}",
+        },
+    )

@@ -1,6 +1,7 @@
 """The language of a query: a hint for answers and metrics; no query is refused for it."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
@@ -27,12 +28,18 @@ STANDARD = {
 MAX_CHARACTERS = 500
 
 
+@cache
+def _identifier() -> LanguageIdentifier:
+    """Load the model once in a process; nothing changes it."""
+    return LanguageIdentifier.from_model_file(MODEL_FILE)
+
+
 class LanguageDetector:
     """Detects one of about 140 languages."""
 
     def __init__(self) -> None:
-        """Load the model (0.4 s)."""
-        self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+        """Load the model, which takes 0.4 s the first time."""
+        self._identifier = _identifier()
         self._labels = {STANDARD.get(name, name) for name in map(str, self._identifier.nb_classes)}
 
     def detect(self, text: str) -> str:

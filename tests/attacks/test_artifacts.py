@@ -151,7 +151,7 @@ def test_a_checkpoint_of_no_size_is_refused_with_a_message(
     path = to / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: 0}))
 
-    with pytest.raises(CheckpointError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match=f"config.json: `{field}` must be greater"):
         load_encoder(str(to), device="cpu")
 
 

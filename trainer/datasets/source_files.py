@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from service.retrieval.progress import OnProgress
 from service.retrieval.storage.compression import open_bytes
+from trainer.errors import DataError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -109,3 +110,14 @@ class _CountedFile(io.FileIO):
     def _add(self, count: int) -> None:
         self._count += count
         self._bytes_read.reach(self._path, self._count)
+
+
+def add_file(found: dict[str, Path], language: str, path: Path) -> None:
+    """Add the file of a language.
+
+    Raises:
+        DataError: there is another one.
+    """
+    if language in found:
+        raise DataError(f"{found[language]} and {path} are both {language}: remove one")
+    found[language] = path

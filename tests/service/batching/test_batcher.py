@@ -226,6 +226,7 @@ def test_consecutive_requests_stay_with_one_slot() -> None:
         for word in "abcdefgh":
             await ask(batcher, word)
             await until(lambda: batcher.is_idle("query"))
+            await asyncio.sleep(0.05)  # the slot is idle, and its thread begins to wait
 
     run(scenario, run_batch, num_slots=2)
 

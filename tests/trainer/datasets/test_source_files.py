@@ -11,7 +11,13 @@ import pytest
 
 from service.retrieval.progress import ProgressLines
 from trainer.datasets.registry import KINDS, read_dataset
-from trainer.datasets.source_files import expect_files, open_source, read_files, report_bytes
+from trainer.datasets.source_files import (
+    add_file,
+    expect_files,
+    open_source,
+    read_files,
+    report_bytes,
+)
 from trainer.errors import DataError
 
 PARAGRAPH = {"context": "Tea grows.", "qas": [{"id": "q1", "question": "Tea?"}]}
@@ -184,3 +190,12 @@ def test_without_a_listener_files_are_read_alike(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"tea")
     with open_source(tmp_path / "a") as file:
         assert file.read() == b"tea"
+
+
+def test_a_second_file_of_a_language_is_refused_with_both_names() -> None:
+    found: dict[str, Path] = {}
+    add_file(found, "de", Path("a/xquad.de.json"))
+    add_file(found, "en", Path("a/xquad.en.json"))
+
+    with pytest.raises(DataError, match=r"a/xquad.de.json and b/xquad.de.json are both de: remove"):
+        add_file(found, "de", Path("b/xquad.de.json"))

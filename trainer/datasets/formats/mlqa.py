@@ -12,7 +12,7 @@ from pathlib import Path
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.datasets.formats.squad_format import evaluation_data, read_squad
 from trainer.datasets.imported import ImportedDataset
-from trainer.datasets.source_files import read_files
+from trainer.datasets.source_files import add_file, read_files
 from trainer.errors import DataError
 
 FILES = (
@@ -56,12 +56,12 @@ def import_mlqa(
 def _files(directory: Path, split: str) -> dict[str, Path]:
     """Find the files whose context and questions are in one language."""
     patterns = [re.compile(each.format(split=split)) for each in FILES]
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(directory.rglob("*")):
         for pattern in patterns:
             match = pattern.fullmatch(path.as_posix())
             if match and match["context"] == match["question"]:
-                found[canonical_language(match["context"])] = path
+                add_file(found, canonical_language(match["context"]), path)
     if ENGLISH not in found:
         raise DataError(
             f"{directory} holds no {split.partition('|')[0]}-context-en-question-en.json: "

@@ -7,6 +7,7 @@ from pathlib import Path
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.datasets.formats.lines import import_lines, read_lines
 from trainer.datasets.imported import ImportedDataset
+from trainer.datasets.source_files import add_file
 from trainer.errors import DataError
 
 FILE = re.compile(r"newstest2019-(src|ref)\.(?P<language>[\w-]+)\.txt")
@@ -56,9 +57,7 @@ def _files(directory: Path) -> dict[str, Path]:
         if match := FILE.fullmatch(path.name):
             code = match["language"]
             language = canonical_language(NAMES.get(code, code))
-            if language in found:
-                raise DataError(f"{found[language]} and {path} are both {language}: remove one")
-            found[language] = path
+            add_file(found, language, path)
     if ENGLISH not in found:
         raise DataError(
             f"{directory} holds no newstest2019-src.eng.txt: name the folder of NTREX-128"

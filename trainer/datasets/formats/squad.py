@@ -12,7 +12,7 @@ from pathlib import Path
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.datasets.formats.squad_format import parallel_rows, read_squad
 from trainer.datasets.imported import ImportedDataset
-from trainer.datasets.source_files import read_files
+from trainer.datasets.source_files import add_file, read_files
 from trainer.errors import DataError
 
 # On the Hub, SQuAD's dev split is called validation.
@@ -75,10 +75,10 @@ def _english(directory: Path, split: str) -> Path:
 
 def _translations(directory: Path, split: str) -> dict[str, Path]:
     patterns = [re.compile(each.format(split=split)) for each in TRANSLATED_FILES]
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(directory.rglob("*")):
         for pattern in patterns:
             if match := pattern.fullmatch(path.as_posix()):
-                found[canonical_language(match["language"])] = path
+                add_file(found, canonical_language(match["language"]), path)
     found.pop(ENGLISH, None)
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.datasets.formats.squad_format import evaluation_data, read_squad
 from trainer.datasets.imported import ImportedDataset
-from trainer.datasets.source_files import read_files
+from trainer.datasets.source_files import add_file, read_files
 from trainer.errors import DataError
 
 FILE = re.compile(r"(?:.*/)?xquad\.(?P<language>[\w-]+)(?:\.json|/[\w-]+\.parquet)")
@@ -49,10 +49,10 @@ def xquad_files(directory: Path) -> dict[str, Path]:
     Raises:
         DataError: there is no English file.
     """
-    found = {}
-    for path in directory.rglob("*"):
+    found: dict[str, Path] = {}
+    for path in sorted(directory.rglob("*")):
         if match := FILE.fullmatch(path.as_posix()):
-            found[canonical_language(match["language"])] = path
+            add_file(found, canonical_language(match["language"]), path)
     if ENGLISH not in found:
         raise DataError(f"{directory} holds no xquad.en.json: name the folder of XQuAD")
     return dict(sorted(found.items(), key=lambda item: (item[0] != ENGLISH, item[0])))

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -49,6 +50,17 @@ def load_encoder_of(settings: Settings) -> Encoder:
         query_prompt=settings.query_prompt,
         passage_prompt=settings.passage_prompt,
         pooling=settings.pooling,
+    )
+
+
+def checkpoint_of(settings: Settings) -> Checkpoint:
+    """Find the encoder's files by the settings; no weights are loaded."""
+    return open_checkpoint(
+        settings.encoder,
+        settings.cache,
+        settings.query_prompt,
+        settings.passage_prompt,
+        settings.pooling,
     )
 
 

@@ -15,6 +15,7 @@ from service.cli.options import (
     FieldOption,
     IdFieldOption,
     JsonOption,
+    PassagePromptOption,
     PassagesArgument,
     TextFieldOption,
     TitleFieldOption,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 PROGRESS_PASSAGES = 256
+# The encoder is loaded for its tokenizer, so the engine that loads first will do.
+TOKENIZER_ONLY = {"device": "cpu", "cpu_engine": "torch", "precision": "fp32"}
 
 
 @app.command("check")
@@ -37,15 +40,16 @@ def index_check(
     id_field: IdFieldOption = "",
     text_field: TextFieldOption = "",
     title_field: TitleFieldOption = "",
+    passage_prompt: PassagePromptOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read a corpus as a build would, and report counts, lengths, languages and refusals."""
     with console.one_line_errors("interrupted: nothing was written"):
-        settings = load_settings(encoder=encoder)
+        settings = load_settings(encoder=encoder, passage_prompt=passage_prompt)
+        from service.components import load_encoder_of
         from service.engine.language import LanguageDetector
         from service.retrieval.corpus.fields import checked_values, parse_fields
         from service.retrieval.corpus.survey import Surveyor
-        from service.retrieval.encoder.loader import load_encoder
         from service.retrieval.errors import PassageError
 
         fields = parse_fields(field or [])
@@ -54,7 +58,7 @@ def index_check(
         with show_progress() as on_progress:
             records = corpus.read()
             on_progress("load", 0, None)
-            loaded = load_encoder(settings.encoder, cache=settings.cache, device="cpu")
+            loaded = load_encoder_of(settings.model_copy(update=TOKENIZER_ONLY))
             limit = settings.max_tokens or loaded.side("passage").max_tokens
             surveyor = Surveyor(loaded.count_passage_tokens, LanguageDetector().detect, limit)
             for origin, passage in records:

@@ -4,8 +4,7 @@ import time
 from collections.abc import Iterator
 
 from service.cli.doctor import Finding
-from service.components import load_encoder_of
-from service.retrieval.checkpoint.checkpoint import open_checkpoint
+from service.components import checkpoint_of, load_encoder_of
 from service.retrieval.encoder.reference.library import find_reference
 from service.retrieval.encoder.reference.proof import Proof, prove, save_proof
 from service.retrieval.errors import RetrievalError
@@ -23,13 +22,7 @@ def check_reference(settings: Settings) -> Iterator[Finding]:
     start = time.monotonic()
     try:
         encoder = load_encoder_of(settings)
-        checkpoint = open_checkpoint(
-            settings.encoder,
-            settings.cache,
-            settings.query_prompt,
-            settings.passage_prompt,
-            settings.pooling,
-        )
+        checkpoint = checkpoint_of(settings)
         proof = prove(encoder, find_reference(checkpoint, settings.max_tokens))
         save_proof(settings.cache, encoder, proof)
     except RetrievalError as error:

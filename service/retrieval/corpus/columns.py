@@ -44,8 +44,9 @@ class Columns:
         return _first(names, set(record)) or self.id
 
     def describe(self) -> str:
-        """Return where id, text and title come from, as text for a message."""
-        return f"id from `{self.id}`, text from `{self.text}`, title from `{self.title}`"
+        """Return where id and text come from, as text for a message; the title may be missing."""
+        title = "" if self.title == TITLE_NAMES[0] else f", title from `{self.title}`"
+        return f"id from `{self.id}`, text from `{self.text}`{title}"
 
 
 def _first(names: Iterable[str], known: set[str]) -> str:

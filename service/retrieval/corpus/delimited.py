@@ -6,6 +6,7 @@ cell is a missing value.
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,6 +24,7 @@ from service.retrieval.storage.compression import (
 from service.retrieval.storage.json_lines import parse_json
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+OTHER_DELIMITERS = re.compile(r"[,;|\t]")
 
 
 def delimited_records(
@@ -62,6 +64,11 @@ def _header(names: list[str], file: str) -> list[str]:
     if not names:
         raise PassageError(f"{file} has no header: name the columns in the first line")
     _check_utf_8(f"{file}:1", names)
+    if len(names) == 1 and (found := OTHER_DELIMITERS.search(names[0])):
+        raise PassageError(
+            f"{file} has one column, {names[0][:80]!r}: separate columns by commas in .csv and by "
+            f"tabs in .tsv, not by {found[0]!r}"
+        )
     for name in names:
         if names.count(name) > 1:
             raise PassageError(f"{file} has two columns `{name}`: rename one of them")

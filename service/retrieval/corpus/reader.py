@@ -14,13 +14,15 @@ from service.retrieval.corpus.fields import NO_FIELDS, Fields
 from service.retrieval.corpus.files import find_files
 from service.retrieval.corpus.parquet import Unreadable, parquet_records
 from service.retrieval.errors import PassageError
-from service.retrieval.storage.compression import decompressed_suffix
+from service.retrieval.storage.compression import STDIN, decompressed_suffix
 from service.retrieval.storage.json_lines import read_json_lines
 from service.retrieval.text import is_blank
 
 AHEAD_PASSAGES = 10_000
 # Of metadata: the parsers of clients have such limits, too.
 MAX_DEPTH = 64
+# Of a record's keys in a message.
+MAX_NAMES, MAX_NAME = 12, 40
 OnInvalid = Callable[[PassageError], None]
 OnColumns = Callable[[Path, Columns], None]
 
@@ -94,6 +96,8 @@ def read_corpus(
                     on_columns(path, found)
                 yield origin, _passage(origin, value, found)
             except PassageError as error:
+                if path == STDIN and found is None:
+                    error = PassageError(f"{error} (the standard input is read as JSON lines)")
                 on_invalid(error)
 
 
@@ -136,13 +140,13 @@ def _passage(origin: str, record: dict[str, Any], columns: Columns) -> Passage:
         passage_id = str(passage_id)
     if not isinstance(passage_id, str) or is_blank(passage_id):
         raise PassageError(
-            f"{origin} needs a field {_id_names(columns)} with text or a whole number: correct the "
-            "line, or name the field with --id-field"
+            f"{origin} needs a field {_id_names(columns)} with text or a whole number, and has "
+            f"{_names(record)}: correct the line, or name the field with --id-field"
         )
     if not isinstance(text, str):
         raise PassageError(
-            f"{origin} needs a field `{columns.text}` with text: correct the line, or name the "
-            "field with --text-field"
+            f"{origin} needs a field `{columns.text}` with text, and has {_names(record)}: correct "
+            "the line, or name the field with --text-field"
         )
     if is_blank(text):
         raise PassageError(
@@ -160,6 +164,10 @@ def _passage(origin: str, record: dict[str, Any], columns: Columns) -> Passage:
             f"{origin} holds half a surrogate pair (\\ud800-\\udfff): correct the line"
         ) from None
     return Passage(passage_id, text, title or "", metadata)
+
+
+def _names(record: dict[str, Any]) -> str:
+    return ", ".join(f"`{name[:MAX_NAME]}`" for name in list(record)[:MAX_NAMES]) or "none"
 
 
 def _id_names(columns: Columns) -> str:

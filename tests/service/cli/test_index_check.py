@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,36 @@ def test_a_corpus_of_several_paths_and_the_standard_input_is_built(
     skipped = run(*build, "--field", "year:number", "--skip-invalid", "--json", input=lines)
     updated = run("index", "update", tmp_path / "*.tsv", "--index", tmp_path / "i", "--json")
 
-    assert "stdin:1 needs a field `id`" in refused.stderr
+    assert "stdin:1 needs a field `id` (or `_id`) with text or a whole" in refused.stderr
+    assert "and has `key`, `text`: correct" in refused.stderr
     assert "a.tsv:2 needs a field `key`" in built.stderr  # it holds for all files
     found = json.loads(skipped.stdout)
     assert (found["passages"], found["skipped"]) == (1, 1)
     assert json.loads(updated.stdout)["reused"] == 1  # its year is a number still
+
+
+def test_csv_on_the_standard_input_is_refused_with_what_is_read_there(
+    tmp_path: Path, run: Any
+) -> None:
+    result = run("index", "build", "-", "--index", tmp_path / "i", input="id,text\n1,t\n")
+
+    assert "(the standard input is read as JSON lines)" in result.stderr
+
+
+def test_a_check_counts_the_tokens_of_the_prompt_and_of_a_folder_that_needs_a_pooling(
+    tmp_path: Path, tiny_checkpoint: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tmp_path / "plain"
+    shutil.copytree(tiny_checkpoint, plain)
+    for name in ("modules.json", "manifest.json", "config_sentence_transformers.json"):
+        (plain / name).unlink(missing_ok=True)
+    monkeypatch.setenv("CLEAR_ENCODER", str(plain))
+    monkeypatch.setenv("CLEAR_POOLING", "mean")
+    (tmp_path / "a.csv").write_text("id,text\n1,Tea grows in Kenya.\n")
+
+    bare, prompted = (
+        json.loads(run("index", "check", tmp_path / "a.csv", "--json", *prompt).stdout)
+        for prompt in (["--passage-prompt", '""'], ["--passage-prompt", "Kenya Kenya "])
+    )
+
+    assert prompted["tokens"]["longest"] > bare["tokens"]["longest"]

@@ -62,6 +62,7 @@ def test_a_cell_may_hold_a_whole_document(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (b"", "a.csv has no header"),
+        (b"id;text\n1;t\n", "a.csv has one column, 'id;text': separate columns by commas"),
         (b"id,text,text\n", "a.csv has two columns `text`"),
         (b'id,text\n1,ok\n2,"open\n', "a.csv:3 is not valid CSV"),
         (b'id,text\n1,"a"b\n', "a.csv:2 is not valid CSV"),
@@ -91,5 +92,5 @@ def test_a_bad_row_can_be_skipped(tmp_path: Path) -> None:
     assert [error.partition(f"{path}:")[2].partition(":")[0] for error in errors] == [
         "2 has 3 cells, and the header 2",
         "3 is not UTF-8",
-        "4 needs a field `text` with text",
+        "4 needs a field `text` with text, and has `id`",
     ]

@@ -82,8 +82,8 @@ def test_a_line_is_read_as_a_passage(tmp_path: Path, line: str, expected: Passag
         (b'{"id": "  ", "text": "t"}', "needs a field `id`"),
         (b'{"id": true, "text": "t"}', "needs a field `id`"),
         (b'{"id": 1.5, "text": "t"}', "needs a field `id`"),
-        (b'{"id": "a"}', "needs a field `text` with text: correct the line, or name the field with "
-            "--text-field"),
+        (b'{"id": "a"}', "needs a field `text` with text, and has `id`: correct the line, or "
+            "name the field with --text-field"),
         (b'{"id": "a", "text": 3}', "needs a field `text`"),
         (b'{"id": "a", "text": " \\n"}', "has an empty `text`"),
         (b'{"id": "a", "text": "\\u200b\\u00ad\\u0001"}', "has an empty `text`"),
@@ -218,8 +218,8 @@ def test_a_null_text_in_parquet_is_skipped_and_counted(tmp_path: Path) -> None:
 
     assert found == ["b"]
     assert [str(error) for error in errors] == [
-        f"{path}:1 needs a field `text` with text: correct the line, or name the field with "
-        "--text-field"
+        f"{path}:1 needs a field `text` with text, and has `id`: correct the line, or name the "
+        "field with --text-field"
     ]
 
 

@@ -15,7 +15,7 @@ from service.engine.engine import Engine
 from service.engine.reloader import Reloader
 from service.errors import RequestError, SettingsError
 from service.process import freeze_imported_objects, freeze_loaded_objects
-from service.retrieval.encoder.reference.proof import Proof, read_proof
+from service.retrieval.encoder.reference.comparison import Comparison, read_comparison
 from service.retrieval.generation.generation import open_current
 from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
@@ -29,13 +29,13 @@ Phase = Literal["loading", "ready", "draining"]
 
 @dataclass
 class State:
-    """Settings, metrics, phase, and what is loaded: engine, reloader, the encoder's proof."""
+    """Settings, metrics, phase, and what is loaded: engine, reloader, reference comparison."""
 
     settings: Settings
     metrics: Metrics = field(default_factory=Metrics)
     engine: Engine | None = None
     reloader: Reloader | None = None
-    proof: Proof | None = None
+    comparison: Comparison | None = None
     phase: Phase = "loading"
     loading_step: str = "starting"
 
@@ -105,7 +105,7 @@ class State:
                 "prompt_sources": encoder.prompts_in_force.sources,
                 "device": str(encoder.device),
                 "runtime": encoder.runtime.name,
-                "reference": self.proof.describe() if self.proof else None,
+                "reference": self.comparison.describe() if self.comparison else None,
             },
             "index": {
                 "generation": generation.name,
@@ -132,7 +132,7 @@ async def lifespan(state: State, tracing: Tracing) -> AsyncIterator[None]:
     freeze_imported_objects()
     engine = await asyncio.to_thread(load_engine, settings, state.metrics, state.begin)
     state.engine = engine
-    state.proof = read_proof(settings.cache, engine.searcher.encoder)
+    state.comparison = read_comparison(settings.cache, engine.searcher.encoder)
     try:
         state.begin("warming up")
         await asyncio.to_thread(engine.warm_up)

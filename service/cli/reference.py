@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from service.cli.doctor import Finding
 from service.components import checkpoint_of, load_encoder_of
-from service.retrieval.encoder.reference.library import find_reference
-from service.retrieval.encoder.reference.proof import Proof, prove, save_proof
+from service.retrieval.encoder.reference.comparison import Comparison, compare, save_comparison
+from service.retrieval.encoder.reference.computed import find_reference
 from service.retrieval.errors import RetrievalError
 from service.settings.settings import Settings
 
@@ -23,22 +23,22 @@ def check_reference(settings: Settings) -> Iterator[Finding]:
     try:
         encoder = load_encoder_of(settings)
         checkpoint = checkpoint_of(settings)
-        proof = prove(encoder, find_reference(checkpoint, settings.max_tokens))
-        save_proof(settings.cache, encoder, proof)
+        comparison = compare(encoder, find_reference(checkpoint, settings.max_tokens))
+        save_comparison(settings.cache, encoder, comparison)
     except RetrievalError as error:
         yield Finding(SUBJECT, "not compared", str(error))
         return
-    yield _figure(proof, time.monotonic() - start)
+    yield _figure(comparison, time.monotonic() - start)
     yield Finding(
         f"{SUBJECT} by script",
-        ", ".join(f"{script} {cosine:.6f}" for script, cosine in proof.by_script.items()),
+        ", ".join(f"{script} {cosine:.6f}" for script, cosine in comparison.by_script.items()),
     )
 
 
-def _figure(proof: Proof, seconds: float) -> Finding:
-    found = (
-        f"least cosine {proof.least_cosine:.6f} (at least {proof.bound}) of {proof.runtime} to "
-        f"{proof.made_by}: 32 texts in {len(proof.by_script)} scripts, alone and in batches, in "
+def _figure(found: Comparison, seconds: float) -> Finding:
+    figure = (
+        f"least cosine {found.least_cosine:.6f} (at least {found.bound}) of {found.runtime} to "
+        f"{found.made_by}: 32 texts in {len(found.by_script)} scripts, alone and in batches, in "
         f"{seconds:.0f} s"
     )
-    return Finding(SUBJECT, found, "" if proof.is_right else HOW_TO_FIX)
+    return Finding(SUBJECT, figure, "" if found.is_right else HOW_TO_FIX)

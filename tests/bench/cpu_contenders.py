@@ -24,7 +24,7 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.head import load_head
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime.openvino.core import import_openvino
-from service.retrieval.encoder.runtime.openvino.export import AfterTable
+from service.retrieval.encoder.runtime.openvino.export import WithoutTable
 from service.retrieval.encoder.runtime.openvino.graph import GRAPH, graph_directory
 from service.retrieval.encoder.runtime.openvino.runtime import OpenvinoRuntime
 from service.retrieval.encoder.runtime.torch import TorchRuntime
@@ -107,7 +107,7 @@ def _onnx_graph(cache: Path) -> Path:
         example = (torch.zeros(2, 3, hidden_size), torch.tensor([[1, 1, 1], [1, 1, 0]]))
         dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", min=2, max=512)}
         program = torch.onnx.export(
-            AfterTable(model),
+            WithoutTable(model),
             example,
             input_names=["inputs_embeds", "attention_mask"],
             output_names=["hidden"],

@@ -15,7 +15,7 @@ from service.lifespan import State
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
-from service.retrieval.encoder.reference.proof import Proof, save_proof
+from service.retrieval.encoder.reference.comparison import Comparison, save_comparison
 from service.retrieval.encoder.reference.texts import texts_digest
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.indexing.build import build_index
@@ -68,7 +68,7 @@ def test_info_shows_the_figure_that_the_doctor_recorded(
     settings = Settings(
         encoder=str(tiny_checkpoint), index=tiny_index, device="cpu", cache=tmp_path
     )
-    proof = Proof(
+    comparison = Comparison(
         fingerprint=tiny_encoder.fingerprint,
         passage_fingerprint=tiny_encoder.passage_fingerprint,
         runtime="torch-fp32",
@@ -79,7 +79,7 @@ def test_info_shows_the_figure_that_the_doctor_recorded(
         by_script={"Latin": 0.99999, "Han": 0.99995},
     )
 
-    save_proof(tmp_path, tiny_encoder, proof)
+    save_comparison(tmp_path, tiny_encoder, comparison)
 
     with TestClient(create_app(settings)) as client:
         found = client.get("/info").json()["encoder"]["reference"]

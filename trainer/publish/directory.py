@@ -20,7 +20,7 @@ from service.retrieval.checkpoint.writer import (
     two_sides,
     write_checkpoint,
 )
-from service.retrieval.encoder.reference.library import compute_reference
+from service.retrieval.encoder.reference.computed import compute_reference
 from service.retrieval.encoder.reference.stored import write_reference
 from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.storage import artifact

@@ -28,7 +28,7 @@ from trainer.objective.loss import RetrievalLoss
 from trainer.training.dev import DevSet, Scores, dev_scores, read_dev_set, summary
 from trainer.training.export import export
 from trainer.training.lora import matrices_without_adapter
-from trainer.training.micro_batch import probe_micro_batch
+from trainer.training.memory_probe import probe_micro_batch
 from trainer.training.model import TrainableEncoder, load_trainable_encoder
 from trainer.training.run_directory import (
     CHECKPOINTS,

@@ -63,8 +63,8 @@ class OldAdapterDescription(AdapterDescription):
     scale: Finite
 
 
-class PeftConfig(LoraConfig):
-    """The fields of `adapter_config.json` that this project writes."""
+class OwnPeftConfig(LoraConfig):
+    """The fields of `adapter_config.json` in an adapter of this project, beside `adapter.json`."""
 
     use_rslora: Literal[False] = False
     rank_pattern: Annotated[dict[str, int], Field(max_length=0)] = {}

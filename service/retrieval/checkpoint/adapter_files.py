@@ -27,7 +27,7 @@ from service.retrieval.checkpoint.adapter import (
     Adapter,
     AdapterDescription,
     OldAdapterDescription,
-    PeftConfig,
+    OwnPeftConfig,
 )
 from service.retrieval.checkpoint.lora import Pairs
 from service.retrieval.defaults import BUNDLED_BASE
@@ -125,7 +125,7 @@ def read_adapter(directory: Path) -> Adapter:
     description = parse_document(AdapterDescription, content, path, CheckpointError, RESTORE)
     config_path = directory / PEFT_CONFIG
     content = artifact.read_json_object(config_path, CheckpointError)
-    config = parse_document(PeftConfig, content, config_path, CheckpointError, RESTORE)
+    config = parse_document(OwnPeftConfig, content, config_path, CheckpointError, RESTORE)
     weights = directory / PEFT_WEIGHTS
     adapter = _read_weights(weights, description, config.r, config.scale, PEFT_NAMES)
     if violation := config.target_violation(adapter.pairs):

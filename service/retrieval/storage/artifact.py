@@ -37,20 +37,25 @@ def read_json(path: Path, error: type[ArtifactError]) -> Any:
     except OSError as reason:
         raise error(f"{path} cannot be read ({reason.strerror}): check the file") from None
     except (ValueError, RecursionError):
-        if is_lfs_pointer(path):
-            raise error(
-                f"{path} is a git-lfs pointer, not the file: run `git lfs pull` in {path.parent}"
-            ) from None
+        refuse_pointer(path, error)
         raise error(f"{path} is not valid JSON: restore it from a copy or build again") from None
     if violation := content_violation(content):
         raise error(f"{path}: {violation}: restore it from a copy or build again")
     return content
 
 
-def is_lfs_pointer(path: Path) -> bool:
-    """Return whether a file only stands for another, which git-lfs has not fetched."""
+def refuse_pointer(path: Path, error: type[ArtifactError]) -> None:
+    """Refuse a git-lfs pointer, which stands for a file that was not fetched.
+
+    Raises:
+        ArtifactError: of the class `error`, naming the file and the command that fetches it.
+    """
     with path.open("rb") as file:
-        return file.read(len(LFS_POINTER)) == LFS_POINTER
+        is_pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+    if is_pointer:
+        raise error(
+            f"{path} is a git-lfs pointer, not the file: run `git lfs pull` in {path.parent}"
+        ) from None
 
 
 def read_json_object(path: Path, error: type[ArtifactError]) -> dict[str, Any]:

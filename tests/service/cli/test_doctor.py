@@ -11,7 +11,7 @@ from service.cli import doctor
 from service.cli.main import app
 from service.retrieval.encoder.batches import Role
 from service.retrieval.encoder.encoder import EncodedTexts, Encoder
-from service.retrieval.encoder.reference import library
+from service.retrieval.encoder.reference import computed
 from tests.conftest import make_checkpoint
 
 
@@ -131,7 +131,7 @@ def test_an_encoder_that_differs_from_its_reference_fails(
 def test_without_a_reference_the_extra_is_named(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "has_library", lambda: False)
+    monkeypatch.setattr(computed, "has_library", lambda: False)
 
     exit_code, findings = doctor_reference(tiny_checkpoint, tmp_path)
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from service.retrieval.checkpoint.manifest import verify_manifest
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
-from service.retrieval.encoder.reference.proof import prove
+from service.retrieval.encoder.reference.comparison import compare
 from service.retrieval.encoder.reference.stored import read_reference
 from service.retrieval.generation.generation import open_current
 from service.retrieval.searcher import Searcher
@@ -68,7 +68,7 @@ def test_reference_embeddings_are_stored_and_the_published_encoder_matches_them(
     assert manifest is not None
     assert "reference/vectors.safetensors" in manifest.files
     assert stored.embeddings.keys() == {"query", "passage"}
-    assert prove(load_encoder(str(published), device="cpu"), stored).is_right
+    assert compare(load_encoder(str(published), device="cpu"), stored).is_right
 
 
 def test_an_index_of_the_base_is_served_unchanged(

@@ -22,7 +22,7 @@ from service.retrieval.checkpoint.lora import (
     target_violation,
 )
 from service.retrieval.checkpoint.peft.config import (
-    ForeignConfig,
+    PeftConfig,
     is_peft,
     merge_command,
     read_peft_config,
@@ -39,7 +39,7 @@ class PeftAdapter:
     """A checked adapter: pairs by module, the factor of each, and whole parameters by name."""
 
     weights: Path
-    config: ForeignConfig
+    config: PeftConfig
     pairs: Pairs
     saved: dict[str, Tensor]
     sha256: dict[str, str]
@@ -58,10 +58,7 @@ def read_peft_adapter(directory: Path) -> PeftAdapter:
             f"{path} is missing beside {PEFT_CONFIG}; pickled adapters are never read: save the "
             "adapter again with peft's save_pretrained, which writes safetensors"
         )
-    if artifact.is_lfs_pointer(path):
-        raise CheckpointError(
-            f"{path} is a git-lfs pointer, not the file: run `git lfs pull` in {directory}"
-        )
+    artifact.refuse_pointer(path, CheckpointError)
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -69,7 +66,7 @@ def read_peft_adapter(directory: Path) -> PeftAdapter:
             f"{path} cannot be read ({quoted(str(error))}): restore it from a copy"
         ) from None
     fix = f"merge it into its base by `{merge_command(directory, config.model_dump())}`"
-    pairs, saved = _sorted_out(tensors, config, path, fix)
+    pairs, saved = _split_tensors(tensors, config, path, fix)
     names = (PEFT_CONFIG, PEFT_WEIGHTS)
     hashes = {name: checksums.sha256_of(directory / name) for name in names}
     return PeftAdapter(path, config, pairs, saved, hashes)
@@ -122,8 +119,8 @@ def merge_peft(model: nn.Module, adapter: PeftAdapter) -> None:
         parameters[own].data = tensor.float()
 
 
-def _sorted_out(
-    tensors: dict[str, Tensor], config: ForeignConfig, path: Path, fix: str
+def _split_tensors(
+    tensors: dict[str, Tensor], config: PeftConfig, path: Path, fix: str
 ) -> tuple[Pairs, dict[str, Tensor]]:
     """Return the pairs by module and the saved parameters by name."""
     pairs: Pairs = {}
@@ -147,7 +144,7 @@ def _sorted_out(
 
 
 def _violation(
-    name: str, tensor: Tensor, tensors: dict[str, Tensor], config: ForeignConfig
+    name: str, tensor: Tensor, tensors: dict[str, Tensor], config: PeftConfig
 ) -> str | None:
     """Return what is wrong with a tensor, or None."""
     if not name.startswith(PREFIX):

@@ -25,8 +25,8 @@ def _targets(value: Any) -> Any:
     return value
 
 
-class ForeignConfig(LoraConfig):
-    """The fields of `adapter_config.json`, of which more values are taken."""
+class PeftConfig(LoraConfig):
+    """The fields of `adapter_config.json` in an adapter that the library `peft` wrote."""
 
     use_rslora: bool = False
     rank_pattern: dict[str, Rank] = {}
@@ -73,7 +73,7 @@ def is_peft(directory: Path) -> bool:
     return (directory / PEFT_CONFIG).is_file() and not (directory / DESCRIPTION).is_file()
 
 
-def read_peft_config(directory: Path) -> ForeignConfig:
+def read_peft_config(directory: Path) -> PeftConfig:
     """Read `adapter_config.json`.
 
     Raises:
@@ -87,7 +87,7 @@ def read_peft_config(directory: Path) -> ForeignConfig:
             "the base, or its Hub name"
         )
     fix = f"merge it into its base by `{merge_command(directory, content)}`"
-    config = parse_document(ForeignConfig, content, path, CheckpointError, fix)
+    config = parse_document(PeftConfig, content, path, CheckpointError, fix)
     if violation := config.violation():
         raise CheckpointError(f"{path}: {violation}: {fix}")
     return config

@@ -16,7 +16,6 @@ from tokenizers import Tokenizer
 
 from service.retrieval.checkpoint.transformer.config import FIX, library_violation
 from service.retrieval.checkpoint.transformer.tokenizer_config import TokenizerConfig
-from service.retrieval.checkpoint.transformer.weight_files import refuse_pointer
 from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact, checksums
 
@@ -28,7 +27,7 @@ VOCABULARIES = (
     *("vocab.txt", "vocab.json", "merges.txt", "bpe.codes", "entity_vocab.json"),
 )
 FILES = (FAST, *SETTINGS, *VOCABULARIES)
-# The content of a file in the cache that says: the checkpoint's own file is read.
+# Content of a cache file: the checkpoint's own file needs no conversion and is read.
 AS_IT_IS = b"null\n"
 EXAMPLES = (
     *(
@@ -59,7 +58,7 @@ def find_tokenizer(folder: Path) -> Path:
     for name in (FAST, *VOCABULARIES):
         path = folder / name
         if path.is_file():
-            refuse_pointer(path)
+            artifact.refuse_pointer(path, CheckpointError)
             return path
     raise CheckpointError(
         f"{folder / FAST} is missing, and no vocabulary to make it from: save the tokenizer beside "

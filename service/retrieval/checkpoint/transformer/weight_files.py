@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from service.retrieval.errors import CheckpointError, quoted
-from service.retrieval.storage.artifact import is_inside, is_lfs_pointer, read_json_object
+from service.retrieval.storage.artifact import is_inside, read_json_object, refuse_pointer
 from service.retrieval.storage.schema import Document, JsonText, parse_document
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -39,20 +39,8 @@ def find_weights(transformer: Path) -> tuple[Path, ...]:
         raise CheckpointError(_no_weights(transformer))
     files = (single,) if single.is_file() else _shards(index)
     for path in files:
-        refuse_pointer(path)
+        refuse_pointer(path, CheckpointError)
     return files
-
-
-def refuse_pointer(path: Path) -> None:
-    """Refuse a file that git-lfs has not fetched.
-
-    Raises:
-        CheckpointError: naming the file and the command that fetches it.
-    """
-    if is_lfs_pointer(path):
-        raise CheckpointError(
-            f"{path} is a git-lfs pointer, not the file: run `git lfs pull` in {path.parent}"
-        )
 
 
 def _shards(index: Path) -> tuple[Path, ...]:

@@ -1,1 +1,1 @@
-"""The proof that an encoder's embeddings are right: fixed texts compared with a reference."""
+"""Comparison of an encoder's embeddings of fixed texts with reference embeddings."""

@@ -1,11 +1,12 @@
-"""Reference embeddings beside a checkpoint: those of fixed texts, by the program that published it.
+"""Reference embeddings of fixed texts, stored in the checkpoint's folder when it is published.
 
 reference/vectors.safetensors   `query` [N, D] and `passage` [N, D], unit-norm fp32; in its metadata
                                 `format_version`, `made_by`, `texts_sha256` and `max_tokens`, and
                                 `query_fingerprint` and `passage_fingerprint` of the two sides
 
-N texts, D the dimension. The manifest holds the file's hash; no fingerprint does. The file is not
-beside the weights, because every .safetensors file there is one of theirs.
+N is the number of texts, D the dimension. The manifest holds the file's hash; fingerprints do not
+cover it. It has a folder of its own, because each .safetensors file beside the weights is read as
+weights.
 """
 
 from dataclasses import dataclass

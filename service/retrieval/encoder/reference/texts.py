@@ -1,7 +1,7 @@
-"""The texts of the proof: a question and a long passage in each of 16 scripts.
+"""The texts that are compared: a question and a long passage in each of 16 scripts.
 
-They were written for this program. They are in the Unicode form NFC and name no special token, so
-that every tokenizer reads the same letters with and without this program's preparation.
+They were written for this program. They are in Unicode NFC and contain no special tokens, so that
+text preparation does not change what a tokenizer reads.
 """
 
 import hashlib

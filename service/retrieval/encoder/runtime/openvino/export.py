@@ -22,7 +22,7 @@ from service.retrieval.errors import CheckpointError
 COMPARED_ROWS = 64
 
 
-class AfterTable(torch.nn.Module):
+class WithoutTable(torch.nn.Module):
     """A transformer without its embedding table; `scale` is the factor on the table's rows."""
 
     def __init__(self, model: PreTrainedModel, scale: float) -> None:
@@ -114,7 +114,7 @@ def _export(model: PreTrainedModel, path: Path, table: Tensor, max_tokens: int) 
     with warnings.catch_warnings(), torch.no_grad(), without_empty_rows(model):
         warnings.simplefilter("ignore")
         program = torch.export.export(
-            AfterTable(model, scale), example, dynamic_shapes=(dynamic, dynamic)
+            WithoutTable(model, scale), example, dynamic_shapes=(dynamic, dynamic)
         )
         graph = openvino.convert_model(program)
     embedded, mask = graph.inputs

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from service.retrieval.encoder.reference import library
-from service.retrieval.encoder.reference.library import compute_reference, find_reference
+from service.retrieval.encoder.reference.computed import compute_reference, find_reference
 from service.retrieval.encoder.reference.stored import StoredReference, write_reference
 from service.retrieval.errors import CheckpointError
 
@@ -23,7 +22,7 @@ def computed(tiny_checkpoint: Path) -> StoredReference:
 
 @pytest.fixture
 def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "has_library", lambda: False)
+    monkeypatch.setattr(f"{compute_reference.__module__}.has_library", lambda: False)
 
 
 def test_the_library_embeds_both_roles_and_is_named(computed: StoredReference) -> None:

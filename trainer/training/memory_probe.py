@@ -1,4 +1,4 @@
-"""Micro-batch size: how many texts fit into memory in one forward and backward pass."""
+"""The memory probe: how many texts fit into memory in one forward and backward pass."""
 
 import resource
 from collections.abc import Callable, Sequence

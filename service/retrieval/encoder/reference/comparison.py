@@ -1,7 +1,7 @@
-"""The proof: the least cosine of an encoder's embeddings to the reference, by script; its record.
+"""Comparison with the reference: the least cosine of the embeddings by script, and its record.
 
-The record is in the cache beside the exported graphs, by fingerprint and runtime. It is never in a
-generation, whose name is a hash of what does not depend on the machine.
+The record is stored in the cache beside the exported graphs, by fingerprint and runtime. It is not
+stored in a generation, because a generation's name must not depend on the machine.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +25,7 @@ BOUNDS = {"fp32": 0.9999, "bf16": 0.999, "fp16": 0.999, "int8": 0.99}
 LIBRARIES = ("torch", "transformers", "openvino")
 
 
-class Proof(Document):
+class Comparison(Document):
     """The least cosine of 32 texts, as queries and passages, alone and in batches, by script."""
 
     format_version: int = FORMAT_VERSION
@@ -59,7 +59,7 @@ class Proof(Document):
         }
 
 
-def prove(encoder: Encoder, reference: StoredReference) -> Proof:
+def compare(encoder: Encoder, reference: StoredReference) -> Comparison:
     """Embed the reference texts, alone and in batches, and compare.
 
     Args:
@@ -73,7 +73,7 @@ def prove(encoder: Encoder, reference: StoredReference) -> Proof:
             for (script, _), cosine in zip(texts, _cosines(found, expected), strict=True):
                 by_script[script] = min(by_script.get(script, 1.0), float(cosine))
     precision = encoder.runtime.name.rpartition("-")[2]
-    return Proof(
+    return Comparison(
         fingerprint=encoder.fingerprint,
         passage_fingerprint=encoder.passage_fingerprint,
         runtime=encoder.runtime.name,
@@ -93,28 +93,28 @@ def _embed(encoder: Encoder, texts: list[str], role: str) -> tuple[Embeddings, E
 
 
 def _cosines(found: Embeddings, expected: Embeddings) -> NDArray[np.float64]:
-    if found.shape != expected.shape:  # another dimension is nowhere near
+    if found.shape != expected.shape:  # another dimension is a mismatch
         return np.full(len(expected), -1.0)
-    # In double precision: the bound is .0001 from 1. What is not a number is not near, either.
+    # In double precision, because the bound is 0.0001 from 1. NaN counts as a mismatch.
     cosines = np.einsum("nd,nd->n", found.astype(np.float64), expected.astype(np.float64))
     least = np.nan_to_num(np.clip(cosines, -1.0, 1.0), nan=-1.0)
     return np.asarray(least, dtype=np.float64)
 
 
 def record_path(cache: Path, encoder: Encoder) -> Path:
-    """Return the file of an encoder's proof: by fingerprints, runtime and its libraries."""
+    """Return the path of an encoder's record, named by fingerprints, runtime and libraries."""
     sides = f"{encoder.fingerprint[:16]}-{encoder.passage_fingerprint[:16]}"
     return cache / f"reference{FORMAT_VERSION}-{sides}-{encoder.runtime.name}-{_versions()}.json"
 
 
-def save_proof(cache: Path, encoder: Encoder, proof: Proof) -> None:
-    """Record a proof in the cache.
+def save_comparison(cache: Path, encoder: Encoder, comparison: Comparison) -> None:
+    """Write a comparison to the cache.
 
     Raises:
         CheckpointError: the cache cannot be written.
     """
     path = record_path(cache, encoder)
-    content = artifact.canonical_json(proof.model_dump(mode="json"))
+    content = artifact.canonical_json(comparison.model_dump(mode="json"))
     try:
         cache.mkdir(parents=True, exist_ok=True)
         artifact.replace_file(path, content)
@@ -125,16 +125,16 @@ def save_proof(cache: Path, encoder: Encoder, proof: Proof) -> None:
         ) from None
 
 
-def read_proof(cache: Path, encoder: Encoder) -> Proof | None:
-    """Return the recorded proof of an encoder; None if there is none, or another program's."""
+def read_comparison(cache: Path, encoder: Encoder) -> Comparison | None:
+    """Return the recorded comparison of an encoder, or None if none was made with these texts."""
     path = record_path(cache, encoder)
     try:
         content = artifact.read_json_object(path, CheckpointError)
-        proof = parse_document(Proof, content, path, CheckpointError, "check it again")
+        comparison = parse_document(Comparison, content, path, CheckpointError, "check it again")
     except CheckpointError:
         return None
-    made = (proof.format_version, proof.texts_sha256, proof.max_tokens)
-    return proof if made == (FORMAT_VERSION, texts_digest(), _limits(encoder)) else None
+    made = (comparison.format_version, comparison.texts_sha256, comparison.max_tokens)
+    return comparison if made == (FORMAT_VERSION, texts_digest(), _limits(encoder)) else None
 
 
 def _limits(encoder: Encoder) -> list[int]:

@@ -7,14 +7,14 @@ import pytest
 from service.retrieval.checkpoint.checkpoint import open_checkpoint
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
-from service.retrieval.encoder.reference.library import compute_reference
-from service.retrieval.encoder.reference.proof import (
-    Proof,
-    prove,
-    read_proof,
+from service.retrieval.encoder.reference.comparison import (
+    Comparison,
+    compare,
+    read_comparison,
     record_path,
-    save_proof,
+    save_comparison,
 )
+from service.retrieval.encoder.reference.computed import compute_reference
 from service.retrieval.encoder.reference.stored import StoredReference
 from service.retrieval.encoder.reference.texts import SENTENCES
 from tests.service.retrieval.checkpoint.peft.test_adapter import write_peft
@@ -30,21 +30,21 @@ def reference(tiny_checkpoint: Path) -> StoredReference:
 
 
 @pytest.fixture(scope="module")
-def proof(tiny_encoder: Encoder, reference: StoredReference) -> Proof:
-    return prove(tiny_encoder, reference)
+def comparison(tiny_encoder: Encoder, reference: StoredReference) -> Comparison:
+    return compare(tiny_encoder, reference)
 
 
-def test_a_right_encoder_reaches_the_bound_in_every_script(proof: Proof) -> None:
-    assert proof.by_script.keys() == SENTENCES.keys()
-    assert 0.99999 < proof.least_cosine <= 1
-    assert proof.is_right
-    assert (proof.bound, proof.runtime) == (0.9999, "torch-fp32")
+def test_a_right_encoder_reaches_the_bound_in_every_script(comparison: Comparison) -> None:
+    assert comparison.by_script.keys() == SENTENCES.keys()
+    assert 0.99999 < comparison.least_cosine <= 1
+    assert comparison.is_right
+    assert (comparison.bound, comparison.runtime) == (0.9999, "torch-fp32")
 
 
 def test_an_encoder_with_an_adapter_is_right_on_both_sides(
     tuned_checkpoint: Path, tuned_encoder: Encoder
 ) -> None:
-    assert prove(tuned_encoder, reference_of(tuned_checkpoint)).is_right
+    assert compare(tuned_encoder, reference_of(tuned_checkpoint)).is_right
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, about transformers
@@ -65,23 +65,23 @@ def test_an_adapter_of_peft_alone_or_beside_modules_is_merged_into_the_reference
         folder = checkpoint_copy
     encoder = load_encoder(str(folder), device="cpu")
 
-    assert prove(encoder, reference_of(folder)).is_right
-    assert not prove(tiny_encoder, reference_of(folder)).is_right
+    assert compare(encoder, reference_of(folder)).is_right
+    assert not compare(tiny_encoder, reference_of(folder)).is_right
 
 
 def test_a_prompt_of_the_settings_is_given_to_the_library(tiny_checkpoint: Path) -> None:
     encoder = load_encoder(str(tiny_checkpoint), device="cpu", query_prompt="find: ")
 
-    assert prove(encoder, reference_of(tiny_checkpoint, "find: ")).is_right
-    assert not prove(encoder, reference_of(tiny_checkpoint)).is_right
+    assert compare(encoder, reference_of(tiny_checkpoint, "find: ")).is_right
+    assert not compare(encoder, reference_of(tiny_checkpoint)).is_right
 
 
 def test_a_limit_of_the_settings_is_given_to_the_library(tiny_checkpoint: Path) -> None:
     encoder = load_encoder(str(tiny_checkpoint), device="cpu", max_tokens=16)
     checkpoint = open_checkpoint(str(tiny_checkpoint), tiny_checkpoint)
 
-    assert prove(encoder, compute_reference(checkpoint, 16)).is_right
-    assert not prove(encoder, compute_reference(checkpoint)).is_right
+    assert compare(encoder, compute_reference(checkpoint, 16)).is_right
+    assert not compare(encoder, compute_reference(checkpoint)).is_right
 
 
 def test_a_folder_that_transformers_saved_is_compared_with_the_pooling_of_the_settings(
@@ -92,7 +92,7 @@ def test_a_folder_that_transformers_saved_is_compared_with_the_pooling_of_the_se
     encoder = load_encoder(str(checkpoint_copy), device="cpu", pooling="cls")
     checkpoint = open_checkpoint(str(checkpoint_copy), checkpoint_copy, pooling="cls")
 
-    assert prove(encoder, compute_reference(checkpoint)).is_right
+    assert compare(encoder, compute_reference(checkpoint)).is_right
 
 
 @pytest.mark.parametrize("row", [0, 31])
@@ -102,7 +102,7 @@ def test_one_wrong_text_of_32_fails_and_its_script_is_told(
     embeddings = {role: each.copy() for role, each in reference.embeddings.items()}
     embeddings["passage"][row] = np.roll(embeddings["passage"][row], 1)
 
-    found = prove(tiny_encoder, StoredReference(embeddings, reference.facts))
+    found = compare(tiny_encoder, StoredReference(embeddings, reference.facts))
 
     worst = min(found.by_script, key=found.by_script.__getitem__)
     assert not found.is_right
@@ -115,22 +115,22 @@ def test_a_value_that_is_no_number_fails(
 ) -> None:
     embeddings = {"query": np.full_like(reference.embeddings["query"], value)}
 
-    assert not prove(tiny_encoder, StoredReference(embeddings, reference.facts)).is_right
+    assert not compare(tiny_encoder, StoredReference(embeddings, reference.facts)).is_right
 
 
 def test_another_dimension_fails(tiny_encoder: Encoder, reference: StoredReference) -> None:
     embeddings = {"query": reference.embeddings["query"][:, :16]}
 
-    assert not prove(tiny_encoder, StoredReference(embeddings, reference.facts)).is_right
+    assert not compare(tiny_encoder, StoredReference(embeddings, reference.facts)).is_right
 
 
 def test_the_record_is_of_this_encoder_and_this_runtime(
-    tmp_path: Path, tiny_encoder: Encoder, other_encoder: Encoder, proof: Proof
+    tmp_path: Path, tiny_encoder: Encoder, other_encoder: Encoder, comparison: Comparison
 ) -> None:
-    save_proof(tmp_path / "cache", tiny_encoder, proof)
+    save_comparison(tmp_path / "cache", tiny_encoder, comparison)
 
-    assert read_proof(tmp_path / "cache", tiny_encoder) == proof
-    assert read_proof(tmp_path / "cache", other_encoder) is None
+    assert read_comparison(tmp_path / "cache", tiny_encoder) == comparison
+    assert read_comparison(tmp_path / "cache", other_encoder) is None
     assert "torch-fp32" in record_path(tmp_path, tiny_encoder).name
 
 
@@ -140,12 +140,14 @@ def test_a_damaged_record_is_no_record(
 ) -> None:
     record_path(tmp_path, tiny_encoder).write_bytes(content)
 
-    assert read_proof(tmp_path, tiny_encoder) is None
+    assert read_comparison(tmp_path, tiny_encoder) is None
 
 
 def test_a_record_of_other_texts_is_no_record(
-    tmp_path: Path, tiny_encoder: Encoder, proof: Proof
+    tmp_path: Path, tiny_encoder: Encoder, comparison: Comparison
 ) -> None:
-    save_proof(tmp_path, tiny_encoder, proof.model_copy(update={"texts_sha256": "0" * 64}))
+    save_comparison(
+        tmp_path, tiny_encoder, comparison.model_copy(update={"texts_sha256": "0" * 64})
+    )
 
-    assert read_proof(tmp_path, tiny_encoder) is None
+    assert read_comparison(tmp_path, tiny_encoder) is None

@@ -1,4 +1,4 @@
-"""The reference embeddings: by sentence-transformers, or those stored beside the checkpoint."""
+"""Computes reference embeddings with sentence-transformers, or takes those that are stored."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence
@@ -41,12 +41,12 @@ def has_library() -> bool:
 
 
 def find_reference(checkpoint: Checkpoint, max_tokens: int | None = None) -> StoredReference:
-    """Return the reference embeddings of an encoder, computed if the library is installed.
+    """Return the reference embeddings of an encoder: computed if the library is installed.
 
     Args:
         checkpoint: of the encoder, with the prompts in force.
-        max_tokens: length at which texts are truncated; by default at the encoder's own limit,
-            which the library reads by itself.
+        max_tokens: length at which texts are truncated; by default the encoder's own limit,
+            which the library reads itself.
 
     Raises:
         CheckpointError: the library is missing, and no embeddings are stored that fit.
@@ -63,9 +63,9 @@ def find_reference(checkpoint: Checkpoint, max_tokens: int | None = None) -> Sto
 
 
 def compute_reference(checkpoint: Checkpoint, max_tokens: int | None = None) -> StoredReference:
-    """Embed the reference texts by sentence-transformers on the CPU in fp32.
+    """Embed the reference texts with sentence-transformers on the CPU in fp32.
 
-    Prompts that the folder states are left to the library to find.
+    The library itself reads the prompts that the folder states.
 
     Args:
         checkpoint: as for `find_reference`.
@@ -93,7 +93,7 @@ def compute_reference(checkpoint: Checkpoint, max_tokens: int | None = None) -> 
 
 @contextmanager
 def _folder_without_adapters(checkpoint: Checkpoint) -> Iterator[Path]:
-    """Yield a folder of the modules, the weights and the tokenizer, whichever folders hold them."""
+    """Yield a folder with links to the modules, the weights and the tokenizer."""
     peft, directory = checkpoint.peft_folder, checkpoint.directory
     if peft is None:
         with without_adapter(directory) as folder:
@@ -144,7 +144,7 @@ def _facts(checkpoint: Checkpoint, max_tokens: int | None) -> dict[str, str]:
 def _that_fit(
     stored: StoredReference, checkpoint: Checkpoint, max_tokens: int | None
 ) -> StoredReference:
-    """Return the stored embeddings of the sides that are the encoder's."""
+    """Return the stored embeddings of those sides whose fingerprint is the encoder's."""
     expected = _facts(checkpoint, max_tokens)
     path = checkpoint.directory / PATH
     for field, fix in (

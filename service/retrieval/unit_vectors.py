@@ -1,7 +1,7 @@
-"""Unit vectors: the only embeddings that leave an encoder or enter an index.
+"""Checks that embeddings are unit vectors; an encoder returns and an index stores no others.
 
-A model computes NaN, infinity or zero where its weights are damaged or a sum overflows. Such a row
-has another length than 1 also after normalization, so that one test of the length finds it.
+A model with damaged weights or an overflowing sum computes NaN, infinity or zero. Normalization
+does not give such a row the length 1, so a check of the length finds it.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ BLOCK_ROWS = 16_384
 
 
 def is_unit(embeddings: Tensor) -> Tensor:
-    """Return which rows of embeddings, [B, D], are finite and of length 1: [B], on their device.
+    """Return which rows of a tensor [B, D] are finite and have length 1, as [B] on its device.
 
     >>> is_unit(torch.tensor([[0.6, 0.8], [0.0, 0.0], [torch.nan, 1.0]])).tolist()
     [True, False, False]
@@ -24,7 +24,7 @@ def is_unit(embeddings: Tensor) -> Tensor:
 
 
 def are_unit(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return the same for an array, [N, D] to [N]; a memory-mapped one is read block by block.
+    """Return which rows of a possibly memory-mapped array [N, D] are unit vectors, as [N].
 
     >>> are_unit(np.array([[0.6, 0.8], [3e38, 3e38]], np.float32)).tolist()
     [True, False]

@@ -1,6 +1,7 @@
 """Micro-batches: the texts of a batch, sorted by length and cut so that little is padding.
 
-A batch padded to its longest text is mostly padding: news next to short questions, for example.
+A batch that is padded to its longest text is mostly padding where the lengths of its texts differ,
+as those of questions and news articles do.
 """
 
 from collections.abc import Iterator, Sequence

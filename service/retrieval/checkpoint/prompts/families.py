@@ -1,7 +1,7 @@
 """Published families of encoders, and the prompts that their authors state.
 
-The prompts are used where a folder of the family has none. Only the names that the authors
-published count, and layouts that no other encoder has: a prompt is stated, not guessed.
+The prompts are used if a checkpoint of the family states none itself. A family is recognized by a
+name that its authors published, or by a layout that no other encoder has.
 """
 
 import re

@@ -30,7 +30,8 @@ def before_call(
             if case.body.get("more_like") is not None:
                 case.body["more_like"] = PASSAGE
             if case.body.get("offset"):
-                case.body["offset"] = min(case.body["offset"], 1000 - case.body.get("top_k", 10))
+                top_k = case.body.get("top_k") or 10
+                case.body["offset"] = min(case.body["offset"], 1000 - top_k)
         timeout_ms = case.body.get("timeout_ms")
         is_number = isinstance(timeout_ms, int | float) and not isinstance(timeout_ms, bool)
         if is_number and timeout_ms == int(timeout_ms) and 1 <= timeout_ms <= LONGEST_MS:

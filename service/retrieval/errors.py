@@ -17,6 +17,7 @@ a passage or a query. A value that it takes from a file is written by `quoted`.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 MAX_QUOTED = 80
 # How to fix an embedding that is not a unit vector.
@@ -70,9 +71,13 @@ class EmbeddingError(RetrievalError):
 class ArtifactError(RetrievalError):
     """A saved artifact is missing, incomplete or altered."""
 
+    how_to_restore: ClassVar[str] = "restore it from a copy or build again"
+
 
 class CheckpointError(ArtifactError):
     """An encoder checkpoint cannot be used."""
+
+    how_to_restore: ClassVar[str] = "restore it from a copy"
 
 
 class WeightsError(CheckpointError):

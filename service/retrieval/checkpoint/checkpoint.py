@@ -154,7 +154,7 @@ def open_checkpoint(
     sides = read_sides(directory, pooling, location.base)
     if adapter and is_peft(adapter):
         sides = _with_peft(sides, adapter, directory)
-        known_as = known_as if adapter == directory else f"{known_as}+{adapter.name}"
+        known_as = f"{own_name}+{adapter.name}" if own_name and adapter != directory else known_as
     sides = _with_tokenizers(*sides, cache)
     prompts = _own_prompts(directory, sides[1])
     checkpoint = Checkpoint(known_as, directory, manifest, *sides, prompts, prompts)
@@ -226,7 +226,8 @@ def _with_adapter(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
         )
     fingerprints = (checkpoint.query_fingerprint, checkpoint.passage_fingerprint)
     check_base(adapter, *fingerprints, str(checkpoint.directory))
-    name = adapter.description.name or f"{checkpoint.name}+{folder.name}"
+    base = checkpoint.manifest.name if checkpoint.manifest else None
+    name = adapter.description.name or (f"{base}+{folder.name}" if base else checkpoint.name)
     if checkpoint.name == BUNDLED:
         name = BUNDLED
     return replace(checkpoint, name=name, query=replace(checkpoint.query, adapter=adapter))

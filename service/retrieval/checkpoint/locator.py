@@ -1,6 +1,6 @@
 """Resolves an encoder's name, such as a folder, a Hub name with its revision or `bundled`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.retrieval.checkpoint.adapter import DESCRIPTION, PEFT_CONFIG, is_adapter
@@ -25,6 +25,12 @@ ENCODERS = HubKind(
         "or `bundled`"
     ),
     error=CheckpointError,
+)
+LOCAL_BASE = "`base_model_name_or_path` to a local folder"
+PEFT_BASES = replace(
+    ENCODERS,
+    other_names=f"it by its Hub name, with the commit as `revision`, or set {LOCAL_BASE}",
+    how_to_pin=f"set `revision` in {PEFT_CONFIG} to the commit, or {LOCAL_BASE}",
 )
 
 
@@ -72,22 +78,33 @@ def locate_encoder(name: str, cache: Path) -> Location:
 
 
 def _resolve_base(adapter: Path, cache: Path) -> Path:
-    """Return the folder of the encoder that an adapter changes."""
+    """Return the folder of the encoder that an adapter changes.
+
+    A relative path is one from the current folder or, where there is none, from the adapter's.
+    """
     if is_adapter(adapter):
-        path, field = adapter / DESCRIPTION, "base"
-        base = read_json_object(path, CheckpointError).get("base", BUNDLED_BASE)
+        path, field, kind = adapter / DESCRIPTION, "base", ENCODERS
+        base = name = read_json_object(path, CheckpointError).get("base", BUNDLED_BASE)
     else:
-        path, field = adapter / PEFT_CONFIG, "base_model_name_or_path"
-        base = read_peft_config(adapter).base
-    if not isinstance(base, str) or not is_usable_path(base) or _holds_adapter(Path(base)):
-        raise CheckpointError(
-            f"{path}: `{field}` is not the name of an encoder without an adapter: name a Sentence "
-            "Transformers folder, a Hub name with its revision, or `bundled-base`"
-        )
+        path, field, kind = adapter / PEFT_CONFIG, "base_model_name_or_path", PEFT_BASES
+        config = read_peft_config(adapter)
+        base, name = config.base_model_name_or_path, config.base
+    refusal = CheckpointError(
+        f"{path}: `{field}` is not the name of an encoder without an adapter: name a Sentence "
+        "Transformers folder, a Hub name with its revision, or `bundled-base`"
+    )
+    if not isinstance(base, str) or not is_usable_path(base):
+        raise refusal
+    if base in (BUNDLED, BUNDLED_BASE):
+        return bundled_checkpoint(cache)
+    folders = (folder for folder in (Path(base), adapter / base) if folder.is_dir())
     try:
-        return locate_encoder(base, cache).directory
+        folder = next(folders, None) or resolve_path_or_hub_name(name, kind)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: `{field}`: {error}") from None
+    if _holds_adapter(folder):
+        raise refusal
+    return folder
 
 
 def _holds_adapter(folder: Path) -> bool:

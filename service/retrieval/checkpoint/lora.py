@@ -96,5 +96,8 @@ def add_product(
         )
     merged = module.weight.detach() + scale * (lora_b.float() @ lora_a.float())
     if not bool(torch.isfinite(merged).all()):
-        raise CheckpointError(f"{path}: {quoted(name)} makes weights that are not finite numbers")
+        raise CheckpointError(
+            f"{path}: {quoted(name)} makes weights that are not finite numbers: restore the "
+            "adapter from a copy or train it again"
+        )
     module.weight = nn.Parameter(merged, requires_grad=False)

@@ -91,6 +91,11 @@ def _check_directory(directory: Path) -> None:
             "a Hub name with its revision (owner/name@commit), or `bundled`"
         )
     refuse_undescribed_adapter(directory)
+    if not any((directory / name).is_file() for name in (MODULES, "config.json")):
+        raise CheckpointError(
+            f"{directory} is no encoder: it has neither {MODULES} nor config.json: name a Sentence "
+            "Transformers folder, or unpack the archive that holds it"
+        )
 
 
 def _check_pooling(directory: Path, pooling: str | None, *sides: CheckpointLayout) -> None:

@@ -107,8 +107,8 @@ def _check_limit(checkpoint: Checkpoint, name: str, max_tokens: int | None) -> N
     limit = min(checkpoint.query.max_tokens, checkpoint.passage.max_tokens)
     if max_tokens and max_tokens > limit:
         raise CheckpointError(
-            f"max_tokens={max_tokens} is over the limit of the encoder {name} "
-            f"({limit}): set CLEAR_MAX_TOKENS lower or leave it out"
+            f"CLEAR_MAX_TOKENS={max_tokens} is over the limit of the encoder {name} "
+            f"({limit}): set it lower or leave it out"
         )
 
 

@@ -33,14 +33,14 @@ def read_json(path: Path, error: type[ArtifactError]) -> Any:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise error(f"{path} is missing: restore it from a copy or build again") from None
+        raise error(f"{path} is missing: {error.how_to_restore}") from None
     except OSError as reason:
         raise error(f"{path} cannot be read ({reason.strerror}): check the file") from None
     except (ValueError, RecursionError):
         refuse_pointer(path, error)
-        raise error(f"{path} is not valid JSON: restore it from a copy or build again") from None
+        raise error(f"{path} is not valid JSON: {error.how_to_restore}") from None
     if violation := content_violation(content):
-        raise error(f"{path}: {violation}: restore it from a copy or build again")
+        raise error(f"{path}: {violation}: {error.how_to_restore}")
     return content
 
 
@@ -66,7 +66,7 @@ def read_json_object(path: Path, error: type[ArtifactError]) -> dict[str, Any]:
     """
     content = read_json(path, error)
     if not isinstance(content, dict):
-        raise error(f"{path} is not a JSON object: restore it from a copy or build again")
+        raise error(f"{path} is not a JSON object: {error.how_to_restore}")
     return content
 
 

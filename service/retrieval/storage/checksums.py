@@ -48,7 +48,7 @@ def verify_files(
         if sha256_of(directory / name) != record["sha256"]:
             raise error(
                 f"{directory / name} was altered (its sha256 is not the manifest's): "
-                "restore it from a copy or build again"
+                f"{error.how_to_restore}"
             )
 
 
@@ -66,13 +66,13 @@ def verify_sizes(
         if not is_inside(name):
             raise error(
                 f"{directory}/manifest.json names a file outside its folder: {quoted(name)}: "
-                "restore it from a copy or build again"
+                f"{error.how_to_restore}"
             )
         if not path.is_file():
-            raise error(f"{path} is missing: restore it from a copy or build again")
+            raise error(f"{path} is missing: {error.how_to_restore}")
         size_bytes = path.stat().st_size
         if size_bytes != record["size_bytes"]:
             raise error(
                 f"{path} has {size_bytes} bytes, its manifest says {quoted(record['size_bytes'])}: "
-                "restore it from a copy or build again"
+                f"{error.how_to_restore}"
             )

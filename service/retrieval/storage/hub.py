@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PINNED_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})")
-ANY_NAME = re.compile(r"[\w.-]+/[\w.-]+(@.*)?")
+# Neither part begins with a dot: ./name and ../name are paths.
+PINNED_NAME = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)@(?P<revision>[0-9a-f]{40})")
+ANY_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*(@.*)?")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class HubKind:
     file_patterns: Sequence[str]
     other_names: str  # what a user may name instead
     error: type[Exception]
+    how_to_pin: str = ""  # where a name is not followed by @ and the commit
 
 
 def resolve_path_or_hub_name(name: str, kind: HubKind) -> Path:
@@ -35,9 +37,10 @@ def resolve_path_or_hub_name(name: str, kind: HubKind) -> Path:
     if match := PINNED_NAME.fullmatch(name):
         return _download(match["name"], match["revision"], kind)
     if ANY_NAME.fullmatch(name):
+        pinned = f"{name.partition('@')[0]}@<40 hexadecimal digits of the commit>"
         raise kind.error(
             f"{kind.noun} {name} is not a folder, and a Hub name needs its revision pinned: "
-            f"{name.partition('@')[0]}@<40 hexadecimal digits of the commit>"
+            f"{kind.how_to_pin or pinned}"
         )
     raise kind.error(f"{kind.noun} {name} does not exist: name {kind.other_names}")
 

@@ -161,7 +161,8 @@ def _violation(
         if f"{PREFIX}{module}{other}" not in tensors:
             return "has no matrix of the pair beside it"
         if tensor.ndim != 2 or tensor.shape[axis] != config.rank_of(module):
-            return f"has the shape {list(tensor.shape)}, but rank {config.rank_of(module)}"
+            sizes = f"{config.rank_of(module)} {'columns' if axis else 'rows'}"
+            return f"has the shape {list(tensor.shape)}, not {sizes}, the rank in {PEFT_CONFIG}"
         return None
     whole = own.rpartition(".")[0]
     is_saved = any(

@@ -61,8 +61,8 @@ def find_tokenizer(folder: Path) -> Path:
             artifact.refuse_pointer(path, CheckpointError)
             return path
     raise CheckpointError(
-        f"{folder / FAST} is missing, and no vocabulary to make it from: save the tokenizer beside "
-        "the weights with transformers' save_pretrained"
+        f"{folder / FAST} is missing, and the folder holds no vocabulary to make it from: save the "
+        "tokenizer beside the weights with transformers' save_pretrained"
     )
 
 
@@ -201,7 +201,7 @@ def _write(path: Path, content: bytes) -> None:
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be written ({artifact.write_failure(path.parent, error)}): set "
-            "CLEAR_CACHE to a folder that can"
+            "CLEAR_CACHE to a folder that can be written"
         ) from None
 
 

@@ -140,8 +140,9 @@ def load_runtime(
                 f"CLEAR_PRECISION={choice.precision} needs openvino, which cannot encode: {error}; "
                 f"or set CLEAR_PRECISION to one of auto, {', '.join(CPU_ENGINES['torch'])}"
             ) from None
+        runtime = _load_torch(layout, options.device, choice.precision, shared_with)
         logger.warning("torch encodes, as openvino cannot: %s", error)
-        return _load_torch(layout, options.device, choice.precision, shared_with)
+        return runtime
 
 
 def _check_memory(

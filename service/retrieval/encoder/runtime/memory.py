@@ -109,8 +109,9 @@ def check_memory(
     fix = f"set CLEAR_MAX_TOKENS={fitting} or less, or " if fitting >= 8 else ""
     raise MemoryShortError(
         f"the encoder in {layout.transformer} needs {weights / GIB:.2f} GiB for its weights and "
-        f"{text / GIB:.2f} GiB for a text of {max_tokens} tokens, {free / GIB:.2f} GiB are free on "
-        f"{device}: {fix}give it more memory, or name a smaller encoder"
+        f"{text / GIB:.2f} GiB for a text of {max_tokens} tokens, but "
+        f"{free / GIB:.2f} GiB are free on {device}: {fix}give it more memory, or name a smaller "
+        "encoder"
     )
 
 

@@ -38,6 +38,23 @@ def test_a_name_that_cannot_be_resolved_is_refused_with_the_fix(
     assert name in str(caught.value)
 
 
+def test_a_folder_of_other_files_is_no_encoder(tmp_path: Path) -> None:
+    (tmp_path / "model.zip").touch()
+
+    with pytest.raises(CheckpointError, match="is no encoder: it has neither modules.json nor"):
+        load_encoder(str(tmp_path), device="cpu")
+
+
+def test_a_damaged_json_file_of_an_encoder_is_to_be_restored_not_built(
+    checkpoint_copy: Path,
+) -> None:
+    (checkpoint_copy / "manifest.json").unlink()
+    (checkpoint_copy / "config.json").write_text("{")
+
+    with pytest.raises(CheckpointError, match="is not valid JSON: restore it from a copy$"):
+        load_encoder(str(checkpoint_copy), device="cpu")
+
+
 def test_a_hub_name_with_its_revision_loads_from_the_hubs_cache(
     hub_cache: Path, tiny_checkpoint: Path
 ) -> None:

@@ -87,7 +87,7 @@ def test_a_limit_of_tokens_up_to_the_checkpoints_own_is_taken(
 
 
 def test_a_limit_of_tokens_over_the_checkpoints_own_is_refused(tiny_checkpoint: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"max_tokens=65 is over the limit .* \(64\)"):
+    with pytest.raises(CheckpointError, match=r"CLEAR_MAX_TOKENS=65 is over the limit .* \(64\)"):
         load_encoder(str(tiny_checkpoint), device="cpu", max_tokens=65)
 
 

@@ -38,6 +38,9 @@ def test_a_pinned_name_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("nothing", "the thing nothing does not exist: name a folder"),
         ("owner/name", "the thing owner/name is not a folder, .* owner/name@<40 hexadecimal"),
         (f"owner/name@{COMMIT[:39]}", "a Hub name needs its revision pinned"),
+        ("./name", "the thing ./name does not exist: name a folder"),
+        ("../name", "the thing ../name does not exist: name a folder"),
+        (f"../name@{COMMIT}", "does not exist: name a folder"),
     ],
 )
 def test_a_name_that_cannot_be_resolved_is_refused(name: str, reason: str) -> None:

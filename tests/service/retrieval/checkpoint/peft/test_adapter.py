@@ -178,7 +178,7 @@ MERGES = r": merge it into its base by `python -c .*merge_and_unload\(\); m\.sav
         ),
         (configured(layers_to_transform=[0]), f"`layers_to_transform` must be null{MERGES}"),
         (configured(r=0), "`r` must be greater than or equal to 1"),
-        (configured(r=3), r"has the shape \[\d+, \d+\], but rank 3"),
+        (configured(r=3), r"has the shape \[\d+, \d+\], not 3 rows, the rank in adapter_config"),
         (configured(lora_alpha="8"), "`lora_alpha` is not a number"),
         (configured(alpha_pattern={"(a*)*b": 2}), r"the pattern '\(a\*\)\*b' is not a name with"),
         (configured(target_modules=[3]), "`target_modules` is neither a list of names nor"),
@@ -197,7 +197,13 @@ MERGES = r": merge it into its base by `python -c .*merge_and_unload\(\); m\.sav
         ),
         (
             configured(base_model_name_or_path="intfloat/multilingual-e5-base"),
-            "`base_model_name_or_path`: .* needs its revision pinned",
+            "`base_model_name_or_path`: .* needs its revision pinned: set `revision` in "
+            "adapter_config.json to the commit, or `base_model_name_or_path` to a local folder",
+        ),
+        (
+            configured(base_model_name_or_path="../elsewhere"),
+            "`base_model_name_or_path`: the encoder ../elsewhere does not exist: name it by its "
+            "Hub name, with the commit as `revision`, or set `base_model_name_or_path` to a local",
         ),
         (with_tensors(lambda tensors: tensors.pop(KEY)), "has no matrix of the pair beside it"),
         (with_tensors(lambda tensors: tensors[KEY].fill_(torch.nan)), "not a finite number"),
@@ -231,6 +237,27 @@ def test_other_adapters_are_refused_by_file_field_and_command(
         load_encoder(str(written), device="cpu")
 
     assert re.match(rf"{written}/adapter_(config\.json|model\.safetensors)", str(caught.value))
+
+
+def test_a_base_is_found_by_a_path_from_the_adapters_folder(
+    written: Path, tiny_checkpoint: Path
+) -> None:
+    named = load_encoder(str(written), device="cpu").encode(TEXTS, "query").embeddings
+    (written.parent / "the-base").symlink_to(tiny_checkpoint)
+    edit(written / CONFIG, base_model_name_or_path="../the-base", revision="0" * 40)
+
+    found = load_encoder(str(written), device="cpu").encode(TEXTS, "query").embeddings
+
+    np.testing.assert_array_equal(found, named)
+
+
+def test_an_adapter_of_a_base_without_a_name_has_the_name_of_its_folder(
+    written: Path, checkpoint_copy: Path
+) -> None:
+    (checkpoint_copy / "manifest.json").unlink()
+    edit(written / CONFIG, base_model_name_or_path=str(checkpoint_copy))
+
+    assert load_encoder(str(written), device="cpu").name == str(written)
 
 
 def test_an_adapter_of_other_sizes_is_refused_by_tensor(written: Path, tmp_path: Path) -> None:

@@ -212,7 +212,11 @@ def test_texts_are_lower_cased_as_sentence_transformers_does(
 @pytest.mark.parametrize(
     ("files", "config", "reason"),
     [
-        ({}, {}, r"tokenizer\.json is missing, and no vocabulary to make it from: save"),
+        (
+            {},
+            {},
+            r"tokenizer\.json is missing, and the folder holds no vocabulary to make it from: save",
+        ),
         ({"tokenizer.json": "{}"}, {}, r"cannot be read by transformers .*save_pretrained"),
         ({"tokenizer.json": "{}"}, None, r"cannot be read by transformers .*save_pretrained"),
         (

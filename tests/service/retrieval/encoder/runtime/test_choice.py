@@ -80,6 +80,23 @@ def test_where_no_graph_can_be_kept_auto_falls_back_to_torch_and_openvino_refuse
         load("openvino")
 
 
+def test_a_checkpoint_that_torch_cannot_load_either_gets_no_warning_of_torch(
+    checkpoint_copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    (checkpoint_copy / "manifest.json").unlink()
+    (checkpoint_copy / "model.safetensors").write_bytes(b"damaged")
+    (tmp_path / "cache").write_text("a file, no folder")
+
+    with pytest.raises(CheckpointError):
+        load_encoder(
+            str(checkpoint_copy), cache=tmp_path / "cache", device="cpu", cpu_engine="auto"
+        )
+
+    assert caplog.text == ""
+
+
 def test_int8_where_no_graph_can_be_kept_is_refused_with_the_precisions_of_torch(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,17 @@ from service.retrieval.storage.schema import Document, JsonText, parse_document
 GENERIC_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
+class AddedToken(Document):
+    """A token that is added to the vocabulary, with how it is found in a text."""
+
+    content: JsonText
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    normalized: bool = True
+    special: bool = False
+
+
 class TokenizerConfig(Document):
     """The fields that are read."""
 
@@ -20,6 +31,8 @@ class TokenizerConfig(Document):
     tokenizer_class: JsonText | None = None
     add_bos_token: bool | None = None
     add_eos_token: bool | None = None
+    added_tokens_decoder: dict[str, AddedToken] | None = None
+    model_input_names: list[JsonText] | None = None
     auto_map: Any = None
 
     @property

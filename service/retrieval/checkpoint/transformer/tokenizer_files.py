@@ -14,8 +14,13 @@ from unicodedata import category
 
 from tokenizers import Tokenizer
 
+from service.retrieval.checkpoint.transformer.added_tokens import (
+    holds_tokens,
+    read_added_tokens,
+    texts_with,
+)
 from service.retrieval.checkpoint.transformer.config import FIX, library_violation
-from service.retrieval.checkpoint.transformer.tokenizer_config import TokenizerConfig
+from service.retrieval.checkpoint.transformer.tokenizer_config import AddedToken, TokenizerConfig
 from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact, checksums
 
@@ -87,13 +92,15 @@ def resolve_tokenizer(
         CheckpointError: transformers cannot read the tokenizer, or only with code that is not run.
     """
     is_fast = tokenizer.name == FAST
-    if is_fast and config.takes_file_as_it_is and not lower_case:
+    added = read_added_tokens(tokenizer.parent, config)
+    takes_file = config.takes_file_as_it_is and not lower_case
+    if is_fast and takes_file and (not added or holds_tokens(read_tokenizer(tokenizer), added)):
         return tokenizer
     sources = sources_of(tokenizer.parent)
     made = cache / "tokenizers" / f"{_key(sources, model, lower_case)}.json"
     if not made.is_file():
         other = _make(sources, model, lower_case)
-        is_alike = is_fast and _reads_alike(read_tokenizer(tokenizer), other)
+        is_alike = is_fast and _reads_alike(read_tokenizer(tokenizer), other, added)
         _write(made, AS_IT_IS if is_alike else other.to_str().encode())
     return tokenizer if made.read_bytes() == AS_IT_IS else made
 
@@ -181,14 +188,17 @@ def probe_texts() -> list[str]:
     return [*EXAMPLES, *(" ".join(letters[at : at + 64]) for at in range(0, len(letters), 64))]
 
 
-def _reads_alike(tokenizer: Tokenizer, other: Tokenizer) -> bool:
+def _reads_alike(
+    tokenizer: Tokenizer, other: Tokenizer, added: tuple[AddedToken, ...] = ()
+) -> bool:
     """Return whether two tokenizers make the same tokens of the probe texts."""
+    texts = [*probe_texts(), *texts_with(added)]
     ids = []
     for one in (tokenizer, other):
         truncation = one.truncation
         one.no_truncation()
         one.no_padding()
-        ids.append([text.ids for text in one.encode_batch(probe_texts())])
+        ids.append([text.ids for text in one.encode_batch(texts)])
         if truncation:  # its side is read later
             one.enable_truncation(**truncation)
     return ids[0] == ids[1]

@@ -209,6 +209,47 @@ def test_texts_are_lower_cased_as_sentence_transformers_does(
     assert lowered.passage_fingerprint != plain.passage_fingerprint
 
 
+@pytest.mark.parametrize("tokenizer_class", ["PreTrainedTokenizerFast", "RobertaTokenizer"])
+@pytest.mark.parametrize("is_former", [False, True])
+def test_tokens_that_other_files_add_are_read(
+    tmp_path: Path, checkpoint_copy: Path, tokenizer_class: str, is_former: bool
+) -> None:
+    (checkpoint_copy / "manifest.json").unlink()
+    new_id = tiny_tokenizer().get_vocab_size()
+    stated = {str(new_id): {"content": "zebrafish", "special": False}}
+    edit(
+        checkpoint_copy / "tokenizer_config.json",
+        tokenizer_class=tokenizer_class,
+        added_tokens_decoder=None if is_former else stated,
+    )
+    if is_former:
+        (checkpoint_copy / "added_tokens.json").write_text(json.dumps({"zebrafish": new_id}))
+
+    layout = open_checkpoint(str(checkpoint_copy), tmp_path).query
+
+    theirs = AutoTokenizer.from_pretrained(checkpoint_copy, local_files_only=True)
+    text = "the zebrafish swims"
+    ids = read_tokenizer(layout.tokenizer).encode(text).ids
+    assert ids == theirs(text)["input_ids"]
+    assert new_id in ids
+
+
+def test_added_tokens_that_the_file_has_leave_it_as_it_is(
+    tmp_path: Path, checkpoint_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkpoint_copy / "manifest.json").unlink()
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["zebrafish"])
+    tokenizer.save(str(checkpoint_copy / "tokenizer.json"))
+    stated = {"9": {"content": "zebrafish", "normalized": True}}
+    edit(checkpoint_copy / "tokenizer_config.json", added_tokens_decoder=stated)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", pytest.fail)
+
+    layout = open_checkpoint(str(checkpoint_copy), tmp_path).query
+
+    assert layout.tokenizer == checkpoint_copy / "tokenizer.json"
+
+
 @pytest.mark.parametrize(
     ("files", "config", "reason"),
     [

@@ -12,13 +12,6 @@ from service.retrieval.errors import CheckpointError
 
 
 @dataclass(frozen=True)
-class StaticConfig:
-    """The size that a transformer's configuration has, too."""
-
-    hidden_size: int
-
-
-@dataclass(frozen=True)
 class TokenEmbeddings:
     """The embeddings of a batch's tokens, [B, L, H], named as a transformer's output."""
 
@@ -32,7 +25,6 @@ class StaticEmbedding(nn.Module):
         """Take the table, [V, H]."""
         super().__init__()
         self.embedding = nn.Embedding(table.shape[0], table.shape[1], _weight=table, _freeze=True)
-        self.config = StaticConfig(int(table.shape[1]))
 
     @property
     def dtype(self) -> torch.dtype:

@@ -1,6 +1,7 @@
 """The eager PyTorch runtime, the reference for every other runtime."""
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class TorchRuntime:
             share_parameters(self._model, shared_with._model, changed)
         self.head = head.to(device)
         self.device = device
-        self.embedding_dim = self.head.output_dim(int(model.config.hidden_size))
+        self.embedding_dim = self.head.output_dim(hidden_dim_of(self._model, device))
         precision = str(model.dtype).removeprefix("torch.")
         self.name = f"torch-{precision.replace('bfloat', 'bf').replace('float', 'fp')}"
 
@@ -61,3 +62,11 @@ class TorchRuntime:
             input_ids=token_ids, attention_mask=attention_mask
         ).last_hidden_state
         return states
+
+
+@torch.inference_mode()
+def hidden_dim_of(model: Any, device: torch.device) -> int:
+    """Return the length of a model's hidden states, which no configuration states for certain."""
+    ids = torch.zeros(1, 2, dtype=torch.int64, device=device)
+    states = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    return int(states.shape[-1])

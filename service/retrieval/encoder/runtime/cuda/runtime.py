@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.cuda.buckets import Shape, pieces, shapes_to_prepare
 from service.retrieval.encoder.runtime.cuda.graph import Slot
-from service.retrieval.encoder.runtime.torch import TorchRuntime
+from service.retrieval.encoder.runtime.torch import TorchRuntime, hidden_dim_of
 from service.retrieval.encoder.runtime.weights import round_parameters, share_parameters
 
 MAX_BATCH_TOKENS = 16_384
@@ -72,7 +72,7 @@ class CudaRuntime:
         if device.type == "cuda" and self._stream is None:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.device = device
-        self.embedding_dim = self.head.output_dim(int(model.config.hidden_size))
+        self.embedding_dim = self.head.output_dim(hidden_dim_of(self._model, device))
         self.name = f"torch-graphs-{PRECISION_NAMES[precision]}"
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -117,10 +118,14 @@ def parse_prompt(value: str) -> str:
 
     >>> parse_prompt("query: "), parse_prompt('"Query:\\n"'), parse_prompt('""')
     ('query: ', 'Query:\n', '')
+
+    Raises:
+        ValueError: half a surrogate pair is no text.
     """
+    prompt = value
     if len(value) >= 2 and value[0] == value[-1] == '"':
-        try:
-            return str(json.loads(value))
-        except ValueError:
-            return value
-    return value
+        with suppress(ValueError):
+            prompt = str(json.loads(value))
+    if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+        raise ValueError("has half a surrogate pair, which is no character: write the character")
+    return prompt

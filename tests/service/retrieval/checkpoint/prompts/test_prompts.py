@@ -58,3 +58,9 @@ def test_a_quoted_prompt_is_read_as_it_was(text: str) -> None:
 @pytest.mark.parametrize("text", ["query: ", '"', '"a" or "b"', "'x'"])
 def test_other_texts_are_prompts_as_they_are(text: str) -> None:
     assert parse_prompt(text) == text
+
+
+@pytest.mark.parametrize("value", ['"\\ud800 query: "', "query \udcff"])
+def test_half_a_surrogate_pair_is_no_prompt(value: str) -> None:
+    with pytest.raises(ValueError, match="half a surrogate pair"):
+        parse_prompt(value)

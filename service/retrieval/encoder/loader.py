@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.checkpoint.layout import CheckpointLayout
+from service.retrieval.checkpoint.transformer.config import MIN_TOKENS
 from service.retrieval.checkpoint.transformer.tokenizer_files import read_tokenizer
 from service.retrieval.defaults import default_cache
 from service.retrieval.encoder.encoder import Encoder
@@ -103,7 +104,12 @@ def _load_side(
 
 
 def _check_limit(checkpoint: Checkpoint, name: str, max_tokens: int | None) -> None:
-    """Refuse a limit that is over that of a side."""
+    """Refuse a limit that is over that of a side, or leaves no room for a text."""
+    if max_tokens is not None and max_tokens < MIN_TOKENS:
+        raise CheckpointError(
+            f"max_tokens={max_tokens} is below the smallest limit, {MIN_TOKENS}: set "
+            "CLEAR_MAX_TOKENS higher or leave it out"
+        )
     limit = min(checkpoint.query.max_tokens, checkpoint.passage.max_tokens)
     if max_tokens and max_tokens > limit:
         raise CheckpointError(

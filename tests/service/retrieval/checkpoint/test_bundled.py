@@ -147,7 +147,7 @@ def test_the_checkpoint_is_written_once_and_loads(stand_in: Path, tmp_path: Path
     stand_in.unlink()  # it is not needed a second time
 
     second = bundled_checkpoint(tmp_path / "cache")
-    encoder = load_encoder("bundled-base", cache=tmp_path / "cache", device="cpu", max_tokens=4)
+    encoder = load_encoder("bundled-base", cache=tmp_path / "cache", device="cpu", max_tokens=8)
 
     assert first == second
     assert (second / "manifest.json").stat().st_mtime_ns == written

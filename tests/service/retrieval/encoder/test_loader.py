@@ -91,6 +91,12 @@ def test_a_limit_of_tokens_over_the_checkpoints_own_is_refused(tiny_checkpoint: 
         load_encoder(str(tiny_checkpoint), device="cpu", max_tokens=65)
 
 
+@pytest.mark.parametrize("max_tokens", [-1, 0, 7])
+def test_a_limit_without_room_for_a_text_is_refused(tiny_checkpoint: Path, max_tokens: int) -> None:
+    with pytest.raises(CheckpointError, match=f"max_tokens={max_tokens} is below the smallest"):
+        load_encoder(str(tiny_checkpoint), device="cpu", max_tokens=max_tokens)
+
+
 def test_a_gpu_that_is_not_there_is_refused_before_the_checkpoint_is_read() -> None:
     with pytest.raises(DeviceError, match="the device cuda:99 is not there"):
         load_encoder("no/such/folder", device="cuda:99")

@@ -21,7 +21,10 @@ from typing import ClassVar
 
 MAX_QUOTED = 80
 # How to fix an embedding that is not a unit vector.
-FIX = "set CLEAR_PRECISION=fp32 if it is not, restore the checkpoint, or name another encoder"
+FIX = (
+    "set CLEAR_PRECISION=fp32; if it is fp32 already, restore the checkpoint from a copy or use "
+    "another encoder"
+)
 
 
 def quoted(value: object) -> str:

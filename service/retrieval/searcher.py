@@ -80,8 +80,9 @@ class Searcher:
         if len(misses) > (len(canaries) // 2 if is_other_side else 0):
             prompt = self.encoder.prompts_in_force.query
             raise GenerationError(
-                f"the generation {self.generation.name} fails its {misses[0]}: build again, or "
-                "leave CLEAR_NPROBE and CLEAR_EF_SEARCH out if they are set"
+                f"the generation {self.generation.name} fails its {misses[0]} (a canary query is "
+                "the beginning of a passage; the build recorded its hits): build again, or leave "
+                "CLEAR_NPROBE and CLEAR_EF_SEARCH out if they are set"
                 + (", or CLEAR_QUERY_PROMPT" if prompt.source == "CLEAR_QUERY_PROMPT" else "")
             )
 

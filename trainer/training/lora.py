@@ -50,8 +50,9 @@ def add_lora(transformer: nn.Module, rank: int, scale: float) -> None:
     if not names:
         kinds = ", ".join(sorted(set(matrices_without_adapter(transformer).values())))
         raise ConfigError(
-            f"encoder.lora_rank: {type(transformer).__name__} has no blocks of linear layers for "
-            f"an adapter{f', but of {kinds}' if kinds else ''}: set it to 0 to train all weights"
+            f"encoder.lora_rank: the blocks of {type(transformer).__name__} have no linear layers "
+            f"that could take an adapter{f', only {kinds}' if kinds else ''}: set lora_rank to 0, "
+            "which trains all weights"
         )
     for name in names:
         layer = LoraLinear(transformer.get_submodule(name), rank, scale)  # type: ignore[arg-type]

@@ -165,7 +165,7 @@ def local_device(device: str) -> str:
 
 
 def run_summary(directory: Path, record: Mapping[str, Any]) -> str:
-    """Return the lines about a finished run: the output, and its scores on the dev sets."""
+    """Return the lines about a finished run: the output, dev scores, and prompts in force."""
     lines = [f"{directory / record['output']}: {record['steps']} steps"]
     if record["best_step"]:
         lines[0] += f", weights of step {record['best_step']}"
@@ -173,6 +173,7 @@ def run_summary(directory: Path, record: Mapping[str, Any]) -> str:
         base = record["base_scores"][name]
         cells = (f"{key} {value:.4f} ({value - base[key]:+.4f})" for key, value in scores.items())
         lines.append(f"{name}, nDCG@10 and its change: {', '.join(cells)}")
+    lines += record.get("prompts", [])
     if left := record.get("without_adapter"):
         kinds = ", ".join(sorted(set(left.values())))
         lines.append(f"{len(left)} matrices of {kinds} have no adapter and are those of the base")

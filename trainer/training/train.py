@@ -101,6 +101,7 @@ def train(
     )
     run = TrainingRun(config, directory, cache, rows, dev_sets, trainable, on_progress, record)
     record["base"] = base_facts(trainable.base, config.encoder.name)
+    record["prompts"] = trainable.base.prompts_in_force.lines
     if config.encoder.lora_rank:
         record["without_adapter"] = matrices_without_adapter(trainable.transformer)
     if dev_sets and "base_scores" not in record:

@@ -54,10 +54,12 @@ def delimited_records(
                 line = rows.line_num + 1
     except csv.Error as error:
         raise PassageError(
-            f"{name}:{line} is not valid CSV ({error}): is a quote missing?"
+            f"{name}:{line} is not valid CSV ({error}): close the quote in or before this row"
         ) from None
     except READ_ERRORS as error:
-        raise PassageError(f"{name} cannot be read to its end: {error}") from None
+        raise PassageError(
+            f"{name} cannot be read to its end ({error}): restore the file from a copy"
+        ) from None
 
 
 def _header(names: list[str], file: str) -> list[str]:

@@ -77,7 +77,10 @@ class Surveyor:
         """
         key = _digest(passage.passage_id)
         if key in self._ids:
-            raise PassageError(f"{origin} repeats the id {passage.passage_id!r}: correct one")
+            raise PassageError(
+                f"{origin} repeats the id {passage.passage_id!r}: give one of the two passages "
+                "another id"
+            )
         number = len(self._ids)
         self._ids.add(key)
         text = passage.encoder_text

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.retrieval.corpus.reader import OnInvalid, no_passages
-from service.retrieval.errors import PassageError, quoted
+from service.retrieval.errors import FIX, PassageError, quoted
 from service.retrieval.indexing.staging import StagedPassages
 
 
@@ -47,7 +47,6 @@ class InvalidPassages:
             self._on_invalid(
                 PassageError(
                     f"{origin}: the encoder {self._encoder_name} gives NaN, infinity or zero for "
-                    f"the passage {quoted(passage_id)}: set CLEAR_PRECISION=fp32 if it is not, "
-                    "restore the checkpoint, name another encoder, remove the passage"
+                    f"the passage {quoted(passage_id)}: {FIX}, or remove the passage"
                 )
             )

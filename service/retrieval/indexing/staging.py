@@ -74,7 +74,7 @@ class StagedPassages:
                 "SELECT origin FROM passages WHERE passage_id = ?", row[:1]
             ).fetchone()[0]
             raise PassageError(
-                f"{origin} repeats the id of {first}: ids must be unique, correct one"
+                f"{origin} repeats the id of {first}: give one of the two passages another id"
             ) from None
         self._count += 1
 

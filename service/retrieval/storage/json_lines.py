@@ -54,7 +54,9 @@ def read_json_lines(
                         lambda line=line, origin=origin: _parse(origin, line, error, nan_is_null),  # type: ignore[misc]
                     )
     except READ_ERRORS as reason:
-        raise error(f"{described(path)} cannot be read to its end: {reason}") from None
+        raise error(
+            f"{described(path)} cannot be read to its end ({reason}): restore the file from a copy"
+        ) from None
 
 
 def parse_json(text: str, *, nan_is_null: bool = False) -> object:

@@ -98,7 +98,7 @@ def test_an_encoder_without_linear_layers_is_refused_by_their_class() -> None:
         GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=9, n_positions=8)
     )
 
-    with pytest.raises(ConfigError, match=r"^encoder.lora_rank: GPT2Model .* but of Conv1D: set"):
+    with pytest.raises(ConfigError, match=r"^encoder.lora_rank: .* GPT2Model .* only Conv1D: set"):
         add_lora(gpt2, 2, 1.0)
 
 

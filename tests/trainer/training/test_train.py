@@ -354,6 +354,13 @@ def test_matrices_without_an_adapter_are_reported() -> None:
     ]
 
 
+def test_the_summary_of_a_run_states_the_prompts_in_force() -> None:
+    prompts = ['query prompt "query: " (family e5: its card)', 'passage prompt "passage: " (…)']
+    record = {"output": "encoder", "steps": 3, "best_step": None, "prompts": prompts}
+
+    assert run_summary(Path("run"), record).splitlines()[1:] == prompts
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "micro_batch_tokens"),

@@ -112,10 +112,14 @@ def _read_table(path: Path) -> list[_Line]:
     lines = []
     for number, line in enumerate(read_raw_lines(path), start=1):
         cells = line.split("\t")
-        if len(cells) != COLUMNS or not cells[0].strip():
+        if len(cells) != COLUMNS:
             raise DataError(
-                f"{path}:{number} has {len(cells)} columns or no document: a line of TICO-19 is "
-                "document, English, translation, with tabs between them"
+                f"{path}:{number} has {len(cells)} columns, not {COLUMNS}: write document, English "
+                "and translation, with tabs between them"
+            )
+        if not cells[0].strip():
+            raise DataError(
+                f"{path}:{number} names no document: write the document's name in the first column"
             )
         document, english, translated = cells
         lines.append(_Line(document.strip(), cell_text(english), cell_text(translated)))

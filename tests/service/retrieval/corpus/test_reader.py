@@ -162,7 +162,9 @@ def test_a_damaged_gzip_file_is_refused_by_name(tmp_path: Path, how: str) -> Non
     path = tmp_path / "passages.jsonl.gz"
     path.write_bytes(damaged_gzip(how))
 
-    with pytest.raises(PassageError, match=r"passages\.jsonl\.gz cannot be read to its end"):
+    with pytest.raises(
+        PassageError, match=r"passages\.jsonl\.gz cannot be read to its end .*: restore"
+    ):
         passages_of(path)
 
 

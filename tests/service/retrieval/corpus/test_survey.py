@@ -47,7 +47,7 @@ def test_a_repeated_id_is_refused() -> None:
     surveyor = Surveyor(words, lambda text: "en", max_tokens=5)
     surveyor.add("a:1", Passage("1", "a"))
 
-    with pytest.raises(PassageError, match="^a:2 repeats the id '1': correct one"):
+    with pytest.raises(PassageError, match="^a:2 repeats the id '1': give one"):
         surveyor.add("a:2", Passage("1", "b"))
 
 

@@ -127,7 +127,7 @@ def test_one_split_and_some_languages_of_sib_can_be_chosen(tmp_path: Path) -> No
     ("read", "files", "reason"),
     [
         (import_tico19, {"tico19.en-sw.tsv": "d\tA.\n"}, r"tico19.en-sw.tsv:1 has 2 columns"),
-        (import_tico19, {"tico19.en-sw.tsv": " \tA.\tB.\n"}, r":1 has 3 columns or no document"),
+        (import_tico19, {"tico19.en-sw.tsv": " \tA.\tB.\n"}, r"sw.tsv:1 names no document: write"),
         (import_tico19, {"tico19.en-qqq1.tsv": "d\tA.\tB.\n"}, r"unknown language in its name"),
         (
             import_tico19,

@@ -6,7 +6,7 @@ The manual's table is written from `LAYOUTS`. Importing it makes no folder and n
 from collections.abc import Iterable
 
 from tests.support.layout_files import file_layouts, refused_files
-from tests.support.layout_refusals import refused_layouts
+from tests.support.layout_refusals import DYNAMIC_ROPE, refused_layouts
 from tests.support.layouts import (
     DIM,
     Folder,
@@ -175,6 +175,24 @@ def _files() -> Iterable[Layout]:
     for name, (file, entries) in settings.items():
         yield Layout(name, "files", Folder(changes={file: entries}))
     yield Layout("limit in `sentence_roberta_config.json`", "files", old_limit)
+    yield Layout(
+        "rotary positions `dynamic`, limit within the positions of the training",
+        "files",
+        Folder(
+            "qwen2",
+            pooling={"pooling_mode": "lasttoken"},
+            changes={
+                "config.json": DYNAMIC_ROPE,
+                "sentence_bert_config.json": {"max_seq_length": 16},
+            },
+        ),
+        openvino=False,
+    )
+    yield Layout(
+        "T5, limit over `n_positions`, which bounds nothing",
+        "files",
+        Folder("t5", changes={"config.json": {"n_positions": 16}}),
+    )
     yield Layout("weights in several files with an index", "files", sharded)
     yield Layout(
         "`auto_map` beside an architecture of transformers: that one is loaded",

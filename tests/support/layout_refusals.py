@@ -15,6 +15,11 @@ from tests.support.layouts import (
     write_module,
 )
 
+DYNAMIC_ROPE = {
+    "rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0},
+    "max_position_embeddings": 16,
+}
+
 
 def _listed(*listed: tuple[str, str]) -> Callable[[Path], Path]:
     """Return a writer of a folder with another `modules.json`."""
@@ -90,9 +95,27 @@ def refused_layouts() -> Iterable[Layout]:
             "`model_type` 'bart' has an encoder and a decoder",
             Folder(changes={"config.json": {"model_type": "bart"}}),
         ),
+        "architectures in which padding changes a text (FNet, ConvBERT, YOSO)": (
+            "`model_type` 'fnet' lets padding change a text's embedding",
+            _fnet,
+        ),
+        "rotary positions `dynamic` or `longrope`, limit over the positions of the training": (
+            "config.json: `rope_parameters` 'dynamic' makes an embedding depend on the longest "
+            "text of its batch where that has more than 16 tokens",
+            Folder("qwen2", changes={"config.json": DYNAMIC_ROPE}),
+        ),
     }
     for name, (refusal, make) in makers.items():
         yield Layout(name, "refused", make, refusal=refusal)
+
+
+def _fnet(directory: Path) -> Path:
+    from transformers import FNetConfig, FNetModel
+
+    Folder()(directory)
+    config = FNetConfig(hidden_size=DIM, num_hidden_layers=1, intermediate_size=48)
+    FNetModel(config).save_pretrained(directory)
+    return directory
 
 
 def _route_mappings(directory: Path) -> Path:

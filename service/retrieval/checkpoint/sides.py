@@ -23,7 +23,7 @@ from service.retrieval.checkpoint.modules.listing import (
 )
 from service.retrieval.checkpoint.modules.pooling import Pooling, parse_pooling, read_pooling
 from service.retrieval.checkpoint.peft.config import is_peft
-from service.retrieval.checkpoint.transformer.config import MIN_TOKENS
+from service.retrieval.checkpoint.transformer.config import FIX
 from service.retrieval.checkpoint.transformer.sentence_config import read_sentence_config
 from service.retrieval.checkpoint.transformer.token_limit import read_token_limit
 from service.retrieval.checkpoint.transformer.tokenizer_config import (
@@ -169,6 +169,11 @@ def _read_static(directory: Path, folder: Path) -> CheckpointLayout:
             )
     truncation = read_json_object(folder / TOKENIZER, CheckpointError).get("truncation")
     limit = truncation.get("max_length") if isinstance(truncation, dict) else None
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise CheckpointError(
+            f"{folder / TOKENIZER}: `max_length` of `truncation` is not a whole number over 0: "
+            f"{FIX}"
+        )
     library = read_library_config(directory)
     return CheckpointLayout(
         transformer=folder,
@@ -177,7 +182,7 @@ def _read_static(directory: Path, folder: Path) -> CheckpointLayout:
         config={},
         pooling=Pooling(("mean",)),
         prompts=library.prompts_by_role,
-        max_tokens=limit if isinstance(limit, int) and limit >= MIN_TOKENS else STATIC_MAX_TOKENS,
+        max_tokens=limit or STATIC_MAX_TOKENS,
         tokenizer_config=TokenizerConfig(tokenizer_class=GENERIC_CLASSES[0]),  # read as it is
         lower_case=False,
         truncate_dim=library.truncate_dim,

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.transformer.config import MIN_TOKENS
+from service.retrieval.checkpoint.transformer.rope import check_rope
 from service.retrieval.checkpoint.transformer.tokenizer_files import read_tokenizer
 from service.retrieval.defaults import default_cache
 from service.retrieval.encoder.encoder import Encoder
@@ -104,7 +105,7 @@ def _load_side(
 
 
 def _check_limit(checkpoint: Checkpoint, name: str, max_tokens: int | None) -> None:
-    """Refuse a limit that is over that of a side, or leaves no room for a text."""
+    """Refuse a limit over that of a side or of its rotary positions, or without room for a text."""
     if max_tokens is not None and max_tokens < MIN_TOKENS:
         raise CheckpointError(
             f"max_tokens={max_tokens} is below the smallest limit, {MIN_TOKENS}: set "
@@ -116,6 +117,8 @@ def _check_limit(checkpoint: Checkpoint, name: str, max_tokens: int | None) -> N
             f"CLEAR_MAX_TOKENS={max_tokens} is over the limit of the encoder {name} "
             f"({limit}): set it lower or leave it out"
         )
+    for side in (checkpoint.query, checkpoint.passage):
+        check_rope(side.config, side.transformer / "config.json", max_tokens or side.max_tokens)
 
 
 def _has_same_tokens(layout: CheckpointLayout, other: CheckpointLayout) -> bool:

@@ -22,6 +22,8 @@ OFFSET_BY_PADDING = frozenset(
     }
 )
 OFFSET_BY_TWO = frozenset({"mpnet"})
+# Architectures of relative positions alone: `n_positions` bounds nothing.
+UNBOUNDED = frozenset({"longt5", "mt5", "t5", "umt5"})
 
 
 def read_token_limit(
@@ -46,7 +48,9 @@ def read_token_limit(
     """
     path = transformer / "config.json"
     own = parse_config(config, path)
-    positions = own.positions or _default_positions(own.model_type)
+    positions = None
+    if own.model_type not in UNBOUNDED:
+        positions = own.positions or default_positions(own.model_type)
     if positions is not None:
         positions -= _offset(own, path)
         if positions < MIN_TOKENS:
@@ -57,7 +61,7 @@ def read_token_limit(
     stated = sentence.stated_limit
     limits: list[int | None]
     limits = [tokenizer.model_max_length, positions] if stated is None else [stated]
-    if not _has_rotary_positions(config):
+    if not _computes_positions(config):
         limits.append(positions)
     known = [limit for limit in limits if limit is not None and limit < NO_LIMIT]
     if not known:
@@ -83,12 +87,16 @@ def _offset(config: TransformerConfig, path: Path) -> int:
     return config.pad_token_id + 1
 
 
-def _has_rotary_positions(config: dict[str, Any]) -> bool:
-    """Return whether positions are computed, so that a text may be longer than those trained."""
-    return any("rope" in key or "rotary" in key for key in config)
+def _computes_positions(config: dict[str, Any]) -> bool:
+    """Return whether positions are computed, so that a text may be longer than those trained.
+
+    They are rotary, or as DeBERTa's relative ones, without a table of absolute ones beside them.
+    """
+    is_relative = config.get("position_biased_input") is False
+    return is_relative or any("rope" in key or "rotary" in key for key in config)
 
 
-def _default_positions(model_type: str) -> int | None:
+def default_positions(model_type: str) -> int | None:
     """Return the positions of an architecture whose config.json names none, or None."""
     from transformers import CONFIG_MAPPING
 

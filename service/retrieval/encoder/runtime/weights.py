@@ -18,6 +18,7 @@ from service.retrieval.checkpoint.transformer.config import (
     library_violation,
 )
 from service.retrieval.checkpoint.transformer.library import LOADING_ERRORS, quiet_transformers
+from service.retrieval.encoder.runtime.padding import padding_violation
 from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact
 
@@ -37,7 +38,7 @@ def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32)
 
     Raises:
         CheckpointError: the weights are damaged or do not match the configuration, or the
-            adapter does not fit them.
+            adapter does not fit them; or the architecture lets padding change embeddings.
     """
     path = layout.transformer / "config.json"
     if violation := architecture_violation(layout.config):
@@ -68,6 +69,11 @@ def load_model(layout: CheckpointLayout, precision: torch.dtype = torch.float32)
         merge_peft(loaded, layout.peft)
     if layout.adapter:
         merge_adapter(loaded, layout.adapter)
+    if violation := padding_violation(loaded, layout.max_tokens):
+        raise CheckpointError(
+            f"{path}: `model_type` {quoted(layout.config['model_type'])} {violation}: use an "
+            "encoder of another architecture"
+        )
     round_parameters(loaded, precision)
     return loaded
 

@@ -184,6 +184,36 @@ def test_an_option_that_changes_embeddings_is_refused_by_file_and_field(
         read_layout(checkpoint_copy)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        ("t5", {"n_positions": 32}),
+        ("mt5", {"n_positions": 32}),
+        ("deberta-v2", {"position_biased_input": False}),
+    ],
+)
+@pytest.mark.parametrize("stated", [100, None])
+def test_relative_positions_do_not_bound_the_limit(
+    tmp_path: Path, architecture: str, config: dict[str, object], stated: int | None
+) -> None:
+    folder = make_encoder(tmp_path / architecture, architecture)
+    edit(folder / "config.json", **config)
+    edit(folder / "sentence_bert_config.json", max_seq_length=stated)
+
+    theirs = SentenceTransformer(str(folder), device="cpu").max_seq_length
+    assert read_layout(folder).max_tokens == theirs == (stated or 64)
+
+
+def test_t5_without_a_stated_limit_has_none(tmp_path: Path) -> None:
+    folder = make_encoder(tmp_path / "t5", "t5")
+    edit(folder / "config.json", n_positions=32)
+    for name in ("sentence_bert_config.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+    with pytest.raises(CheckpointError, match="names no limit of tokens: add max_seq_length"):
+        read_layout(folder)
+
+
 @pytest.mark.parametrize("architecture", ["camembert", "mpnet", "xlm-roberta", "bert"])
 def test_a_text_of_all_positions_is_embedded_as_sentence_transformers_does(
     tmp_path: Path, architecture: str

@@ -16,12 +16,13 @@ from service.errors import ServiceError
 from service.retrieval import interruption
 from service.retrieval.checkpoint.prompts.prompts import Prompts
 from service.retrieval.errors import RetrievalError
+from service.retrieval.terminal import is_terminal, open_console
 from service.telemetry.logs import JsonFormatter, TextFormatter
 
 
 def stderr_console() -> Console:
     """Return a console on stderr, for messages to people."""
-    return Console(stderr=True, highlight=False)
+    return open_console(stderr=True)
 
 
 def print_any_text() -> None:
@@ -37,6 +38,9 @@ def start_logging(level: str, log_format: str = "text") -> None:
     if log_format == "json":
         handler = logging.StreamHandler()
         handler.setFormatter(JsonFormatter())
+    elif not is_terminal(stderr=True):  # in a file, each record is one line, whatever its length
+        handler = logging.StreamHandler()
+        handler.setFormatter(TextFormatter("%(asctime)s %(levelname)-8s %(message)s"))
     else:
         handler = RichHandler(console=stderr_console(), show_path=False, rich_tracebacks=False)
         handler.setFormatter(TextFormatter("%(message)s"))

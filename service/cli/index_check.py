@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from service.cli import console
@@ -21,6 +20,7 @@ from service.cli.options import (
     TitleFieldOption,
 )
 from service.retrieval.progress import show_progress
+from service.retrieval.terminal import print_table
 from service.settings.settings import load_settings
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def index_check(
         if as_json:
             typer.echo(json.dumps({**survey.as_dict(), "refusals": corpus.first_errors}))
         else:
-            Console().print(_table(survey))
+            print_table(_table(survey))
         if survey.num_refused:
             raise typer.Exit(1)
 

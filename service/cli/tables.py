@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.retrieval.terminal import open_console, print_table
+
 if TYPE_CHECKING:  # their modules import torch
     from service.cli.doctor import Finding
     from service.retrieval.generation.history import GenerationInfo
@@ -58,10 +60,10 @@ def print_generations(generations: "Sequence[GenerationInfo]", as_json: bool) ->
             str(facts["encoder"] or "?"),
             str(facts["factory"] or "?"),
         )
-    Console().print(table)
+    print_table(table)
     for info in generations:
         if info.damage:
-            Console().print(info.damage, soft_wrap=True, markup=False, highlight=False)
+            open_console().print(info.damage, soft_wrap=True, markup=False, highlight=False)
 
 
 def print_plans(plans: "Sequence[Plan]", as_json: bool) -> None:
@@ -85,8 +87,8 @@ def print_plans(plans: "Sequence[Plan]", as_json: bool) -> None:
             _minutes(plan.build_minutes),
             plan.why,
         )
-    Console().print(table)
-    Console().print(_recall_note(plans), soft_wrap=True, markup=False, highlight=False)
+    print_table(table)
+    open_console().print(_recall_note(plans), soft_wrap=True, markup=False, highlight=False)
 
 
 def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
@@ -100,7 +102,7 @@ def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
     for finding in findings:
         mark = "[red]✗[/red]" if finding.is_wrong else "[green]✓[/green]"
         table.add_row(mark, finding.subject, Text(finding.found), Text(finding.fix))
-    Console().print(table)
+    print_table(table)
 
 
 def _generation_facts(info: "GenerationInfo") -> dict[str, object]:

@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from service.retrieval.terminal import open_console
+
 Item = TypeVar("Item")
 # Stage, number done, total (None while the total is unknown).
 OnProgress = Callable[[str, int, int | None], None]
@@ -87,7 +89,7 @@ def show_progress(
         line_seconds: the time between two lines.
         is_transient: remove the bars at the end.
     """
-    console = console or Console(stderr=True, highlight=False)
+    console = console or open_console(stderr=True)
     if console.is_terminal:
         with _bars(console, is_transient) as progress:
             yield ProgressBars(progress)

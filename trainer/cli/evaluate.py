@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from service.retrieval.defaults import BUNDLED
 from service.retrieval.progress import show_progress
+from service.retrieval.terminal import print_table
 from trainer.cli.options import (
     GATE_FAILED,
     BlendCurveOption,
@@ -152,13 +152,12 @@ def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(outcome.as_dict(), indent=1))
         return
-    console = Console()
     for evaluation in outcome.evaluations:
         for table in evaluation_tables(evaluation):
-            console.print(table)
+            print_table(table)
         typer.echo(conditions_line(evaluation))
     for comparison in outcome.comparisons:
-        console.print(comparison_table(comparison))
+        print_table(comparison_table(comparison))
         for gate in comparison.gates:
             typer.echo(gate.verdict)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from service.retrieval.defaults import BUNDLED_BASE, default_cache
 from service.retrieval.progress import show_progress
+from service.retrieval.terminal import print_table
 from trainer.cli.options import (
     CacheOption,
     CpuEngineOption,
@@ -154,7 +154,7 @@ def _print_curve(curve: "Curve", written: Path, as_json: bool) -> None:
             "; ".join(curve.broken(point)) or "kept",
             style="bold" if point is curve.chosen else None,
         )
-    Console().print(table)
+    print_table(table)
     typer.echo(f"share {curve.chosen.share:g} is written to {written}")
     if curve.chosen.share == 0:
         typer.echo("no share above 0 is better and passes the gates: the base is kept", err=True)

@@ -9,6 +9,7 @@ from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from service.retrieval.progress import ProgressDisplay, ignore_progress
+from service.retrieval.terminal import open_console
 from trainer.training.run_directory import append_log
 
 # Entries of the trainer's log that are not loss terms.
@@ -33,7 +34,7 @@ class StepProgress(TrainerCallback):
         """
         self._directory = directory
         self._on_progress = on_progress
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or open_console(stderr=True)
         self._started = time.monotonic()
         self._first_step = 0
 

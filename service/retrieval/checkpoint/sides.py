@@ -9,7 +9,7 @@ from typing import Any
 
 from service.retrieval.checkpoint.adapter import is_adapter, refuse_undescribed_adapter
 from service.retrieval.checkpoint.layout import CheckpointLayout
-from service.retrieval.checkpoint.modules.head import read_head_module
+from service.retrieval.checkpoint.modules.head import check_inputs, read_head_module
 from service.retrieval.checkpoint.modules.library_config import (
     LIBRARY_CONFIG,
     check_similarity,
@@ -115,6 +115,7 @@ def _read_side(directory: Path, modules: list[ModuleEntry], base: Path | None) -
         transformer, pooling, head = split_modules(directory, modules)
         layout = _read_transformer(directory, transformer, read_pooling(pooling), base)
     layout = replace(layout, head=tuple(map(read_head_module, head)))
+    check_inputs(layout.head)
     library = read_library_config(directory)
     check_similarity(library, directory / LIBRARY_CONFIG, is_unit=layout.is_unit)
     return layout

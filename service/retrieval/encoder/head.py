@@ -11,7 +11,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from service.retrieval.checkpoint.layout import CheckpointLayout
-from service.retrieval.checkpoint.modules.head import DenseConfig, HeadModule, LayerNormConfig
+from service.retrieval.checkpoint.modules.head import (
+    DenseConfig,
+    HeadModule,
+    LayerNormConfig,
+    check_inputs,
+)
 from service.retrieval.checkpoint.modules.pooling import Pooling
 from service.retrieval.encoder.pooling import POOLING
 from service.retrieval.errors import CheckpointError
@@ -68,6 +73,7 @@ class Head(nn.Module):
         pooling: Pooling | None = None,
         modules: Sequence[nn.Module] = (),
         truncate_dim: int | None = None,
+        described: Sequence[HeadModule] = (),
     ) -> None:
         """Join the parts.
 
@@ -75,10 +81,12 @@ class Head(nn.Module):
             pooling: its modes' results are concatenated; None is the mean.
             modules: run in order on the pooled embeddings.
             truncate_dim: number of leading values that are kept; None keeps all.
+            described: the modules' files, for messages.
         """
         super().__init__()
         self.pooling = pooling or Pooling()
         self.truncate_dim = truncate_dim
+        self._described = described
         self._pools: list[Callable[[Tensor, Tensor], Tensor]] = [
             POOLING[mode] for mode in self.pooling.modes
         ]
@@ -110,8 +118,9 @@ class Head(nn.Module):
         """Return the length of an embedding that is made of hidden states of `hidden_dim`.
 
         Raises:
-            RuntimeError: the first module takes another length.
+            CheckpointError: the first module takes another length.
         """
+        check_inputs(self._described, hidden_dim * len(self._pools))
         device = next((each.device for each in self.parameters()), torch.device("cpu"))
         sample = torch.zeros(1, 1, hidden_dim, device=device)
         mask = torch.ones(1, 1, dtype=torch.int64, device=device)
@@ -124,8 +133,10 @@ def load_head(layout: CheckpointLayout) -> Head:
     Raises:
         CheckpointError: the weights of a module are damaged or do not match its configuration.
     """
-    modules = [_load_module(module) for module in layout.decisive_head]
-    return Head(layout.pooling, modules, layout.truncate_dim).eval().requires_grad_(False)
+    described = layout.decisive_head
+    modules = [_load_module(module) for module in described]
+    head = Head(layout.pooling, modules, layout.truncate_dim, described)
+    return head.eval().requires_grad_(False)
 
 
 def _load_module(module: HeadModule) -> nn.Module:

@@ -1,5 +1,6 @@
 """The modules after the pooling, Dense, LayerNorm and Normalize: their configuration and files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -76,6 +77,34 @@ class HeadModule:
     def output_dim(self, input_dim: int) -> int:
         """Return the length of the vectors that it makes of vectors of `input_dim`."""
         return self.config.out_features if isinstance(self.config, DenseConfig) else input_dim
+
+
+def check_inputs(modules: Sequence[HeadModule], input_dim: int | None = None) -> None:
+    """Refuse a module that takes vectors of another length than those it gets.
+
+    Args:
+        modules: in the order that they run.
+        input_dim: length of the vectors of the first one; None if it is not known yet.
+
+    Raises:
+        CheckpointError: naming the file and the field.
+    """
+    dim = input_dim
+    for module in modules:
+        config = module.config
+        if isinstance(config, NormalizeConfig):
+            continue
+        field, taken = (
+            ("in_features", config.in_features)
+            if isinstance(config, DenseConfig)
+            else ("dimension", config.dimension)
+        )
+        if dim is not None and taken != dim:
+            raise CheckpointError(
+                f"{module.folder / 'config.json'}: `{field}` is {taken}, and the {module.kind} "
+                f"gets embeddings of {dim} values: restore the encoder from a copy"
+            )
+        dim = module.output_dim(taken)
 
 
 def read_head_module(entry: ModuleEntry) -> HeadModule:

@@ -11,7 +11,7 @@ from service.retrieval.encoder.batches import UNPOOLED
 from service.retrieval.encoder.head import Dense, Head, Normalize, load_head
 from service.retrieval.errors import CheckpointError
 from tests.conftest import cut_short
-from tests.support.layouts import DIM, Folder, dense
+from tests.support.layouts import DIM, Folder, Module, dense
 
 # One text of three tokens and one of padding.
 HIDDEN = torch.tensor([[[1.0, 0.0], [3.0, 6.0], [2.0, 3.0], [9.0, 9.0]]])
@@ -93,3 +93,27 @@ def test_a_last_normalize_is_part_of_every_head(tmp_path: Path) -> None:
 
     assert [module.kind for module in layout.head] == ["Dense", "Normalize"]
     assert [module.kind for module in layout.decisive_head] == ["Dense"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        ((dense(16, inputs=DIM), dense(8, inputs=24)), "3_Dense/config.json: `in_features` is 24"),
+        ((dense(16), ("LayerNorm", {"dimension": 8})), "config.json: `dimension` is 8, and the"),
+    ],
+)
+def test_modules_that_do_not_follow_each_other_are_refused_as_they_are_read(
+    tmp_path: Path, modules: tuple[Module, ...], message: str
+) -> None:
+    folder = Folder(head=modules)(tmp_path / "encoder")
+
+    with pytest.raises(CheckpointError, match=message):
+        read_layout(folder)
+
+
+def test_a_first_module_that_does_not_take_the_pooled_embedding_is_refused(tmp_path: Path) -> None:
+    head = load_head(read_layout(Folder(head=(dense(24, inputs=48),))(tmp_path / "encoder")))
+
+    assert head.output_dim(48) == 24
+    with pytest.raises(CheckpointError, match="`in_features` is 48, .* embeddings of 32 values"):
+        head.output_dim(DIM)

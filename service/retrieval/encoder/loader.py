@@ -1,18 +1,15 @@
 """Loading of encoders: a checkpoint's sides, each in a runtime, with their tokenizers."""
 
-import filecmp
 from pathlib import Path
-
-from tokenizers import Tokenizer
 
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.transformer.config import MIN_TOKENS
 from service.retrieval.checkpoint.transformer.rope import check_rope
-from service.retrieval.checkpoint.transformer.tokenizer_files import read_tokenizer
 from service.retrieval.defaults import default_cache
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.runtime.choice import RuntimeOptions, load_runtime
+from service.retrieval.encoder.tokenizer import check_token_ids, has_same_tokens, load_tokenizer
 from service.retrieval.errors import CheckpointError
 from service.retrieval.hardware import resolve_device
 
@@ -86,10 +83,11 @@ def _load_side(
     )
     # One tokenizer of 250,000 pieces takes more memory than the layers of a small encoder.
     has_same_limit = passage_side and passage_side.max_tokens == options.max_tokens
-    if passage_side and has_same_limit and _has_same_tokens(layout, checkpoint.passage):
+    if passage_side and has_same_limit and has_same_tokens(layout, checkpoint.passage):
         tokenizer = passage_side.tokenizer
     else:
-        tokenizer = _load_tokenizer(layout, options.max_tokens)
+        tokenizer = load_tokenizer(layout, options.max_tokens)
+    check_token_ids(tokenizer, layout, checkpoint.prompts.texts.values())
     return Encoder(
         runtime,
         tokenizer,
@@ -108,8 +106,8 @@ def _check_limit(checkpoint: Checkpoint, name: str, max_tokens: int | None) -> N
     """Refuse a limit over that of a side or of its rotary positions, or without room for a text."""
     if max_tokens is not None and max_tokens < MIN_TOKENS:
         raise CheckpointError(
-            f"max_tokens={max_tokens} is below the smallest limit, {MIN_TOKENS}: set "
-            "CLEAR_MAX_TOKENS higher or leave it out"
+            f"CLEAR_MAX_TOKENS={max_tokens} is below the smallest limit, {MIN_TOKENS}: set "
+            "it higher or leave it out"
         )
     limit = min(checkpoint.query.max_tokens, checkpoint.passage.max_tokens)
     if max_tokens and max_tokens > limit:
@@ -119,24 +117,3 @@ def _check_limit(checkpoint: Checkpoint, name: str, max_tokens: int | None) -> N
         )
     for side in (checkpoint.query, checkpoint.passage):
         check_rope(side.config, side.transformer / "config.json", max_tokens or side.max_tokens)
-
-
-def _has_same_tokens(layout: CheckpointLayout, other: CheckpointLayout) -> bool:
-    """Return whether two sides tokenize alike: by equal files, with special tokens or without."""
-    settings = (layout.tokenizer_config.truncation_side, other.tokenizer_config.truncation_side)
-    if layout.is_static != other.is_static or settings[0] != settings[1]:
-        return False
-    paths = (layout.tokenizer, other.tokenizer)
-    return paths[0] == paths[1] or filecmp.cmp(*paths, shallow=False)
-
-
-def _load_tokenizer(layout: CheckpointLayout, max_tokens: int) -> Tokenizer:
-    """Read a side's tokenizer, which truncates at the side that its files name and does not pad."""
-    tokenizer = read_tokenizer(layout.tokenizer)
-    if layout.is_static:
-        tokenizer.post_processor = None  # which adds the special tokens
-    own = str((tokenizer.truncation or {}).get("direction", "right"))
-    side = layout.tokenizer_config.truncation_side or own.lower()
-    tokenizer.enable_truncation(max_tokens, direction=side)
-    tokenizer.no_padding()
-    return tokenizer

@@ -93,7 +93,9 @@ def test_a_limit_of_tokens_over_the_checkpoints_own_is_refused(tiny_checkpoint: 
 
 @pytest.mark.parametrize("max_tokens", [-1, 0, 7])
 def test_a_limit_without_room_for_a_text_is_refused(tiny_checkpoint: Path, max_tokens: int) -> None:
-    with pytest.raises(CheckpointError, match=f"max_tokens={max_tokens} is below the smallest"):
+    with pytest.raises(
+        CheckpointError, match=f"CLEAR_MAX_TOKENS={max_tokens} is below the smallest"
+    ):
         load_encoder(str(tiny_checkpoint), device="cpu", max_tokens=max_tokens)
 
 

@@ -174,8 +174,11 @@ def load_engine(
         logger.warning("%s", warning)
     on_step("opening the index")
     generation = open_current(settings.index, index_options_of(settings, encoder))
+    searcher = Searcher(encoder, generation)
+    if searcher.warning:
+        logger.warning("%s", searcher.warning)
     return Engine(
-        Searcher(encoder, generation),
+        searcher,
         metrics,
         _limits(settings, encoder.device.type),
         settings.query_cache_entries,

@@ -49,9 +49,15 @@ def start_logging(level: str, log_format: str = "text") -> None:
 
 def print_prompts(prompts: Prompts) -> None:
     """Print the prompts in force, and a warning if nobody states whether there are any."""
-    for line in (*prompts.lines, prompts.warning and f"warning: {prompts.warning}"):
-        if line:
-            stderr_console().print(line, soft_wrap=True, markup=False)
+    for line in prompts.lines:
+        stderr_console().print(line, soft_wrap=True, markup=False)
+    print_warning(prompts.warning)
+
+
+def print_warning(message: str) -> None:
+    """Print a warning in one line, or nothing if it is empty."""
+    if message:
+        stderr_console().print(f"warning: {message}", soft_wrap=True, markup=False)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

@@ -89,7 +89,7 @@ def _version(name: str) -> str | None:
 def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
     from service.cli.doctor_engines import examine_engines, examine_longest_text
     from service.components import load_encoder_of
-    from service.retrieval.generation.generation import open_current
+    from service.retrieval.generation.generation import open_current, query_prompt_warning
 
     encoder = None
     try:
@@ -117,5 +117,9 @@ def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
         if encoder is not None:
             generation.check_encoder(encoder)
         yield Finding("index", f"{generation.name}, {len(generation.passages)} passages, whole")
+        if encoder is not None and (
+            warning := query_prompt_warning(generation.manifest.encoder, encoder.checkpoint)
+        ):
+            yield Finding("query prompt", warning)
     except RetrievalError as error:
         yield Finding("index", str(settings.index), str(error))

@@ -111,8 +111,13 @@ def index_update(
             cache=cache,
             device=device,
         )
+        from service.components import checkpoint_of
         from service.retrieval.corpus.fields import parse_fields
-        from service.retrieval.generation.generation import current_name, generations_directory
+        from service.retrieval.generation.generation import (
+            check_passage_side,
+            current_name,
+            generations_directory,
+        )
         from service.retrieval.generation.manifest import read_manifest
         from service.retrieval.indexing.build import update_index
 
@@ -121,7 +126,11 @@ def index_update(
         fields = parse_fields(field) if field else live.fields
         update = partial(update_index, factory=factory, fields=fields)
         corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
-        _write_index(update, corpus, settings, (workers, ray), as_json)
+
+        def check_encoder() -> None:
+            check_passage_side(live.encoder, checkpoint_of(settings))
+
+        _write_index(update, corpus, settings, (workers, ray), as_json, check_encoder)
 
 
 def what_is_kept(index: Path) -> "Callable[[], str]":
@@ -143,6 +152,7 @@ def _write_index(
     settings: Settings,
     workers: tuple[int | None, str | None],
     as_json: bool,
+    before_load: "Callable[[], None]" = lambda: None,
 ) -> None:
     from service.components import index_options_of, load_encoder_of, shard_encoder_of
     from service.retrieval.indexing.push import push_if_configured
@@ -151,6 +161,7 @@ def _write_index(
     with interruption.reporting(what_is_kept(folder)), show_progress() as on_progress:
         passages = corpus.read()
         on_progress("load", 0, None)
+        before_load()
         loaded = load_encoder_of(settings)
         console.print_prompts(loaded.prompts_in_force)
         options = index_options_of(settings, loaded)

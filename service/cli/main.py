@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import console, index_admin, index_build, index_check, keys
+from service.cli import console, index_admin, index_build, index_check, keys, search
 from service.cli.options import (
     CacheOption,
     DeviceOption,
@@ -16,10 +16,11 @@ from service.cli.options import (
     HostOption,
     IndexOption,
     JsonOption,
+    PassagePromptOption,
     PortOption,
-    index_folder,
+    QueryPromptOption,
 )
-from service.cli.tables import print_findings, print_hits
+from service.cli.tables import print_findings
 from service.process import configure_allocator, configure_openmp
 from service.retrieval import interruption
 from service.retrieval.progress import show_progress
@@ -38,6 +39,7 @@ index_app = typer.Typer(help="Build and administer an index.", no_args_is_help=T
 index_app.add_typer(index_build.app)
 index_app.add_typer(index_check.app)
 index_app.add_typer(index_admin.app)
+app.add_typer(search.app)
 app.add_typer(index_app, name="index")
 app.add_typer(keys.app, name="key")
 
@@ -71,6 +73,8 @@ def options(
 def serve(
     index: IndexOption = None,
     encoder: EncoderOption = None,
+    query_prompt: QueryPromptOption = None,
+    passage_prompt: PassagePromptOption = None,
     host: HostOption = None,
     port: PortOption = None,
     cache: CacheOption = None,
@@ -80,51 +84,16 @@ def serve(
     with console.one_line_errors():
         configure_openmp()
         settings = load_settings(
-            index=index, encoder=encoder, host=host, port=port, cache=cache, device=device
+            index=index,
+            encoder=encoder,
+            query_prompt=query_prompt,
+            passage_prompt=passage_prompt,
+            host=host,
+            port=port,
+            cache=cache,
+            device=device,
         )
         _serve(settings)
-
-
-@app.command()
-def search(
-    query: Annotated[str, typer.Argument(help="A query in any language")],
-    index: IndexOption = None,
-    encoder: EncoderOption = None,
-    top_k: Annotated[
-        int, typer.Option(min=1, max=1000, envvar="CLEAR_TOP_K", help="Most hits to return")
-    ] = 5,
-    filter: Annotated[
-        str | None,
-        typer.Option(
-            envvar="CLEAR_FILTER", help='JSON, such as {"country": "Kenya", "year": {"gte": 2000}}'
-        ),
-    ] = None,
-    cache: CacheOption = None,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Search an index from the terminal."""
-    with console.one_line_errors():
-        _check_query(query)
-        content = _json(filter, "--filter") if filter else None
-        settings = load_settings(index=index, encoder=encoder, cache=cache, device=device)
-        folder = index_folder(settings)
-        from service.components import index_options_of, load_encoder_of
-        from service.retrieval.corpus.filters import parse_filter
-        from service.retrieval.generation.generation import current_name, open_current
-        from service.retrieval.searcher import Searcher
-
-        # Checked before the encoder is loaded, which takes seconds.
-        chosen = None if content is None else parse_filter(content)
-        current_name(folder)
-        with show_progress(is_transient=True) as on_progress:
-            on_progress("load", 0, None)
-            loaded = load_encoder_of(settings)
-            on_progress("open", 0, None)
-            searcher = Searcher(loaded, open_current(folder, index_options_of(settings, loaded)))
-            on_progress("search", 0, None)
-            hits = searcher.search([query], top_k, filter=chosen)[0]
-        print_hits(hits, as_json)
 
 
 @app.command()
@@ -159,6 +128,8 @@ def demo(
 def doctor(
     index: IndexOption = None,
     encoder: EncoderOption = None,
+    query_prompt: QueryPromptOption = None,
+    passage_prompt: PassagePromptOption = None,
     cache: CacheOption = None,
     with_reference: Annotated[
         bool,
@@ -174,7 +145,13 @@ def doctor(
     with console.one_line_errors():
         from service.cli.doctor import examine
 
-        settings = load_settings(index=index, encoder=encoder, cache=cache)
+        settings = load_settings(
+            index=index,
+            encoder=encoder,
+            query_prompt=query_prompt,
+            passage_prompt=passage_prompt,
+            cache=cache,
+        )
         findings = examine(settings)
         if with_reference:
             from service.cli.reference import check_reference
@@ -214,26 +191,3 @@ def _serve(settings: Settings) -> None:
     if injected := injected_by_kubernetes(os.environ):
         logger.debug("variables of Kubernetes are ignored: %s", ", ".join(injected))
     run_server(settings)
-
-
-def _check_query(query: str) -> None:
-    """Refuse what the API refuses, in its words."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from service.api.schemas import Text
-
-    try:
-        TypeAdapter(Text).validate_python(query)
-    except ValidationError as error:
-        console.fail(f"query: {error.errors()[0]['msg']}")
-
-
-def _json(text: str, name: str) -> object:
-    from service.retrieval.storage.json_lines import parse_json
-
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        console.fail(
-            f'{name} is not valid JSON: {error}, or quote it, as \'{{"country": "Kenya"}}\''
-        )

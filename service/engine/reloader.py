@@ -155,7 +155,10 @@ class Reloader:
         encoder = self._engine.searcher.encoder
         check_room(name, read_manifest(directory), self._options)
         manifest = verify_generation(directory)
-        return Searcher(encoder, open_verified(directory, manifest, self._options))
+        searcher = Searcher(encoder, open_verified(directory, manifest, self._options))
+        if searcher.warning:
+            logger.warning("%s", searcher.warning)
+        return searcher
 
     def _count(self, result: str) -> None:
         self._metrics.reloads.labels(result).inc()

@@ -8,7 +8,7 @@ from service.retrieval.corpus.filters import Filter
 from service.retrieval.corpus.selection import Selections
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import FIX, EmbeddingError, FilterError, GenerationError
-from service.retrieval.generation.generation import Generation
+from service.retrieval.generation.generation import Generation, query_prompt_warning
 from service.retrieval.hits import Hit
 from service.retrieval.index.backend import Ranking
 
@@ -28,6 +28,11 @@ class Searcher:
         self.encoder = encoder
         self.generation = generation
         self.selections = Selections(generation.passages)
+
+    @property
+    def warning(self) -> str:
+        """Return a line if the index records another prompt of queries, else an empty string."""
+        return query_prompt_warning(self.generation.manifest.encoder, self.encoder.checkpoint)
 
     @property
     def canary_queries(self) -> list[str]:

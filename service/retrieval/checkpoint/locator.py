@@ -27,11 +27,6 @@ ENCODERS = HubKind(
     error=CheckpointError,
 )
 LOCAL_BASE = "`base_model_name_or_path` to a local folder"
-PEFT_BASES = replace(
-    ENCODERS,
-    other_names=f"it by its Hub name, with the commit as `revision`, or set {LOCAL_BASE}",
-    how_to_pin=f"set `revision` in {PEFT_CONFIG} to the commit, or {LOCAL_BASE}",
-)
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def _resolve_base(adapter: Path, cache: Path) -> Path:
         path, field, kind = adapter / DESCRIPTION, "base", ENCODERS
         base = name = read_json_object(path, CheckpointError).get("base", BUNDLED_BASE)
     else:
-        path, field, kind = adapter / PEFT_CONFIG, "base_model_name_or_path", PEFT_BASES
+        path, field, kind = adapter / PEFT_CONFIG, "base_model_name_or_path", _peft_bases()
         config = read_peft_config(adapter)
         base, name = config.base_model_name_or_path, config.base
     refusal = CheckpointError(
@@ -105,6 +100,15 @@ def _resolve_base(adapter: Path, cache: Path) -> Path:
     if _holds_adapter(folder):
         raise refusal
     return folder
+
+
+def _peft_bases() -> HubKind:
+    """Return the kind of repository that `adapter_config.json` names by two fields."""
+    return replace(
+        ENCODERS,
+        other_names=f"it by its Hub name, with the commit as `revision`, or set {LOCAL_BASE}",
+        how_to_pin=f"set `revision` in {PEFT_CONFIG} to the commit, or {LOCAL_BASE}",
+    )
 
 
 def _holds_adapter(folder: Path) -> bool:

@@ -72,7 +72,7 @@ class Encoder:
         self.name = checkpoint.name
         self.fingerprint = fingerprint
         self.passage_fingerprint = checkpoint.passage_fingerprint
-        self.passage_fingerprint_with = checkpoint.passage_fingerprint_with
+        self.checkpoint = checkpoint
         self.pooling = pooling
         self.own_prompts = checkpoint.passage.prompts  # those that the folder states
         self.prompts_in_force = checkpoint.prompts

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from service.retrieval.checkpoint.checkpoint import Checkpoint
 from service.retrieval.checkpoint.prompts.prompts import quoted_prompt
 from service.retrieval.corpus.table import PassageTable
 from service.retrieval.encoder.encoder import Encoder
@@ -47,35 +48,67 @@ class Generation:
     passages: PassageTable
 
     def check_encoder(self, encoder: Encoder) -> None:
-        """Check that an encoder's passage side embedded this index.
-
-        Raises:
-            EncoderMismatchError: another encoder did; both fingerprints are named.
-        """
-        built_by = self.manifest.encoder
-        if built_by.fingerprint != encoder.passage_fingerprint:
-            if difference := prompt_difference(built_by, encoder):
-                raise EncoderMismatchError(f"{difference}, or build again")
-            raise EncoderMismatchError(
-                f"the index was embedded by the encoder {built_by.name} "
-                f"(fingerprint {built_by.fingerprint[:16]}), not by {encoder.name} "
-                f"(passage side {encoder.passage_fingerprint[:16]}): set CLEAR_ENCODER to an "
-                "encoder of that passage side, or build again with this one"
-            )
+        """Check that an encoder's passage side embedded this index; raises as the function."""
+        check_passage_side(self.manifest.encoder, encoder.checkpoint)
 
 
-def prompt_difference(built_by: EncoderRecord, encoder: Encoder) -> str | None:
+def check_passage_side(built_by: EncoderRecord, checkpoint: Checkpoint) -> None:
+    """Check that an encoder's passage side embedded an index; only its files are needed.
+
+    Raises:
+        EncoderMismatchError: another passage side did: one with another prompt, with other files
+            or settings, or of another encoder.
+    """
+    found = checkpoint.passage_fingerprint
+    if built_by.fingerprint == found:
+        return
+    if difference := _prompt_difference(built_by, checkpoint):
+        raise EncoderMismatchError(f"{difference}, or build again")
+    if Path(built_by.name).absolute() == Path(checkpoint.name).absolute():
+        raise EncoderMismatchError(
+            f"the index was embedded by the encoder {built_by.name} as it was (fingerprint "
+            f"{built_by.fingerprint[:16]}, now {found[:16]}): its files, CLEAR_POOLING or its "
+            "truncation have changed since; restore them, or build again"
+        )
+    raise EncoderMismatchError(
+        f"the index was embedded by the encoder {built_by.name} (fingerprint "
+        f"{built_by.fingerprint[:16]}), not by {checkpoint.name} (passage side {found[:16]}): set "
+        "CLEAR_ENCODER to an encoder of that passage side, or build again with this one"
+    )
+
+
+def query_prompt_warning(built_by: EncoderRecord, checkpoint: Checkpoint) -> str:
+    """Return a line if an index records another prompt of queries, else an empty string."""
+    setting, in_force = _query_setting(built_by, checkpoint), checkpoint.prompts.query
+    return setting and (
+        f"the index was built with another query prompt than the encoder {checkpoint.name} has, "
+        f"{in_force}: set {setting} to search as it was built"
+    )
+
+
+def _query_setting(built_by: EncoderRecord, checkpoint: Checkpoint) -> str:
+    """Return the setting of the recorded prompt of queries, if it is not the one in force."""
+    built_with = (built_by.prompts or checkpoint.prompts.texts).get("query", "")
+    is_other = built_with != checkpoint.prompts.query.text
+    return f"CLEAR_QUERY_PROMPT='{quoted_prompt(built_with)}'" if is_other else ""
+
+
+def _prompt_difference(built_by: EncoderRecord, checkpoint: Checkpoint) -> str | None:
     """Return which prompt of passages embedded an index and how to set it.
 
     It is None where more than the prompt differs.
     """
-    built_with = (built_by.prompts or encoder.own_prompts).get("passage", "")
-    if encoder.passage_fingerprint_with(built_with) != built_by.fingerprint:
+    built_with = (built_by.prompts or checkpoint.passage.prompts).get("passage", "")
+    if checkpoint.passage_fingerprint_with(built_with) != built_by.fingerprint:
         return None
+    settings = (
+        _query_setting(built_by, checkpoint),
+        f"CLEAR_PASSAGE_PROMPT='{quoted_prompt(built_with)}'",
+    )
     return (
         f"the index was embedded with the passage prompt {quoted_prompt(built_with)}, the encoder "
-        f"{encoder.name} has {encoder.prompts_in_force.passage}: "
-        f"set CLEAR_PASSAGE_PROMPT='{quoted_prompt(built_with)}'"
+        f"{checkpoint.name} has {checkpoint.prompts.passage}: "
+        f"set {' and '.join(filter(None, settings))}"
     )
 
 

@@ -13,11 +13,10 @@ from service.retrieval.corpus.fields import NO_FIELDS, Fields
 from service.retrieval.corpus.reader import OnInvalid, Passage, refuse
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.errors import EncoderMismatchError
 from service.retrieval.generation.generation import (
+    check_passage_side,
     current_name,
     generations_directory,
-    prompt_difference,
     verify_hashes,
 )
 from service.retrieval.generation.history import UNFINISHED, publish
@@ -121,15 +120,7 @@ def update_index(
     live = generations_directory(index) / current_name(index)
     with exclusive_writer(index):
         manifest = verify_hashes(live)  # an invalid vector is not reused
-        if manifest.encoder.fingerprint != encoder.passage_fingerprint:
-            if difference := prompt_difference(manifest.encoder, encoder):
-                raise EncoderMismatchError(f"{difference}, or build again")
-            raise EncoderMismatchError(
-                f"the live generation was embedded by the encoder {manifest.encoder.name} "
-                f"(fingerprint {manifest.encoder.fingerprint[:16]}), not by {encoder.name} "
-                f"({encoder.passage_fingerprint[:16]}): nothing of it can be reused; update with "
-                "that encoder, or build again with `clear-service index build`"
-            )
+        check_passage_side(manifest.encoder, encoder.checkpoint)
         assembly = Assembly(
             encoder,
             factory or manifest.factory,

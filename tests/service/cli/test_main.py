@@ -101,7 +101,28 @@ def test_a_build_names_the_prompts_in_force_and_records_those_of_its_flags(
         "query": "q: ",
         "passage": "p:\n",
     }
-    assert_one_line_error(found, "set CLEAR_PASSAGE_PROMPT='\"p:\\n\"', or build again")
+    assert_one_line_error(
+        found, "set CLEAR_QUERY_PROMPT='\"q: \"' and CLEAR_PASSAGE_PROMPT='\"p:\\n\"', or build"
+    )
+
+
+def test_search_and_an_update_take_prompts_and_are_told_of_others(
+    tmp_path: Path, passages_file: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = ["--index", str(tmp_path / "index"), *tiny]
+    run("index", "build", passages_file, *index, "--query-prompt", "q: ", "--passage-prompt", "p: ")
+
+    same = run("search", "tea", *index, "--query-prompt", "q: ", "--passage-prompt", "p: ")
+    other = run("search", "tea", *index, "--passage-prompt", "p: ")
+    monkeypatch.setattr("service.components.load_encoder_of", lambda settings: 1 / 0)
+    update = run("index", "update", passages_file, *index)
+
+    assert (same.exit_code, other.exit_code) == (0, 0)
+    assert "warning" not in same.stderr
+    warnings = [line for line in other.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert "set CLEAR_QUERY_PROMPT='\"q: \"' to search" in warnings[0]
+    assert_one_line_error(update, "CLEAR_PASSAGE_PROMPT='\"p: \"', or build again")
 
 
 def test_an_unknown_encoder_without_prompts_gets_one_line_of_warning(
@@ -223,7 +244,7 @@ def test_a_search_reports_what_it_waits_for(
     tiny_index: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     progress = KeptProgress()
-    monkeypatch.setattr("service.cli.main.show_progress", progress.show)
+    monkeypatch.setattr("service.cli.search.show_progress", progress.show)
 
     run("search", "tea", "--index", tiny_index, *tiny)
 

@@ -9,7 +9,7 @@ from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.errors import EncoderMismatchError
-from service.retrieval.generation.generation import open_current
+from service.retrieval.generation.generation import check_passage_side, open_current
 from service.retrieval.indexing.build import build_index, update_index
 from service.retrieval.searcher import Searcher
 
@@ -48,6 +48,44 @@ def test_a_query_prompt_does_not_refuse_an_index(tiny_checkpoint: Path, tiny_ind
     encoder = load_encoder(str(tiny_checkpoint), device="cpu", query_prompt="find: ")
 
     assert Searcher(encoder, open_current(tiny_index)).search(["tea"], 1)[0]
+
+
+def test_another_query_prompt_than_the_recorded_one_is_warned_of(
+    prompted_index: Path, prompted: Encoder, tiny_checkpoint: Path
+) -> None:
+    encoder = load_encoder(
+        str(tiny_checkpoint), device="cpu", query_prompt="find: ", passage_prompt="text: "
+    )
+    generation = open_current(prompted_index)
+
+    assert Searcher(prompted, generation).warning == ""
+    assert Searcher(encoder, generation).warning == (
+        "the index was built with another query prompt than the encoder tiny-mean-0 has, "
+        '"find: " (CLEAR_QUERY_PROMPT): set CLEAR_QUERY_PROMPT=\'"query: "\' to search as it was '
+        "built"
+    )
+
+
+def test_two_other_prompts_are_refused_with_both_settings(
+    prompted_index: Path, tiny_checkpoint: Path
+) -> None:
+    encoder = load_encoder(str(tiny_checkpoint), device="cpu", query_prompt="find: ")
+
+    with pytest.raises(
+        EncoderMismatchError,
+        match="""set CLEAR_QUERY_PROMPT='"query: "' and CLEAR_PASSAGE_PROMPT='"text: "', or""",
+    ):
+        Searcher(encoder, open_current(prompted_index))
+
+
+def test_an_encoder_of_the_same_name_with_other_settings_is_refused_as_changed(
+    tiny_index: Path, tiny_encoder: Encoder
+) -> None:
+    generation = open_current(tiny_index)
+    record = generation.manifest.encoder.model_copy(update={"fingerprint": "0" * 64})
+
+    with pytest.raises(EncoderMismatchError, match="its files, CLEAR_POOLING or its truncation"):
+        check_passage_side(record, tiny_encoder.checkpoint)
 
 
 def test_another_passage_prompt_is_refused_in_words(

@@ -27,7 +27,7 @@ PURE_CALLS = {
     ),
     *("pa.schema", "pa.string", "re.compile", "slice", "struct.Struct", "torch.inference_mode"),
     *("Family", "TensorNames", "_Program", "date", "getattr"),
-    *("component.output_types", "range", "torch.no_grad", "tuple"),
+    *("component.output_types", "range", "replace", "torch.no_grad", "tuple"),
     *(
         "describe_problems",
         "sorted",

@@ -96,9 +96,11 @@ def _cosines(found: Embeddings, expected: Embeddings) -> NDArray[np.float64]:
     if found.shape != expected.shape:  # another dimension is a mismatch
         return np.full(len(expected), -1.0)
     # In double precision, because the bound is 0.0001 from 1. NaN counts as a mismatch.
-    cosines = np.einsum("nd,nd->n", found.astype(np.float64), expected.astype(np.float64))
-    least = np.nan_to_num(np.clip(cosines, -1.0, 1.0), nan=-1.0)
-    return np.asarray(least, dtype=np.float64)
+    pair = found.astype(np.float64), expected.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lengths = np.linalg.norm(pair[0], axis=1) * np.linalg.norm(pair[1], axis=1)
+        cosines = np.einsum("nd,nd->n", *pair) / lengths
+    return np.asarray(np.nan_to_num(cosines, nan=-1.0), dtype=np.float64)
 
 
 def record_path(cache: Path, encoder: Encoder) -> Path:

@@ -76,16 +76,16 @@ def compute_reference(checkpoint: Checkpoint, max_tokens: int | None = None) -> 
     with _folder_without_adapters(checkpoint) as folder, quiet_transformers():
         model = _load_model(folder, checkpoint.passage)
     if max_tokens is not None:
-        for module in model.modules():
-            if hasattr(module, "max_seq_length"):
-                module.max_seq_length = max_tokens
+        _limit(model, max_tokens)
     if checkpoint.passage.peft:
         merge_peft(model[0].auto_model, checkpoint.passage.peft)
     if checkpoint.trained_for is None:
-        embeddings["passage"] = _embed(model.encode_document, texts, checkpoint.prompts.passage)
+        prompt, limit = checkpoint.prompts.passage, checkpoint.passage.max_tokens
+        embeddings["passage"] = _embed(model, model.encode_document, texts, prompt, limit)
     if checkpoint.query.adapter:
         merge_adapter(model[0].auto_model, checkpoint.query.adapter)
-    embeddings["query"] = _embed(model.encode_query, texts, checkpoint.prompts.query)
+    prompt, limit = checkpoint.prompts.query, checkpoint.query.max_tokens
+    embeddings["query"] = _embed(model, model.encode_query, texts, prompt, limit)
     facts = _facts(checkpoint, max_tokens)
     made_by = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return StoredReference(embeddings, {"made_by": made_by, **facts})
@@ -125,10 +125,25 @@ def _load_model(folder: Path, layout: CheckpointLayout) -> Any:
     return SentenceTransformer(modules=[transformer, pooling], prompts=prompts, device="cpu")
 
 
-def _embed(encode: Any, texts: Sequence[str], prompt: Prompt) -> NDArray[np.float32]:
+def _embed(
+    model: Any, encode: Any, texts: Sequence[str], prompt: Prompt, limit: int
+) -> NDArray[np.float32]:
+    """Embed texts, [N, D]; at `limit` tokens if the library's own is over the model's positions."""
     own = {} if prompt.source == CONFIG else {"prompt": prompt.text}
-    found = encode(list(texts), normalize_embeddings=True, show_progress_bar=False, **own)
+    options = {"normalize_embeddings": True, "show_progress_bar": False, **own}
+    try:
+        found = encode(list(texts), **options)
+    except (IndexError, RuntimeError):  # what torch raises for a position without an embedding
+        _limit(model, limit)
+        found = encode(list(texts), **options)
     return np.asarray(found, dtype=np.float32)
+
+
+def _limit(model: Any, max_tokens: int) -> None:
+    """Truncate texts at `max_tokens` tokens."""
+    for module in model.modules():
+        if hasattr(module, "max_seq_length"):
+            module.max_seq_length = max_tokens
 
 
 def _facts(checkpoint: Checkpoint, max_tokens: int | None) -> dict[str, str]:
@@ -156,6 +171,8 @@ def _that_fit(
                 f"{path}: `{field}` is {stored.facts[field][:16]}, not {expected[field][:16]}: "
                 f"{fix}, or pip install 'clear-search[reference]'"
             )
+    if damage := stored.damage(len(reference_texts())):
+        raise CheckpointError(f"{path} is damaged: {damage}: restore it from a copy or remove it")
     sides = {role: f"{role}_fingerprint" for role in ROLES if role in stored.embeddings}
     fitting = {
         role: stored.embeddings[role]

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from service.retrieval.checkpoint.writer import REFERENCE
 from service.retrieval.errors import CheckpointError, quoted
+from service.retrieval.unit_vectors import are_unit
 
 PATH = REFERENCE
 FORMAT_VERSION = "1"
@@ -32,6 +33,17 @@ class StoredReference:
 
     embeddings: dict[str, NDArray[np.float32]]
     facts: dict[str, str]
+
+    def damage(self, num_texts: int) -> str | None:
+        """Return which embeddings are not unit-norm fp32 vectors of the texts, or None."""
+        for role, vectors in self.embeddings.items():
+            if vectors.dtype != np.float32:
+                return f"`{role}` is {vectors.dtype}, not float32"
+            if vectors.ndim != 2 or len(vectors) != num_texts:
+                return f"`{role}` has the shape {list(vectors.shape)}, not {num_texts} vectors"
+            if not are_unit(vectors).all():
+                return f"`{role}` has a vector that is not of unit length"
+        return None
 
 
 def write_reference(directory: Path, reference: StoredReference) -> None:

@@ -110,6 +110,15 @@ def test_one_wrong_text_of_32_fails_and_its_script_is_told(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_the_length_of_a_vector_does_not_hide_its_direction(
+    tiny_encoder: Encoder, reference: StoredReference
+) -> None:
+    noise = np.random.default_rng(0).normal(scale=0.1, size=(32, 32)).astype(np.float32)
+    others = {role: 50 * (each + noise) for role, each in reference.embeddings.items()}
+
+    assert compare(tiny_encoder, StoredReference(others, reference.facts)).least_cosine < 0.95
+
+
 def test_a_value_that_is_no_number_fails(
     tiny_encoder: Encoder, reference: StoredReference, value: float
 ) -> None:

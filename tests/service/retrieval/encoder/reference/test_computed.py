@@ -1,13 +1,16 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.encoder.reference.computed import compute_reference, find_reference
-from service.retrieval.encoder.reference.stored import StoredReference, write_reference
+from service.retrieval.encoder.reference.stored import PATH, StoredReference, write_reference
 from service.retrieval.errors import CheckpointError
+from tests.support.layouts import Folder
 
 
 @pytest.fixture
@@ -88,3 +91,39 @@ def test_of_stored_embeddings_only_those_of_the_same_weights_and_prompt_are_comp
     assert find(None, "p: ") == {"query"}
     with pytest.raises(CheckpointError, match="other weights or prompts"):
         find("q: ", "p: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "damage"),
+    [
+        (lambda vectors: vectors.astype(np.float64), "`query` is float64, not float32"),
+        (lambda vectors: vectors[:-1], "`query` has the shape .31, 32., not 32 vectors"),
+        (lambda vectors: vectors[0], "`query` has the shape .32., not 32 vectors"),
+        (lambda vectors: 50 * vectors, "`query` has a vector that is not of unit length"),
+        (lambda vectors: np.nan * vectors, "`query` has a vector that is not of unit length"),
+    ],
+)
+def test_damaged_vectors_are_refused(
+    checkpoint: Checkpoint,
+    computed: StoredReference,
+    without_library: None,
+    change: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    damage: str,
+) -> None:
+    vectors = computed.embeddings | {"query": change(computed.embeddings["query"])}
+    write_reference(checkpoint.directory, replace(computed, embeddings=vectors))
+
+    with pytest.raises(CheckpointError, match=f"{PATH} is damaged: {damage}: restore it"):
+        find_reference(checkpoint)
+
+
+def test_texts_over_the_positions_of_the_model_are_cut_at_the_encoders_limit(
+    tmp_path: Path,
+) -> None:
+    limit = {"sentence_bert_config.json": {"max_seq_length": 5_000}}
+    opened = open_checkpoint(str(Folder(changes=limit)(tmp_path / "encoder")), tmp_path)
+
+    found = compute_reference(opened)
+
+    assert found.facts["max_tokens"] == "66 66"
+    assert found.embeddings["passage"].shape == (32, 32)

@@ -104,6 +104,11 @@ def parse_config(content: dict[str, Any], path: Path) -> TransformerConfig:
             f"{path}: `model_type` is missing: name the architecture, such as bert, or save the "
             "encoder again with transformers' save_pretrained"
         )
+    if content.get("quantization_config") is not None:
+        raise CheckpointError(
+            f"{path}: `quantization_config` says that the weights are quantized, which is not "
+            "supported: name the unquantized encoder or base that they were made from"
+        )
     config = parse_document(TransformerConfig, content, path, CheckpointError, FIX)
     if violation := config.violation():
         raise CheckpointError(f"{path}: {violation}: {FIX}")

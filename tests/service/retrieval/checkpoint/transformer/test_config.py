@@ -34,6 +34,10 @@ def edit(path: Path, **changes: object) -> None:
             "`num_key_value_heads` 3 does not divide `num_attention_heads` 4",
         ),
         ({"intermediate_size": -1}, "`intermediate_size` must be greater than or equal to 1"),
+        (
+            {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}},
+            "`quantization_config` says .*: name the unquantized encoder or base",
+        ),
         ({"vocab_size": 0}, "`vocab_size` must be greater than or equal to 1"),
         ({"vocab_size": None}, "`vocab_size` is not a whole number"),
         ({"pad_token_id": -1}, "`pad_token_id` must be greater than or equal to 0"),

@@ -31,6 +31,7 @@ from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact, checksums
 
 PREFIX, A, B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+UNUSED = "pooler."  # transformers' own, which no pooling of token embeddings reads
 TYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -110,6 +111,8 @@ def merge_peft(model: nn.Module, adapter: PeftAdapter) -> None:
         add_product(model, own, lora_a, lora_b, adapter.config.scale_of(name), adapter.weights)
     for name, tensor in adapter.saved.items():
         own = name if name in parameters else name.removeprefix(prefix)
+        if own.startswith(UNUSED):
+            continue
         if own not in parameters or parameters[own].shape != tensor.shape:
             raise CheckpointError(
                 f"{adapter.weights}: {quoted(name)} of the shape {list(tensor.shape)} is not a "
@@ -164,8 +167,6 @@ def _violation(
             sizes = f"{config.rank_of(module)} {'columns' if axis else 'rows'}"
             return f"has the shape {list(tensor.shape)}, not {sizes}, the rank in {PEFT_CONFIG}"
         return None
-    whole = own.rpartition(".")[0]
-    is_saved = any(
-        whole == module or whole.endswith(f".{module}") for module in config.modules_to_save or ()
-    )
+    # A name may be that of a parent, such as `pooler` of `pooler.dense.weight`.
+    is_saved = any(f".{module}." in f".{own}" for module in config.modules_to_save or ())
     return None if is_saved else "is neither A or B of a module nor one of `modules_to_save`"

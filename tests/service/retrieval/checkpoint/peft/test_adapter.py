@@ -71,6 +71,7 @@ def check_equal(encoder: Encoder, model: SentenceTransformer) -> None:
         {"rank_pattern": {"^encoder.layer.1.*query": 6}},
         {"modules_to_save": ["output.LayerNorm"]},
         {"modules_to_save": ["word_embeddings"]},
+        {"modules_to_save": ["pooler"]},
         {"target_modules": r".*\.(key|value)"},
         {"target_modules": "all-linear"},
     ],

@@ -110,6 +110,14 @@ def test_one_wrong_text_of_32_fails_and_its_script_is_told(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_a_value_that_is_no_number_fails(
+    tiny_encoder: Encoder, reference: StoredReference, value: float
+) -> None:
+    embeddings = {"query": np.full_like(reference.embeddings["query"], value)}
+
+    assert not compare(tiny_encoder, StoredReference(embeddings, reference.facts)).is_right
+
+
 def test_the_length_of_a_vector_does_not_hide_its_direction(
     tiny_encoder: Encoder, reference: StoredReference
 ) -> None:
@@ -117,14 +125,6 @@ def test_the_length_of_a_vector_does_not_hide_its_direction(
     others = {role: 50 * (each + noise) for role, each in reference.embeddings.items()}
 
     assert compare(tiny_encoder, StoredReference(others, reference.facts)).least_cosine < 0.95
-
-
-def test_a_value_that_is_no_number_fails(
-    tiny_encoder: Encoder, reference: StoredReference, value: float
-) -> None:
-    embeddings = {"query": np.full_like(reference.embeddings["query"], value)}
-
-    assert not compare(tiny_encoder, StoredReference(embeddings, reference.facts)).is_right
 
 
 def test_another_dimension_fails(tiny_encoder: Encoder, reference: StoredReference) -> None:

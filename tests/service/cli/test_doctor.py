@@ -138,3 +138,20 @@ def test_without_a_reference_the_extra_is_named(
     assert exit_code == 1
     assert "pip install 'clear-search[reference]'" in findings["reference"]["mend"]
     assert not list(tmp_path.glob("reference1-*"))
+
+
+@pytest.mark.slow
+def test_another_query_prompt_than_the_indexs_is_named_with_its_setting(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    passages = tmp_path / "passages.jsonl"
+    passages.write_text('{"id": "1", "text": "tea"}\n')
+    flags = ["--encoder", str(tiny_checkpoint), "--index", str(tmp_path / "index")]
+    CliRunner().invoke(app, ["index", "build", str(passages), *flags, "--query-prompt", "q: "])
+
+    exit_code, findings = examine(tiny_checkpoint, tmp_path / "index", tmp_path)
+    same = CliRunner().invoke(app, ["doctor", *flags, "--query-prompt", "q: ", "--json"])
+
+    assert exit_code == 0
+    assert "set CLEAR_QUERY_PROMPT='\"q: \"' to search" in findings["query prompt"]["found"]
+    assert "query prompt" not in [found["subject"] for found in json.loads(same.stdout)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from service.lifespan import load_engine
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -12,6 +13,8 @@ from service.retrieval.errors import EncoderMismatchError
 from service.retrieval.generation.generation import check_passage_side, open_current
 from service.retrieval.indexing.build import build_index, update_index
 from service.retrieval.searcher import Searcher
+from service.settings.settings import load_settings
+from service.telemetry.metrics import Metrics
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,23 @@ def test_another_query_prompt_than_the_recorded_one_is_warned_of(
         '"find: " (CLEAR_QUERY_PROMPT): set CLEAR_QUERY_PROMPT=\'"query: "\' to search as it was '
         "built"
     )
+
+
+def test_the_service_logs_that_warning_when_it_loads(
+    tiny_checkpoint: Path, prompted_index: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load_settings(
+        encoder=str(tiny_checkpoint),
+        index=prompted_index,
+        device="cpu",
+        cpu_engine="torch",
+        query_prompt="find: ",
+        passage_prompt="text: ",
+    )
+
+    load_engine(settings, Metrics()).close()
+
+    assert [record.message for record in caplog.records if "another query" in record.message]
 
 
 def test_two_other_prompts_are_refused_with_both_settings(

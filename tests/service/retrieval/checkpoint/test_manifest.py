@@ -203,7 +203,7 @@ HEAD = (dense(16, "GELU"), ("LayerNorm", {"dimension": 16}), dense(16, "Tanh", 1
 @pytest.mark.parametrize(
     "changed",
     [
-        Folder(head=(HEAD[1], HEAD[0], HEAD[2])),
+        Folder(head=(HEAD[0], HEAD[2], HEAD[1])),
         Folder(head=(dense(16, "ReLU"), *HEAD[1:])),
         Folder(head=(dense(16, "GELU", bias=False), *HEAD[1:])),
         Folder(head=(HEAD[0], ("Normalize", {}), *HEAD[1:])),

@@ -52,7 +52,7 @@ def trainable(checkpoint: Path) -> TrainableEncoder:
 
 
 def load(checkpoint: Path, precision: str, **options: Any) -> TrainableEncoder:
-    config = EncoderConfig(name=str(checkpoint), max_tokens=32, **options)
+    config = EncoderConfig(name=str(checkpoint), max_tokens=16, **options)
     return load_trainable_encoder(config, checkpoint.parent, "cpu", precision, 0)
 
 

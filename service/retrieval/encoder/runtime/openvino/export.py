@@ -1,5 +1,6 @@
 """Export of a checkpoint as an OpenVINO graph, with the probe that every start checks."""
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.errors import CheckpointError
 
 COMPARED_ROWS = 64
+# A disk with less space is full: no file of a graph is smaller.
+FULL_BYTES = 4096
 
 
 class WithoutTable(torch.nn.Module):
@@ -54,6 +57,11 @@ def export_graph(directory: Path, layout: CheckpointLayout) -> str:
     try:
         _export(model, directory / GRAPH, table, layout.max_tokens)
     except Exception as error:  # noqa: BLE001  an architecture may fail in any way
+        if shutil.disk_usage(directory).free < FULL_BYTES:  # the library's words do not say so
+            raise CheckpointError(
+                f"no space is left in {directory.parent} for an encoder's graph: free some, or set "
+                "CLEAR_CACHE to another folder"
+            ) from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"the encoder in {layout.transformer} cannot be exported as a graph ({reason}): "

@@ -18,6 +18,7 @@ from service.errors import TABLE
 from service.problems import problem_type
 from service.retrieval.checkpoint.prompts.families import FAMILIES
 from service.retrieval.checkpoint.prompts.prompts import quoted_prompt
+from service.retrieval.language_quality import THRESHOLDS
 from service.settings.settings import Settings, variable
 from service.telemetry.metrics import Metrics
 from tests.support.layout_catalog import LAYOUTS
@@ -318,6 +319,17 @@ def _summary(path: Path) -> str:
     return docstring.partition("\n\n")[0].replace("\n", " ")
 
 
+def grades() -> str:
+    """Return the table of the grades of languages, with their thresholds."""
+    rows = [
+        ("good", *(f"{good:g} or more" for good, _ in THRESHOLDS.values())),
+        ("fair", *(f"{fair:g} or more" for _, fair in THRESHOLDS.values())),
+        ("poor", *("less" for _ in THRESHOLDS)),
+        ("unknown", *("not measured" for _ in THRESHOLDS)),
+    ]
+    return table(("grade", *(f"nDCG@10 of {kind}" for kind in THRESHOLDS)), rows)
+
+
 def layouts() -> str:
     """Return a table of the layouts of encoders: on which engines, or refused in which words."""
     rows = [
@@ -332,6 +344,7 @@ def layouts() -> str:
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "settings.md": {"settings": settings},
     "encoders.md": {"families": families, "layouts": layouts},
+    "languages.md": {"grades": grades},
     "metrics.md": {"metrics": metrics},
     "errors.md": {"errors": errors},
     "commands.md": {

@@ -17,6 +17,7 @@ from service.errors import RequestError, SettingsError
 from service.process import freeze_imported_objects, freeze_loaded_objects
 from service.retrieval.encoder.reference.comparison import Comparison, read_comparison
 from service.retrieval.generation.generation import open_current
+from service.retrieval.language_quality import describe_languages
 from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -106,6 +107,7 @@ class State:
                 "device": str(encoder.device),
                 "runtime": encoder.runtime.name,
                 "reference": self.comparison.describe() if self.comparison else None,
+                "languages": describe_languages(encoder.checkpoint.languages),
             },
             "index": {
                 "generation": generation.name,

@@ -19,6 +19,7 @@ from service.engine.page import Page
 from service.errors import ShortDeadlineError, UnknownPassageError
 from service.http.disconnect import cancel_on_disconnect
 from service.retrieval.corpus.selection import Facet
+from service.retrieval.language_quality import grade_of
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -57,11 +58,13 @@ async def search(body: SearchRequest, request: Request) -> Response:
         ) from None
     generation = found.generation
     took_ms = milliseconds_of(found.stage_seconds)
+    languages = engine.searcher.encoder.checkpoint.languages
     return json_response(
         {
             "results": [
                 {
                     "language": language,
+                    "language_quality": grade_of(languages, language),
                     "hits": [hit.as_dict(body.include_text) for hit in hits],
                 }
                 for language, hits in zip(found.languages, found.hits, strict=True)

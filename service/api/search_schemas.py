@@ -9,6 +9,7 @@ from service.api.schemas import Body, IndexInfo, StageTimes, Text, Timeout, Whol
 from service.retrieval.corpus.filters import ANY, BOUNDS, Filter, parse_filter
 from service.retrieval.errors import FilterError
 from service.retrieval.index.backend import MAX_TOP_K
+from service.retrieval.language_quality import Grade
 
 MAX_QUERIES = 64
 MAX_FACETS = 16
@@ -178,6 +179,10 @@ class SearchResult(BaseModel):
     language: Annotated[
         str, Field(description="The language as given in the request, else as detected (BCP 47)")
     ]
+    language_quality: Annotated[
+        Grade,
+        Field(description="How well the encoder finds passages for queries in this language"),
+    ]
     hits: list[Hit]
 
 
@@ -205,6 +210,7 @@ class SearchResponse(BaseModel):
                     "results": [
                         {
                             "language": "sw",
+                            "language_quality": "good",
                             "hits": [
                                 {
                                     "passage_id": "kenya.12",

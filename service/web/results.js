@@ -6,7 +6,7 @@ import { byId, element, showParts } from "./element.js";
 import { markLanguages } from "./form.js";
 import { markBestSentences } from "./highlight.js";
 import { hitItems } from "./hits.js";
-import { TEXT, fill, languageLabel, languageOf, plural, writeMilliseconds, writeSeconds } from "./text.js";
+import { TEXT, fill, languageLabel, languageOf, plural, poorLanguageNote, writeMilliseconds, writeSeconds } from "./text.js";
 import { timingParts, totalMilliseconds } from "./timing.js";
 
 const NUM_PLACEHOLDERS = 3;
@@ -19,7 +19,7 @@ export function setBusy(isBusy) {
 }
 
 export function clearResults() {
-  for (const id of ["error", "no-hits", "timing"]) byId(id).hidden = true;
+  for (const id of ["error", "no-hits", "timing", "language-note"]) byId(id).hidden = true;
   byId("hits").replaceChildren();
   clearComparison();
 }
@@ -42,6 +42,8 @@ export function showAnswer(answer, wanted, signal) {
   clearResults();
   markLanguages(...languages);
   if (answer.took_ms) showParts("timing", timingParts(answer.took_ms));
+  const poor = languages.filter((language, side) => language && answer.results[side].language_quality === "poor");
+  if (poor.length) showParts("language-note", poor.map((language) => element("p", {}, poorLanguageNote(language))));
   if (!one.hits.length && !other?.hits.length) showNoHits(wanted);
   if (other) {
     const numCommon = showComparison([one, other], questions, languages);

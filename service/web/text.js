@@ -36,6 +36,8 @@ export const TEXT = {
   hits: { one: "{count} hit", other: "{count} hits" },
   hitsInTime: "{hits} in {time}",
   language: "asked in {name} ({code})",
+  findsLess: "Questions in {name} find less; {better} find more.",
+  findsLessHere: "Questions in {name} find less; {better} finds more.",
   noHitsTitle: "No passage found",
   noHitsDetail: "Try other words, or a more general question.",
   noHitsFiltered: "No passage passes the filters. Take some of them back.",
@@ -76,9 +78,20 @@ export const TEXT = {
 };
 
 const UNDETERMINED = "und"; // BCP 47
+// Languages that many people write beside their own, and where (ISO 3166); the encoder knows them well.
+const WIDER_LANGUAGES = [
+  ["es", "BO CO EC GT MX PE PY"],
+  ["fr", "BF BJ CD CF CG CI CM GA GN ML NE SN TG"],
+  ["pt", "AO BR CV GW MZ"],
+  ["ar", "DZ EG IQ MA SD TD"],
+  ["id", "ID"],
+  ["zh", "CN"],
+  ["hi", "IN"],
+];
 const locale = document.documentElement.lang;
 const pluralRules = new Intl.PluralRules(locale);
 const languageNames = new Intl.DisplayNames([locale], { type: "language" });
+const choiceFormat = new Intl.ListFormat(locale, { type: "disjunction" });
 const countFormat = new Intl.NumberFormat(locale);
 const scoreFormat = new Intl.NumberFormat(locale, { minimumFractionDigits: 3, maximumFractionDigits: 3 });
 const millisecondFormat = new Intl.NumberFormat(locale, {
@@ -104,6 +117,15 @@ export function plural(forms, count) {
 export function languageOf(question, detected) {
   const isLong = question.split(/\s+/).length > 2 || /[^\P{L}\p{Script=Latin}]/u.test(question);
   return isLong && detected !== UNDETERMINED ? detected : "";
+}
+
+/** Return a note on a language in which questions find less, and on languages in which they find more. */
+export function poorLanguageNote(code) {
+  const { language, region } = new Intl.Locale(code).maximize();
+  const wider = WIDER_LANGUAGES.find(([, regions]) => regions.includes(region))?.[0];
+  const better = [wider, "en"].filter((each) => each && each !== language).map(languageName);
+  const text = better.length > 1 ? TEXT.findsLess : TEXT.findsLessHere;
+  return fill(text, { name: languageName(code), better: choiceFormat.format(better) });
 }
 
 export function languageLabel(code) {

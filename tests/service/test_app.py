@@ -20,7 +20,7 @@ from service.retrieval.encoder.reference.texts import texts_digest
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
-from tests.conftest import flip_bit, make_checkpoint
+from tests.conftest import flip_bit, make_adapter, make_checkpoint
 
 
 def test_a_running_service_is_live_and_ready(client: TestClient) -> None:
@@ -38,10 +38,31 @@ def test_info_describes_the_instance_without_paths(
     assert facts["encoder"]["fingerprint"] == tiny_encoder.fingerprint
     assert facts["encoder"]["max_tokens"] == 64
     assert facts["encoder"]["reference"] is None
+    assert facts["encoder"]["languages"] is None
     assert facts["index"]["passages"] == 12
     assert facts["limits"]["timeout_ms"] == 10_000
     assert str(service_settings.index) not in info.text
     assert service_settings.encoder not in info.text
+
+
+def test_info_and_search_give_the_quality_by_language(
+    tmp_path: Path, tiny_encoder: Encoder, tiny_checkpoint: Path, tiny_index: Path
+) -> None:
+    record = {"sw": {"questions": 0.55, "n": 9}, "de": {"questions": 0.9, "n": 9}}
+    adapter = make_adapter(
+        tmp_path / "a", tiny_encoder, base=str(tiny_checkpoint), languages=record
+    )
+    settings = Settings(encoder=str(adapter), index=tiny_index, device="cpu")
+    questions = ["Ni lugha zipi zinazozungumzwa nchini Tanzania?", "Woher hat Venezuela den Namen?"]
+
+    with TestClient(create_app(settings)) as client:
+        facts = client.get("/info").json()["encoder"]["languages"]
+        detected = client.post("/search", json={"queries": questions}).json()["results"]
+        declared = client.post("/search", json={"query": "Chai?", "language": "sw-TZ"}).json()
+
+    assert facts["sw"] == {"quality": "poor", "questions": 0.55, "n": 9}
+    assert [each["language_quality"] for each in detected] == ["poor", "good"]
+    assert declared["results"][0]["language_quality"] == "poor"
 
 
 def test_info_and_the_log_of_the_start_name_the_prompts_in_force(

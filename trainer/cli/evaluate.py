@@ -59,6 +59,10 @@ AgainstOption = Annotated[
     str | None,
     typer.Option(envvar="CLEAR_TRAINER_AGAINST", help="The base encoder to compare with."),
 ]
+AlsoOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A further encoder for tables and plots, not compared; repeat for more."),
+]
 ControlOption = Annotated[
     Control | None, typer.Option(help="Also measure the base with a training-free method.")
 ]
@@ -73,6 +77,10 @@ TrainedOnOption = Annotated[
     list[Path] | None,
     typer.Option(help="Training rows: also measure the queries whose passage is not in them."),
 ]
+MaxQueriesOption = Annotated[
+    int,
+    typer.Option(min=0, help="Queries of each language, spread evenly over a set; 0 for all."),
+]
 IndexesOption = Annotated[
     Path | None,
     typer.Option(envvar="CLEAR_TRAINER_INDEXES", help="Keep the indexes of the corpora here."),
@@ -81,7 +89,7 @@ OutputOption = Annotated[
     Path | None,
     typer.Option(
         envvar="CLEAR_TRAINER_OUTPUT",
-        help="Folder for report.html, report.md, report.json and TREC run files.",
+        help="Folder for report.html, coverage.csv, languages.json and the other reports.",
     ),
 ]
 
@@ -91,6 +99,7 @@ def evaluate_command(
     sets_or_kind: SetsArgument,
     encoder: EncoderOption = BUNDLED,
     against: AgainstOption = None,
+    also: AlsoOption = None,
     control: ControlOption = None,
     device: DeviceOption = "auto",
     max_tokens: MaxTokensOption = 256,
@@ -100,6 +109,7 @@ def evaluate_command(
     languages: LanguagesOption = None,
     directions: DirectionsOption = None,
     trained_on: TrainedOnOption = None,
+    max_queries: MaxQueriesOption = 0,
     english_margin: EnglishMarginOption = 0.005,
     indexes: IndexesOption = None,
     output: OutputOption = None,
@@ -117,7 +127,7 @@ def evaluate_command(
         on_progress = stack.enter_context(show_progress())
         on_progress("read", 0, None)
         # Read the inputs before torch is loaded, so that a wrong folder fails at once.
-        sets = open_sets(sets_or_kind, stack)
+        sets = open_sets(sets_or_kind, stack, max_queries)
         chosen = [known_language(code) for code in languages or ()]
         seen = seen_queries(sets, trained_on) if trained_on else None
         training = read_training(training_log, blend_curve)
@@ -134,6 +144,7 @@ def evaluate_command(
             sets,
             encoder,
             against=against,
+            also=also or (),
             with_control=control is not None,
             encoder_options=encoder_options,
             options=options,

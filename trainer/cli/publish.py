@@ -76,6 +76,15 @@ ResultsOption = Annotated[
 DataCardsOption = Annotated[
     list[Path] | None, typer.Option(help="card.json of an import; repeat for more.")
 ]
+LanguagesFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--languages", metavar="FILE", help="The encoder's languages.json of `evaluate --output`."
+    ),
+]
+AsAdapterOption = Annotated[
+    bool, typer.Option(help="Copy an adapter as it is, in place of merging it into an encoder.")
+]
 PushOption = Annotated[
     str | None,
     typer.Option("--push", metavar="OWNER/NAME", help="Upload to a Hub, with HF_TOKEN."),
@@ -171,6 +180,8 @@ def publish_command(
     passage_encoder: PassageEncoderOption = BUNDLED_BASE,
     results: ResultsOption = None,
     data_card: DataCardsOption = None,
+    languages: LanguagesFileOption = None,
+    as_adapter: AsAdapterOption = False,
     push_to: PushOption = None,
     private: Annotated[
         bool, typer.Option(help="Make the repository private, if --push creates it.")
@@ -179,9 +190,13 @@ def publish_command(
     as_json: JsonOption = False,
 ) -> None:
     """Export an encoder as a Sentence Transformers directory with manifest and model card."""
+    from trainer.publish.adapter import write_adapter_publication
     from trainer.publish.directory import Publication, open_sides, write_publication
     from trainer.publish.hub import push, read_token
+    from trainer.publish.languages import read_languages
 
+    if as_adapter and (results or data_card or push_to):
+        raise DataError("--as-adapter writes no model card: leave --results, --data-card, --push")
     if push_to:
         read_token()
     publication = (
@@ -190,19 +205,20 @@ def publish_command(
             license,
             _read_text(results) if results else "",
             [_read_card(path) for path in data_card or ()],
+            read_languages(languages) if languages else None,
         )
     )
     query, passage = open_sides(checkpoint, passage_encoder, cache or default_cache())
-    manifest = write_publication(query, passage, to, publication)
-    commit = (
-        push(to, push_to, is_private=private, message=f"Publish {name or to.name}")
-        if push_to
-        else None
-    )
+    if as_adapter:
+        write_adapter_publication(query, to, publication)
+    else:
+        write_publication(query, passage, to, publication)
+    message = f"Publish {name or to.name}"
+    commit = push(to, push_to, is_private=private, message=message) if push_to else None
     facts = {
         "directory": str(to),
-        "name": manifest.name,
-        "passage_fingerprint": manifest.passage_fingerprint,
+        "name": publication.name,
+        "passage_fingerprint": passage.own_passage_fingerprint,
         "commit": commit,
     }
     if as_json:

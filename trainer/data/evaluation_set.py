@@ -9,7 +9,8 @@ SET/qrels.tsv                  query id, passage id, relevance
 The layout is BEIR's with more languages; BEIR's `qrels/test.tsv` is read, too. A query or a passage
 has one id in all languages, or different ones; a judgment counts in each corpus that holds the
 passage. `metadata.article` names the article of a query: queries about one article are not
-independent observations.
+independent observations. `query_kind` of `card.json` says whether the queries are questions or
+statements, which have their translation as passage.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.retrieval.corpus.reader import Passage
+from service.retrieval.language_quality import QueryKind
 from trainer.data.languages import ENGLISH
 from trainer.data.trec import Qrels
 
 QRELS = ("qrels.tsv", "qrels/test.tsv")
 QRELS_HEADER = ["query-id", "corpus-id", "score"]
 CARD = "card.json"
+# Data sets of statements; imports of an older version have no `query_kind` in their card.
+STATEMENTS = frozenset({"ntrex", "sib200", "tatoeba", "tico19"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class EvaluationData:
     passages: Mapping[str, Sequence[Passage]]
     queries: Mapping[str, Sequence[Query]]
     qrels: Qrels
+    query_kind: QueryKind = "questions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class EvaluationSet:
     queries: Mapping[str, tuple[Query, ...]]
     passage_ids: Mapping[str, frozenset[str]]
     qrels: Qrels
+    query_kind: QueryKind = "questions"
 
     def corpus_path(self, language: str) -> Path:
         """Return the file of a language's passages."""
@@ -65,6 +71,12 @@ class EvaluationSet:
             for query in self.queries[query_language]
             if any(passage_id in known for passage_id in self.qrels[query.query_id])
         ]
+
+
+def evenly(queries: Sequence[Query], count: int) -> tuple[Query, ...]:
+    """Return at most `count` queries, spread evenly; all of them if `count` is 0."""
+    step = max(1, -(-len(queries) // count)) if count else 1
+    return tuple(queries[::step])
 
 
 def file_name(kind: str, language: str) -> str:

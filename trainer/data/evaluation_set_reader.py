@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.errors import ArtifactError
+from service.retrieval.language_quality import QueryKind
 from service.retrieval.storage import artifact
 from service.retrieval.storage.json_lines import read_json_lines
 from service.retrieval.text import is_blank
@@ -13,6 +15,7 @@ from trainer.data.evaluation_set import (
     CARD,
     QRELS,
     QRELS_HEADER,
+    STATEMENTS,
     EvaluationSet,
     Query,
     file_name,
@@ -43,7 +46,8 @@ def read_evaluation_set(directory: Path) -> EvaluationSet:
         language: frozenset(passage.passage_id for _, passage in read_passages(path))
         for language, path in _files_by_language(directory, "corpus").items()
     }
-    found = EvaluationSet(_read_name(directory), directory, queries, passage_ids, qrels)
+    name, kind = _read_card(directory)
+    found = EvaluationSet(name, directory, queries, passage_ids, qrels, kind)
     _check(found)
     return found
 
@@ -80,11 +84,16 @@ def _files_by_language(directory: Path, kind: str) -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: (item[0] != ENGLISH, item[0])))
 
 
-def _read_name(directory: Path) -> str:
-    card = directory / CARD
-    if card.is_file():
-        return str(artifact.read_json_object(card, ArtifactError).get("name", ""))
-    return directory.resolve().name
+def _read_card(directory: Path) -> tuple[str, QueryKind]:
+    """Return the name of a set and the kind of its queries."""
+    path = directory / CARD
+    card = artifact.read_json_object(path, ArtifactError) if path.is_file() else {}
+    name = str(card.get("name", "" if card else directory.resolve().name))
+    stated = card.get("query_kind") or ("statements" if name in STATEMENTS else "questions")
+    for kind in get_args(QueryKind):
+        if stated == kind:
+            return name, kind
+    raise DataError(f"{path}: `query_kind` is {stated!r}: write `questions` or `statements`")
 
 
 def _with_judgments(queries: Iterable[Query], qrels: Qrels) -> tuple[Query, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import DatasetCardData
 
+from service.retrieval.language_quality import QueryKind
 from service.retrieval.storage.checksums import sha256_of
 from trainer.datasets.imported import ImportedDataset
 from trainer.markdown import markdown_table
@@ -30,6 +31,7 @@ class DataCard:
     num_training_passages: int
     queries: Mapping[str, int]  # language -> queries
     passages: Mapping[str, int]  # language -> passages
+    query_kind: QueryKind | None  # of the evaluation set
     outputs: Mapping[str, str]  # file name -> sha256
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,6 +83,7 @@ def make_card(
         num_training_passages=len({row.passage_id for row in imported.rows if row.positive}),
         queries=_sizes(evaluation.queries) if evaluation else {},
         passages=_sizes(evaluation.passages) if evaluation else {},
+        query_kind=evaluation.query_kind if evaluation else None,
         outputs={
             path.relative_to(output).as_posix(): sha256_of(path)
             for path in sorted(output.rglob("*"))

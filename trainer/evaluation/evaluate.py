@@ -80,6 +80,7 @@ def evaluate(
             for each in evaluation_sets
         },
         results=tuple(results),
+        query_kinds={each.name: each.query_kind for each in evaluation_sets},
     )
 
 

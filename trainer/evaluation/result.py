@@ -1,8 +1,9 @@
 """The result of an evaluation: values by task and query, their means and intervals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from service.retrieval.language_quality import QueryKind
 from trainer.evaluation.measures import MAIN, mean
 from trainer.evaluation.significance import Interval, Sample, bootstrap
 from trainer.evaluation.tasks import Task
@@ -35,6 +36,7 @@ class Evaluation:
     control: str | None
     num_passages: Mapping[str, Mapping[str, int]]  # set -> language -> passages
     results: tuple[Result, ...]
+    query_kinds: Mapping[str, QueryKind] = field(default_factory=dict)  # set -> kind
 
     def group(self, set_name: str, direction: str) -> list[Result]:
         """Return the results of one set in one direction."""

@@ -3,9 +3,10 @@
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-from trainer.data.evaluation_set import EvaluationSet
+from trainer.data.evaluation_set import EvaluationSet, evenly
 from trainer.data.evaluation_set_reader import read_evaluation_set
 from trainer.data.evaluation_set_writer import write_evaluation_set
 from trainer.data.rows import read_rows
@@ -15,28 +16,28 @@ from trainer.datasets.registry import KINDS, read_dataset
 from trainer.errors import DataError
 
 
-def open_sets(words: Sequence[str], stack: ExitStack) -> list[EvaluationSet]:
+def open_sets(words: Sequence[str], stack: ExitStack, max_queries: int = 0) -> list[EvaluationSet]:
     """Read evaluation sets; words such as `xquad FOLDER` import a published data set first.
 
     Args:
         words: folders of evaluation sets, or a kind of import and the folders of its data.
         stack: removes temporary folders when it closes.
+        max_queries: of a language, spread evenly over a set; 0 for all.
 
     Raises:
         DataError: a set cannot be read, or two sets have the same name.
     """
     if len(words) > 1 and words[0] in KINDS:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clear-import-")))
-        folders = [_import(words[0], word, temporary) for word in words[1:]]
+        sets = [_import(words[0], word, temporary) for word in words[1:]]
     else:
-        folders = [_folder(Path(word)) for word in words]
-    sets = [read_evaluation_set(folder) for folder in folders]
+        sets = [read_evaluation_set(_folder(Path(word))) for word in words]
     names = [each.name for each in sets]
     if len(set(names)) < len(names):
         raise DataError(
             f"two sets have the same name ({', '.join(names)}): evaluate them separately"
         )
-    return sets
+    return [_thinned(each, max_queries) for each in sets]
 
 
 def seen_queries(sets: Sequence[EvaluationSet], rows: Sequence[Path]) -> dict[str, frozenset[str]]:
@@ -59,13 +60,18 @@ def seen_queries(sets: Sequence[EvaluationSet], rows: Sequence[Path]) -> dict[st
     return found
 
 
-def _import(kind: str, source: str, temporary: Path) -> Path:
+def _thinned(found: EvaluationSet, max_queries: int) -> EvaluationSet:
+    queries = {language: evenly(each, max_queries) for language, each in found.queries.items()}
+    return replace(found, queries=queries)
+
+
+def _import(kind: str, source: str, temporary: Path) -> EvaluationSet:
     imported = read_dataset(kind, source, {})
     if imported.evaluation is None:
         raise DataError(f"{source} has no evaluation set: import it and see the data card")
     folder = temporary / imported.name
     write_evaluation_set(folder, imported.evaluation)
-    return folder
+    return replace(read_evaluation_set(folder), query_kind=imported.evaluation.query_kind)
 
 
 def _folder(path: Path) -> Path:

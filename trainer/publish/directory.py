@@ -23,6 +23,7 @@ from service.retrieval.checkpoint.writer import (
 from service.retrieval.encoder.reference.computed import compute_reference
 from service.retrieval.encoder.reference.stored import write_reference
 from service.retrieval.encoder.runtime.weights import load_model
+from service.retrieval.language_quality import LanguageRecord, languages_content
 from service.retrieval.storage import artifact
 from trainer.errors import DataError, OutputError
 from trainer.publish.model_card import model_card
@@ -40,6 +41,7 @@ class Publication:
     license: str | None = None
     results: str = ""  # Markdown
     data_cards: Sequence[Mapping[str, Any]] = ()
+    languages: LanguageRecord | None = None  # replaces the checkpoint's own
 
 
 def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, Checkpoint]:
@@ -124,6 +126,8 @@ def _facts(query: Checkpoint, passage: Checkpoint, publication: Publication) -> 
         "passage_fingerprint": passage.own_passage_fingerprint,
         **{field: described[field] for field in RECORD_FIELDS if field in described},
     }
+    if languages := publication.languages or query.languages:
+        facts["languages"] = languages_content(languages)
     if adapter:
         facts["adapter"] = {"scale": adapter.scale, "weights_sha256": adapter.weights_sha256}
     if passage.fingerprint_prompts != _prompts(query, passage):

@@ -16,7 +16,15 @@ from service.retrieval.storage.artifact import read_json_object
 from service.retrieval.storage.json_lines import read_json_lines
 from trainer.errors import DataError
 from trainer.evaluation.measures import NAMES
-from trainer.report.plots import difference_bars, heat_map, label_of, language_dots, loss_terms
+from trainer.report.coverage import coverage_sections
+from trainer.report.plots import (
+    base_of,
+    difference_bars,
+    heat_map,
+    label_of,
+    language_dots,
+    loss_terms,
+)
 
 TEMPLATE = "page.html.jinja"
 Content = Mapping[str, Any]
@@ -101,6 +109,7 @@ def html_page(content: Content, training: Training) -> str:
         gates=[gate for each in content["comparisons"] for gate in each["english_gates"]],
         summary=_summary(evaluations),
         trade_off=_trade_off(training),
+        coverage=list(coverage_sections(content)),
         sets=list(_sets(content)),
         losses=_losses(training),
         conditions=_conditions(evaluations),
@@ -124,7 +133,7 @@ def _sets(content: Content) -> Iterator[Content]:
 
 def _direction(content: Content, set_name: str, direction: str) -> Content:
     evaluations, comparisons = content["evaluations"], content["comparisons"]
-    base = comparisons[0]["base"] if comparisons else label_of(evaluations[0])
+    base = base_of(content)
     return {
         "name": direction,
         "dots": Figure(

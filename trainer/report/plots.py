@@ -39,7 +39,7 @@ def language_dots(evaluations: Sequence[Content], set_name: str, direction: str,
         axes.errorbar(
             values,
             [row - shift for row in range(len(order))],
-            xerr=_errors(values, bounds),
+            xerr=error_bars(values, bounds),
             fmt=MARKERS[number % len(MARKERS)],
             color=COLORS[number % len(COLORS)],
             markersize=5,
@@ -76,7 +76,7 @@ def difference_bars(comparison: Content, set_name: str, direction: str) -> str:
     axes.barh(
         places,
         values,
-        xerr=_errors(values, bounds),
+        xerr=error_bars(values, bounds),
         color=[COLORS[0] if value >= 0 else COLORS[1] for value in values],
         error_kw={"elinewidth": 1, "capsize": 2},
         height=0.6,
@@ -146,6 +146,12 @@ def label_of(evaluation: Content) -> str:
     return f"{encoder['name']} ({encoder['control']})" if encoder["control"] else encoder["name"]
 
 
+def base_of(content: Content) -> str:
+    """Return the label of the encoder whose values sort languages: the base, if there is one."""
+    comparisons = content["comparisons"]
+    return str(comparisons[0]["base"] if comparisons else label_of(content["evaluations"][0]))
+
+
 def require_matplotlib() -> ModuleType:
     """Import matplotlib; called before encoding, so that a missing package fails early.
 
@@ -176,7 +182,8 @@ def make_figure(num_rows: int) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _errors(values: Sequence[float], bounds: Sequence[Sequence[float]]) -> list[list[float]]:
+def error_bars(values: Sequence[float], bounds: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return the lengths of error bars from bounds, below and above the values."""
     return [
         [max(0.0, value - low) for value, (low, _) in zip(values, bounds, strict=True)],
         [max(0.0, high - value) for value, (_, high) in zip(values, bounds, strict=True)],

@@ -3,6 +3,8 @@
 OUTPUT/report.json   all results
 OUTPUT/report.md     the tables
 OUTPUT/report.html   the tables and plots, one self-contained page
+OUTPUT/coverage*     each language's quality: a table (CSV), and plots (SVG) by kind of queries
+OUTPUT/languages.json  the encoder's record of it, for `clear-trainer publish --languages`
 OUTPUT/runs/         TREC run files, one folder per encoder
 OUTPUT/indexes/      indexes of the corpora, kept for later evaluations
 """
@@ -24,10 +26,12 @@ from trainer.evaluation.comparison import ENGLISH_MARGIN, Comparison, compare, c
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.result import Evaluation
 from trainer.evaluation.tasks import DIRECTIONS
+from trainer.report.coverage import coverage_csv, coverage_sections, language_record
 from trainer.report.page import Training, html_page
 from trainer.report.tables import evaluation_content, report_markdown
 
 INDEXES, RUNS, REPORT, PAGE = "indexes", "runs", "report.json", "report.html"
+LANGUAGES = "languages.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ def run_evaluation(
     encoder_name: str,
     *,
     against: str | None,
+    also: Sequence[str] = (),
     with_control: bool,
     encoder_options: EncoderOptions,
     options: EvaluationOptions,
@@ -100,6 +105,7 @@ def run_evaluation(
         sets: evaluation sets.
         encoder_name: as `load_encoder` takes it.
         against: name of the base; without one, the encoder is the base of the control.
+        also: names of further encoders, which are measured but not compared.
         with_control: also measure the base with mean-centered embeddings.
         encoder_options: how to load encoders.
         options: what to measure.
@@ -113,6 +119,7 @@ def run_evaluation(
     if against:
         evaluations.append(_evaluate(sets, against, encoder_options, options, on_progress))
     base = evaluations[-1]
+    evaluations += [_evaluate(sets, name, encoder_options, options, on_progress) for name in also]
     on_progress("compare", 0, None)
     comparisons = [compare(evaluations[0], base, margin=options.margin)] if against else []
     if with_control:
@@ -143,10 +150,22 @@ def write_outcome(output: Path, outcome: Outcome, training: Training) -> None:
         artifact.replace_file(output / "report.md", markdown.encode())
         page = html_page(json.loads(content), training)
         artifact.replace_file(output / PAGE, page.encode())
+        _write_coverage(output, json.loads(content))
     except OSError as error:
         raise OutputError(
             f"reports cannot be written to {output} ({error.strerror}): name another folder"
         ) from None
+
+
+def _write_coverage(output: Path, content: dict[str, Any]) -> None:
+    evaluations = content["evaluations"]
+    if not evaluations[0]["coverage"]:
+        return
+    record = artifact.canonical_json(language_record(evaluations[0]))
+    artifact.replace_file(output / LANGUAGES, record)
+    artifact.replace_file(output / "coverage.csv", coverage_csv(evaluations).encode())
+    for each in coverage_sections(content):
+        artifact.replace_file(output / f"coverage-{each['kind']}.svg", each["svg"].encode())
 
 
 def _evaluate(

@@ -6,9 +6,11 @@ from typing import Any
 from rich.table import Table
 
 from trainer.evaluation.comparison import Comparison, comparison_rows
+from trainer.evaluation.coverage import measure_coverage
 from trainer.evaluation.measures import NAMES
 from trainer.evaluation.result import Evaluation
 from trainer.markdown import markdown_table
+from trainer.report.coverage import coverage_content
 
 FINGERPRINT_CHARACTERS = 16
 HIDDEN = {"recall@100"}
@@ -97,7 +99,8 @@ def evaluation_content(evaluation: Evaluation) -> dict[str, Any]:
     """Return the results of an evaluation as JSON content, unrounded.
 
     Returns:
-        `sets` -> set -> direction -> `languages` -> language -> measure, and `macro_mean`.
+        `sets` -> set -> direction -> `languages` -> language -> measure, and `macro_mean`;
+        `coverage`, an entry for each kind of queries and language.
     """
     sets: dict[str, dict[str, Any]] = {}
     for set_name, direction in evaluation.groups():
@@ -128,6 +131,7 @@ def evaluation_content(evaluation: Evaluation) -> dict[str, Any]:
         },
         "num_passages": {name: dict(each) for name, each in evaluation.num_passages.items()},
         "sets": sets,
+        "coverage": coverage_content(measure_coverage(evaluation)),
     }
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Embeddings
-from trainer.data.evaluation_set import Query
+from trainer.data.evaluation_set import evenly
 from trainer.data.evaluation_set_reader import read_evaluation_set
 from trainer.data.languages import ENGLISH
 from trainer.evaluation.measures import macro, mean
@@ -53,7 +53,7 @@ def read_dev_set(directory: Path, max_queries: int = 0) -> DevSet:
     passages = [passage for _, passage in read_passages(found.corpus_path(ENGLISH))]
     place = {passage.passage_id: number for number, passage in enumerate(passages)}
     chosen = {
-        language: _evenly(found.judged_queries(language, ENGLISH), max_queries)
+        language: evenly(found.judged_queries(language, ENGLISH), max_queries)
         for language in found.queries
     }
     relevant = {
@@ -65,11 +65,6 @@ def read_dev_set(directory: Path, max_queries: int = 0) -> DevSet:
     }
     texts = {language: tuple(query.text for query in chosen[language]) for language in chosen}
     return DevSet(found.name, tuple(each.encoder_text for each in passages), texts, relevant)
-
-
-def _evenly(queries: Sequence[Query], count: int) -> Sequence[Query]:
-    step = max(1, -(-len(queries) // count)) if count else 1
-    return queries[::step]
 
 
 def dev_scores(

@@ -21,6 +21,7 @@ from service.retrieval.checkpoint.lora import (
     target_violation,
 )
 from service.retrieval.errors import CheckpointError, quoted
+from service.retrieval.language_quality import LanguageRecord
 from service.retrieval.storage import artifact
 from service.retrieval.storage.schema import Document, JsonText, OptionalSha256
 
@@ -29,10 +30,11 @@ PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 OLD_WEIGHTS = "adapter.safetensors"
 ADAPTER_FILES = (DESCRIPTION, PEFT_CONFIG, PEFT_WEIGHTS, OLD_WEIGHTS)
 
-# The fields that are not facts: parameters of `write_adapter`, or computed, in either layout.
+# The fields that are not facts: parameters of `write_adapter`, or computed, in either layout, or
+# true of these weights alone.
 COMPUTED_FIELDS = {
     *("base", "base_fingerprint", "format_version", "passage_fingerprint", "rank", "scale"),
-    *("side", "weights_sha256"),
+    *("side", "weights_sha256", "languages"),
 }
 Fingerprint = Annotated[JsonText, Field(min_length=1)]
 
@@ -49,6 +51,7 @@ class AdapterDescription(Document):
     license: JsonText | None = None
     base_model: JsonText | None = None
     weights_sha256: OptionalSha256 = None
+    languages: LanguageRecord | None = None
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -5,12 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from service.retrieval.checkpoint.adapter import (
-    DESCRIPTION,
-    PEFT_CONFIG,
-    check_base,
-    is_adapter,
-)
+from service.retrieval.checkpoint.adapter import DESCRIPTION, PEFT_CONFIG, check_base, is_adapter
 from service.retrieval.checkpoint.adapter_files import read_adapter
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.locator import locate_encoder
@@ -35,6 +30,7 @@ from service.retrieval.checkpoint.transformer.tokenizer_files import (
 )
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.errors import CheckpointError, quoted
+from service.retrieval.language_quality import LanguageRecord
 
 
 @dataclass(frozen=True)
@@ -116,9 +112,14 @@ class Checkpoint:
     @property
     def facts(self) -> dict[str, Any]:
         """Return license, base model and training record, from the adapter or else the manifest."""
-        if self.query.adapter:
-            return self.query.adapter.description.facts
-        return self.manifest.facts if self.manifest else {}
+        described = self.query.adapter.description if self.query.adapter else self.manifest
+        return described.facts if described else {}
+
+    @property
+    def languages(self) -> LanguageRecord | None:
+        """Return the measured quality by language, if it was recorded for these very weights."""
+        described = self.query.adapter.description if self.query.adapter else self.manifest
+        return described.languages if described and not self.query.peft else None
 
 
 def open_checkpoint(

@@ -8,15 +8,18 @@ from typing import Any
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.errors import CheckpointError, quoted
+from service.retrieval.language_quality import LanguageRecord
 from service.retrieval.storage import artifact, checksums
 from service.retrieval.storage.checksums import FileRecord
 from service.retrieval.storage.schema import Document, JsonText, parse_document
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
-# The fields that `write_manifest` computes; all others are facts that its caller knows.
+# The fields that `write_manifest` computes, and `languages`, which is true of these weights alone;
+# all others are facts that its caller knows.
 COMPUTED_FIELDS = {
-    *("digest", "embedding_dim", "files", "format_version", "max_tokens", "pooling", "prompts")
+    *("digest", "embedding_dim", "files", "format_version", "max_tokens", "pooling", "prompts"),
+    "languages",
 }
 
 
@@ -35,6 +38,7 @@ class CheckpointManifest(Document):
     base_model: JsonText | None = None
     passage_fingerprint: JsonText | None = None
     fingerprint_prompts: dict[JsonText, JsonText] | None = None
+    languages: LanguageRecord | None = None
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -68,6 +68,12 @@ def test_several_queries_get_their_results_in_order(client: TestClient) -> None:
     assert [result["language"] for result in together] == [result["language"] for result in alone]
 
 
+def test_the_quality_of_a_language_is_unknown_without_a_record(client: TestClient) -> None:
+    [result] = search(client, query=QUESTION, language="sw")["results"]
+
+    assert result["language_quality"] == "unknown"
+
+
 def ids(result: dict[str, Any]) -> list[str]:
     return [hit["passage_id"] for hit in result["hits"]]
 

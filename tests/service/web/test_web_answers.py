@@ -619,3 +619,31 @@ def test_a_wrong_key_is_asked_for_again_and_a_missing_one_is_reported(page: "Pag
     page.get_by_role("button", name="Cancel").click()
     assert dialog.is_hidden()
     assert titles(page) == []
+
+
+# ---- Languages that the encoder serves poorly
+
+
+@pytest.mark.parametrize(
+    ("language", "quality", "note"),
+    [
+        ("ay", "poor", "Questions in Aymara find less; Spanish or English find more."),
+        ("ig", "poor", "Questions in Igbo find less; English finds more."),
+        ("ay", "fair", ""),
+        ("ay", "unknown", ""),
+    ],
+)
+def test_a_language_that_is_served_poorly_is_named_with_better_ones(
+    page: "Page", language: str, quality: str, note: str
+) -> None:
+    hit = {"passage_id": "1", "score": 0.5, "rank": 1, "title": "", "text": "x", "metadata": {}}
+    result = {"language": language, "language_quality": quality, "hits": [hit]}
+    page.route("**/search", lambda route: route.fulfill(json={"results": [result]}))
+
+    search(page, "Kunas Bolivia markana jach'a marka?")
+
+    found = page.locator("#language-note")
+    assert (found.inner_text() if found.is_visible() else "") == note
+    page.unroute("**/search")
+    search(page, ENGLISH)
+    assert not found.is_visible()

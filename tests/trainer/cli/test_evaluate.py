@@ -160,3 +160,63 @@ def test_the_page_is_written_and_can_be_rendered_again(
     assert again.exit_code == 0, again.stderr
     assert (output / "report.html").read_text() == page
     assert "### xquad, mixed" in (output / "report.md").read_text()
+
+
+def test_the_coverage_report_is_written_and_the_checkpoint_is_not(
+    xquad: Path, tiny: list[str], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    files = {path: path.read_bytes() for path in tiny_checkpoint.rglob("*") if path.is_file()}
+    output = tmp_path / "report"
+    command = [*COMMAND, str(xquad), *tiny, "--against", str(tiny_checkpoint)]
+
+    result = CliRunner().invoke(app, [*command, "--output", str(output)])
+
+    assert result.exit_code == 0, result.stderr
+    record = json.loads((output / "languages.json").read_text())
+    assert record == {code: {"questions": 1.0, "n": 1} for code in ("de", "en")}
+    csv = (output / "coverage.csv").read_text().splitlines()
+    assert csv[0] == "kind,language,queries,encoder,ndcg@10,low,high,grade"
+    assert csv[1] == "questions,en,1,tiny-mean-0,1.0000,1.0000,1.0000,good"
+    assert len(csv) == 1 + 2 * 2
+    assert (output / "coverage-questions.svg").read_text().startswith("<svg")
+    assert "<h2>Coverage: questions</h2>" in (output / "report.html").read_text()
+    assert {path: path.read_bytes() for path in files} == files
+    assert {path for path in tiny_checkpoint.rglob("*") if path.is_file()} == files.keys()
+
+
+def test_a_direction_from_english_has_no_record(
+    xquad: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    command = [*COMMAND, str(xquad), *tiny, "--direction", "en-L", "--output", str(tmp_path / "r")]
+
+    result = CliRunner().invoke(app, command)
+
+    assert result.exit_code == 0, result.stderr
+    assert not (tmp_path / "r/languages.json").exists()
+    assert not (tmp_path / "r/coverage.csv").exists()
+
+
+def test_at_most_so_many_queries_of_a_language_are_measured(xquad: Path, tiny: list[str]) -> None:
+    for path in xquad.glob("*.json"):
+        content = json.loads(path.read_text())
+        [paragraph] = content["data"][0]["paragraphs"]
+        [question] = paragraph["qas"]
+        paragraph["qas"] = [question | {"id": f"q{number}"} for number in range(7)]
+        path.write_text(json.dumps(content))
+    flags = ["--direction", "L-en", "--max-queries", "3", "--json"]
+
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, *flags])
+
+    [evaluation] = json.loads(result.stdout)["evaluations"]
+    assert evaluation["sets"]["xquad"]["L-en"]["languages"]["de"]["num_queries"] == 3
+
+
+def test_a_further_encoder_is_in_the_tables_and_not_compared(
+    xquad: Path, tiny: list[str], tiny_checkpoint: Path
+) -> None:
+    flags = ["--against", str(tiny_checkpoint), "--also", str(tiny_checkpoint), "--json"]
+
+    result = CliRunner().invoke(app, [*COMMAND, str(xquad), *tiny, *flags])
+
+    found = json.loads(result.stdout)
+    assert (len(found["evaluations"]), len(found["comparisons"])) == (3, 1)

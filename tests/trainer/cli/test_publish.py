@@ -92,3 +92,48 @@ def test_a_push_without_a_token_is_refused(
     assert result.exit_code == 1
     assert "the variable HF_TOKEN is not set" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_what_evaluate_measured_is_published_and_read(
+    tmp_path: Path, questions: Path, tuned_checkpoint: Path
+) -> None:
+    flags = ["--max-tokens", 64, "--device", "cpu", "--direction", "en-en", "--direction", "L-en"]
+    files = {path: path.read_bytes() for path in tuned_checkpoint.rglob("*") if path.is_file()}
+
+    run("evaluate", questions, "--encoder", tuned_checkpoint, "--output", tmp_path / "r", *flags)
+    languages = ["--languages", tmp_path / "r/languages.json", "--license", "mit"]
+    run("publish", tuned_checkpoint, "--to", tmp_path / "encoder", *languages)
+    run("publish", tuned_checkpoint, "--to", tmp_path / "adapter", *languages, "--as-adapter")
+
+    # One passage, which every query finds.
+    expected = {code: {"questions": 1.0, "n": 1} for code in QUESTIONS}
+    assert json.loads((tmp_path / "r/languages.json").read_text()) == expected
+    for name in ("encoder/manifest.json", "adapter/adapter.json"):
+        assert json.loads((tmp_path / name).read_text())["languages"] == expected
+    found = {path: path.read_bytes() for path in tuned_checkpoint.rglob("*") if path.is_file()}
+    assert found == files  # neither command writes into the checkpoint
+
+
+@pytest.mark.parametrize("option", ["--results", "--data-card", "--push"])
+def test_an_adapter_is_copied_without_a_model_card(
+    tmp_path: Path, tuned_checkpoint: Path, option: str
+) -> None:
+    command = ["publish", str(tuned_checkpoint), "--to", str(tmp_path / "out"), "--as-adapter"]
+
+    result = CliRunner().invoke(app, [*command, option, "owner/name"])
+
+    assert result.exit_code == 1
+    assert "--as-adapter writes no model card" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_record_of_languages_is_refused_before_the_checkpoint_is_opened(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "languages.json").write_text("{}")
+    command = ["publish", "no-such-encoder", "--to", str(tmp_path / "out")]
+
+    result = CliRunner().invoke(app, [*command, "--languages", str(tmp_path / "languages.json")])
+
+    assert result.exit_code == 1
+    assert "languages.json names no language" in result.stderr

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,12 +7,14 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from service.retrieval.checkpoint.checkpoint import open_checkpoint
 from service.retrieval.checkpoint.manifest import verify_manifest
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.reference.comparison import compare
 from service.retrieval.encoder.reference.stored import read_reference
 from service.retrieval.generation.generation import open_current
+from service.retrieval.language_quality import LanguageQuality
 from service.retrieval.searcher import Searcher
 from tests.conftest import make_adapter, make_checkpoint
 from tests.service.retrieval.encoder.test_encoder import TEXTS
@@ -262,3 +265,35 @@ def test_a_base_of_the_hub_is_named_as_the_base_model(
     )
 
     assert manifest.base_model == base_model
+
+
+RECORD = {"sw": LanguageQuality(questions=0.7, n=10), "ay": LanguageQuality(statements=0.5, n=3)}
+
+
+def test_languages_come_into_the_manifest_and_change_no_fingerprint(
+    tmp_path: Path, tuned_checkpoint: Path, published: Path
+) -> None:
+    sides = open_sides(str(tuned_checkpoint), "none", tmp_path)
+    publication = replace(PUBLICATION, languages=RECORD)
+
+    manifest = write_publication(*sides, tmp_path / "out", publication)
+
+    found = open_checkpoint(str(tmp_path / "out"), tmp_path)
+    assert manifest.languages == found.languages == RECORD
+    assert found.query_fingerprint == open_checkpoint(str(published), tmp_path).query_fingerprint
+
+
+def test_an_adapters_own_languages_are_published_unless_others_are_given(
+    tmp_path: Path, tiny_encoder: Encoder, tiny_checkpoint: Path
+) -> None:
+    own = {"sw": {"questions": 0.25, "n": 2}}
+    adapter = make_adapter(tmp_path / "a", tiny_encoder, base=str(tiny_checkpoint), languages=own)
+    sides = open_sides(str(adapter), "none", tmp_path)
+
+    kept = write_publication(*sides, tmp_path / "kept", PUBLICATION)
+    replaced = write_publication(
+        *sides, tmp_path / "replaced", replace(PUBLICATION, languages=RECORD)
+    )
+
+    assert kept.languages == {"sw": LanguageQuality(questions=0.25, n=2)}
+    assert replaced.languages == RECORD

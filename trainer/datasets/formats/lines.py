@@ -167,7 +167,7 @@ def _judged(
         if language != ENGLISH
     }
     qrels = {passage.passage_id: {passage.passage_id: 1} for passage in passages}
-    return EvaluationData({ENGLISH: passages}, queries, qrels)
+    return EvaluationData({ENGLISH: passages}, queries, qrels, "statements")
 
 
 def read_lines(path: Path) -> list[str]:

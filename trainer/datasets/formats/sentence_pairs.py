@@ -63,6 +63,7 @@ def pair_evaluation(
         {ENGLISH: list(passages.values())},
         {language: list(by_id.values()) for language, by_id in queries.items()},
         {sentence_id: {sentence_id: 1} for sentence_id in passages},
+        "statements",
     )
 
 

@@ -61,6 +61,7 @@ def import_sib200(
                 for language, by_id in texts.items()
             },
             {f"sib200.{number}": {f"sib200.{number}": 1} for number in english},
+            "statements",
         ),
         notes=("evaluation only: Belebele's passages are made of these sentences",),
     )

@@ -1,17 +1,19 @@
 """The corpus that a command reads: files, columns, and what happens to invalid passages."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from service.cli import console
 
 if TYPE_CHECKING:
+    from service.retrieval.corpus.changes import Change
     from service.retrieval.corpus.columns import Columns
     from service.retrieval.corpus.fields import Fields
     from service.retrieval.corpus.reader import Passage
     from service.retrieval.errors import PassageError
 
+T = TypeVar("T")
 MAX_PRINTED = 20
 
 
@@ -50,17 +52,28 @@ class Corpus:
         Raises:
             PassageError: as in `read_corpus`, or there are no passages.
         """
-        from service.retrieval.corpus.columns import Columns
-        from service.retrieval.corpus.reader import read_ahead, read_corpus
+        from service.retrieval.corpus.reader import read_corpus
 
-        passages = read_corpus(
+        return self._read(read_corpus)
+
+    def read_changes(self) -> "Iterator[tuple[str, Change]]":
+        """Yield the changes that the files hold, as `read` yields passages."""
+        from service.retrieval.corpus.changes import read_changes
+
+        return self._read(read_changes)
+
+    def _read(self, reader: "Callable[..., Iterator[tuple[str, T]]]") -> "Iterator[tuple[str, T]]":
+        from service.retrieval.corpus.columns import Columns
+        from service.retrieval.corpus.reader import read_ahead
+
+        records = reader(
             self._paths,
             self.on_invalid,
             columns=Columns(*self._columns),
             fields=self._fields,
             on_columns=self._tell,
         )
-        return read_ahead(passages, ", ".join(map(str, self._paths)))
+        return read_ahead(records, ", ".join(map(str, self._paths)))
 
     def on_invalid(self, error: "PassageError") -> None:
         """Skip, count and print an invalid passage, or raise its error."""

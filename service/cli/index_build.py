@@ -174,10 +174,11 @@ def _write_index(
             on_invalid=corpus.on_invalid,
             on_progress=on_progress,
         )
-    _print_report(report, corpus.num_skipped, as_json)
+    print_report(report, corpus.num_skipped, as_json)
 
 
-def _print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> None:
+def print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> None:
+    """Print what a build, an update or an apply did."""
     if as_json:
         facts = {
             "generation": report.directory.name,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import console, index_admin, index_build, index_check, keys, search
+from service.cli import console, index_admin, index_apply, index_build, index_check, keys, search
 from service.cli.options import (
     CacheOption,
     DeviceOption,
@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 index_app = typer.Typer(help="Build and administer an index.", no_args_is_help=True)
 index_app.add_typer(index_build.app)
+index_app.add_typer(index_apply.app)
 index_app.add_typer(index_check.app)
 index_app.add_typer(index_admin.app)
 app.add_typer(search.app)

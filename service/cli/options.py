@@ -41,6 +41,13 @@ PassagesArgument = Annotated[
         "the standard input"
     ),
 ]
+ChangesArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        help='Files of documents to put, as for `build`, and of lines {"id": ..., "delete": true}; '
+        "- is the standard input"
+    ),
+]
 IdFieldOption = Annotated[
     str,
     typer.Option("--id-field", envvar="CLEAR_ID_FIELD", help="Key of the id; a.b if nested"),

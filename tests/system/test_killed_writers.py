@@ -9,19 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from service.retrieval.corpus.changes import Change
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.generation.history import collect_garbage, list_generations, roll_back
+from service.retrieval.indexing.apply import apply_changes
 from service.retrieval.indexing.build import build_index, update_index
 from service.retrieval.searcher import Searcher
 from tests.conftest import run_script
 
-WRITERS = ("build", "update", "rollback", "gc")
+WRITERS = ("build", "update", "apply", "rollback", "gc")
 
 KILLED = """
 import json, os, pathlib, shutil, signal, sys
 
+from service.retrieval.corpus.changes import Change
+from service.retrieval.indexing.apply import apply_changes
 from service.retrieval.indexing.build import build_index, update_index
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.corpus.reader import Passage
@@ -33,9 +37,11 @@ first, old, new = (
     [("f", Passage(str(row), f"{text} {row}")) for row in range(count)]
     for text, count in (("first", 3), ("old", 5), ("new", 9))
 )
+puts = [("f", Change(passage.passage_id, passage)) for _, passage in new]
 write = {
     "build": lambda index: build_index(new, index, encoder),
     "update": lambda index: update_index([*old[:3], *new[5:]], index, encoder),
+    "apply": lambda index: apply_changes(puts, index, encoder),
     "rollback": roll_back,
     "gc": lambda index: collect_garbage(index, 0),
 }[writer]
@@ -102,6 +108,9 @@ def write(writer: str, index: Path, encoder: Encoder) -> None:
             build_index(new, index, encoder)
         case "update":
             update_index([*old[:3], *new[5:]], index, encoder)
+        case "apply":
+            puts = [("f", Change(passage.passage_id, passage)) for _, passage in new]
+            apply_changes(puts, index, encoder)
         case "rollback":
             if live_texts(index, encoder) == {"old of 5"}:
                 roll_back(index)
@@ -114,6 +123,7 @@ def write(writer: str, index: Path, encoder: Encoder) -> None:
 AFTER = {
     "build": {"new of 9"},
     "update": {"old of 7", "new of 7"},
+    "apply": {"new of 9"},
     "rollback": {"first of 3"},
     "gc": {"old of 5"},
 }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from service.retrieval.corpus.columns import USUAL_IDS, Columns, take
 from service.retrieval.corpus.delimited import DELIMITERS, delimited_records
@@ -23,6 +23,8 @@ AHEAD_PASSAGES = 10_000
 MAX_DEPTH = 64
 # Of a record's keys in a message.
 MAX_NAMES, MAX_NAME = 12, 40
+T = TypeVar("T")
+DELETE = "delete"  # the key of a record that deletes a document
 OnInvalid = Callable[[PassageError], None]
 OnColumns = Callable[[Path, Columns], None]
 
@@ -82,6 +84,21 @@ def read_corpus(
     Raises:
         PassageError: a path names nothing readable, or, by default, a line is invalid.
     """
+    return read_records(paths, passage_of, on_invalid, columns, fields, on_columns)
+
+
+def read_records(
+    paths: Iterable[Path],
+    parse: Callable[[str, dict[str, Any], Columns], T],
+    on_invalid: OnInvalid,
+    columns: Columns | None,
+    fields: Fields,
+    on_columns: OnColumns,
+) -> Iterator[tuple[str, T]]:
+    """Yield what `parse` makes of each record, from its origin and the columns of its file.
+
+    Other arguments and errors are those of `read_corpus`.
+    """
     for path in find_files(paths):
         found: Columns | None = None
         for origin, record in _records(path, fields):
@@ -92,9 +109,11 @@ def read_corpus(
                         f"{origin} is not a JSON object with `id` and `text`: correct the line"
                     )
                 if found is None:
-                    found = (columns or Columns()).found_in(value)
-                    on_columns(path, found)
-                yield origin, _passage(origin, value, found)
+                    names = (columns or Columns()).found_in(value)
+                    if value.get(DELETE) is not True:  # a deletion names no column of a text
+                        found = names
+                        on_columns(path, found)
+                yield origin, parse(origin, value, found or names)
             except PassageError as error:
                 if path == STDIN and found is None:
                     error = PassageError(f"{error} (the standard input is read as JSON lines)")
@@ -114,12 +133,12 @@ def _records(path: Path, fields: Fields) -> Iterable[tuple[str, object]]:
 
 
 def read_ahead(
-    passages: Iterator[tuple[str, Passage]], source: str, count: int = AHEAD_PASSAGES
-) -> Iterator[tuple[str, Passage]]:
+    passages: Iterator[tuple[str, T]], source: str, count: int = AHEAD_PASSAGES
+) -> Iterator[tuple[str, T]]:
     """Read the first passages now, so that a bad file is reported before an encoder is loaded.
 
     Args:
-        passages: of a corpus.
+        passages: of a corpus, or changes of it.
         source: what the corpus was read from, for the error.
         count: how many passages to read now.
 
@@ -132,17 +151,33 @@ def read_ahead(
     return itertools.chain(first, passages)
 
 
-def _passage(origin: str, record: dict[str, Any], columns: Columns) -> Passage:
-    rest = dict(record)
-    passage_id = take(rest, columns.id_in(rest))
-    text, title = take(rest, columns.text), take(rest, columns.title)
+def taken_id(origin: str, record: dict[str, Any], columns: Columns) -> str:
+    """Remove the id from a record and return it.
+
+    Raises:
+        PassageError: it is missing, blank, or no text and no whole number.
+    """
+    names = _names(record)
+    passage_id = take(record, columns.id_in(record))
     if isinstance(passage_id, int) and not isinstance(passage_id, bool):
         passage_id = str(passage_id)
     if not isinstance(passage_id, str) or is_blank(passage_id):
         raise PassageError(
             f"{origin} needs a field {_id_names(columns)} with text or a whole number, and has "
-            f"{_names(record)}: correct the line, or name the field with --id-field"
+            f"{names}: correct the line, or name the field with --id-field"
         )
+    return passage_id
+
+
+def passage_of(origin: str, record: dict[str, Any], columns: Columns) -> Passage:
+    """Return the passage of a record.
+
+    Raises:
+        PassageError: the id or the text is missing, or a value cannot be used.
+    """
+    rest = dict(record)
+    passage_id = taken_id(origin, rest, columns)
+    text, title = take(rest, columns.text), take(rest, columns.title)
     if not isinstance(text, str):
         raise PassageError(
             f"{origin} needs a field `{columns.text}` with text, and has {_names(record)}: correct "

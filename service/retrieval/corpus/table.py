@@ -35,8 +35,7 @@ class PassageTableWriter:
     def __init__(self, path: Path, fields: Fields = NO_FIELDS) -> None:
         """Create the file; the metadata of the passages must fit the fields."""
         self._fields = fields
-        self._schema = _schema(fields)
-        self._writer = pa.ipc.new_file(str(path), self._schema)
+        self._writer = pa.ipc.new_file(str(path), schema_of(fields))
 
     def __enter__(self) -> Self:
         """Return the writer; the end of the context completes the file."""
@@ -53,18 +52,12 @@ class PassageTableWriter:
 
     def write(self, passages: Sequence[Passage]) -> None:
         """Append one batch."""
-        columns: list[list[Any]] = [
-            [passage.passage_id for passage in passages],
-            [passage.title for passage in passages],
-            [passage.text for passage in passages],
-            [json.dumps(dict(passage.metadata), ensure_ascii=False) for passage in passages],
-            *([passage.metadata.get(name) for passage in passages] for name in self._fields),
-        ]
-        arrays = [
-            to_array(column, field.type)
-            for column, field in zip(columns, self._schema, strict=True)
-        ]
-        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+        self.write_rows(to_rows(passages, self._fields))
+
+    def write_rows(self, rows: pa.Table) -> None:
+        """Append rows of another table, or of `to_rows`, as one batch."""
+        for batch in rows.combine_chunks().to_batches():
+            self._writer.write_batch(batch)
 
 
 class PassageTable:
@@ -76,7 +69,7 @@ class PassageTable:
         Raises:
             GenerationError: the file is not an Arrow file of passages with these fields.
         """
-        schema = _schema(fields)
+        schema = schema_of(fields)
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except (pa.ArrowException, OSError) as error:
@@ -88,6 +81,7 @@ class PassageTable:
                 f"{path} does not have the columns {', '.join(schema.names)}: build the index again"
             )
         self.fields = fields
+        self.rows: pa.Table = table
         self._columns = table.columns[: len(SCHEMA)]
         self._field_columns = dict(zip(fields, table.columns[len(SCHEMA) :], strict=True))
         self._count: int = table.num_rows
@@ -110,10 +104,14 @@ class PassageTable:
         ]
 
     def find(self, passage_id: str) -> int | None:
-        """Return the row of a passage; None if there is none. Rows ascend by id, as UTF-8 bytes."""
+        """Return the row of a passage; None if there is none."""
+        row = self.place(passage_id)
+        return row if row < len(self) and self.passage_ids([row]) == [passage_id] else None
+
+    def place(self, passage_id: str) -> int:
+        """Return the first row whose id is not smaller. Rows ascend by id, as UTF-8 bytes."""
         ids, wanted = self._columns[0], passage_id.encode()
-        row = bisect_left(range(len(self)), wanted, key=lambda each: ids[each].as_py().encode())
-        return row if row < len(self) and ids[row].as_py() == passage_id else None
+        return bisect_left(range(len(self)), wanted, key=lambda each: ids[each].as_py().encode())
 
     def passage_ids(self, rows: Iterable[int]) -> list[str]:
         """Return the ids of the passages of these rows."""
@@ -131,7 +129,22 @@ def to_array(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
-def _schema(fields: Fields) -> pa.Schema:
+def to_rows(passages: Sequence[Passage], fields: Fields = NO_FIELDS) -> pa.Table:
+    """Return passages as rows of a table; their metadata must fit the fields."""
+    schema = schema_of(fields)
+    columns: list[list[Any]] = [
+        [passage.passage_id for passage in passages],
+        [passage.title for passage in passages],
+        [passage.text for passage in passages],
+        [json.dumps(dict(passage.metadata), ensure_ascii=False) for passage in passages],
+        *([passage.metadata.get(name) for passage in passages] for name in fields),
+    ]
+    arrays = [to_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.table(arrays, schema=schema)
+
+
+def schema_of(fields: Fields) -> pa.Schema:
+    """Return the schema of a table of passages."""
     columns = [pa.field(FIELD_PREFIX + name, _arrow_type(kind)) for name, kind in fields.items()]
     return pa.schema([*SCHEMA, *columns])
 

@@ -1,21 +1,21 @@
 """One build in its temporary folder: stage, encode, index, check, write the manifest."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.retrieval.corpus.fields import Fields, checked_values
-from service.retrieval.corpus.reader import OnInvalid, Passage, no_passages
-from service.retrieval.corpus.table import PassageTableWriter
+from service.retrieval.corpus.fields import Fields
+from service.retrieval.corpus.reader import OnInvalid, no_passages
+from service.retrieval.corpus.table import PassageTable, PassageTableWriter, to_rows
 from service.retrieval.encoder.bulk import EncodedPassages
-from service.retrieval.encoder.encoder import Embeddings, Encoder
-from service.retrieval.errors import PassageError
+from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.manifest import EMBEDDINGS, MANIFEST, PASSAGES, TEXTS, VECTORS
-from service.retrieval.index.faiss.build import build_faiss_index, check_factory
+from service.retrieval.index.faiss.build import build_faiss_index, check_factory, write_flat_header
+from service.retrieval.indexing.encoding import encode_missing
 from service.retrieval.indexing.invalid import InvalidPassages
 from service.retrieval.indexing.manifest import add_canaries, describe_build
 from service.retrieval.indexing.reuse import (
@@ -24,14 +24,14 @@ from service.retrieval.indexing.reuse import (
     merge_embeddings,
     write_texts,
 )
-from service.retrieval.indexing.shards import Shard, ShardEncoder, ShardFolder, shard_name
+from service.retrieval.indexing.rows import WINDOW_ROWS, Rows, Splice, table_windows
+from service.retrieval.indexing.shards import ShardEncoder, ShardFolder
 from service.retrieval.indexing.staging import StagedPassages
 from service.retrieval.progress import OnProgress
 
-WINDOW_PASSAGES = 1024
-# Large enough that most batches are full, though a batch holds texts of similar length.
-SHARD_PASSAGES = 4096
 NUM_CANARIES = 8
+# Fills the staging with a run's passages.
+Stage = Callable[[StagedPassages], None]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,17 @@ class BuildCounts:
     num_reused: int
     num_encoded: int  # by this run; neither reused nor encoded by an interrupted run
     num_unembedded: int  # left out, as the encoder gives no unit vector for them
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a run adds to and takes from: a verified generation; for a build, nothing.
+
+    `reusable` holds embeddings for new passages with a known text, and those of `table`, if given.
+    """
+
+    reusable: ReusableEmbeddings | None = None
+    table: PassageTable | None = None
 
 
 class Assembly:
@@ -69,162 +80,157 @@ class Assembly:
             GenerationError: FAISS has no such index, or cannot filter it.
         """
         check_factory(factory, encoder.embedding_dim, bool(fields), str(encoder.device))
+        self.fields = dict(sorted(fields.items()))  # in the manifest's order
+        self.on_progress = on_progress
         self._encoder = encoder
         self._factory = factory
-        self._fields = dict(sorted(fields.items()))  # in the manifest's order
         self._shard_encoder = shard_encoder
-        self._on_progress = on_progress
 
     def run(
-        self,
-        directory: Path,
-        unfinished: Path,
-        passages: Iterable[tuple[str, Passage]],
-        reusable: ReusableEmbeddings | None,
-        on_invalid: OnInvalid,
+        self, directory: Path, unfinished: Path, stage: Stage, base: Base, on_invalid: OnInvalid
     ) -> BuildCounts:
         """Build the generation.
 
         Args:
             directory: an empty folder.
             unfinished: the folder of encoded shards, kept if the run is interrupted.
-            passages: each with its origin.
-            reusable: embeddings of an older generation.
+            stage: adds the new passages.
+            base: rows that are kept where they are neither replaced nor deleted.
             on_invalid: called with the error of a passage that cannot be indexed.
 
         Raises:
             PassageError, GenerationError: as in `build_index`.
             OSError: the disk fails or is full.
         """
-        staging, raw = directory / "staging.sqlite", directory / EMBEDDINGS
+        staging = directory / "staging.sqlite"
         with StagedPassages(staging, self._encoder.side("passage").prepare) as staged:
-            self._stage(staged, passages, on_invalid)
+            stage(staged)
             digests = staged.digests()
+            reusable = base.reusable
             rows = reusable.find(digests) if reusable else np.full(len(staged), NOT_FOUND)
             shards = ShardFolder(unfinished, self._encoder.embedding_dim)
             invalid = InvalidPassages(staged, self._encoder.name, on_invalid)
-            names, num_encoded = self._encode(staged, digests, rows, shards, invalid)
+            missing = np.flatnonzero(rows == NOT_FOUND)
+            encoded = encode_missing(
+                *(staged, digests, missing, self._shard_encoder, shards, invalid),
+                self.on_progress,
+            )
             is_valid = invalid.remove()
-            digests, rows, count = digests[is_valid], rows[is_valid], len(staged)
-            fresh = (encoded[encoded.is_valid] for encoded in map(shards.read, names))
-            embeddings = merge_embeddings(rows, reusable, fresh, WINDOW_PASSAGES)
-            is_truncated = self._write(directory, staged, embeddings)
-            canary_passages = staged.sample(NUM_CANARIES)
-        write_texts(directory / TEXTS, digests, is_truncated)
-        vectors = np.memmap(raw, np.float32, "r", shape=(count, self._encoder.embedding_dim))
-        self._index(vectors, directory / VECTORS)
-        del vectors
+            digests, rows = digests[is_valid], rows[is_valid]
+            fresh = (found[found.is_valid] for found in map(shards.read, encoded.names))
+            embeddings = merge_embeddings(rows, reusable, fresh, WINDOW_ROWS)
+            kept, splice = self._splice(staged, base)
+            count = len(staged) + int(splice.is_kept.sum())
+            if count == 0:
+                raise no_passages()
+            new = self._new_rows(staged, digests, embeddings)
+            is_truncated = self._write(directory, splice.merge(kept, new), count)
         staging.unlink()
-        if self._factory == "Flat":  # whose file holds the same embeddings
-            raw.unlink()
-        num_reused = int((rows != NOT_FOUND).sum())
-        num_unembedded = len(is_valid) - count
+        self._index(directory, count)
         counts = BuildCounts(
-            count, int(is_truncated.sum()), num_reused, num_encoded, num_unembedded
+            count,
+            int(is_truncated.sum()),
+            count - len(staged) + int((rows != NOT_FOUND).sum()),
+            encoded.num_encoded,
+            len(is_valid) - len(staged),
         )
-        self._check(directory, counts, canary_passages)
+        self._check(directory, counts)
         return counts
 
-    def _stage(
-        self,
-        staged: StagedPassages,
-        passages: Iterable[tuple[str, Passage]],
-        on_invalid: OnInvalid,
-    ) -> None:
-        for origin, passage in passages:
-            try:
-                values = checked_values(origin, passage.metadata, self._fields)
-                found = {name: value for name, value in values.items() if value is not None}
-                staged.add(origin, replace(passage, metadata={**passage.metadata, **found}))
-            except PassageError as error:
-                on_invalid(error)
-            if len(staged) % WINDOW_PASSAGES == 0:
-                self._on_progress("read", len(staged), None)
-        self._on_progress("read", len(staged), len(staged))
-        if len(staged) == 0:
-            raise no_passages()
+    def _splice(self, staged: StagedPassages, base: Base) -> tuple[Rows, Splice]:
+        """Return the rows of the base, and how the staged passages go among them."""
+        if base.table is None or base.reusable is None:
+            nothing = np.zeros(len(staged), np.int64)
+            kept = Rows.none(self.fields, self._encoder.embedding_dim)
+            return kept, Splice(nothing, nothing > 0, np.empty(0, np.bool_))
+        kept = base.reusable.rows(base.table.rows)
+        return kept, Splice.of(base.table, list(staged.passage_ids()), staged.deleted)
 
-    def _encode(
+    def _new_rows(
         self,
         staged: StagedPassages,
         digests: NDArray[np.void],
-        rows: NDArray[np.int64],
-        shards: ShardFolder,
-        invalid: InvalidPassages,
-    ) -> tuple[list[str], int]:
-        """Encode the missing shards; return the names of all shards, and the number encoded."""
-        missing = np.flatnonzero(rows == NOT_FOUND)
-        total = len(missing)
-        done = num_encoded = 0
-        names: list[str] = []
-        parts: dict[str, list[NDArray[np.int64]]] = defaultdict(list)  # positions by shard
+        embeddings: Iterator[EncodedPassages],
+    ) -> Iterator[Rows]:
+        """Yield the staged passages and their embeddings in windows, in the order of ids."""
+        start = 0
+        for passages, encoded in zip(staged.windows(WINDOW_ROWS), embeddings, strict=True):
+            stop = start + len(passages)
+            yield Rows(
+                to_rows(passages, self.fields),
+                encoded.embeddings,
+                encoded.is_truncated,
+                digests[start:stop],
+            )
+            start = stop
 
-        def on_texts(num_texts: int) -> None:
-            nonlocal done
-            done += num_texts
-            self._on_progress("encode", done, total)
-
-        def missing_shards() -> Iterator[Shard]:
-            texts = staged.encoder_texts(missing)
-            for start in range(0, total, SHARD_PASSAGES):
-                part = missing[start : start + SHARD_PASSAGES]
-                name = shard_name(self._shard_encoder.identity, digests[part].tobytes())
-                names.append(name)
-                parts[name].append(part)  # views of `missing`
-                shard = Shard(name, [next(texts) for _ in part])
-                if shards.has(name):
-                    on_texts(len(part))
-                else:
-                    yield shard
-
-        self._on_progress("encode", 0, total)
-        for name, encoded in self._shard_encoder.encode(missing_shards(), on_texts):
-            shards.save(name, encoded)
-            is_valid = encoded.is_valid
-            num_encoded += int(is_valid.sum())
-            if not is_valid.all():
-                for part in parts[name]:
-                    invalid.add(part[~is_valid])
-        return names, num_encoded
-
-    def _write(
-        self, directory: Path, staged: StagedPassages, embeddings: Iterator[EncodedPassages]
-    ) -> NDArray[np.bool_]:
-        """Write passages and embeddings in the order of ids; return which texts were truncated."""
-        flags = []
+    def _write(self, directory: Path, rows: Iterator[Rows], count: int) -> NDArray[np.bool_]:
+        """Write passages, vectors and digests; return which texts were truncated."""
+        is_flat = self._factory == "Flat"
+        path = directory / (VECTORS if is_flat else EMBEDDINGS)
+        flags: list[NDArray[np.bool_]] = []
+        digests: list[NDArray[np.void]] = []
         with (
-            PassageTableWriter(directory / PASSAGES, self._fields) as table,
-            (directory / EMBEDDINGS).open("wb") as vectors,
+            PassageTableWriter(directory / PASSAGES, self.fields) as table,
+            path.open("wb") as vectors,
         ):
-            for passages, encoded in zip(staged.windows(WINDOW_PASSAGES), embeddings, strict=True):
-                table.write(passages)
-                vectors.write(encoded.embeddings.tobytes())
-                flags.append(encoded.is_truncated)
-        return np.concatenate(flags)
+            if is_flat:
+                write_flat_header(vectors, count, self._encoder.embedding_dim)
 
-    def _index(self, vectors: Embeddings, path: Path) -> None:
+            def passages() -> Iterator[pa.Table]:
+                for piece in rows:
+                    vectors.write(piece.embeddings.data)
+                    flags.append(piece.is_truncated)
+                    digests.append(piece.digests)
+                    yield piece.passages
+
+            for window in table_windows(passages()):
+                table.write_rows(window)
+        is_truncated = np.concatenate(flags)
+        write_texts(directory / TEXTS, np.concatenate(digests), is_truncated)
+        return is_truncated
+
+    def _index(self, directory: Path, count: int) -> None:
+        """Index the vectors; the file of a flat index is complete as it was written."""
         done = 0
 
         def on_rows(num_rows: int) -> None:
             nonlocal done
             done += num_rows
-            self._on_progress("index", done, len(vectors))
+            self.on_progress("index", done, count)
 
-        build_faiss_index(vectors, self._factory, path, on_rows, str(self._encoder.device))
+        if self._factory == "Flat":
+            return on_rows(count)
+        shape = (count, self._encoder.embedding_dim)
+        vectors = np.memmap(directory / EMBEDDINGS, np.float32, "r", shape=shape)
+        device = str(self._encoder.device)
+        build_faiss_index(vectors, self._factory, directory / VECTORS, on_rows, device)
 
-    def _check(self, directory: Path, counts: BuildCounts, canary_passages: list[Passage]) -> None:
+    def _check(self, directory: Path, counts: BuildCounts) -> None:
         """Search the generation as a reader does, and write the manifest."""
-        self._on_progress("check", 0, 1)
+        self.on_progress("check", 0, 1)
         manifest = describe_build(
             directory,
             self._encoder,
             self._shard_encoder.identity,
             self._factory,
-            self._fields,
+            self.fields,
             counts.num_passages,
             counts.num_truncated,
             counts.num_unembedded,
         )
-        manifest = add_canaries(manifest, directory, self._encoder, canary_passages)
+        sample = PassageTable(directory / PASSAGES, self.fields).read(
+            spread_rows(counts.num_passages, NUM_CANARIES)
+        )
+        manifest = add_canaries(manifest, directory, self._encoder, sample)
         (directory / MANIFEST).write_bytes(manifest.to_bytes())
-        self._on_progress("check", 1, 1)
+        self.on_progress("check", 1, 1)
+
+
+def spread_rows(count: int, size: int) -> list[int]:
+    """Return up to `size` of `count` rows, evenly spread.
+
+    >>> spread_rows(10, 4)
+    [0, 2, 5, 7]
+    """
+    return sorted({number * count // size for number in range(min(size, count * size))})

@@ -5,7 +5,6 @@ An interrupted run leaves the live generation unchanged, and its encoded shards 
 
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +21,10 @@ from service.retrieval.generation.generation import (
 from service.retrieval.generation.history import UNFINISHED, publish
 from service.retrieval.generation.manifest import MANIFEST, generation_name
 from service.retrieval.generation.writer import BUILDING, exclusive_writer
-from service.retrieval.indexing.assembly import Assembly, BuildCounts
-from service.retrieval.indexing.reuse import ReusableEmbeddings, open_reusable
+from service.retrieval.indexing.assembly import Assembly, Base, BuildCounts, Stage
+from service.retrieval.indexing.reuse import open_reusable
 from service.retrieval.indexing.shards import InProcessEncoder, ShardEncoder
+from service.retrieval.indexing.sources import stage_corpus
 from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage import artifact
 
@@ -81,7 +81,8 @@ def build_index(
         assembly = Assembly(
             encoder, factory, fields, shard_encoder or InProcessEncoder(encoder), on_progress
         )
-        return _publish(assembly, passages, index, nullcontext(), before_publish, on_invalid)
+        stage = stage_corpus(passages, assembly.fields, on_invalid, on_progress)
+        return publish_run(assembly, stage, index, Base(), before_publish, on_invalid)
 
 
 def update_index(
@@ -128,22 +129,24 @@ def update_index(
             shard_encoder or InProcessEncoder(encoder),
             on_progress,
         )
-        lent = open_reusable(live, manifest, EncoderIdentity.of(encoder))
-        return _publish(assembly, passages, index, lent, before_publish, on_invalid)
+        stage = stage_corpus(passages, assembly.fields, on_invalid, on_progress)
+        with open_reusable(live, manifest, EncoderIdentity.of(encoder)) as reusable:
+            return publish_run(assembly, stage, index, Base(reusable), before_publish, on_invalid)
 
 
-def _publish(
+def publish_run(
     assembly: Assembly,
-    passages: Iterable[tuple[str, Passage]],
+    stage: Stage,
     index: Path,
-    lent: AbstractContextManager[ReusableEmbeddings | None],
+    base: Base,
     before_publish: BeforePublish,
     on_invalid: OnInvalid,
 ) -> BuildReport:
+    """Run an assembly and make its result live; the caller is the `exclusive_writer`."""
     unfinished = index / UNFINISHED
     parent = generations_directory(index)
-    with artifact.temporary_directory(parent, BUILDING) as directory, lent as reusable_ones:
-        counts = assembly.run(directory, unfinished, passages, reusable_ones, on_invalid)
+    with artifact.temporary_directory(parent, BUILDING) as directory:
+        counts = assembly.run(directory, unfinished, stage, base, on_invalid)
         before_publish(directory, generation_name((directory / MANIFEST).read_bytes()))
         report = BuildReport(publish(directory, index), counts)
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from service.retrieval.corpus.reader import OnInvalid, no_passages
+from service.retrieval.corpus.reader import OnInvalid
 from service.retrieval.errors import FIX, PassageError, quoted
 from service.retrieval.indexing.staging import StagedPassages
 
@@ -31,15 +31,10 @@ class InvalidPassages:
 
         Returns:
             Which of the passages are left, [N].
-
-        Raises:
-            PassageError: none is left.
         """
         positions = np.flatnonzero(~self._is_valid)
         self._report(positions[positions != self._first])
         self._staged.remove(positions)
-        if len(self._staged) == 0:
-            raise no_passages()
         return self._is_valid
 
     def _report(self, positions: NDArray[np.int64]) -> None:

@@ -20,6 +20,7 @@ from service.retrieval.generation.manifest import (
     GenerationManifest,
 )
 from service.retrieval.generation.vectors import open_vectors_of
+from service.retrieval.indexing.rows import Rows
 from service.retrieval.unit_vectors import are_unit
 
 SCHEMA = pa.schema([("digest", pa.binary(16)), ("is_truncated", pa.bool_())])
@@ -45,6 +46,7 @@ class ReusableEmbeddings:
         """Index the embeddings [N, D] by their digests [N]; those that are no unit vectors, not."""
         self._embeddings = embeddings
         self._is_truncated = is_truncated
+        self._digests = digests
         self._halves = digests.view(np.uint64).reshape(-1, 2)
         order = np.argsort(self._halves[:, 0], kind="stable")
         self._order = order[are_unit(embeddings)[order]]
@@ -59,6 +61,10 @@ class ReusableEmbeddings:
         rows = self._order[places]
         # Of two digests with equal first halves only one is found; the other text is encoded again.
         return np.where((self._halves[rows] == wanted).all(axis=1), rows, NOT_FOUND)
+
+    def rows(self, passages: pa.Table) -> Rows:
+        """Return all embeddings as the rows of the generation, with its passages."""
+        return Rows(passages, self._embeddings, self._is_truncated, self._digests)
 
     def read(self, rows: NDArray[np.int64]) -> EncodedPassages:
         """Return the embeddings of rows, in the order given."""
@@ -75,7 +81,7 @@ def open_reusable(
         GenerationError: a file cannot be read, or the manifest does not say what embedded it.
     """
     dimension = manifest.dimension
-    if _identity_of(directory, manifest) != identity:
+    if identity_of(directory, manifest) != identity:
         yield ReusableEmbeddings(
             np.empty((0, dimension), np.float32), np.empty(0, "V16"), np.empty(0, np.bool_)
         )
@@ -92,7 +98,12 @@ def open_reusable(
         yield ReusableEmbeddings(vectors, digests, is_truncated)
 
 
-def _identity_of(directory: Path, manifest: GenerationManifest) -> EncoderIdentity:
+def identity_of(directory: Path, manifest: GenerationManifest) -> EncoderIdentity:
+    """Return what embedded a generation, as its manifest says.
+
+    Raises:
+        GenerationError: the manifest does not say it.
+    """
     encoder = manifest.encoder
     if encoder.max_tokens is None or encoder.runtime is None:
         name = "max_tokens" if encoder.max_tokens is None else "runtime"

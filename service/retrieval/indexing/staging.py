@@ -39,6 +39,7 @@ class StagedPassages:
         self._connection.execute(SCHEMA)
         self._connection.execute("BEGIN")
         self._count = 0
+        self.deleted: set[str] = set()
 
     def __enter__(self) -> Self:
         """Return the passages; leaving the context closes the file."""
@@ -77,6 +78,23 @@ class StagedPassages:
                 f"{origin} repeats the id of {first}: give one of the two passages another id"
             ) from None
         self._count += 1
+
+    def put(self, origin: str, passage: Passage) -> None:
+        """Add a passage in place of one that was added or deleted before."""
+        self.delete(passage.passage_id)
+        self.deleted.remove(passage.passage_id)
+        self.add(origin, passage)
+
+    def delete(self, passage_id: str) -> None:
+        """Remove a passage, if it was added, and keep its id in `deleted`."""
+        statement = "DELETE FROM passages WHERE passage_id = ?"
+        self._count -= self._connection.execute(statement, (passage_id,)).rowcount
+        self.deleted.add(passage_id)
+
+    def passage_ids(self) -> Iterator[str]:
+        """Yield all ids, in order."""
+        rows = self._connection.execute("SELECT passage_id FROM passages ORDER BY passage_id")
+        return (passage_id for (passage_id,) in rows)
 
     def windows(self, size: int) -> Iterator[list[Passage]]:
         """Yield all passages, ordered by id, `size` at a time."""
@@ -121,19 +139,6 @@ class StagedPassages:
                 yield row
                 if (position := next(wanted, None)) is None:
                     return
-
-    def sample(self, size: int) -> list[Passage]:
-        """Return up to `size` passages, evenly spread over the order of ids."""
-        positions = sorted({position * self._count // size for position in range(size)})
-        rows = [
-            self._connection.execute(
-                "SELECT passage_id, title, text, metadata FROM passages "
-                "ORDER BY passage_id LIMIT 1 OFFSET ?",
-                (position,),
-            ).fetchone()
-            for position in positions[: self._count]
-        ]
-        return [_passage(row) for row in rows]
 
 
 def _passage(row: tuple[str, str, str, str]) -> Passage:

@@ -1,8 +1,9 @@
 """Building a FAISS index of any factory string, and writing it to a file."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import faiss
 import numpy as np
@@ -15,6 +16,9 @@ from service.retrieval.index.faiss.library import error_reason
 
 ADD_ROWS = 16_384
 TRAIN_ROWS = 262_144
+# In the file of a flat index: the number of vectors, and before them the number of floats.
+COUNT_OFFSET = 8
+UNSIGNED_64 = struct.Struct("<Q")
 
 
 def check_factory(factory: str, embedding_dim: int, has_fields: bool, device: str = "cpu") -> None:
@@ -69,6 +73,18 @@ def build_faiss_index(
         index = _build(vectors, factory, on_rows)
     with path.open("wb") as file:  # FAISS's own writer reports no error when the disk is full
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+
+
+def write_flat_header(file: BinaryIO, count: int, embedding_dim: int) -> None:
+    """Write all that precedes the vectors in the file of a flat index; `count` must follow.
+
+    The file has the bytes that FAISS writes, and memory never holds the vectors.
+    """
+    empty = faiss.IndexFlatIP(embedding_dim)
+    header = bytearray(faiss.serialize_index(empty).tobytes())
+    UNSIGNED_64.pack_into(header, COUNT_OFFSET, count)
+    UNSIGNED_64.pack_into(header, len(header) - UNSIGNED_64.size, count * embedding_dim)
+    file.write(header)
 
 
 def _build(vectors: NDArray[np.float32], factory: str, on_rows: Callable[[int], None]) -> Any:

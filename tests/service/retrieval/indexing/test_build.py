@@ -62,7 +62,8 @@ def test_a_built_index_finds_its_passages(tmp_path: Path, tiny_encoder: Encoder)
 def test_each_row_holds_the_embedding_of_its_passage_in_windows_of_any_size(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
-    monkeypatch.setattr("service.retrieval.indexing.assembly.WINDOW_PASSAGES", window)
+    monkeypatch.setattr("service.retrieval.indexing.assembly.WINDOW_ROWS", window)
+    monkeypatch.setattr("service.retrieval.indexing.rows.WINDOW_ROWS", window)
     build_index(numbered(12), tmp_path, tiny_encoder)
     generation = open_current(tmp_path)
 
@@ -173,7 +174,7 @@ def test_a_factory_that_cannot_be_built_leaves_the_old_generation(
 def test_progress_reaches_the_total_of_every_stage_in_order(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.retrieval.indexing.assembly.WINDOW_PASSAGES", 8)
+    monkeypatch.setattr("service.retrieval.indexing.assembly.WINDOW_ROWS", 8)
     reports: list[tuple[str, int, int | None]] = []
 
     build_index(

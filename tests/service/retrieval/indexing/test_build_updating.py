@@ -197,7 +197,7 @@ def test_an_invalid_passage_leaves_the_live_generation(
 def test_what_a_stopped_update_encoded_is_kept(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.retrieval.indexing.assembly.SHARD_PASSAGES", 10)
+    monkeypatch.setattr("service.retrieval.indexing.encoding.SHARD_PASSAGES", 10)
     build_index(corpus(1, 50), tmp_path, tiny_encoder)
     stopped_at = []
 
@@ -220,7 +220,7 @@ def test_what_a_stopped_update_encoded_is_kept(
 def test_a_shard_that_a_crash_damaged_is_encoded_again(
     tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.retrieval.indexing.assembly.SHARD_PASSAGES", 10)
+    monkeypatch.setattr("service.retrieval.indexing.encoding.SHARD_PASSAGES", 10)
 
     def stop(stage: str, done: int, total: int | None) -> None:
         if stage == "index":

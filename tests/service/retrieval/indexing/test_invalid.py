@@ -46,8 +46,8 @@ class SpoilingEncoder:
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.retrieval.indexing.assembly.SHARD_PASSAGES", 8)
-    monkeypatch.setattr("service.retrieval.indexing.assembly.WINDOW_PASSAGES", 16)
+    monkeypatch.setattr("service.retrieval.indexing.encoding.SHARD_PASSAGES", 8)
+    monkeypatch.setattr("service.retrieval.indexing.assembly.WINDOW_ROWS", 16)
 
 
 def has_harp(text: str) -> bool:

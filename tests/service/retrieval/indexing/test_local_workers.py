@@ -22,7 +22,7 @@ def workers(tiny_checkpoint: Path, tiny_encoder: Encoder) -> LocalWorkers:
 def test_two_workers_make_the_index_of_one_process(
     tmp_path: Path, tiny_encoder: Encoder, workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.retrieval.indexing.assembly.SHARD_PASSAGES", 20)
+    monkeypatch.setattr("service.retrieval.indexing.encoding.SHARD_PASSAGES", 20)
     reports: list[int] = []
 
     build_index(
@@ -43,7 +43,7 @@ def test_two_workers_make_the_index_of_one_process(
 def test_what_workers_had_encoded_is_found_by_the_next_run(
     tmp_path: Path, tiny_encoder: Encoder, workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.retrieval.indexing.assembly.SHARD_PASSAGES", 20)
+    monkeypatch.setattr("service.retrieval.indexing.encoding.SHARD_PASSAGES", 20)
 
     def stop(stage: str, done: int, total: int | None) -> None:
         if stage == "encode" and done >= 60:

@@ -25,7 +25,7 @@ from functools import partial
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 from ray.cluster_utils import Cluster
 
-from service.retrieval.indexing import assembly
+from service.retrieval.indexing import encoding
 from service.retrieval.indexing.build import build_index
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.loader import load_encoder
@@ -34,7 +34,7 @@ from service.retrieval.indexing.ray_workers import RayWorkers
 from tests.support.builds import corpus, load
 
 folder, checkpoint = map(pathlib.Path, sys.argv[1:])
-assembly.SHARD_PASSAGES = 20
+encoding.SHARD_PASSAGES = 20
 encoder = load_encoder(str(checkpoint), device="cpu")
 cluster = Cluster()
 for _ in range(2):

@@ -55,25 +55,6 @@ def test_ids_that_differ_only_in_case_or_spaces_are_different(staged: StagedPass
     assert len(staged) == 5
 
 
-@pytest.mark.parametrize(
-    ("count", "size", "expected"),
-    [
-        (0, 3, []),
-        (1, 3, ["00"]),
-        (2, 3, ["00", "01"]),
-        (3, 3, ["00", "01", "02"]),
-        (10, 4, ["00", "02", "05", "07"]),
-    ],
-)
-def test_a_sample_is_spread_evenly_and_repeats_nothing(
-    staged: StagedPassages, count: int, size: int, expected: list[str]
-) -> None:
-    for number in range(count):
-        staged.add("f:1", Passage(f"{number:02}", "t"))
-
-    assert [passage.passage_id for passage in staged.sample(size)] == expected
-
-
 def test_passages_are_named_and_removed_by_their_position(staged: StagedPassages) -> None:
     for number, passage_id in enumerate("dbeac"):
         staged.add(f"f:{number}", Passage(passage_id, passage_id.upper()))

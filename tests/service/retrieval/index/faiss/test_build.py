@@ -5,7 +5,11 @@ import pytest
 from numpy.typing import NDArray
 
 from service.retrieval.errors import GenerationError
-from service.retrieval.index.faiss.build import build_faiss_index, check_factory
+from service.retrieval.index.faiss.build import (
+    build_faiss_index,
+    check_factory,
+    write_flat_header,
+)
 from service.retrieval.index.faiss.index import open_faiss_index
 
 Vectors = NDArray[np.float32]
@@ -59,3 +63,17 @@ def test_a_factory_that_cannot_be_built_is_named_with_the_fix(tmp_path: Path, fa
     assert f"cannot be built as {factory!r} from 10 vectors of 16" in str(caught.value)
     assert ".cpp" not in str(caught.value)
     assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize(("count", "dimension"), [(1, 384), (5, 3), (1000, 16)])
+def test_a_header_and_vectors_are_the_bytes_that_faiss_writes(
+    tmp_path: Path, count: int, dimension: int
+) -> None:
+    vectors = np.random.default_rng(count).normal(size=(count, dimension)).astype(np.float32)
+    build_faiss_index(vectors, "Flat", tmp_path / "by_faiss")
+
+    with (tmp_path / "streamed").open("wb") as file:
+        write_flat_header(file, count, dimension)
+        file.write(vectors.data)
+
+    assert (tmp_path / "streamed").read_bytes() == (tmp_path / "by_faiss").read_bytes()

@@ -1,0 +1,128 @@
+"""Rows of a generation as it is written: those kept from another generation, and new ones."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from service.retrieval.corpus.fields import Fields
+from service.retrieval.corpus.table import PassageTable, schema_of
+from service.retrieval.encoder.encoder import Embeddings
+
+WINDOW_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Consecutive rows: passages, embeddings [N, D], flags [N], and digests of the texts [N]."""
+
+    passages: pa.Table
+    embeddings: Embeddings
+    is_truncated: NDArray[np.bool_]
+    digests: NDArray[np.void]
+
+    @classmethod
+    def none(cls, fields: Fields, embedding_dim: int) -> "Rows":
+        """Return no rows of a generation with these fields."""
+        return cls(
+            schema_of(fields).empty_table(),
+            np.empty((0, embedding_dim), np.float32),
+            np.empty(0, np.bool_),
+            np.empty(0, "V16"),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.digests)
+
+    def __getitem__(self, part: slice) -> "Rows":
+        """Return some of the rows, without a copy."""
+        start, stop, _ = part.indices(len(self))
+        return Rows(
+            self.passages.slice(start, stop - start),
+            self.embeddings[part],
+            self.is_truncated[part],
+            self.digests[part],
+        )
+
+
+@dataclass(frozen=True)
+class Splice:
+    """Where new rows go among those of another generation, and which of those are kept.
+
+    `places` holds, for each new row, ascending, the number of other rows with a smaller id;
+    `is_replaced` and `is_kept` say of each new row and of each other row what becomes of it.
+    """
+
+    places: NDArray[np.int64]
+    is_replaced: NDArray[np.bool_]
+    is_kept: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, table: PassageTable, new_ids: list[str], deleted: set[str]) -> "Splice":
+        """Find the places of new rows, which are in the order of ids, and the rows that leave."""
+        places = np.fromiter(map(table.place, new_ids), np.int64, len(new_ids))
+        # Places ascend: those after the last row come last.
+        found = table.passage_ids(places[places < len(table)].tolist())
+        is_replaced = np.zeros(len(new_ids), np.bool_)
+        is_replaced[: len(found)] = [new == old for new, old in zip(new_ids, found, strict=False)]
+        leaving = [row for row in map(table.find, deleted) if row is not None]
+        is_kept = np.ones(len(table), np.bool_)
+        is_kept[places[is_replaced]] = False
+        is_kept[leaving] = False
+        return cls(places, is_replaced, is_kept)
+
+    def merge(self, others: Rows, new: Iterator[Rows]) -> Iterator[Rows]:
+        """Yield the kept rows and the new ones in the order of ids, in pieces of any length."""
+        source = _Source(new)
+        for start in range(0, len(others), WINDOW_ROWS):
+            yield from self._window(others[start : start + WINDOW_ROWS], start, source)
+        yield from source.take(int((self.places == len(others)).sum()))
+
+    def _window(self, window: Rows, start: int, source: "_Source") -> Iterator[Rows]:
+        """Yield the rows of a window that are kept, and the new ones before each of them."""
+        first, last = np.searchsorted(self.places, (start, start + len(window)))
+        inserted = np.bincount(self.places[first:last] - start, minlength=len(window))
+        is_kept = self.is_kept[start : start + len(window)]
+        # A piece ends before an inserted row, and where kept rows begin or end.
+        is_cut = inserted > 0
+        is_cut[1:] |= is_kept[1:] != is_kept[:-1]
+        is_cut[0] = True
+        cuts = [*np.flatnonzero(is_cut).tolist(), len(window)]
+        for begin, end in zip(cuts, cuts[1:], strict=False):
+            yield from source.take(int(inserted[begin]))
+            if is_kept[begin]:
+                yield window[begin:end]
+
+
+class _Source:
+    """New rows, of which the next few can be taken."""
+
+    def __init__(self, pieces: Iterator[Rows]) -> None:
+        self._pieces = pieces
+        self._left: Rows | None = None
+
+    def take(self, count: int) -> Iterator[Rows]:
+        """Yield the next rows, in pieces."""
+        while count:
+            left = self._left if self._left else next(self._pieces)
+            yield left[:count]
+            self._left = left[count:]
+            count -= min(count, len(left))
+
+
+def table_windows(pieces: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the rows of all pieces in windows of `WINDOW_ROWS`; the last one may be shorter."""
+    waiting: list[pa.Table] = []
+    num_waiting = 0
+    for piece in pieces:
+        waiting.append(piece)
+        num_waiting += len(piece)
+        while num_waiting >= WINDOW_ROWS:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, WINDOW_ROWS)
+            waiting, num_waiting = [joined.slice(WINDOW_ROWS)], num_waiting - WINDOW_ROWS
+    if num_waiting:
+        yield pa.concat_tables(waiting)

@@ -1,0 +1,91 @@
+"""What a run stages: a whole corpus, or changes of a corpus that is already an index."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from service.retrieval.corpus.changes import Change
+from service.retrieval.corpus.fields import Fields, checked_values
+from service.retrieval.corpus.reader import OnInvalid, Passage, no_passages
+from service.retrieval.errors import PassageError
+from service.retrieval.indexing.staging import StagedPassages
+from service.retrieval.progress import OnProgress
+
+PROGRESS_PASSAGES = 1024
+
+
+def stage_corpus(
+    passages: Iterable[tuple[str, Passage]],
+    fields: Fields,
+    on_invalid: OnInvalid,
+    on_progress: OnProgress,
+) -> Callable[[StagedPassages], None]:
+    """Return a function that stages a corpus, in which no id repeats.
+
+    Args:
+        passages: each with its origin.
+        fields: metadata whose values are checked.
+        on_invalid: called with the error of a passage that cannot be staged.
+        on_progress: called during the stage read.
+    """
+
+    def stage(staged: StagedPassages) -> None:
+        for origin, passage in passages:
+            try:
+                staged.add(origin, with_checked_values(origin, passage, fields))
+            except PassageError as error:
+                on_invalid(error)
+            if len(staged) % PROGRESS_PASSAGES == 0:
+                on_progress("read", len(staged), None)
+        on_progress("read", len(staged), len(staged))
+        if len(staged) == 0:
+            raise no_passages()
+
+    return stage
+
+
+def stage_changes(
+    changes: Iterable[tuple[str, Change]],
+    fields: Fields,
+    on_invalid: OnInvalid,
+    on_progress: OnProgress,
+) -> Callable[[StagedPassages], None]:
+    """Return a function that stages changes; of several changes of a document the last one counts.
+
+    Arguments as for `stage_corpus`. An invalid change is left out: it leaves the document as it is.
+    """
+
+    def stage(staged: StagedPassages) -> None:
+        number = 0
+        for number, (origin, change) in enumerate(changes, start=1):
+            try:
+                stage_change(staged, origin, change, fields)
+            except PassageError as error:
+                on_invalid(error)
+            if number % PROGRESS_PASSAGES == 0:
+                on_progress("read", number, None)
+        on_progress("read", number, number)
+
+    return stage
+
+
+def stage_change(staged: StagedPassages, origin: str, change: Change, fields: Fields) -> None:
+    """Stage one change: this is where a document becomes the passages that stand for it.
+
+    Raises:
+        PassageError: a declared field has a value of another kind.
+    """
+    if change.document is None:
+        staged.delete(change.document_id)
+    else:
+        staged.put(origin, with_checked_values(origin, change.document, fields))
+
+
+def with_checked_values(origin: str, passage: Passage, fields: Fields) -> Passage:
+    """Return a passage whose declared fields have the form in which an index holds them.
+
+    Raises:
+        PassageError: a value does not have its field's kind.
+    """
+    values = checked_values(origin, passage.metadata, fields)
+    found = {name: value for name, value in values.items() if value is not None}
+    return replace(passage, metadata={**passage.metadata, **found})

@@ -14,7 +14,7 @@ from service.components import index_options_of, load_encoder_of
 from service.engine.engine import Engine
 from service.engine.reloader import Reloader
 from service.errors import RequestError, SettingsError
-from service.process import freeze_imported_objects, freeze_loaded_objects
+from service.process import freeze_imported_objects, freeze_loaded_objects, trim_memory
 from service.retrieval.encoder.reference.comparison import Comparison, read_comparison
 from service.retrieval.generation.generation import open_current
 from service.retrieval.language_quality import describe_languages
@@ -147,6 +147,7 @@ async def lifespan(state: State, tracing: Tracing) -> AsyncIterator[None]:
         )
         reloader.watch(settings.watch_seconds)
         await asyncio.to_thread(freeze_loaded_objects)
+        await asyncio.to_thread(trim_memory)
         state.enter("ready")
         yield
     finally:

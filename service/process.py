@@ -9,6 +9,7 @@ import os
 import resource
 
 from service.retrieval.hardware import available_cores
+from service.retrieval.mapped_files import release_file_pages
 
 logger = logging.getLogger(__name__)
 # Parameters of glibc's mallopt(3).
@@ -45,11 +46,17 @@ def configure_allocator() -> None:
 
 
 async def trim_memory_regularly() -> None:
-    """Return free memory between smaller buffers to the system at intervals; glibc only."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    while malloc_trim:
+    """Return memory to the system at intervals, as `trim_memory` does."""
+    while True:
         await asyncio.sleep(TRIM_EVERY_SECONDS)
-        await asyncio.to_thread(malloc_trim, 0)
+        await asyncio.to_thread(trim_memory)
+
+
+def trim_memory() -> None:
+    """Return free memory between smaller buffers (glibc only), and pages of mapped files."""
+    if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        malloc_trim(0)
+    release_file_pages()
 
 
 async def report_exhausted_files(every_seconds: float = 1.0) -> None:

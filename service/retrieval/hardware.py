@@ -1,6 +1,7 @@
 """The machine, and the share of it that this process may use: cores, memory, devices.
 
-The only module that reads /proc and /sys. `root` is the folder that holds both; tests name another.
+The only module, beside `mapped_files`, that reads /proc and /sys. `root` is the folder that holds
+both; tests name another.
 torch is imported inside functions, so that the command line loads without it.
 """
 

@@ -16,6 +16,7 @@ from service.retrieval.encoder.runtime.openvino.probe import check_runtime
 from service.retrieval.encoder.runtime.runtime import Runtime
 from service.retrieval.errors import CheckpointError, DeviceError, WeightsError
 from service.retrieval.hardware import multiplies_bf16
+from service.retrieval.mapped_files import release_file_pages
 
 # Precisions of each engine; the first is the exact one.
 CPU_ENGINES = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
@@ -183,6 +184,7 @@ def _load_openvino(
             shared_with=twin,
         )
         check_runtime(runtime, graph.directory, precision, options.max_tokens)
+        release_file_pages()  # the probe has packed the weights
     except RuntimeError as error:  # what OpenVINO raises, for instance for an unknown operation
         reason = " ".join(str(error).split())
         raise CheckpointError(

@@ -37,20 +37,28 @@ def import_openvino() -> ModuleType:
     return module
 
 
+def read_graph(graph: Graph, precision: str) -> Any:
+    """Read a graph once for all that are compiled of it, which then share its weights as read."""
+    model = import_openvino().Core().read_model(graph.path)
+    if precision == "int8":
+        compress_weights(model)
+    return model
+
+
 def compile_graph(
-    graph: Graph, precision: str, shape: tuple[int, int] | None = None, num_streams: int = 1
+    model: Any, precision: str, shape: tuple[int, int] | None = None, num_streams: int = 1
 ) -> Any:
     """Compile a graph for the CPU.
 
     Args:
-        graph: graph of the transformer after its embedding table.
+        model: an `openvino.Model` of `read_graph`, which stays as it is.
         precision: `fp32`, `bf16` or `int8`.
         shape: the only shape to compile for, [B, L]; without it any shape runs.
         num_streams: number of requests that run at once, each on its share of the cores.
     """
     core = import_openvino().Core()
-    model = core.read_model(graph.path)
     if shape:
+        model = model.clone()  # the weights are not copied
         rows, mask = model.inputs
         model.reshape({rows: [*shape, rows.partial_shape[2]], mask: list(shape)})
     properties: dict[str, object] = {
@@ -62,7 +70,6 @@ def compile_graph(
         "ENABLE_CPU_PINNING": False,  # the HTTP thread shares the cores
     }
     if precision == "int8":
-        compress_weights(model)
         properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = GROUP_SIZE
     # The streams' threads inherit the niceness of the one that compiles.
     with ThreadPoolExecutor(1, initializer=_be_nice) as executor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.retrieval.encoder.head import Head
-from service.retrieval.encoder.runtime.openvino.core import compile_graph, output_dim
+from service.retrieval.encoder.runtime.openvino.core import compile_graph, output_dim, read_graph
 from service.retrieval.encoder.runtime.openvino.graph import Graph
 from service.retrieval.hardware import available_cores
 
@@ -77,13 +77,14 @@ class OpenvinoRuntime:
         has_lone = for_queries and self._has_copies
         self._lone_tokens = min(LONE_TOKENS.get(precision, 0), max_tokens) if has_lone else 0
         self.num_slots = available_cores() if self._has_copies else 1
-        compiled = compile_graph(graph, precision)
+        model = read_graph(graph, precision)
+        compiled = compile_graph(model, precision)
         self._whole = compiled.create_infer_request()
         if self._lone_tokens:
-            lone = compile_graph(graph, precision, shape=(1, self._lone_tokens))
+            lone = compile_graph(model, precision, shape=(1, self._lone_tokens))
             self._lone = lone.create_infer_request()
         if self._has_copies:
-            self._parts = compile_graph(graph, precision, num_streams=self.num_slots)
+            self._parts = compile_graph(model, precision, num_streams=self.num_slots)
         self._idle_parts: list[Any] = []
         self._running: _Running = shared_with._running if shared_with else _Running()
         self._lock = Lock()

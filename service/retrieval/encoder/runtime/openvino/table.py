@@ -2,9 +2,11 @@
 
 import json
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -65,8 +67,11 @@ def find_table(paths: tuple[Path, ...], name: str) -> TablePlace:
 
 def map_table(place: TablePlace) -> Tensor:
     """Map a table into memory, [V, H], in the file's precision; callers must not write to it."""
-    content = torch.from_file(str(place.path), shared=False, size=place.stop, dtype=torch.uint8)
-    table = content[place.start :].view(TYPES[place.type_name]).view(place.shape)
+    content = np.memmap(place.path, np.uint8, "r")[place.start : place.stop]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it cannot be written to
+        table = torch.from_numpy(content)
+    table = table.view(TYPES[place.type_name]).view(place.shape)
     assert math.prod(place.shape) * table.element_size() == place.stop - place.start
     return table
 

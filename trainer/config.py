@@ -71,6 +71,19 @@ class DataConfig(Section):
         return self
 
 
+# The fields of `ObjectiveConfig` that only some objectives read.
+OBJECTIVE_FIELDS = {
+    "clear": {"reverse_weight", "kl_weight", "kl_direction", "kl_detach", "is_search_time"},
+    "info_nce": {"info_nce_queries"},
+    "frozen_bridge": {"cross", "kl", "anchor"},
+}
+
+
+def ignored_fields(name: str) -> set[str]:
+    """Return the fields that an objective does not read, but another one does."""
+    return set[str]().union(*OBJECTIVE_FIELDS.values()) - OBJECTIVE_FIELDS.get(name, set())
+
+
 class ObjectiveConfig(Section):
     """The objective that is minimized."""
 
@@ -94,6 +107,27 @@ class ObjectiveConfig(Section):
         if self.reverse_weight + self.kl_weight > 1:
             raise ValueError("reverse_weight and kl_weight are over 1 together: lower one")
         return self
+
+    @model_validator(mode="after")
+    def _each_field_is_read(self) -> Self:
+        if ignored := sorted(self.model_fields_set & ignored_fields(self.name)):
+            raise ValueError(
+                f"{', '.join(ignored)}: no effect on {self.name}: leave out what it does not read"
+            )
+        return self
+
+    @property
+    def reads_hard_queries(self) -> bool:
+        """Return whether a hard negative passage needs a query that asks for it."""
+        return self.name == "clear" and bool(self.reverse_weight or self.kl_weight)
+
+    @property
+    def untrained_columns(self) -> str:
+        """Return the columns that `kl_detach` leaves without any gradient, or an empty text."""
+        english = round(1 - self.reverse_weight - self.kl_weight, 12)
+        other_weight = {"english": english, "translated": self.reverse_weight}.get(self.kl_detach)
+        is_untrained = self.name == "clear" and self.kl_weight and other_weight == 0
+        return f"the {self.kl_detach} queries" if is_untrained else ""
 
     @property
     def freezes_passages(self) -> bool:
@@ -149,6 +183,19 @@ class RunConfig(Section):
     # Where the best weights are kept, a checkpoint is saved at each evaluation instead.
     checkpoint_steps: Annotated[int, Field(ge=1)] = 20
     tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        if self.objective.freezes_passages and self.data.hard_negatives:
+            raise ValueError("data.hard_negatives: no effect on frozen_bridge: leave it out")
+        is_cached = self.optimizer.micro_batch_rows or self.optimizer.micro_batch_tokens
+        if is_cached and (columns := self.objective.untrained_columns):
+            raise ValueError(
+                f"objective.kl_detach = {self.objective.kl_detach!r} leaves {columns} without a "
+                "gradient, which the cached form needs: leave out optimizer.micro_batch_rows and "
+                "micro_batch_tokens, or give these queries a term of their own"
+            )
+        return self
 
 
 def read_config(path: Path) -> RunConfig:

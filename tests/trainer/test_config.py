@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.ablation.grid import read_grid
 from trainer.config import read_config
 from trainer.errors import ConfigError
 
@@ -40,3 +41,68 @@ def test_an_error_names_file_and_field(tmp_path: Path, content: str, message: st
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no.toml cannot be read"):
         read_config(tmp_path / "no.toml")
+
+
+ROWS = '[data]\nrows = ["a"]\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f'{ROWS}[objective]\nname = "info_nce"\nkl_weight = 0.2\n', "kl_weight: no effect on"),
+        (f'{ROWS}[objective]\nname = "info_nce"\nanchor = 5\n', "anchor: no effect on info_nce"),
+        (f"{ROWS}[objective]\nanchor = 0\nkl = 0.5\n", "anchor, kl: no effect on clear: leave"),
+        (f'{ROWS}[objective]\ninfo_nce_queries = "both"\n', "info_nce_queries: no effect on clear"),
+        (
+            f'{ROWS}[objective]\nname = "frozen_bridge"\nreverse_weight = 0.4\n',
+            "reverse_weight: no effect on frozen_bridge",
+        ),
+        (
+            f'{ROWS}hard_negatives = 5\n[objective]\nname = "frozen_bridge"\n',
+            "data.hard_negatives: no effect on frozen_bridge",
+        ),
+    ],
+)
+def test_a_weight_that_the_objective_ignores_is_refused(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_config(write(tmp_path / "c.toml", content))
+
+    assert str(tmp_path / "c.toml") in str(caught.value)
+
+
+NO_ENGLISH = "reverse_weight = 0.7\nkl_weight = 0.3\n"
+NO_REVERSE = "reverse_weight = 0.0\nkl_weight = 0.3\n"
+
+
+@pytest.mark.parametrize("size", ["micro_batch_rows = 8", "micro_batch_tokens = 512"])
+@pytest.mark.parametrize(("weights", "side"), [(NO_ENGLISH, "english"), (NO_REVERSE, "translated")])
+def test_a_detached_column_in_the_cached_form_is_refused(
+    tmp_path: Path, weights: str, side: str, size: str
+) -> None:
+    objective = f'{ROWS}[objective]\n{weights}kl_detach = "{side}"\n'
+    plain = write(tmp_path / "plain.toml", objective)
+    cached = write(tmp_path / "cached.toml", f"{objective}[optimizer]\n{size}\n")
+
+    read_config(plain)
+    with pytest.raises(ConfigError, match=rf"cached.toml: .*objective.kl_detach = '{side}' leaves"):
+        read_config(cached)
+
+
+@pytest.mark.parametrize("side", ["english", "translated"])
+def test_a_detached_column_with_another_term_has_a_gradient(tmp_path: Path, side: str) -> None:
+    content = f'{ROWS}[objective]\nkl_detach = "{side}"\n[optimizer]\nmicro_batch_rows = 8\n'
+
+    assert read_config(write(tmp_path / "c.toml", content)).objective.kl_detach == side
+
+
+def test_every_shipped_configuration_is_valid() -> None:
+    shipped = sorted((Path(__file__).parents[2] / "trainer/configs").glob("*.toml"))
+    grids = [path for path in shipped if "[variants." in path.read_text()]
+
+    assert len(grids) == 3
+    for path in grids:
+        read_grid(path)
+    for path in {*shipped} - {*grids}:
+        read_config(path)

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from trainer.config import RunConfig, Section, parse_config, read_toml
+from trainer.config import RunConfig, Section, ignored_fields, parse_config, read_toml
 from trainer.errors import ConfigError
 
 
@@ -79,11 +79,23 @@ def read_grid(path: Path) -> tuple[Grid, list[Cell]]:
         changes = variant.model_extra or {}
         for order, seed in enumerate(variant.seeds or grid.seeds):
             try:
-                config = parse_config(merge_tables(base, {**changes, "seed": seed}), base_path)
+                content = merge_tables(_fitting(base, changes), {**changes, "seed": seed})
+                config = parse_config(content, base_path)
             except ConfigError as error:
                 raise ConfigError(f"{path}, variant {name}: {error}") from None
             cells.append((order, Cell(name, seed, config)))
     return grid, [cell for _, cell in sorted(cells, key=lambda ordered: ordered[0])]
+
+
+def _fitting(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the base without the weights that another objective of a variant does not read."""
+    name = changes.get("objective", {}).get("name")
+    objective = base.get("objective", {})
+    if name is None or name == objective.get("name"):
+        return dict(base)
+    ignored = ignored_fields(name)
+    kept = {key: value for key, value in objective.items() if key not in ignored}
+    return {**base, "objective": kept}
 
 
 def select_cells(

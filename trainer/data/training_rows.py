@@ -26,17 +26,21 @@ class TrainingRows:
     shares: Mapping[str, float]
 
 
-def read_training_rows(config: DataConfig, seed: int, *, is_bridge: bool = False) -> TrainingRows:
+def read_training_rows(
+    config: DataConfig, seed: int, *, is_bridge: bool = False, reads_hard_queries: bool = False
+) -> TrainingRows:
     """Read, select and augment the rows of a run.
 
     Args:
         config: the files, and what is selected and added.
         seed: of selection and noise.
         is_bridge: as in `read_rows`.
+        reads_hard_queries: the objective reads a query for each hard negative.
 
     Raises:
-        DataError: a line is not valid (file:line), a selected language has no row, or a row has
-            fewer hard negatives than the run asks for.
+        DataError: a line is not valid (file:line), a selected language has no row, a row has
+            fewer hard negatives than the run asks for, or no queries for them, or
+            `english_share` adds no row.
     """
     generator = random.Random(seed)
     rows: list[Row] = []
@@ -45,7 +49,7 @@ def read_training_rows(config: DataConfig, seed: int, *, is_bridge: bool = False
         for origin, row in read_rows(path, is_bridge=is_bridge):
             if config.languages and row.language not in config.languages:
                 continue
-            _check_negatives(origin, row, config.hard_negatives)
+            _check_negatives(origin, row, config.hard_negatives, reads_hard_queries)
             rows.append(row)
             groups.append(f"{number}:{row.language}")
     _check_languages(rows, config)
@@ -60,6 +64,7 @@ def read_training_rows(config: DataConfig, seed: int, *, is_bridge: bool = False
             rows.append(replace(row, language=ENGLISH, translated_query=row.query))
             groups.append(f"{file}:{ENGLISH}")
             shares[groups[-1]] = config.shares[file] if config.shares else 1.0
+    _check_english(groups, config)
     return TrainingRows(tuple(rows), tuple(groups), shares)
 
 
@@ -83,11 +88,17 @@ def _shares(groups: Sequence[str], config: DataConfig) -> dict[str, float]:
     return shares
 
 
-def _check_negatives(origin: str, row: Row, wanted: int) -> None:
+def _check_negatives(origin: str, row: Row, wanted: int, reads_queries: bool) -> None:
     if len(row.hard_negatives) < wanted:
         raise DataError(
             f"{origin} has {len(row.hard_negatives)} hard negatives, data.hard_negatives asks for "
             f"{wanted}: mine them with `clear-trainer mine`, or ask for fewer"
+        )
+    if wanted and reads_queries and not row.hard_negative_queries:
+        raise DataError(
+            f"{origin} has no hard_negative_queries, which the objective `clear` reads for "
+            f"data.hard_negatives = {wanted}: mine them with `clear-trainer mine` without "
+            "--unpaired, or set data.hard_negatives = 0"
         )
 
 
@@ -98,6 +109,16 @@ def _check_languages(rows: Sequence[Row], config: DataConfig) -> None:
             f"no row of {', '.join(map(str, config.rows))} is in {', '.join(missing) or 'them'}: "
             "check data.languages"
         )
+
+
+def _check_english(groups: Sequence[str], config: DataConfig) -> None:
+    for number, path in enumerate(config.rows):
+        share = config.english_share_of(number)
+        if share and f"{number}:{ENGLISH}" not in groups:
+            raise DataError(
+                f"data.english_share = {share:g} of the rows of {path} rounds to no row: set it "
+                "higher, or to 0"
+            )
 
 
 def add_noise(row: Row, config: DataConfig, generator: random.Random) -> Row:

@@ -30,28 +30,34 @@ RECORD, LOG, CONFIG, CHECKPOINTS = "run.json", "log.jsonl", "config.json", "chec
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
 
 
-def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
-    """Create a run directory, or open one of the same configuration and data to resume.
-
-    Returns:
-        The run's record.
+def find_run(directory: Path, config: RunConfig) -> dict[str, Any] | None:
+    """Return the record of a run in a directory, or None if it holds none.
 
     Raises:
-        ConfigError: the directory holds a run of another configuration or of other data.
+        ConfigError: the directory holds a run of another configuration or of other data, or a
+            file of the data does not exist.
         ArtifactError: the run's record cannot be read.
+    """
+    identity = _identity(config)
+    path = directory / RECORD
+    if not path.is_file():
+        return None
+    record = artifact.read_json_object(path, ArtifactError)
+    if {name: record.get(name) for name in identity} != identity:
+        raise ConfigError(
+            f"{directory} holds a run of another configuration or of other data: "
+            "name another --output, or delete it"
+        )
+    return record
+
+
+def create_run(directory: Path, config: RunConfig) -> dict[str, Any]:
+    """Create a run directory, and return the run's record.
+
+    Raises:
         OutputError: the directory cannot be written.
     """
-    identity = {"config": config_digest(config), "data": data_digests(config)}
-    path = directory / RECORD
-    if path.is_file():
-        record = artifact.read_json_object(path, ArtifactError)
-        if {name: record.get(name) for name in identity} != identity:
-            raise ConfigError(
-                f"{directory} holds a run of another configuration or of other data: "
-                "name another --output, or delete it"
-            )
-        return record
-    record = {**identity, "seed": config.seed, "is_finished": False, **environment()}
+    record = {**_identity(config), "seed": config.seed, "is_finished": False, **environment()}
     try:
         (directory / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         write_record(directory, record)
@@ -62,6 +68,10 @@ def open_run(directory: Path, config: RunConfig) -> dict[str, Any]:
             f"the run directory {directory} cannot be written ({error.strerror}): name another"
         ) from None
     return record
+
+
+def _identity(config: RunConfig) -> dict[str, Any]:
+    return {"config": config_digest(config), "data": data_digests(config)}
 
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
@@ -77,6 +87,22 @@ def append_log(directory: Path, entry: Mapping[str, Any]) -> None:
         return
     with (directory / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
+
+
+def cut_log(directory: Path, step: int) -> None:
+    """Remove from `log.jsonl` what came after a step, from which the run is resumed.
+
+    A line that a killed process did not finish goes, too.
+    """
+    path = directory / LOG
+    if not is_first_process() or not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    artifact.replace_file(path, "".join(kept).encode())
 
 
 def config_digest(config: RunConfig) -> str:
@@ -150,18 +176,6 @@ def base_facts(base: Encoder, configured_name: str) -> dict[str, str | None]:
 def is_first_process() -> bool:
     """Return whether this is the first of several processes, which writes the run's files."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def local_device(device: str) -> str:
-    """Return this process's own GPU if `auto` or `cuda` stands for several.
-
-    >>> local_device("cpu")
-    'cpu'
-    """
-    local = os.environ.get("LOCAL_RANK")
-    if local is None or device not in ("auto", "cuda") or not torch.cuda.is_available():
-        return device
-    return f"cuda:{local}"
 
 
 def run_summary(directory: Path, record: Mapping[str, Any]) -> str:

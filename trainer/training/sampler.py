@@ -7,6 +7,9 @@ from typing import Any, Literal
 import torch
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
+from trainer.data.training_rows import TrainingRows
+from trainer.training.epoch import rows_of_epoch
+
 Mixing = Literal["mixed", "separate"]
 
 
@@ -48,11 +51,7 @@ class LanguageSampler(DefaultBatchSampler):
         self._rows: dict[str, list[int]] = defaultdict(list)
         for row, group in enumerate(groups):
             self._rows[group].append(row)
-        self._counts = {
-            # A small share of few rows is no reason to leave a language out.
-            group: max(1, round(len(rows) * shares.get(group, 1.0)))
-            for group, rows in self._rows.items()
-        }
+        self._counts = rows_of_epoch(groups, shares)
         self._mixing = mixing
 
     def __len__(self) -> int:
@@ -116,6 +115,20 @@ class LanguageSampler(DefaultBatchSampler):
             batch.append(row)
         else:
             waiting.append(row)
+
+
+def make_sampler(
+    dataset: Any, *, rows: TrainingRows, mixing: Mixing, **planned: Any
+) -> LanguageSampler:
+    """Return the sampler of a run's rows, as sentence-transformers' trainer plans it."""
+    return LanguageSampler(
+        dataset,
+        groups=rows.groups,
+        passage_ids=[row.passage_id for row in rows.rows],
+        shares=rows.shares,
+        mixing=mixing,
+        **{name: planned[name] for name in ("batch_size", "drop_last", "seed")},
+    )
 
 
 def _spread(groups: Sequence[Sequence[int]], generator: torch.Generator) -> list[int]:

@@ -1,6 +1,6 @@
 """One training run: from a configuration to an encoder or an adapter.
 
-The way of a row: `read_training_rows` reads it, `text_columns` makes columns of texts,
+The way of a row: `read_epoch` reads it, `text_columns` makes columns of texts,
 `LanguageSampler` draws batches, and `RetrievalLoss` embeds them and calls the objective.
 A run that was stopped resumes from its last checkpoint.
 """
@@ -19,13 +19,15 @@ from service.retrieval.encoder.batches import Role
 from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.progress import OnProgress, ignore_progress
 from trainer.config import RunConfig
-from trainer.data.training_rows import TrainingRows, read_training_rows
+from trainer.data.training_rows import TrainingRows
 from trainer.objective.batch import BatchObjective
 from trainer.objective.build import RunObjective, build_objective
 from trainer.objective.columns import text_columns
 from trainer.objective.frozen import embed_cached, embed_texts
 from trainer.objective.loss import RetrievalLoss
 from trainer.training.dev import DevSet, Scores, dev_scores, read_dev_set, summary
+from trainer.training.device import local_device
+from trainer.training.epoch import read_epoch
 from trainer.training.export import export
 from trainer.training.lora import matrices_without_adapter
 from trainer.training.memory_probe import probe_micro_batch
@@ -34,17 +36,19 @@ from trainer.training.run_directory import (
     CHECKPOINTS,
     append_log,
     base_facts,
+    create_run,
+    cut_log,
+    find_run,
     is_first_process,
-    local_device,
-    open_run,
     write_record,
 )
-from trainer.training.sampler import LanguageSampler
+from trainer.training.sampler import make_sampler
 from trainer.training.trainer import (
     DevEvaluator,
     EncoderTrainer,
     best_step,
     last_checkpoint,
+    step_of,
     stopping_after_a_step,
 )
 
@@ -89,15 +93,17 @@ def train(
         TrainerError: data or configuration are invalid; nothing was trained.
         RetrievalError: the encoder cannot be used.
     """
-    record = open_run(directory, config)
-    if record["is_finished"]:
-        return record
+    found = find_run(directory, config)
+    if found and found["is_finished"]:
+        return found
+    own_device = local_device(device)
     on_progress("read", 0, None)
-    rows = read_training_rows(config.data, config.seed, is_bridge=config.objective.freezes_passages)
+    rows = read_epoch(config)  # wrong data are refused before anything is written
     dev_sets = [read_dev_set(each, config.dev.max_queries) for each in config.dev.sets]
+    record = found or create_run(directory, config)
     on_progress("load", 0, None)
     trainable = load_trainable_encoder(
-        config.encoder, cache, local_device(device), config.optimizer.precision, config.seed
+        config.encoder, cache, own_device, config.optimizer.precision, config.seed
     )
     run = TrainingRun(config, directory, cache, rows, dev_sets, trainable, on_progress, record)
     record["base"] = base_facts(trainable.base, config.encoder.name)
@@ -113,6 +119,7 @@ def train(
     trainer = _make_trainer(run, made, callbacks)
     write_record(directory, record)
     last = last_checkpoint(directory / CHECKPOINTS)
+    cut_log(directory, step_of(last) if last else 0)
     with stopping_after_a_step(trainer):
         result = trainer.train(resume_from_checkpoint=str(last) if last else None)
     return _finish(run, trainer, result.metrics)
@@ -123,9 +130,11 @@ def _make_trainer(
 ) -> EncoderTrainer:
     """Connect rows, loss, sampler and dev evaluation in sentence-transformers' trainer."""
     optimizer, patience = run.config.optimizer, run.config.dev.patience
+    names = (*made.objective.query_columns, *made.objective.passage_columns)
+    columns = text_columns(run.rows.rows, names, run.trainable.base.prepare)
     micro_batch_rows = optimizer.micro_batch_rows
     if micro_batch_rows == "auto":
-        micro_batch_rows = probe_micro_batch(run.trainable, run.config, run.rows.rows)
+        micro_batch_rows = probe_micro_batch(run.trainable, optimizer.batch_rows, columns)
         run.record["micro_batch_rows"] = micro_batch_rows
     loss = RetrievalLoss(
         run.trainable.model,
@@ -134,7 +143,6 @@ def _make_trainer(
         micro_batch_tokens=optimizer.micro_batch_tokens or None,
         is_gathering=run.config.objective.gathers,
     )
-    columns = text_columns(run.rows.rows, loss.columns, run.trainable.base.prepare)
     early_stopping = [EarlyStoppingCallback(patience)] if patience else []
     trainer = EncoderTrainer(
         run.trainable,
@@ -171,7 +179,7 @@ def _training_arguments(
         full_determinism=optimizer.is_deterministic,
         use_cpu=base.device.type == "cpu",
         prompts={name: prompt for name, prompt in prompts.items() if prompt},
-        batch_sampler=lambda dataset, **planned: _make_sampler(run, dataset, planned),
+        batch_sampler=partial(make_sampler, rows=run.rows, mixing=config.data.mixing),
         dataloader_drop_last=True,
         logging_steps=1,
         eval_strategy="steps" if has_dev else "no",
@@ -186,17 +194,6 @@ def _training_arguments(
         report_to=["tensorboard"] if config.tensorboard else [],
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,  # devices have different numbers of passes, and equal buffers
-    )
-
-
-def _make_sampler(run: TrainingRun, dataset: Dataset, planned: dict[str, Any]) -> LanguageSampler:
-    return LanguageSampler(
-        dataset,
-        groups=run.rows.groups,
-        passage_ids=[row.passage_id for row in run.rows.rows],
-        shares=run.rows.shares,
-        mixing=run.config.data.mixing,
-        **{name: planned[name] for name in ("batch_size", "drop_last", "seed")},
     )
 
 

@@ -102,10 +102,15 @@ def stopping_after_a_step(trainer: EncoderTrainer) -> Iterator[None]:
 def last_checkpoint(directory: Path) -> Path | None:
     """Return the newest complete checkpoint; the state of training is written last."""
     found = [path.parent for path in directory.glob(f"{PREFIX}*/{STATE}")]
-    return max(found, key=lambda path: int(path.name.removeprefix(PREFIX)), default=None)
+    return max(found, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step of a checkpoint's folder."""
+    return int(checkpoint.name.removeprefix(PREFIX))
 
 
 def best_step(trainer: EncoderTrainer) -> int | None:
     """Return the step of the best weights, or None if the run does not select the best."""
     best = trainer.state.best_model_checkpoint
-    return int(Path(best).name.removeprefix(PREFIX)) if best else None
+    return step_of(Path(best)) if best else None

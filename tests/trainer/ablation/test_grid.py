@@ -75,3 +75,19 @@ def test_the_shipped_configurations_are_valid() -> None:
     assert reference.data.hard_negatives == 5
     assert (reference.objective.reverse_weight, reference.objective.kl_weight) == (0.4, 0.2)
     assert (reference.optimizer.batch_rows, reference.optimizer.steps) == (64, 50)
+
+
+def test_a_variant_of_another_objective_leaves_out_the_weights_that_it_does_not_read(
+    tmp_path: Path,
+) -> None:
+    objective = "[objective]\ntemperature = 0.02\nreverse_weight = 0.3\n"
+    (tmp_path / "base.toml").write_text(f'[data]\nrows = ["r"]\n{objective}')
+    (tmp_path / "grid.toml").write_text(
+        'base = "base.toml"\n[variants.bridge]\nobjective = { name = "frozen_bridge" }\n'
+        "[variants.clear]\n"
+    )
+
+    _, (bridge, clear) = read_grid(tmp_path / "grid.toml")
+
+    assert bridge.config.objective.model_fields_set == {"name", "temperature"}
+    assert clear.config.objective.reverse_weight == 0.3

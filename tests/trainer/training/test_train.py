@@ -90,13 +90,18 @@ def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def steps_of(log: Path) -> list[int]:
+    entries = map(json.loads, log.read_text().splitlines())
+    return [entry["step"] for entry in entries if "loss" in entry]
+
+
 class Kill(TrainerCallback):
-    """Interrupts a run at a step, as a lost machine does."""
+    """Interrupts a run after a step and its line in the log, as a lost machine does."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == self.step:
             raise KeyboardInterrupt
 
@@ -161,13 +166,18 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     optimizer = {"is_deterministic": device == "cuda"}
     config = make_config(folder, tiny_checkpoint, **sections, optimizer=optimizer)
     run(config, tmp_path / "whole", device=device)
+    log = tmp_path / "cut/log.jsonl"
+    progress = StepProgress(tmp_path / "cut", console=Console(file=io.StringIO()))
     with pytest.raises(KeyboardInterrupt):
-        run(config, tmp_path / "cut", Kill(step=5), device=device)
+        run(config, tmp_path / "cut", progress, Kill(step=5), device=device)
     assert not (tmp_path / "cut" / output).exists()
     torch.manual_seed(99)  # another process has another state
 
-    record = run(config, tmp_path / "cut", device=device)
+    before = steps_of(log)
+    record = run(config, tmp_path / "cut", progress, device=device)
 
+    assert before == [1, 2, 3, 4, 5]  # the checkpoint of step 4 is resumed from
+    assert steps_of(log) == [1, 2, 3, 4, 5, 6]
     name = "adapter_model.safetensors" if output == "adapter" else "model.safetensors"
     whole, cut = (load_file(tmp_path / each / output / name) for each in ("whole", "cut"))
     assert record["steps"] == 6
@@ -308,6 +318,28 @@ def test_rows_that_do_not_fit_fail_before_training(
 ) -> None:
     with pytest.raises(DataError, match=message):
         run(make_config(folder, tiny_checkpoint, data=data), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"optimizer": {"batch_rows": 9}}, r"rows.jsonl: an epoch has 8 rows, .*batch_rows = 9"),
+        ({"data": {"shares": [0.01]}}, "data.shares: 0.01 of the rows of .*rows.jsonl rounds to"),
+        (
+            {"data": {"mixing": "separate"}, "optimizer": {"batch_rows": 9}},
+            "optimizer.batch_rows = 9",
+        ),
+    ],
+)
+def test_data_that_make_no_batch_are_refused_before_anything_loads_or_is_written(
+    folder: Path, tmp_path: Path, sections: dict[str, Any], message: str
+) -> None:
+    config = make_config(folder, Path("no-such-encoder"), **sections)
+
+    with pytest.raises(DataError, match=message):
+        run(config, tmp_path / "run")
+
+    assert not (tmp_path / "run").exists()  # the corrected configuration may use the same folder
 
 
 def test_a_base_of_two_sides_is_refused_before_training(

@@ -27,6 +27,7 @@ from trainer.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from trainer.evaluation.gates import GateRule
     from trainer.report.run import Outcome
 
 app = typer.Typer()
@@ -81,6 +82,10 @@ MaxQueriesOption = Annotated[
     int,
     typer.Option(min=0, help="Queries of each language, spread evenly over a set; 0 for all."),
 ]
+GatesOption = Annotated[
+    Path | None,
+    typer.Option(help="A file of gates (TOML) against the base; exit code 3 if one fails."),
+]
 IndexesOption = Annotated[
     Path | None,
     typer.Option(envvar="CLEAR_TRAINER_INDEXES", help="Keep the indexes of the corpora here."),
@@ -111,13 +116,14 @@ def evaluate_command(
     trained_on: TrainedOnOption = None,
     max_queries: MaxQueriesOption = 0,
     english_margin: EnglishMarginOption = 0.005,
+    gates: GatesOption = None,
     indexes: IndexesOption = None,
     output: OutputOption = None,
     training_log: TrainingLogOption = None,
     blend_curve: BlendCurveOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well an encoder retrieves; exit code 3 if English is worse than the base."""
+    """Measure how well an encoder retrieves; exit code 3 if a gate against the base fails."""
     from trainer.data.languages import known_language
     from trainer.evaluation.sets import open_sets, seen_queries
     from trainer.report.page import read_training
@@ -129,16 +135,15 @@ def evaluate_command(
         # Read the inputs before torch is loaded, so that a wrong folder fails at once.
         sets = open_sets(sets_or_kind, stack, max_queries)
         chosen = [known_language(code) for code in languages or ()]
+        rules = _read_rules(gates, against)
         seen = seen_queries(sets, trained_on) if trained_on else None
         training = read_training(training_log, blend_curve)
         if output:
             require_matplotlib()
-
         from trainer.report import run
 
-        encoder_options = run.EncoderOptions(device, max_tokens, cpu_engine, precision, cache)
         options = run.EvaluationOptions(
-            chosen, directions or tuple(Direction), seen, english_margin, indexes, output
+            chosen, directions or tuple(Direction), seen, english_margin, rules, indexes, output
         )
         outcome = run.run_evaluation(
             sets,
@@ -146,7 +151,7 @@ def evaluate_command(
             against=against,
             also=also or (),
             with_control=control is not None,
-            encoder_options=encoder_options,
+            encoder_options=run.EncoderOptions(device, max_tokens, cpu_engine, precision, cache),
             options=options,
             on_progress=on_progress,
         )
@@ -155,6 +160,14 @@ def evaluate_command(
     _print_outcome(outcome, as_json)
     if not outcome.passes:
         raise typer.Exit(GATE_FAILED)
+
+
+def _read_rules(gates: Path | None, against: str | None) -> "list[GateRule]":
+    from trainer.evaluation.gates import read_gates
+
+    if gates and not against:
+        raise typer.BadParameter("needs --against BASE", param_hint="--gates")
+    return read_gates(gates) if gates else []
 
 
 def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
@@ -171,6 +184,8 @@ def _print_outcome(outcome: "Outcome", as_json: bool) -> None:
         print_table(comparison_table(comparison))
         for gate in comparison.gates:
             typer.echo(gate.verdict)
+    for verdict in outcome.verdicts:
+        typer.echo(verdict.verdict)
 
 
 @app.command("report")

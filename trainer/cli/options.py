@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-GATE_FAILED = 3  # exit code: English got worse than the margin allows
+GATE_FAILED = 3  # exit code: a gate, such as the margin of English, was not kept
 
 EncoderOption = Annotated[
     str,

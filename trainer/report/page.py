@@ -106,7 +106,10 @@ def html_page(content: Content, training: Training) -> str:
     )
     return templates.get_template(TEMPLATE).render(
         encoder=label_of(evaluations[0]),
-        gates=[gate for each in content["comparisons"] for gate in each["english_gates"]],
+        gates=[
+            *(gate for each in content["comparisons"] for gate in each["english_gates"]),
+            *content.get("gates", []),  # a report of an older version has none
+        ],
         summary=_summary(evaluations),
         trade_off=_trade_off(training),
         coverage=list(coverage_sections(content)),

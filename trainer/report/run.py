@@ -24,6 +24,7 @@ from trainer.data.evaluation_set import EvaluationSet
 from trainer.errors import OutputError
 from trainer.evaluation.comparison import ENGLISH_MARGIN, Comparison, compare, comparison_content
 from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.gates import GateRule, Verdict, check_gates
 from trainer.evaluation.result import Evaluation
 from trainer.evaluation.tasks import DIRECTIONS
 from trainer.report.coverage import coverage_csv, coverage_sections, language_record
@@ -64,6 +65,7 @@ class EvaluationOptions:
     directions: Sequence[str] = DIRECTIONS
     seen: Mapping[str, frozenset[str]] | None = None
     margin: float = ENGLISH_MARGIN
+    gates: Sequence[GateRule] = ()
     indexes: Path | None = None
     output: Path | None = None
 
@@ -74,17 +76,20 @@ class Outcome:
 
     evaluations: tuple[Evaluation, ...]
     comparisons: tuple[Comparison, ...]
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def passes(self) -> bool:
-        """Return whether the encoder passes the English gate; true without a base."""
-        return all(comparison.passes for comparison in self.comparisons[:1])
+        """Return whether the encoder passes all gates; true without a base."""
+        passes_english = all(comparison.passes for comparison in self.comparisons[:1])
+        return passes_english and all(verdict.passes for verdict in self.verdicts)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all results as JSON content."""
         return {
             "evaluations": [evaluation_content(each) for each in self.evaluations],
             "comparisons": [comparison_content(each) for each in self.comparisons],
+            "gates": [{"passes": each.passes, "verdict": each.verdict} for each in self.verdicts],
         }
 
 
@@ -122,12 +127,13 @@ def run_evaluation(
     evaluations += [_evaluate(sets, name, encoder_options, options, on_progress) for name in also]
     on_progress("compare", 0, None)
     comparisons = [compare(evaluations[0], base, margin=options.margin)] if against else []
+    verdicts = check_gates(comparisons[0], options.gates) if comparisons else []
     if with_control:
         name = against or encoder_name
         control = _evaluate(sets, name, encoder_options, options, on_progress, is_centered=True)
         evaluations.append(control)
         comparisons.append(compare(control, base, margin=options.margin))
-    return Outcome(tuple(evaluations), tuple(comparisons))
+    return Outcome(tuple(evaluations), tuple(comparisons), tuple(verdicts))
 
 
 def write_outcome(output: Path, outcome: Outcome, training: Training) -> None:
@@ -146,7 +152,7 @@ def write_outcome(output: Path, outcome: Outcome, training: Training) -> None:
         # Keys are not sorted: sets, directions and languages keep their order.
         content = json.dumps(outcome.as_dict(), indent=1, ensure_ascii=False)
         artifact.replace_file(output / REPORT, content.encode())
-        markdown = report_markdown(outcome.evaluations, outcome.comparisons)
+        markdown = report_markdown(outcome.evaluations, outcome.comparisons, outcome.verdicts)
         artifact.replace_file(output / "report.md", markdown.encode())
         page = html_page(json.loads(content), training)
         artifact.replace_file(output / PAGE, page.encode())

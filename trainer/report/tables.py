@@ -7,6 +7,7 @@ from rich.table import Table
 
 from trainer.evaluation.comparison import Comparison, comparison_rows
 from trainer.evaluation.coverage import measure_coverage
+from trainer.evaluation.gates import Verdict
 from trainer.evaluation.measures import NAMES
 from trainer.evaluation.result import Evaluation
 from trainer.markdown import markdown_table
@@ -34,9 +35,15 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     return "\n\n".join([*parts, conditions_line(evaluation)]) + "\n"
 
 
-def report_markdown(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
-    """Return evaluations and comparisons in Markdown: the content of `report.md`."""
+def report_markdown(
+    evaluations: Sequence[Evaluation],
+    comparisons: Sequence[Comparison],
+    verdicts: Sequence[Verdict] = (),
+) -> str:
+    """Return evaluations, comparisons and gates in Markdown: the content of `report.md`."""
     parts = ["# Evaluation"]
+    if verdicts:
+        parts += ["## Gates", *(f"- {each.verdict}" for each in verdicts)]
     for comparison in comparisons:
         parts.append(f"## {comparison.encoder_name} against {comparison.base_name}")
         parts += [f"- {gate.verdict}" for gate in comparison.gates]

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import encode, openai, operations, search
+from service.api import documents, encode, openai, operations, search
 from service.api.openapi import openapi_document
 from service.api.page import serve_page
 from service.auth.access import Access
@@ -47,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = state
     app.openapi = partial(openapi_document, app, state)  # type: ignore[method-assign]
     install_problems(app)
-    for module in (search, encode, operations, openai):
+    for module in (search, encode, documents, operations, openai):
         app.include_router(module.router)
     serve_page(app)
     _add_middleware(app, state)

@@ -4,7 +4,7 @@
     ├── SettingsError           refused at start
     └── RequestError            answered as application/problem+json (RFC 9457)
         ├── RetryLaterError     with Retry-After
-        └── ...                 the others of `TABLE`
+        └── ...                 the others of `service.problems.TABLE`
 
 A message never contains the text of a query or a passage.
 """
@@ -233,13 +233,3 @@ class ShortDeadlineError(DeadlineExceededError):
         """Keep the seconds at the greatest speed that was observed."""
         super().__init__(message)
         self.least_seconds = least_seconds
-
-
-# Every error that a client may receive; the manual and the OpenAPI document are generated from it.
-TABLE: tuple[type[RequestError], ...] = (
-    MalformedError, UnauthorizedError, ForbiddenError, NotFoundError, UnknownModelError,
-    UnknownPassageError, MethodNotAllowedError, SlowRequestError, ReloadRefusedError,
-    ContentTooLargeError, ContentEncodingError, InvalidRequestError, OverloadedError,
-    RateLimitedError, QuotaExceededError, HeadTooLargeError, ClientGoneError, BatchFailedError,
-    InvalidEmbeddingError, NotReadyError, TooManyConnectionsError, DeadlineExceededError,
-)  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Literal
 
 from service.batching.program import Limits
 from service.batching.request import Lane
+from service.changes.writer import ChangeWriter
 from service.components import index_options_of, load_encoder_of
 from service.engine.engine import Engine
 from service.engine.reloader import Reloader
@@ -37,6 +38,7 @@ class State:
     engine: Engine | None = None
     reloader: Reloader | None = None
     comparison: Comparison | None = None
+    changes: ChangeWriter | None = None
     phase: Phase = "loading"
     loading_step: str = "starting"
 
@@ -139,12 +141,12 @@ async def lifespan(state: State, tracing: Tracing) -> AsyncIterator[None]:
         state.begin("warming up")
         await asyncio.to_thread(engine.warm_up)
         assert settings.index is not None  # checked by `load_engine`
-        reloader = state.reloader = Reloader(
-            engine,
-            settings.index,
-            index_options_of(settings, engine.searcher.encoder),
-            state.metrics,
-        )
+        options = index_options_of(settings, engine.searcher.encoder)
+        reloader = Reloader(engine, settings.index, options, state.metrics)
+        state.reloader = reloader
+        if settings.are_documents_open:
+            state.changes = ChangeWriter(settings, engine, reloader, options, state.metrics)
+            state.changes.start()
         reloader.watch(settings.watch_seconds)
         await asyncio.to_thread(freeze_loaded_objects)
         await asyncio.to_thread(trim_memory)
@@ -152,6 +154,8 @@ async def lifespan(state: State, tracing: Tracing) -> AsyncIterator[None]:
         yield
     finally:
         state.enter("draining")
+        if state.changes:
+            await state.changes.close()
         if state.reloader:
             await state.reloader.close()
         await asyncio.to_thread(engine.close)

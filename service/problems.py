@@ -11,17 +11,37 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from service.document_errors import (
+    ManyChangesError,
+    NotWriterError,
+    StorageFullError,
+    UnknownChangeError,
+    UnknownDocumentError,
+)
 from service.errors import (
-    TABLE,
     BatchFailedError,
     ClientGoneError,
+    ContentEncodingError,
     ContentTooLargeError,
+    DeadlineExceededError,
+    ForbiddenError,
+    HeadTooLargeError,
     InvalidEmbeddingError,
     InvalidRequestError,
     MalformedError,
     MethodNotAllowedError,
     NotFoundError,
+    NotReadyError,
+    OverloadedError,
+    QuotaExceededError,
+    RateLimitedError,
+    ReloadRefusedError,
     RequestError,
+    SlowRequestError,
+    TooManyConnectionsError,
+    UnauthorizedError,
+    UnknownModelError,
+    UnknownPassageError,
 )
 from service.retrieval.errors import FilterError, RetrievalError
 from service.telemetry.logs import REQUEST_ID, without_folders
@@ -33,6 +53,16 @@ MAX_FIELD_CHARACTERS = 100
 REASON = "clear.reason"
 # OpenAI's clients read the member `error`.
 OPENAI_PATHS = "/v1/"
+# Every error that a client may receive; the manual and the OpenAPI document are generated from it.
+TABLE: tuple[type[RequestError], ...] = (
+    MalformedError, UnauthorizedError, ForbiddenError, NotFoundError, UnknownModelError,
+    UnknownPassageError, UnknownDocumentError, UnknownChangeError, MethodNotAllowedError,
+    SlowRequestError, ReloadRefusedError, NotWriterError, ContentTooLargeError,
+    ContentEncodingError, InvalidRequestError, OverloadedError, RateLimitedError,
+    QuotaExceededError, ManyChangesError, HeadTooLargeError, ClientGoneError, BatchFailedError,
+    InvalidEmbeddingError, NotReadyError, TooManyConnectionsError, DeadlineExceededError,
+    StorageFullError,
+)  # fmt: skip
 OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 DETAILS: dict[type[RequestError], str] = {

@@ -12,9 +12,9 @@ from fastapi.openapi.utils import get_openapi
 
 from service.api.schemas import Problem
 from service.auth.access import Access, scope_of
-from service.errors import TABLE, RequestError, RetryLaterError, UnauthorizedError
+from service.errors import RequestError, RetryLaterError, UnauthorizedError
 from service.lifespan import State
-from service.problems import MEDIA_TYPE, problem_type
+from service.problems import MEDIA_TYPE, TABLE, problem_type
 from service.settings.settings import Settings
 
 Responses = dict[int | str, dict[str, Any]]

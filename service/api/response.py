@@ -68,6 +68,11 @@ def deadline_of(request: Request, timeout_ms: int | None = None) -> float:
     return time.monotonic() + (timeout_ms or settings.timeout_ms) / 1000
 
 
+def seconds_left(deadline: float) -> float:
+    """Return the seconds until a deadline of `deadline_of`; 0 after it."""
+    return max(0.0, deadline - time.monotonic())
+
+
 def dimension_of(encoder: Encoder, dimensions: int | None) -> int:
     """Return the number of dimensions to respond with, by default all.
 

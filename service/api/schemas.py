@@ -20,7 +20,8 @@ MAX_CHARACTERS = 32_768
 MAX_TEXTS = 256
 
 
-def _check_text(text: str) -> str:
+def check_text(text: str) -> str:
+    """Return a text that has a visible character and no NUL."""
     if "\x00" in text:
         raise PydanticCustomError("nul", "must not hold a NUL character")
     if is_blank(text):
@@ -40,7 +41,7 @@ def _as_integer(value: object) -> object:
 WholeNumber = BeforeValidator(_as_integer)
 NULL = {"type": "null"}
 ABOUT = ("title", "description", "default")
-Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS), AfterValidator(_check_text)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS), AfterValidator(check_text)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
 Dimensions = Annotated[
     int | None,

@@ -18,9 +18,15 @@ ADMIN_FOLDERS = ("/admin/",)
 SCOPES: dict[str, Scope] = {
     "/search": "search",
     "/encode": "encode",
+    "/documents": "write",
 }
-SCOPES_OF_FOLDERS: dict[str, Scope] = {"/v1/": "encode", "/passages/": "search"}
-Rule = Literal["open", "closed", "key", "search", "encode", "admin"]
+SCOPES_OF_FOLDERS: dict[str, Scope] = {
+    "/v1/": "encode",
+    "/passages/": "search",
+    "/documents/": "search",
+    "/changes/": "write",
+}
+Rule = Literal["open", "closed", "key", "search", "encode", "write", "admin"]
 
 
 class Access:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.errors import SettingsError
 
-Scope = Literal["search", "encode", "admin"]
+Scope = Literal["search", "encode", "write", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 KEY_PREFIX = "clear_"
 KEY_BYTES = 32

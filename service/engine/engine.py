@@ -190,6 +190,11 @@ class Engine:
         hits = await self._look_up(searcher, answers, Page(CANARY_TOP_K))
         searcher.compare_canaries(hits)
 
+    @property
+    def bulk_batch_tokens(self) -> int:
+        """Return the most tokens of a batch of the bulk lane."""
+        return self._limits.max_bulk_batch_tokens
+
     def replace(self, searcher: Searcher) -> None:
         """Make another generation live for every request that comes from now on."""
         self.searcher = searcher

@@ -30,6 +30,7 @@ DEVICE_WORDS = ("cuda error", "cublas", "cudnn error", "device-side assert", "nv
 class BatchItem:
     """One text of a batch: without a searcher it is only encoded; a known embedding is searched.
 
+    An item with a padded batch stands for its texts, which run together and with no others.
     All texts of a request use the searcher that was live when the request came; `position` is that
     of the text in its request.
     """
@@ -40,6 +41,7 @@ class BatchItem:
     embedding: Tensor | None = None
     filter: Filter | None = None
     position: int = 0
+    padded: PaddedBatch | None = None
 
     @classmethod
     def all_of(
@@ -58,6 +60,8 @@ class BatchItem:
     @property
     def num_tokens(self) -> int:
         """Return the number of tokens to encode; 1 if the embedding is known."""
+        if self.padded is not None:
+            return self.padded.token_ids.size
         return len(self.text.token_ids) if self.embedding is None else 1
 
 
@@ -65,7 +69,7 @@ class BatchItem:
 class BatchResult:
     """The embedding and ranking of one text, and the stage times of its whole batch."""
 
-    embedding: Tensor  # [D], on the device
+    embedding: Tensor  # [D], on the device; of a padded batch [B, D]
     ranking: Ranking | None
     encode_seconds: float
     search_seconds: float
@@ -96,18 +100,23 @@ class SearchProgram(Program[BatchItem, PreparedBatch, BatchResult]):
         """Return the number of tokens to encode; 1 if the embedding is known."""
         return payload.num_tokens
 
-    def kind(self, payload: BatchItem) -> Role:
+    def kind(self, payload: BatchItem) -> object:
         """Return the side of the encoder that encodes a text; a batch uses one side."""
-        return payload.text.side
+        return payload.text.side if payload.padded is None else id(payload)
 
     def prepare(self, payloads: list[BatchItem]) -> PreparedBatch:
         """Pad the texts whose embedding is not known."""
+        if (padded := payloads[0].padded) is not None:
+            return PreparedBatch(payloads, padded)
         texts = [item.text for item in payloads if item.embedding is None]
         return PreparedBatch(payloads, self._encoder.pad(texts) if texts else None)
 
     def run(self, prepared: PreparedBatch) -> list[BatchResult | RequestError]:
         """Encode and search one batch; a text without a unit vector is not searched."""
         started = time.monotonic()
+        if prepared.padded is not None and prepared.padded is prepared.items[0].padded:
+            found = self._encoder.embed(prepared.padded)
+            return [BatchResult(found, None, time.monotonic() - started, 0.0)]
         embeddings, items = self._embed(prepared), prepared.items
         is_valid = is_unit(embeddings).tolist()  # waits for a GPU; else that would count as search
         rows = [row for row, valid in enumerate(is_valid) if valid]

@@ -23,6 +23,26 @@ class ReloadSettings(BaseModel):
     ] = "auto"
 
 
+class ChangeSettings(BaseModel):
+    """How documents are put and deleted over HTTP."""
+
+    documents: Annotated[
+        Literal["auto", "open", "closed"],
+        Field(
+            description="Whether `POST /documents` is open, to keys with the scope `write`; "
+            "`auto`: if there are keys"
+        ),
+    ] = "auto"
+    apply_seconds: Annotated[
+        float,
+        Field(gt=0, description="Least time between two generations made of changes that wait"),
+    ] = 2.0
+    max_waiting_documents: Annotated[
+        int,
+        Field(ge=1, description="Documents that may wait; more are refused with 429"),
+    ] = 100_000
+
+
 class ShutdownSettings(BaseModel):
     """What happens after SIGTERM."""
 

@@ -12,7 +12,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.errors import SettingsError
 from service.settings.access import AccessSettings
 from service.settings.limits import BatchSettings, ConnectionSettings, DeadlineSettings
-from service.settings.operation import ReloadSettings, ShutdownSettings, TelemetrySettings
+from service.settings.operation import (
+    ChangeSettings,
+    ReloadSettings,
+    ShutdownSettings,
+    TelemetrySettings,
+)
 from service.settings.retrieval import ArtifactSettings, ComputeSettings, MilvusSettings
 
 PREFIX = "CLEAR_"
@@ -34,6 +39,7 @@ class Settings(
     TelemetrySettings,
     ShutdownSettings,
     DeadlineSettings,
+    ChangeSettings,
     ReloadSettings,
     BatchSettings,
     ConnectionSettings,
@@ -66,6 +72,11 @@ class Settings(
         """Return whether `/admin` answers; where there are keys, their scope decides, too."""
         is_guarded = self.is_local or self.has_keys
         return self.admin == "open" or (self.admin == "auto" and is_guarded)
+
+    @property
+    def are_documents_open(self) -> bool:
+        """Return whether documents can be changed; where there are keys, scopes decide, too."""
+        return self.documents == "open" or (self.documents == "auto" and self.has_keys)
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:

@@ -41,6 +41,7 @@ class Instruments:
             self._add_batches,
             self._add_state,
             self._add_reloads,
+            self._add_changes,
         ):
             add(registry)
 
@@ -214,5 +215,34 @@ class Instruments:
         self.reload_refused = Gauge(
             "clear_reload_refused",
             "1 if the generation that CURRENT names was refused; the one before stays live.",
+            registry=registry,
+        )
+
+    def _add_changes(self, registry: CollectorRegistry) -> None:
+        self.changed_documents = Counter(
+            "clear_changed_documents_total",
+            "Documents put or deleted over HTTP, by result: accepted, applied or refused.",
+            ["result"],
+            registry=registry,
+        )
+        self.change_seconds = Histogram(
+            "clear_change_live_seconds",
+            "Time from the acknowledgement of a change to the generation that has it.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.waiting_documents = Gauge(
+            "clear_waiting_documents",
+            "Documents of changes that wait to be applied by this instance.",
+            registry=registry,
+        )
+        self.oldest_change_seconds = Gauge(
+            "clear_oldest_waiting_change_seconds",
+            "Age of the oldest change that waits; 0 if none waits.",
+            registry=registry,
+        )
+        self.is_writer = Gauge(
+            "clear_index_writer",
+            "1 if this instance writes the changes of documents, else 0.",
             registry=registry,
         )

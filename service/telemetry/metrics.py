@@ -28,6 +28,16 @@ class BatcherGauges(Protocol):
         """Return the number of padded tokens that a batch may have."""
 
 
+class ChangeGauges(Protocol):
+    """The figures of the changes that wait which metrics read."""
+
+    num_waiting_documents: int
+
+    @property
+    def oldest_seconds(self) -> float:
+        """Return for how long the oldest change has waited."""
+
+
 class MetricDescription(NamedTuple):
     """Name, description and labels of one metric."""
 
@@ -86,6 +96,12 @@ class Metrics(Instruments):
         self.waiting_tokens.set_function(lambda: batcher.waiting_tokens)
         self.batch_token_budget.set_function(lambda: batcher.batch_token_budget)
         self.cache.source = cache
+
+    def watch_changes(self, changes: ChangeGauges) -> None:
+        """Read gauges from the changes that wait; this instance is their writer."""
+        self.is_writer.set(1)
+        self.waiting_documents.set_function(lambda: changes.num_waiting_documents)
+        self.oldest_change_seconds.set_function(lambda: changes.oldest_seconds)
 
     def report(self, searcher: Searcher) -> None:
         """Set the metrics that describe the live encoder and index."""

@@ -6,8 +6,8 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from service import errors
-from service.errors import TABLE, OverloadedError, RequestError
-from service.problems import MEDIA_TYPE, install_problems
+from service.errors import OverloadedError, RequestError
+from service.problems import MEDIA_TYPE, TABLE, install_problems
 from service.retrieval.errors import RetrievalError
 
 RETRY = 7

@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 
 from docs.generate import DOCS, PARTS, ROOT, with_parts
 from service.cli.main import app as service_app
-from service.errors import TABLE
-from service.problems import problem_type
+from service.problems import TABLE, problem_type
 from trainer.cli.main import app as trainer_app
 from trainer.config import RunConfig, Section
 

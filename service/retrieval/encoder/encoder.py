@@ -140,6 +140,15 @@ class Encoder:
         joined._passage_side = passage.side("passage")
         return joined
 
+    def with_runtimes(self, wrap: "Callable[[Runtime, Role], Runtime]") -> "Encoder":
+        """Return a copy whose sides compute by other runtimes, made of their own."""
+        copied = copy.copy(self)
+        copied.runtime = wrap(self.runtime, "query")
+        if self._passage_side is not None:
+            copied._passage_side = copy.copy(self._passage_side)
+            copied._passage_side.runtime = wrap(self._passage_side.runtime, "passage")
+        return copied
+
     def warm_up(self, max_batch_tokens: int) -> None:
         """Prepare both sides for batches of up to `max_batch_tokens` padded tokens."""
         self.runtime.warm_up(max_batch_tokens)

@@ -194,6 +194,22 @@ def collect_garbage(index: Path, keep: int = 1) -> RemovedGenerations:
         return RemovedGenerations(sorted(path.name for path in removable), num_bytes)
 
 
+def drop_generations(index: Path, names: list[str]) -> None:
+    """Remove generations by name, but for the live one, and forget that they were live.
+
+    Raises:
+        GenerationError: another process writes to the index.
+    """
+    with exclusive_writer(index) as generations:
+        live = current_name(index)
+        dropped = [name for name in names if name != live]
+        left = [name for name in live_names(index) if name not in dropped]
+        artifact.replace_file(index / HISTORY, _lines(left))
+        for name in dropped:
+            if (generations / name).is_dir():
+                _remove(generations / name)
+
+
 def size_bytes(directory: Path) -> int:
     """Return the total size of a folder's files; 0 if it is missing."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

@@ -102,7 +102,7 @@ def test_the_one_variable_is_a_key_with_all_scopes() -> None:
 
     assert account is not None
     assert account.name == "CLEAR_API_KEY"
-    assert account.key.scopes == {"search", "encode", "admin"}
+    assert account.key.scopes == {"search", "encode", "write", "admin"}
     assert account.key.max_tokens is None
 
 

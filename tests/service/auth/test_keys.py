@@ -46,7 +46,7 @@ def test_keys_may_be_tables_with_comments() -> None:
     ("text", "message"),
     [
         ("page", "keys: not TOML: "),
-        (line() + line("two", OTHER, '"write"'), r"keys:2: two\.scopes.*'search', 'encode'"),
+        (line() + line("two", OTHER, '"rule"'), r"keys:2: two\.scopes.*'search', 'encode'"),
         (line() + line("two", OTHER, ""), "keys:2: two.scopes: .*at least 1"),
         (line() + line("two", "AB" * 32), "keys:2: two.sha256: "),
         (line() + line("two", "ab"), "keys:2: two.sha256: "),

@@ -73,7 +73,7 @@ def test_a_name_that_is_taken_is_refused_and_the_file_stays(tmp_path: Path) -> N
     ("arguments", "word"),
     [
         (["new", "two words", "--scope", "search"], "name"),
-        (["new", "page", "--scope", "write"], "write"),
+        (["new", "page", "--scope", "rule"], "rule"),
         (["new", "page"], "--scope"),
         (["new", "page", "--scope", "search", "--append"], "CLEAR_KEYS_FILE"),
         (["list", "--keys-file", "/nowhere"], "/nowhere"),

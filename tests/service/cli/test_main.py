@@ -484,7 +484,9 @@ def test_a_signal_during_a_build_writes_no_index_and_leaves_no_folder(
     index = tmp_path / "index"
 
     build = start(["index", "build", passages, "--index", index, *tiny])
-    while not any(path.stat().st_size for path in index.glob("generations/.building-*/*.f32")):
+    while not any(
+        path.stat().st_size for path in index.glob("generations/.building-*/vectors.faiss")
+    ):
         assert build.poll() is None
         time.sleep(0.01)
     build.send_signal(sent)

@@ -8,7 +8,7 @@ from service.errors import SettingsError
 from service.retrieval.errors import RetrievalError
 from service.settings.settings import Settings, injected_by_kubernetes, load_settings, variable
 
-UNITS = {"bytes", "connections", "entries", "ms", "seconds", "share", "tokens"}
+UNITS = {"bytes", "connections", "entries", "ms", "seconds", "share", "tokens", "documents"}
 
 
 @pytest.fixture(autouse=True)

@@ -41,6 +41,11 @@ DOCUMENTED = {
     "clear_reloads_total",
     "clear_reload_duration_seconds",
     "clear_reload_refused",
+    "clear_changed_documents_total",
+    "clear_change_live_seconds",
+    "clear_waiting_documents",
+    "clear_oldest_waiting_change_seconds",
+    "clear_index_writer",
 }
 
 

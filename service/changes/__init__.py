@@ -1,0 +1,1 @@
+"""Changes of documents over HTTP: accepted into a journal, applied in the background."""

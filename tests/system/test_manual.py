@@ -15,6 +15,7 @@ from service.cli.main import app as service_app
 from service.problems import TABLE, problem_type
 from trainer.cli.main import app as trainer_app
 from trainer.config import RunConfig, Section
+from trainer.datasets.registry import KINDS
 
 README = ROOT / "README.md"
 README_BYTES = 8192
@@ -192,3 +193,18 @@ def test_a_quoted_message_is_in_the_source(message: str) -> None:
     kernel = re.compile(".*".join(re.escape(part) for part in message.split("…")), re.DOTALL)
 
     assert any(kernel.search(text) for text in source_texts())
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"parallel"}))
+def test_the_manual_names_the_public_source_and_license_of_each_data_set(kind: str) -> None:
+    source = (ROOT / f"trainer/datasets/formats/{kind}.py").read_text()
+    [url] = re.findall(r'url="(https://[^"]+)"', source)
+    [licence] = re.findall(r'licence="([^"]+)"', source)
+    [row] = [
+        line
+        for line in (DOCS / "training.md").read_text().splitlines()
+        if line.startswith(f"| `{kind}` |")
+    ]
+
+    assert f"<{url}>" in row
+    assert licence.removesuffix("-1.0") in row

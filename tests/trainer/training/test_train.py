@@ -115,7 +115,8 @@ BRIDGE: dict[str, Any] = {
 
 
 @pytest.mark.slow
-def test_the_reference_configuration_runs(tiny_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["reference", "paper"])
+def test_a_published_setting_runs(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
     """Thirteen columns of 64 rows; only encoder, rows and the number of steps differ."""
     rows = [
         Row(
@@ -132,10 +133,10 @@ def test_the_reference_configuration_runs(tiny_checkpoint: Path, tmp_path: Path)
         for k in range(130)
     ]
     write_rows(tmp_path / "mined.jsonl", rows)
-    shipped = read_config(Path(__file__).parents[3] / "trainer" / "configs" / "reference.toml")
+    shipped = read_config(Path(__file__).parents[3] / "trainer" / "configs" / f"{name}.toml")
     encoder = shipped.encoder.model_copy(update={"name": str(tiny_checkpoint), "max_tokens": 64})
     data = shipped.data.model_copy(update={"rows": [tmp_path / "mined.jsonl"]})
-    optimizer = shipped.optimizer.model_copy(update={"steps": 4})
+    optimizer = shipped.optimizer.model_copy(update={"steps": 2})
     changes = {"encoder": encoder, "data": data, "optimizer": optimizer}
 
     progress = StepProgress(tmp_path / "run", console=Console(file=io.StringIO()))
@@ -144,7 +145,7 @@ def test_the_reference_configuration_runs(tiny_checkpoint: Path, tmp_path: Path)
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     steps = [entry for entry in map(json.loads, log) if "loss" in entry]
     assert record["is_finished"]
-    assert len(steps) == 4
+    assert len(steps) == 2
     assert steps[-1]["terms"].keys() == {"english", "reverse", "kl"}
     assert all(0 < entry["loss"] < 10 for entry in steps)
     before = load_file(tiny_checkpoint / "model.safetensors")

@@ -46,7 +46,12 @@ def seen_queries(sets: Sequence[EvaluationSet], rows: Sequence[Path]) -> dict[st
     Raises:
         DataError: a row is invalid.
     """
-    trained = {passage_hash(row.positive) for path in rows for _, row in read_rows(path)}
+    trained = {
+        passage_hash(row.positive)
+        for path in rows
+        for _, row in read_rows(path, is_bridge=True)  # whatever objective trained on them
+        if row.positive
+    }
     found = {}
     for each in sets:
         seen = {

@@ -6,6 +6,8 @@ Run: python -m tests.bench.short_questions build/short-questions
 
 There are five questions of `short_questions.toml` about each of 40 countries. A passage is relevant
 if it is about the country and states the fact. Questions on the same country are not independent.
+`unanswered.*.jsonl` are 20 questions in each language that the passages do not answer
+(`off_topic.toml`), for `clear-trainer calibrate`.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.evaluation_set_writer import write_evaluation_set
 
 TEMPLATES = Path(__file__).with_suffix(".toml")
+OFF_TOPIC = TEMPLATES.with_name("off_topic.toml")
 # Countries with the same name in CLDR and the Factbook.
 COUNTRIES = tuple(
     "AR AU BR CA CL CN CO CU DE EG ES ET FI FR GH GR ID IN IQ IR "  # noqa: SIM905
@@ -59,7 +62,11 @@ def build_set(passages: list[Passage]) -> EvaluationData:
             country, topic = query_id.split(".")
             text = by_topic[topic].format(names[country])
             queries[language].append(Query(query_id, text, article=country))
-    return EvaluationData({"en": passages}, queries, qrels)
+    unanswered = {
+        language: [Query(f"off-topic.{number}", text) for number, text in enumerate(texts)]
+        for language, texts in tomllib.loads(OFF_TOPIC.read_text(encoding="utf-8")).items()
+    }
+    return EvaluationData({"en": passages}, queries, qrels, unanswered)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from service.retrieval import interruption
 from service.retrieval.errors import RetrievalError
-from trainer.cli import evaluate, prepare, publish, train
+from trainer.cli import blend, calibrate, evaluate, prepare, publish, train
 from trainer.cli.crash_report import report_crash
 from trainer.errors import TrainerError
 
@@ -37,12 +37,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train and evaluate encoders for CLEAR Search.",
     epilog="`--json` (CLEAR_JSON=1) prints JSON for programs: `import`, `train`, `evaluate`, "
-    "`blend` and `publish` take it.",
+    "`blend`, `calibrate` and `publish` take it.",
 )
 # In the order in which they are used; `--help` lists them so.
 app.add_typer(prepare.app)
 app.add_typer(train.app)
 app.add_typer(evaluate.app)
+app.add_typer(blend.app)
+app.add_typer(calibrate.app)
 app.add_typer(publish.app)
 
 

@@ -1,68 +1,20 @@
-"""The commands after training: `blend` chooses a share of the weight change, `publish` exports.
-
-A share of 0 is the base encoder, a share of 1 the tuned one.
-"""
+"""The command `publish`, which exports an encoder."""
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from service.retrieval.defaults import BUNDLED_BASE, default_cache
-from service.retrieval.progress import show_progress
-from service.retrieval.terminal import print_table
-from trainer.cli.options import (
-    CacheOption,
-    CpuEngineOption,
-    DeviceOption,
-    EnglishMarginOption,
-    JsonOption,
-    LanguagesOption,
-    MaxTokensOption,
-    PrecisionOption,
-)
+from trainer.cli.options import CacheOption, JsonOption
 from trainer.errors import DataError
 
 if TYPE_CHECKING:
-    from trainer.blend.curve import Curve
-
-SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    from service.retrieval.relevance.calibration import Calibration
 
 app = typer.Typer()
 
-# Options of `blend`.
-BlendOutputOption = Annotated[
-    Path,
-    typer.Option(
-        envvar="CLEAR_TRAINER_OUTPUT", help="A new folder for the blend, its curve and its plot."
-    ),
-]
-SetsOption = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        envvar="CLEAR_TRAINER_SETS",
-        help="Folder of an evaluation set to choose the share by; repeat for more.",
-    ),
-]
-SharesOption = Annotated[
-    list[float] | None,
-    typer.Option(
-        "--share", min=0, max=1, help="A share to try; repeat for more. Default: 0, .1 ... 1."
-    ),
-]
-LanguageMarginOption = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        help="Maximum loss of any other language; also, no set's mean may fall. Default: no limit.",
-    ),
-]
-
-# Options of `publish`.
 LicenseOption = Annotated[
     str | None, typer.Option("--license", help="License of the weights. Default: the base's.")
 ]
@@ -85,88 +37,14 @@ LanguagesFileOption = Annotated[
 AsAdapterOption = Annotated[
     bool, typer.Option(help="Copy an adapter as it is, in place of merging it into an encoder.")
 ]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(help="The relevance of its hits: the file of `clear-trainer calibrate`."),
+]
 PushOption = Annotated[
     str | None,
     typer.Option("--push", metavar="OWNER/NAME", help="Upload to a Hub, with HF_TOKEN."),
 ]
-
-
-@app.command("blend")
-def blend_command(
-    base: Annotated[str, typer.Argument(help="The encoder before training: `bundled-base`, ...")],
-    tuned: Annotated[
-        str, typer.Argument(help="The `adapter` or `encoder` folder that training wrote.")
-    ],
-    output: BlendOutputOption,
-    sets: SetsOption,
-    languages: LanguagesOption = None,
-    shares: SharesOption = None,
-    english_margin: EnglishMarginOption = 0.005,
-    language_margin: LanguageMarginOption = None,
-    device: DeviceOption = "auto",
-    max_tokens: MaxTokensOption = 256,
-    cpu_engine: CpuEngineOption = "torch",
-    precision: PrecisionOption = "fp32",
-    cache: CacheOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Interpolate base and tuned weights; keep the best share that passes the English gate."""
-    from trainer.data.languages import known_language
-    from trainer.evaluation.sets import open_sets
-
-    with ExitStack() as stack:
-        on_progress = stack.enter_context(show_progress())
-        on_progress("read", 0, None)
-        # Read the inputs before torch is loaded, so that a wrong folder fails at once.
-        chosen = [known_language(code) for code in languages or ()]
-        evaluation_sets = open_sets(sets, stack)
-
-        from trainer.blend.curve import Gates
-        from trainer.blend.sweep import measure_on, run_blend
-        from trainer.blend.weights import open_pair
-        from trainer.report.run import EncoderOptions
-
-        cache_folder = cache or default_cache()
-        pair = open_pair(base, tuned, cache_folder)
-        curve = run_blend(
-            pair,
-            (base, tuned),
-            shares or SHARES,
-            EncoderOptions(device, max_tokens, cpu_engine, precision, cache_folder),
-            stack.enter_context(measure_on(evaluation_sets, chosen)),
-            Gates(english_margin, language_margin),
-            output,
-            on_progress=on_progress,
-        )
-    _print_curve(curve, output / pair.kind, as_json)
-
-
-def _print_curve(curve: "Curve", written: Path, as_json: bool) -> None:
-    from trainer.blend.curve import curve_content
-    from trainer.data.languages import ENGLISH
-    from trainer.evaluation.measures import macro
-
-    if as_json:
-        typer.echo(json.dumps(curve_content(curve) | {"written": str(written)}))
-        return
-    table = Table(title="nDCG@10 by share of the tuned weights")
-    for heading in ("share", "mean", *curve.base.scores, "English", "gates"):
-        table.add_column(heading, justify="left" if heading == "gates" else "right")
-    for point in curve.points:
-        macros = [f"{macro(values):.4f}" for values in point.scores.values()]
-        english = [values[ENGLISH] for values in point.scores.values() if ENGLISH in values]
-        table.add_row(
-            f"{point.share:g}",
-            f"{point.mean:.4f}",
-            *macros,
-            ", ".join(f"{value:.4f}" for value in english),
-            "; ".join(curve.broken(point)) or "kept",
-            style="bold" if point is curve.chosen else None,
-        )
-    print_table(table)
-    typer.echo(f"share {curve.chosen.share:g} is written to {written}")
-    if curve.chosen.share == 0:
-        typer.echo("no share above 0 is better and passes the gates: the base is kept", err=True)
 
 
 @app.command("publish")
@@ -182,6 +60,7 @@ def publish_command(
     data_card: DataCardsOption = None,
     languages: LanguagesFileOption = None,
     as_adapter: AsAdapterOption = False,
+    calibration: CalibrationOption = None,
     push_to: PushOption = None,
     private: Annotated[
         bool, typer.Option(help="Make the repository private, if --push creates it.")
@@ -206,6 +85,7 @@ def publish_command(
             _read_text(results) if results else "",
             [_read_card(path) for path in data_card or ()],
             read_languages(languages) if languages else None,
+            _read_calibration(calibration) if calibration else None,
         )
     )
     query, passage = open_sides(checkpoint, passage_encoder, cache or default_cache())
@@ -239,3 +119,9 @@ def _read_card(path: Path) -> dict[str, Any]:
     from service.retrieval.storage.artifact import read_json_object
 
     return read_json_object(path, ArtifactError)
+
+
+def _read_calibration(path: Path) -> "Calibration":
+    from service.retrieval.relevance.calibration import read_calibration
+
+    return read_calibration(path)

@@ -14,7 +14,7 @@ statements, which have their translation as passage.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.retrieval.corpus.reader import Passage
@@ -46,6 +46,7 @@ class EvaluationData:
     queries: Mapping[str, Sequence[Query]]
     qrels: Qrels
     query_kind: QueryKind = "questions"
+    unanswered: Mapping[str, Sequence[Query]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class EvaluationSet:
     passage_ids: Mapping[str, frozenset[str]]
     qrels: Qrels
     query_kind: QueryKind = "questions"
+    unanswered: Mapping[str, tuple[Query, ...]] = field(default_factory=dict)
 
     def corpus_path(self, language: str) -> Path:
         """Return the file of a language's passages."""
@@ -80,5 +82,5 @@ def evenly(queries: Sequence[Query], count: int) -> tuple[Query, ...]:
 
 
 def file_name(kind: str, language: str) -> str:
-    """Return the file name of a language's `corpus` or `queries`; English has BEIR's name."""
+    """Return the file name of a kind and language; English has BEIR's name."""
     return f"{kind}.jsonl" if language == ENGLISH else f"{kind}.{language}.jsonl"

@@ -46,8 +46,12 @@ def read_evaluation_set(directory: Path) -> EvaluationSet:
         language: frozenset(passage.passage_id for _, passage in read_passages(path))
         for language, path in _files_by_language(directory, "corpus").items()
     }
+    unanswered = {
+        language: tuple(_read_queries(path))
+        for language, path in _files_by_language(directory, "unanswered").items()
+    }
     name, kind = _read_card(directory)
-    found = EvaluationSet(name, directory, queries, passage_ids, qrels, kind)
+    found = EvaluationSet(name, directory, queries, passage_ids, qrels, kind, unanswered)
     _check(found)
     return found
 
@@ -73,7 +77,7 @@ def _check(evaluation_set: EvaluationSet) -> None:
 
 
 def _files_by_language(directory: Path, kind: str) -> dict[str, Path]:
-    """Find the files of `corpus` or `queries` by language, English first."""
+    """Find the files of `corpus`, `queries` or `unanswered` by language, English first."""
     found = {}
     for path in directory.glob(f"{kind}*.jsonl"):
         middle = path.name.removeprefix(kind).removesuffix(".jsonl")

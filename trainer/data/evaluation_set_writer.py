@@ -50,6 +50,8 @@ def _files(data: EvaluationData) -> Iterator[tuple[str, Sequence[Passage | Query
         yield file_name("corpus", language), passages
     for language, queries in data.queries.items():
         yield file_name("queries", language), queries
+    for language, queries in data.unanswered.items():
+        yield file_name("unanswered", language), queries
 
 
 def _record(each: Passage | Query) -> dict[str, object]:

@@ -11,13 +11,13 @@ from service.retrieval.errors import CheckpointError
 from service.retrieval.language_quality import languages_content
 from service.retrieval.storage import artifact
 from trainer.errors import DataError, OutputError
-from trainer.publish.directory import Publication
+from trainer.publish.directory import Publication, calibration_content
 
 
 def write_adapter_publication(
     checkpoint: Checkpoint, directory: Path, publication: Publication
 ) -> None:
-    """Copy an adapter, with name, license and languages in its `adapter.json`.
+    """Copy an adapter, with name, license, languages and calibration in its `adapter.json`.
 
     Args:
         checkpoint: an adapter with its base.
@@ -25,7 +25,7 @@ def write_adapter_publication(
         publication: the publisher's facts; `results` and `data_cards` have no place here.
 
     Raises:
-        DataError: the checkpoint is not an adapter.
+        DataError: the checkpoint is not an adapter, or the calibration is for another one.
         OutputError: the folder has other content, or cannot be written.
     """
     adapter = checkpoint.query.adapter
@@ -36,6 +36,10 @@ def write_adapter_publication(
     source = adapter.weights.parent
     content = artifact.read_json_object(source / DESCRIPTION, CheckpointError)
     content |= _facts(source, content, publication)
+    if publication.calibration:
+        content |= calibration_content(
+            publication.calibration, checkpoint, checkpoint.query_fingerprint
+        )
     try:
         with artifact.temporary_directory(directory.parent, ".publishing-") as temporary:
             for name in ADAPTER_FILES:

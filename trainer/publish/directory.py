@@ -24,6 +24,7 @@ from service.retrieval.encoder.reference.computed import compute_reference
 from service.retrieval.encoder.reference.stored import write_reference
 from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.language_quality import LanguageRecord, languages_content
+from service.retrieval.relevance.calibration import Calibration, checked
 from service.retrieval.storage import artifact
 from trainer.errors import DataError, OutputError
 from trainer.publish.model_card import model_card
@@ -42,6 +43,7 @@ class Publication:
     results: str = ""  # Markdown
     data_cards: Sequence[Mapping[str, Any]] = ()
     languages: LanguageRecord | None = None  # replaces the checkpoint's own
+    calibration: Calibration | None = None
 
 
 def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, Checkpoint]:
@@ -100,6 +102,10 @@ def write_publication(
         with artifact.temporary_directory(directory.parent, ".publishing-") as temporary:
             write_checkpoint(temporary, files | {CARD: card.encode()}, **facts)
             written = open_checkpoint(str(temporary), temporary)
+            if publication.calibration:
+                facts |= calibration_content(
+                    publication.calibration, query, written.query_fingerprint
+                )
             write_reference(temporary, compute_reference(written))
             manifest = write_manifest(temporary, **facts)
             shutil.rmtree(directory, ignore_errors=True)
@@ -133,6 +139,23 @@ def _facts(query: Checkpoint, passage: Checkpoint, publication: Publication) -> 
     if passage.fingerprint_prompts != _prompts(query, passage):
         facts["fingerprint_prompts"] = passage.fingerprint_prompts
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def calibration_content(
+    calibration: Calibration, query: Checkpoint, fingerprint: str
+) -> dict[str, object]:
+    """Return the manifest's entry of a calibration, bound to the query side as it is written.
+
+    A merged adapter gives the query side another fingerprint, not other embeddings.
+
+    Raises:
+        DataError: the calibration was fitted for another query side than `query`'s.
+    """
+    fitted = checked(calibration, query.query_fingerprint, "the calibration")
+    if isinstance(fitted, str):
+        raise DataError(fitted)
+    bound = fitted.model_copy(update={"fingerprint": fingerprint})
+    return {"calibration": bound.model_dump(mode="json")}
 
 
 def _hub_base(described: Mapping[str, Any]) -> str | None:

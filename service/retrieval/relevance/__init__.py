@@ -1,0 +1,1 @@
+"""The probability that a hit answers its query, computed from scores alone; encodes nothing."""

@@ -7,9 +7,8 @@ is prepared before the tokenizer reads it.
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any, Protocol
 from unicodedata import category, normalize
-
-from tokenizers import Tokenizer
 
 # All but spaces, controls, format characters that are not drawn (General_Category Z, Cc, Cf without
 # Prepended_Concatenation_Mark), Default_Ignorable_Code_Point, and the empty Braille pattern.
@@ -33,6 +32,17 @@ def is_blank(text: str) -> bool:
     return VISIBLE.search(text) is None
 
 
+class Normalizes(Protocol):
+    """A tokenizer, by its normalizer and its added tokens."""
+
+    @property
+    def normalizer(self) -> Any:
+        """Return what normalizes a text first, or None."""
+
+    def get_added_tokens_decoder(self) -> dict[int, Any]:
+        """Return the added tokens by id."""
+
+
 class TextPreparation:
     """Prepares texts for one tokenizer.
 
@@ -44,7 +54,7 @@ class TextPreparation:
     A text that the tokenizer already reads so is only brought to NFC.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Normalizes) -> None:
         """Take normalizer and special tokens of a tokenizer."""
         self._normalizer = tokenizer.normalizer
         contents = {

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from service.retrieval.encoder.unigram import UnigramTokenizer
+
 Role = Literal["query", "passage"]
 
 # The longest text that a probe, a warm-up or a prepared graph runs. The cost of attention grows
@@ -45,7 +47,7 @@ class PaddedBatch:
     side: Role = "query"
 
 
-def num_prompt_tokens(tokenizer: Tokenizer, prompt: str) -> int:
+def num_prompt_tokens(tokenizer: Tokenizer | UnigramTokenizer, prompt: str) -> int:
     """Return the number of tokens that sentence-transformers does not pool for a prompt.
 
     They are those of the prompt alone, without a special token at their end.

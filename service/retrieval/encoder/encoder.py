@@ -21,6 +21,7 @@ from service.retrieval.encoder.batches import (
     token_batches,
 )
 from service.retrieval.encoder.runtime.runtime import Runtime
+from service.retrieval.encoder.unigram import UnigramTokenizer
 from service.retrieval.errors import EmbeddingError, EncoderMismatchError, RetrievalError
 from service.retrieval.text import TextPreparation
 from service.retrieval.unit_vectors import are_unit
@@ -48,7 +49,7 @@ class Encoder:
     def __init__(
         self,
         runtime: Runtime,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | UnigramTokenizer,
         checkpoint: Checkpoint,
         *,
         fingerprint: str,

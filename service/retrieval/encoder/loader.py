@@ -81,13 +81,14 @@ def _load_side(
         shared_with=passage_side.runtime if passage_side else None,
         for_queries=is_query_side,
     )
+    prompts = checkpoint.prompts.texts.values()
     # One tokenizer of 250,000 pieces takes more memory than the layers of a small encoder.
     has_same_limit = passage_side and passage_side.max_tokens == options.max_tokens
     if passage_side and has_same_limit and has_same_tokens(layout, checkpoint.passage):
         tokenizer = passage_side.tokenizer
     else:
-        tokenizer = load_tokenizer(layout, options.max_tokens)
-    check_token_ids(tokenizer, layout, checkpoint.prompts.texts.values())
+        tokenizer = load_tokenizer(layout, options.max_tokens, prompts)
+    check_token_ids(tokenizer, layout, prompts)
     return Encoder(
         runtime,
         tokenizer,

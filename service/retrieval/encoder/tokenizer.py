@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.checkpoint.transformer.tokenizer_files import read_tokenizer
+from service.retrieval.encoder.unigram import UnigramTokenizer, read_unigram
 from service.retrieval.errors import CheckpointError, quoted
 
 
@@ -21,13 +22,24 @@ def has_same_tokens(layout: CheckpointLayout, other: CheckpointLayout) -> bool:
     return paths[0] == paths[1] or filecmp.cmp(*paths, shallow=False)
 
 
-def load_tokenizer(layout: CheckpointLayout, max_tokens: int) -> Tokenizer:
+def load_tokenizer(
+    layout: CheckpointLayout, max_tokens: int, prompts: Iterable[str]
+) -> Tokenizer | UnigramTokenizer:
     """Read a side's tokenizer, which truncates at the side that its files name and does not pad.
+
+    Args:
+        layout: of the side.
+        max_tokens: length at which texts are truncated.
+        prompts: stand before texts.
 
     Raises:
         CheckpointError: the file is not a tokenizer, or states type ids that are never given to
             the model.
     """
+    on_right = layout.tokenizer_config.truncation_side in (None, "right")
+    if on_right and not layout.is_static and (found := read_unigram(layout.tokenizer, prompts)):
+        found.enable_truncation(max_tokens)
+        return found
     tokenizer = read_tokenizer(layout.tokenizer)
     if layout.is_static:
         tokenizer.post_processor = None  # which adds the special tokens
@@ -45,7 +57,9 @@ def load_tokenizer(layout: CheckpointLayout, max_tokens: int) -> Tokenizer:
     return tokenizer
 
 
-def check_token_ids(tokenizer: Tokenizer, layout: CheckpointLayout, prompts: Iterable[str]) -> None:
+def check_token_ids(
+    tokenizer: Tokenizer | UnigramTokenizer, layout: CheckpointLayout, prompts: Iterable[str]
+) -> None:
     """Refuse a tokenizer that makes ids beyond the table of token embeddings.
 
     Args:
@@ -88,12 +102,13 @@ def _table(layout: CheckpointLayout) -> tuple[Path, int | None]:
     return path, getattr(config, "vocab_size", None)
 
 
-def _ids(tokenizer: Tokenizer, prompts: Iterable[str]) -> set[int]:
+def _ids(tokenizer: Tokenizer | UnigramTokenizer, prompts: Iterable[str]) -> set[int]:
     """Return the ids that occur: of texts, which no special token is part of, and of prompts."""
     added = tokenizer.get_added_tokens_decoder()
     special = {each for each, token in added.items() if token.special}
     own: Iterable[int] = range(tokenizer.get_vocab_size(with_added_tokens=False))
-    if type(tokenizer.model).__name__ != "Unigram":  # whose ids have no gaps
+    if isinstance(tokenizer, Tokenizer) and type(tokenizer.model).__name__ != "Unigram":
+        # The ids of a Unigram have no gaps.
         own = tokenizer.get_vocab(with_added_tokens=False).values()
     written = [tokenizer.encode(prompt).ids for prompt in ("", *prompts)]
     return {*own, *added}.difference(special).union(*written)

@@ -168,6 +168,7 @@ class DevConfig(Section):
     patience: Annotated[int, Field(ge=0)] = 0  # evaluations without a gain; 0: no early stopping
     keeps_best: bool = True
     english_margin: Annotated[float, Field(ge=0)] = 0.005
+    worst_language_weight: Annotated[float, Field(ge=0)] = 0.0  # of its loss, off a score
     max_queries: Annotated[int, Field(ge=0)] = 0  # of a language; 0: all
 
 

@@ -5,6 +5,7 @@ import pytest
 from trainer.ablation.grid import read_grid
 from trainer.config import read_config
 from trainer.errors import ConfigError
+from trainer.evaluation.gates import read_gates
 
 
 def write(path: Path, content: str) -> Path:
@@ -100,9 +101,12 @@ def test_a_detached_column_with_another_term_has_a_gradient(tmp_path: Path, side
 def test_every_shipped_configuration_is_valid() -> None:
     shipped = sorted((Path(__file__).parents[2] / "trainer/configs").glob("*.toml"))
     grids = [path for path in shipped if "[variants." in path.read_text()]
+    gates = [path for path in shipped if "[[gates]]" in path.read_text()]
 
-    assert len(grids) == 3
+    assert (len(grids), len(gates)) == (3, 1)
     for path in grids:
         read_grid(path)
-    for path in {*shipped} - {*grids}:
+    for path in gates:
+        read_gates(path)
+    for path in {*shipped} - {*grids} - {*gates}:
         read_config(path)

@@ -117,17 +117,31 @@ def english_drop(base: Scores, now: Scores) -> float:
     return max(drops, default=0.0)
 
 
-def summary(base: Scores, now: Scores, margin: float) -> dict[str, float]:
+def worst_loss(base: Scores, now: Scores) -> float:
+    """Return the largest loss of a language other than English in a set; 0 if none loses."""
+    losses = [
+        base[name][language] - value
+        for name, by_language in now.items()
+        for language, value in by_language.items()
+        if language != ENGLISH
+    ]
+    return max([0.0, *losses])
+
+
+def summary(
+    base: Scores, now: Scores, margin: float, worst_weight: float = 0.0
+) -> dict[str, float]:
     """Summarize an evaluation for the trainer, which keeps the weights of the best `gated`.
 
     Args:
         base: scores of the untrained encoder.
         now: scores of the current model.
         margin: the loss of English that the English gate allows.
+        worst_weight: how much of the worst language's loss is subtracted from `gated`.
     """
-    mean, drop = macro_mean(now), english_drop(base, now)
-    values = {"ndcg@10": mean, "english_drop": drop}
-    values["gated"] = mean - (GATE_PENALTY if drop > margin else 0.0)
+    mean, drop, worst = macro_mean(now), english_drop(base, now), worst_loss(base, now)
+    values = {"ndcg@10": mean, "english_drop": drop, "worst_loss": worst}
+    values["gated"] = mean - worst_weight * worst - (GATE_PENALTY if drop > margin else 0.0)
     for name, by_language in now.items():
         values |= {f"{name}_{language}": value for language, value in by_language.items()}
     return values

@@ -200,7 +200,9 @@ def _training_arguments(
 def _evaluate(run: TrainingRun, step: int) -> dict[str, float]:
     """Evaluate the model at a step on the dev sets and log the scores."""
     scores = _score_dev_sets(run, is_base=False)
-    found = summary(run.record["base_scores"], scores, run.config.dev.english_margin)
+    dev = run.config.dev
+    base_scores, weight = run.record["base_scores"], dev.worst_language_weight
+    found = summary(base_scores, scores, dev.english_margin, weight)
     append_log(run.directory, {"step": step, "dev": scores, **found})
     return found
 
@@ -232,8 +234,8 @@ def _finish(run: TrainingRun, trainer: EncoderTrainer, metrics: dict[str, Any]) 
     record["train_seconds"] = metrics.get("train_runtime")
     if run.dev_sets:
         record["scores"] = scores = _score_dev_sets(run, is_base=False)
-        margin = run.config.dev.english_margin
-        record["summary"] = summary(record["base_scores"], scores, margin)
+        margin, weight = run.config.dev.english_margin, run.config.dev.worst_language_weight
+        record["summary"] = summary(record["base_scores"], scores, margin, weight)
         record["english_gate"] = record["summary"]["english_drop"] <= margin
     facts = {"training": {name: value for name, value in record.items() if name != "is_finished"}}
     facts["training"]["objective"] = run.config.objective.model_dump(mode="json")

@@ -5,19 +5,19 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.text import Text
 
 from service.errors import ServiceError
 from service.retrieval import interruption
-from service.retrieval.checkpoint.prompts.prompts import Prompts
 from service.retrieval.errors import RetrievalError
 from service.retrieval.terminal import is_terminal, open_console
-from service.telemetry.logs import JsonFormatter, TextFormatter
+
+if TYPE_CHECKING:
+    from service.retrieval.checkpoint.prompts.prompts import Prompts
 
 
 def stderr_console() -> Console:
@@ -34,6 +34,10 @@ def print_any_text() -> None:
 
 def start_logging(level: str, log_format: str = "text") -> None:
     """Log to stderr, one line per record: as text for people, or as JSON for programs."""
+    from rich.logging import RichHandler
+
+    from service.telemetry.logs import JsonFormatter, TextFormatter
+
     handler: logging.Handler
     if log_format == "json":
         handler = logging.StreamHandler()
@@ -47,7 +51,7 @@ def start_logging(level: str, log_format: str = "text") -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
-def print_prompts(prompts: Prompts) -> None:
+def print_prompts(prompts: "Prompts") -> None:
     """Print the prompts in force, and a warning if nobody states whether there are any."""
     for line in prompts.lines:
         stderr_console().print(line, soft_wrap=True, markup=False)

@@ -6,10 +6,9 @@ from typing import Annotated
 import typer
 
 from service.cli import console
-from service.cli.options import IndexOption, JsonOption, index_folder
+from service.cli.options import IndexOption, JsonOption, index_folder, load_settings
 from service.cli.tables import print_generations, print_plans
 from service.retrieval.progress import show_progress
-from service.settings.settings import load_settings
 
 app = typer.Typer()
 

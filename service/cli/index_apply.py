@@ -23,13 +23,14 @@ from service.cli.options import (
     TitleFieldOption,
     WorkersOption,
     index_folder,
+    load_settings,
 )
 from service.retrieval import interruption
 from service.retrieval.progress import show_progress
-from service.settings.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from service.retrieval.indexing.build import BuildReport
+    from service.settings.settings import Settings
 
 app = typer.Typer()
 
@@ -69,7 +70,7 @@ def index_apply(
 def _apply(
     changes: ChangesArgument,
     names: tuple[str, str, str],
-    settings: Settings,
+    settings: "Settings",
     skip_invalid: bool,
     workers: tuple[int | None, str | None],
 ) -> "tuple[BuildReport, int]":

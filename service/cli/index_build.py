@@ -27,15 +27,16 @@ from service.cli.options import (
     TitleFieldOption,
     WorkersOption,
     index_folder,
+    load_settings,
 )
 from service.retrieval import interruption
 from service.retrieval.progress import show_progress
-from service.settings.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.retrieval.indexing.build import BuildReport
+    from service.settings.settings import Settings
 
 app = typer.Typer()
 NOTHING_WRITTEN = "interrupted: nothing was written"
@@ -149,7 +150,7 @@ def what_is_kept(index: Path) -> "Callable[[], str]":
 def _write_index(
     write: "Callable[..., BuildReport]",
     corpus: "Corpus",
-    settings: Settings,
+    settings: "Settings",
     workers: tuple[int | None, str | None],
     as_json: bool,
     before_load: "Callable[[], None]" = lambda: None,

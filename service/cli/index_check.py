@@ -18,10 +18,10 @@ from service.cli.options import (
     PassagesArgument,
     TextFieldOption,
     TitleFieldOption,
+    load_settings,
 )
 from service.retrieval.progress import show_progress
 from service.retrieval.terminal import print_table
-from service.settings.settings import load_settings
 
 if TYPE_CHECKING:
     from service.retrieval.corpus.survey import Survey

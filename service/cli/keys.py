@@ -2,15 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.auth.keys import PLAIN_NAME, SCOPES, Key, make_key, read_keys, write_line
 from service.cli import console
-from service.cli.options import JsonOption
+from service.cli.options import JsonOption, load_settings
 from service.errors import SettingsError
-from service.settings.settings import load_settings
+
+if TYPE_CHECKING:
+    from service.auth.keys import Key
 
 app = typer.Typer(help="Create and list API keys.", no_args_is_help=True)
 FileOption = Annotated[
@@ -37,6 +38,8 @@ def key_new(
 ) -> None:
     """Create a key; print it once, and the line with its digest for CLEAR_KEYS_FILE."""
     with console.one_line_errors():
+        from service.auth.keys import PLAIN_NAME, SCOPES, make_key, write_line
+
         if not PLAIN_NAME.fullmatch(name):
             console.fail(f"the name {name!r} is not valid: use 1 to 64 of A-Z a-z 0-9 _ -")
         if unknown := set(scope) - set(SCOPES):
@@ -61,6 +64,8 @@ def key_new(
 def key_list(keys_file: FileOption = None, as_json: JsonOption = False) -> None:
     """List the keys of a file: names, scopes and limits."""
     with console.one_line_errors():
+        from service.auth.keys import SCOPES
+
         path = _file(keys_file)
         for name, key in _read(path).items():
             facts = key.model_dump(mode="json", exclude={"sha256", "scopes"}, exclude_none=True)
@@ -97,7 +102,9 @@ def _append(path: Path, name: str, line: str) -> None:
         ) from None
 
 
-def _read(path: Path) -> dict[str, Key]:
+def _read(path: Path) -> "dict[str, Key]":
+    from service.auth.keys import read_keys
+
     try:
         return read_keys(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

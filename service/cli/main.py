@@ -4,7 +4,7 @@ import logging
 import os
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,12 +19,14 @@ from service.cli.options import (
     PassagePromptOption,
     PortOption,
     QueryPromptOption,
+    load_settings,
 )
 from service.cli.tables import print_findings
-from service.process import configure_allocator, configure_openmp
 from service.retrieval import interruption
 from service.retrieval.progress import show_progress
-from service.settings.settings import Settings, injected_by_kubernetes, load_settings
+
+if TYPE_CHECKING:
+    from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
 app = typer.Typer(
@@ -83,6 +85,8 @@ def serve(
 ) -> None:
     """Serve an index over HTTP, with the search page."""
     with console.one_line_errors():
+        from service.process import configure_openmp
+
         configure_openmp()
         settings = load_settings(
             index=index,
@@ -112,6 +116,8 @@ def demo(
 ) -> None:
     """Serve the CIA World Factbook with the bundled encoder; build its index the first time."""
     with console.one_line_errors():
+        from service.process import configure_openmp
+
         configure_openmp()
         from service.components import load_encoder_of
         from service.demo.index import demo_index_name, ensure_demo_index
@@ -184,9 +190,12 @@ def mcp(
         create_server(client, version("clear-search")).run()
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: "Settings") -> None:
+    from service.process import configure_allocator
+
     configure_allocator()
     from service.server import serve as run_server
+    from service.settings.settings import injected_by_kubernetes
 
     console.start_logging(settings.log_level, settings.log_format)
     if injected := injected_by_kubernetes(os.environ):

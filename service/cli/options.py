@@ -1,12 +1,14 @@
 """Options of the commands; one that has a setting names the setting's environment variable."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli import console
-from service.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from service.settings.settings import Settings
 
 EncoderOption = Annotated[
     str | None,
@@ -90,7 +92,14 @@ RayOption = Annotated[
 ]
 
 
-def index_folder(settings: Settings) -> Path:
+def load_settings(**given: object) -> "Settings":
+    """Load the settings; their module takes half of the start of `--help`, which needs none."""
+    from service.settings.settings import load_settings as load
+
+    return load(**given)
+
+
+def index_folder(settings: "Settings") -> Path:
     """Return the index folder; end the command with an error if none is set."""
     if settings.index is None:
         console.fail("no index is named: give --index DIR or set CLEAR_INDEX")

@@ -14,10 +14,10 @@ from service.cli.options import (
     PassagePromptOption,
     QueryPromptOption,
     index_folder,
+    load_settings,
 )
 from service.cli.tables import print_hits
 from service.retrieval.progress import show_progress
-from service.settings.settings import load_settings
 
 app = typer.Typer()
 

@@ -182,7 +182,7 @@ def test_every_unit_test_mirrors_a_module() -> None:
 @pytest.mark.parametrize(
     ("module", "libraries"),
     [
-        ("service.cli.main", ["torch", "transformers", "numpy", "pyarrow", "fastapi"]),
+        ("service.cli.main", ["torch", "numpy", "pyarrow", "fastapi", "pydantic", "asyncio"]),
         ("service.settings.settings", ["torch", "numpy", "pyarrow"]),
         ("service.batching.batcher", ["torch", "numpy"]),
         ("service.retrieval.hardware", ["torch"]),

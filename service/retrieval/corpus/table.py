@@ -55,8 +55,13 @@ class PassageTableWriter:
         self.write_rows(to_rows(passages, self._fields))
 
     def write_rows(self, rows: pa.Table) -> None:
-        """Append rows of another table, or of `to_rows`, as one batch."""
-        for batch in rows.combine_chunks().to_batches():
+        """Append rows of another table, or of `to_rows`, as one batch.
+
+        Parts of arrays keep traces of what they were taken from; a copy by `take` has the bytes of
+        arrays that were made of the values.
+        """
+        copied = rows.take(pa.array(range(len(rows)), pa.int64()))
+        for batch in copied.combine_chunks().to_batches():
             self._writer.write_batch(batch)
 
 

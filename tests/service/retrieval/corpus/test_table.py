@@ -1,9 +1,11 @@
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from service.retrieval.corpus.fields import FieldKind
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.corpus.table import SCHEMA, PassageTable, PassageTableWriter
 from service.retrieval.errors import GenerationError
@@ -79,3 +81,25 @@ def test_a_file_that_is_not_a_table_is_refused_by_name(
 
     with pytest.raises(GenerationError, match=rf"passages\.arrow {reason}"):
         PassageTable(tmp_path / "passages.arrow")
+
+
+def test_parts_of_other_tables_have_the_bytes_of_the_passages_themselves(tmp_path: Path) -> None:
+    """A list of nulls at the end of a slice once kept the offsets of what it was cut from."""
+    fields: dict[str, FieldKind] = {"tags": "strings", "page": "number", "new": "boolean"}
+    values = [{}, {"tags": ["a", "é"]}, {"page": 1, "new": True}, {"tags": []}, {"new": False}]
+    passages = [
+        Passage(f"{row:02}", f"text {row}", metadata=values[row * 7 % 5]) for row in range(12)
+    ]
+    with PassageTableWriter(tmp_path / "whole", fields) as writer:
+        writer.write(passages[:8])
+        writer.write(passages[8:])
+    whole = PassageTable(tmp_path / "whole", fields).rows
+    for start, stop in itertools.combinations(range(13), 2):
+        parts = [whole.slice(start, stop - start), whole.slice(0, start)]
+        chosen = [*passages[start:stop], *passages[:start]]
+        with PassageTableWriter(tmp_path / "parts", fields) as writer:
+            writer.write_rows(pa.concat_tables(parts))
+        with PassageTableWriter(tmp_path / "made", fields) as writer:
+            writer.write(chosen)
+
+        assert (tmp_path / "parts").read_bytes() == (tmp_path / "made").read_bytes()

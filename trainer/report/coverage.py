@@ -66,7 +66,8 @@ def coverage_sections(content: Content) -> Iterator[Content]:
         yield {
             "kind": kind,
             "svg": coverage_dots(evaluations, kind, base),
-            "caption": f"Each language's {kind}, sorted by {base}. Dotted: from fair, from good.",
+            "caption": f"Each language's {kind}, sorted by {base}, best first. Each column has its "
+            "own scale; dotted: from fair, from good.",
             "headings": headings,
             "rows": rows,
         }
@@ -114,7 +115,8 @@ def coverage_csv(evaluations: Sequence[Content]) -> str:
 def coverage_dots(evaluations: Sequence[Content], kind: QueryKind, base: str) -> str:
     """Plot each language as a dot per encoder with its 95 % interval, as SVG; see `coverage_rows`.
 
-    The languages stand in up to three columns; dotted lines are the thresholds of the grades.
+    The languages stand in up to three columns, each with a scale of its own; dotted lines are the
+    thresholds of the grades.
     """
     tables = _tables(evaluations, kind)
     order = _sorted(tables, base)
@@ -138,15 +140,17 @@ def coverage_dots(evaluations: Sequence[Content], kind: QueryKind, base: str) ->
             )
         axes.set_yticks(range(len(shown)), shown, fontsize=7)
         axes.set_ylim(num_rows - 0.3, -0.7)
+        low, high = axes.get_xlim()
         for threshold in THRESHOLDS[kind]:
-            axes.axvline(threshold, color="0.5", linewidth=0.8, linestyle=":")
+            if low < threshold < high:
+                axes.axvline(threshold, color="0.5", linewidth=0.8, linestyle=":")
     figure.supxlabel(f"nDCG@10 of {kind} over English passages, 95 % interval", fontsize=9)
     figure.legend(loc="outside upper left", ncols=len(tables), frameon=False, fontsize=8)
     return svg_of(figure, f"coverage {kind}")
 
 
 def _make_columns(num_columns: int, num_rows: int) -> tuple[Any, Sequence[Any]]:
-    """Create a figure with axes side by side, which share the axis of values."""
+    """Create a figure with axes side by side."""
     require_matplotlib()
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -154,7 +158,7 @@ def _make_columns(num_columns: int, num_rows: int) -> tuple[Any, Sequence[Any]]:
     size = (INCHES_PER_COLUMN * max(num_columns, 2), 1.0 + INCHES_PER_ROW * max(num_rows, 8))
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasSVG(figure)
-    columns = figure.subplots(1, num_columns, sharex=True, squeeze=False)[0]
+    columns = figure.subplots(1, num_columns, squeeze=False)[0]
     for axes in columns:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)

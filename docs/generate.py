@@ -14,7 +14,8 @@ from typing import Any, Literal, get_args, get_origin
 import typer.main
 
 from service.cli.main import app as service_app
-from service.problems import TABLE, problem_type
+from service.problem import problem_type
+from service.problems import TABLE
 from service.retrieval.checkpoint.prompts.families import FAMILIES
 from service.retrieval.checkpoint.prompts.prompts import quoted_prompt
 from service.retrieval.language_quality import THRESHOLDS

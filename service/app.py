@@ -18,7 +18,6 @@ from service.http.body_limit import BodyLimit
 from service.http.compression import Compression
 from service.http.forwarding import ForwardedRequest, RootPath
 from service.http.head_method import HeadMethod
-from service.http.loading_gate import LoadingGate
 from service.http.observer import RequestObserver
 from service.lifespan import State, lifespan
 from service.problems import install_problems
@@ -60,7 +59,6 @@ def _add_middleware(app: FastAPI, state: State) -> None:
     app.add_middleware(RootPath)
     app.add_middleware(AdmissionControl, forecast=state, timeout_ms=settings.timeout_ms)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(LoadingGate, state=state)
     ring = KeyRing(settings) if settings.has_keys else None
     app.add_middleware(KeyCheck, access=Access(settings), ring=ring, metrics=state.metrics)
     if settings.gzip_min_bytes:

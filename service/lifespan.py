@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Literal
@@ -40,7 +40,7 @@ class State:
     comparison: Comparison | None = None
     changes: ChangeWriter | None = None
     phase: Phase = "loading"
-    loading_step: str = "starting"
+    announce: Callable[[str], None] = lambda step: None
 
     @property
     def is_ready(self) -> bool:
@@ -78,10 +78,10 @@ class State:
         """Return why the generation that CURRENT names is not served, or an empty string."""
         return self.reloader.refusal if self.reloader else ""
 
-    def begin(self, loading_step: str) -> None:
-        """Keep and log what is loaded now."""
-        self.loading_step = loading_step
-        logger.info("%s", loading_step)
+    def begin(self, step: str) -> None:
+        """Log and announce what is loaded now."""
+        logger.info("%s", step)
+        self.announce(step)
 
     def enter(self, phase: Phase) -> None:
         """Change the phase; `draining` is final."""
@@ -131,16 +131,14 @@ class State:
 
 @asynccontextmanager
 async def lifespan(state: State, tracing: Tracing) -> AsyncIterator[None]:
-    """Load and warm up the engine, serve, and drain when the server stops."""
+    """Serve what is loaded, and drain when the server stops; load it here if it is not loaded."""
     settings = state.settings
-    freeze_imported_objects()
-    engine = await asyncio.to_thread(load_engine, settings, state.metrics, state.begin)
-    state.engine = engine
-    state.comparison = read_comparison(settings.cache, engine.searcher.encoder)
+    if state.engine is None:
+        await asyncio.to_thread(load, state)
+    engine = state.engine
+    assert engine is not None
+    assert settings.index is not None  # checked by `load_engine`
     try:
-        state.begin("warming up")
-        await asyncio.to_thread(engine.warm_up)
-        assert settings.index is not None  # checked by `load_engine`
         options = index_options_of(settings, engine.searcher.encoder)
         reloader = Reloader(engine, settings.index, options, state.metrics)
         state.reloader = reloader
@@ -148,8 +146,6 @@ async def lifespan(state: State, tracing: Tracing) -> AsyncIterator[None]:
             state.changes = ChangeWriter(settings, engine, reloader, options, state.metrics)
             state.changes.start()
         reloader.watch(settings.watch_seconds)
-        await asyncio.to_thread(freeze_loaded_objects)
-        await asyncio.to_thread(trim_memory)
         state.enter("ready")
         yield
     finally:
@@ -160,6 +156,22 @@ async def lifespan(state: State, tracing: Tracing) -> AsyncIterator[None]:
             await state.reloader.close()
         await asyncio.to_thread(engine.close)
         await asyncio.to_thread(tracing.close)
+
+
+def load(state: State) -> None:
+    """Load and warm up the engine; raises as `load_engine`."""
+    settings = state.settings
+    freeze_imported_objects()
+    engine = load_engine(settings, state.metrics, state.begin)
+    with ExitStack() as on_error:
+        on_error.callback(engine.close)
+        state.comparison = read_comparison(settings.cache, engine.searcher.encoder)
+        state.begin("warming up")
+        engine.warm_up()
+        on_error.pop_all()
+    state.engine = engine
+    freeze_loaded_objects()
+    trim_memory()
 
 
 def load_engine(

@@ -1,4 +1,4 @@
-"""Errors as application/problem+json (RFC 9457). A response never repeats what a user sent."""
+"""Responses that report errors as problems. A response never repeats what a user sent."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,16 +43,13 @@ from service.errors import (
     UnknownModelError,
     UnknownPassageError,
 )
+from service.problem import MEDIA_TYPE, problem_of
 from service.retrieval.errors import FilterError, RetrievalError
 from service.telemetry.logs import REQUEST_ID, without_folders
 
-MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = "urn:clear-search:problem:"
 MAX_FIELD_CHARACTERS = 100
 # Key of the ASGI message that starts a response: the error's reason, for the metrics.
 REASON = "clear.reason"
-# OpenAI's clients read the member `error`.
-OPENAI_PATHS = "/v1/"
 # Every error that a client may receive; the manual and the OpenAPI document are generated from it.
 TABLE: tuple[type[RequestError], ...] = (
     MalformedError, UnauthorizedError, ForbiddenError, NotFoundError, UnknownModelError,
@@ -63,7 +60,6 @@ TABLE: tuple[type[RequestError], ...] = (
     InvalidEmbeddingError, NotReadyError, TooManyConnectionsError, DeadlineExceededError,
     StorageFullError,
 )  # fmt: skip
-OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 DETAILS: dict[type[RequestError], str] = {
     MalformedError: "the body is not valid JSON in UTF-8",
@@ -102,39 +98,6 @@ class ProblemResponse(Response):
         problem = problem_of(self._error, self._field, path)
         response = Response(to_json(problem), self.status_code, self._problem_headers, MEDIA_TYPE)
         await response(scope, receive, send_with_reason)
-
-
-def problem_of(error: RequestError, field: str | None = None, path: str = "") -> dict[str, object]:
-    """Return the members of a problem (RFC 9457), and OpenAI's `error` on the paths of its API."""
-    kind = type(error)
-    return {
-        "type": problem_type(kind),
-        "title": kind.title,
-        "status": kind.status,
-        "detail": str(error),
-        **({"field": field} if field else {}),
-        **({"request_id": found} if (found := REQUEST_ID.get()) else {}),
-        **({"error": _openai_error(error, field)} if path.startswith(OPENAI_PATHS) else {}),
-    }
-
-
-def _openai_error(error: RequestError, field: str | None) -> dict[str, object]:
-    other = "server_error" if error.status >= 500 else "invalid_request_error"
-    return {
-        "message": str(error),
-        "type": OPENAI_TYPES.get(error.status, other),
-        "param": field,
-        "code": problem_type(type(error)).removeprefix(TYPE_PREFIX),
-    }
-
-
-def problem_type(kind: type[RequestError]) -> str:
-    """Return the URN that identifies a class of errors.
-
-    >>> problem_type(MalformedError)
-    'urn:clear-search:problem:malformed-request'
-    """
-    return TYPE_PREFIX + kind.title.lower().replace(" ", "-")
 
 
 def install_problems(app: FastAPI) -> None:

@@ -14,7 +14,8 @@ from service.api.schemas import Problem
 from service.auth.access import Access, scope_of
 from service.errors import RequestError, RetryLaterError, UnauthorizedError
 from service.lifespan import State
-from service.problems import MEDIA_TYPE, TABLE, problem_type
+from service.problem import MEDIA_TYPE, problem_type
+from service.problems import TABLE
 from service.settings.settings import Settings
 
 Responses = dict[int | str, dict[str, Any]]

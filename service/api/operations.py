@@ -41,7 +41,7 @@ async def reload(request: Request) -> dict[str, object]:
     state = state_of(request)
     if not state.settings.is_admin_open:
         raise ForbiddenError("the admin routes are closed here: set CLEAR_ADMIN=open to open them")
-    assert state.reloader is not None  # `LoadingGate` answers until it is loaded
+    assert state.reloader is not None  # the lifespan has loaded it
     return (await state.reloader.reload()).as_dict()
 
 

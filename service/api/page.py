@@ -1,27 +1,18 @@
 """The search page: its files, and headers that restrict what a browser loads for it.
 
-The page is plain HTML, CSS and JavaScript in `service/web`, without a build step. While the service
-loads, `/` says so and tries again.
+The page is plain HTML, CSS and JavaScript in `service/web`, without a build step.
 """
 
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi import FastAPI, Response
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.response import state_of
+from service.http.headers import PAGE_HEADERS
 
 WEB = Path(__file__).parents[1] / "web"
-PAGE_HEADERS = {
-    # A browser asks again for each file, so that it never mixes the files of two releases.
-    "Cache-Control": "no-cache",
-    "Accept-Ranges": "none",
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
-    ),
-}
 
 
 def serve_page(app: FastAPI) -> None:
@@ -30,12 +21,8 @@ def serve_page(app: FastAPI) -> None:
     app.mount("/web", files, name="web")
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-    async def page(request: Request) -> Response:
-        state = state_of(request)
-        if state.phase != "loading":
-            return _WholeFile(WEB / "index.html", headers=PAGE_HEADERS)
-        text = (WEB / "loading.html").read_text(encoding="utf-8")
-        return HTMLResponse(text.replace("{step}", state.loading_step), headers=PAGE_HEADERS)
+    async def page() -> Response:
+        return _WholeFile(WEB / "index.html", headers=PAGE_HEADERS)
 
 
 def _without_range(scope: Scope) -> Scope:

@@ -52,7 +52,7 @@ def state_of(request: Request) -> State:
 def engine_of(request: Request) -> Engine:
     """Return the engine."""
     engine = state_of(request).engine
-    assert engine is not None  # `LoadingGate` answers until it is loaded
+    assert engine is not None  # the lifespan has loaded it
     return engine
 
 

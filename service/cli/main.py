@@ -191,13 +191,16 @@ def mcp(
 
 
 def _serve(settings: "Settings") -> None:
+    from service.listeners import listening
+    from service.loading.responder import answering
     from service.process import configure_allocator
-
-    configure_allocator()
-    from service.server import serve as run_server
     from service.settings.settings import injected_by_kubernetes
 
+    configure_allocator()
     console.start_logging(settings.log_level, settings.log_format)
     if injected := injected_by_kubernetes(os.environ):
         logger.debug("variables of Kubernetes are ignored: %s", ", ".join(injected))
-    run_server(settings)
+    with listening(settings) as listeners, answering(settings, listeners) as responder:
+        from service.server import serve as run_server  # takes a second: the ports answer already
+
+        run_server(settings, listeners, responder)

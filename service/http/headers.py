@@ -11,6 +11,14 @@ SECURITY_HEADERS = (
     (b"x-frame-options", b"DENY"),
 )
 LOAD_NOTHING = (CONTENT_SECURITY_POLICY, b"default-src 'none'; frame-ancestors 'none'")
+PAGE_HEADERS = {
+    # A browser asks again for each file, so that it never mixes the files of two releases.
+    "Cache-Control": "no-cache",
+    "Accept-Ranges": "none",
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+    ),
+}
 # FastAPI's page of the API has inline scripts and styles.
 LOAD_FOR_DOCS = (
     CONTENT_SECURITY_POLICY,

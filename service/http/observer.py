@@ -79,7 +79,7 @@ class RequestObserver:
     def _log(self, route: str, method: str, status: int, seconds: float, trace: str | None) -> None:
         assert self._level is not None
         level = max(self._level, logging.WARNING) if status >= 500 else self._level
-        if route in PROBES and (status < 500 or self._state.phase == "loading"):
+        if route in PROBES and status < 500:
             level = logging.DEBUG
         if not logger.isEnabledFor(level):
             return

@@ -32,7 +32,7 @@ from service.http.headers import CLOSE, LOAD_NOTHING, REQUEST_ID_HEADER, SECURIT
 from service.http.lingering_close import with_lingering_close
 from service.http.parser import RequestParser
 from service.lifespan import State
-from service.problems import MEDIA_TYPE, problem_of
+from service.problem import MEDIA_TYPE, problem_of
 
 SLOW_READER = "slow_reader"
 

@@ -160,19 +160,6 @@ def test_a_wrong_method_is_a_problem_that_names_the_right_one(
     assert response.headers["Allow"] == allowed
 
 
-def test_before_it_is_loaded_a_service_is_live_but_not_ready(service_settings: Settings) -> None:
-    client = TestClient(create_app(service_settings))
-
-    search = client.post("/search", json={"query": "a"})
-    ready = client.get("/readyz")
-
-    assert client.get("/livez").status_code == 200
-    assert [ready.status_code, search.status_code] == [503, 503]
-    assert ready.headers["Content-Type"] == "application/problem+json"
-    assert "loading" in ready.json()["detail"]
-    assert client.get("/info").status_code == 503
-
-
 def test_a_stopped_service_drains_and_leaves_no_batcher(service_settings: Settings) -> None:
     app = create_app(service_settings)
     before = set(threading.enumerate())

@@ -7,7 +7,8 @@ from starlette.testclient import TestClient
 
 from service import errors
 from service.errors import OverloadedError, RequestError
-from service.problems import MEDIA_TYPE, TABLE, install_problems
+from service.problem import MEDIA_TYPE
+from service.problems import TABLE, install_problems
 from service.retrieval.errors import RetrievalError
 
 RETRY = 7

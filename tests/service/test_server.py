@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import ServiceError
+from service.listeners import bind
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.indexing.build import build_index
-from service.server import bind
 from tests.support.processes import TIMEOUT_SECONDS, half_sent_search, running, wait_until
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import uvicorn
 
 from service.app import create_app
-from service.server import bind
+from service.listeners import bind
 from service.settings.settings import Settings
 
 

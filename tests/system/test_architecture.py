@@ -25,7 +25,6 @@ MODULES_A_FOLDER, LINES_A_MODULE, LINES_A_FUNCTION, FEWEST_LINES = 14, 250, 60, 
 # A module that is shorter than 40 lines, and why it stands alone.
 SHORT = {
     "service.http.head_method": "one middleware of its own, which no other contains",
-    "service.http.loading_gate": "one middleware of its own, which no other contains",
     "service.retrieval.checkpoint.transformer.library": "readers of JSON import no transformers",
     "service.retrieval.defaults": "settings and command line read names without a heavy import",
     "service.retrieval.unit_vectors": "encoder, index and HTTP share the check; nothing else does",

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from docs.generate import DOCS, PARTS, ROOT, with_parts
 from service.cli.main import app as service_app
-from service.problems import TABLE, problem_type
+from service.problem import problem_type
+from service.problems import TABLE
 from trainer.cli.main import app as trainer_app
 from trainer.config import RunConfig, Section
 from trainer.datasets.registry import KINDS

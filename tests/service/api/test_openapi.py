@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from service.api.openapi import set_maxima
 from service.api.schemas import Problem
 from service.app import create_app
-from service.problems import MEDIA_TYPE, TABLE
+from service.problem import MEDIA_TYPE
+from service.problems import TABLE
 from service.retrieval.encoder.encoder import Encoder
 from service.settings.settings import Settings
 

@@ -12,7 +12,8 @@ import uvloop
 
 from service.app import create_app
 from service.http.disconnect import TCP_INFO, has_reset
-from service.server import Server, bind, make_config
+from service.listeners import bind
+from service.server import Server, make_config
 from service.settings.settings import Settings
 from tests.support.processes import TIMEOUT_SECONDS
 

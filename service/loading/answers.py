@@ -1,0 +1,76 @@
+"""What is answered while the service loads: whole HTTP responses, by path."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+
+from service.auth.access import Access
+from service.errors import NotReadyError
+from service.http.headers import CLOSE, LOAD_NOTHING, PAGE_HEADERS, SECURITY_HEADERS
+from service.problem import MEDIA_TYPE, problem_of
+from service.settings.settings import Settings
+
+WEB = Path(__file__).parents[1] / "web"
+RETRY_AFTER_SECONDS = 2
+OTHER = ""  # the key of the answer to every path that is not listed
+METRICS = """\
+# HELP clear_ready 1 if the service accepts requests.
+# TYPE clear_ready gauge
+clear_ready 0.0
+"""
+Answer = tuple[str, str]  # head and body
+
+
+def answers(settings: Settings, port: int, step: str) -> dict[str, Answer]:
+    """Return the answer to each path on a port; nothing is answered that requires a key.
+
+    Args:
+        settings: who may read which path, and the prefix that a proxy may leave.
+        port: one of those that the service listens on.
+        step: what is loaded now.
+    """
+    access = Access(settings)
+    answered = {
+        path: answer
+        for path, answer in _contents(step).items()
+        if access.rule(path, port) == "open"
+    }
+    prefixed = {settings.root_path + path: answer for path, answer in answered.items()}
+    return answered | prefixed | {OTHER: _refusal(step)}
+
+
+def _contents(step: str) -> dict[str, Answer]:
+    page = (WEB / "loading.html").read_text(encoding="utf-8").replace("{step}", step)
+    style = (WEB / "style.css").read_text(encoding="utf-8")
+    icon = (WEB / "favicon.svg").read_text(encoding="utf-8")
+    return {
+        "/livez": _answer(json.dumps({"status": "live"}), "application/json"),
+        "/metrics": _answer(METRICS, "text/plain; version=0.0.4; charset=utf-8"),
+        "/": _answer(page, "text/html; charset=utf-8", PAGE_HEADERS),
+        "/web/style.css": _answer(style, "text/css; charset=utf-8", PAGE_HEADERS),
+        "/web/favicon.svg": _answer(icon, "image/svg+xml", PAGE_HEADERS),
+    }
+
+
+def _refusal(step: str) -> Answer:
+    """Return 503 as a problem, with the member that OpenAI's clients read."""
+    error = NotReadyError(f"the service is loading ({step}): try again in {RETRY_AFTER_SECONDS} s")
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return _answer(json.dumps(problem_of(error, path="/v1/")), MEDIA_TYPE, headers, error.status)
+
+
+def _answer(
+    body: str, media_type: str, headers: Mapping[str, str] = {}, status: int = HTTPStatus.OK
+) -> Answer:
+    lines = {
+        "content-type": media_type,
+        "content-length": str(len(body.encode())),
+        **{
+            name.decode(): value.decode()
+            for name, value in (*SECURITY_HEADERS, LOAD_NOTHING, CLOSE)
+        },
+        **{name.lower(): value for name, value in headers.items()},
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n", body

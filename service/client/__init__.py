@@ -1,6 +1,7 @@
 """The Python client of the service; imports nothing of the server."""
 
 from service.client.client import AsyncClient, Client
+from service.client.documents import Change, Document
 from service.client.messages import (
     MAX_CHARACTERS,
     ClientError,
@@ -19,8 +20,10 @@ from service.client.messages import (
 __all__ = [
     "MAX_CHARACTERS",
     "AsyncClient",
+    "Change",
     "Client",
     "ClientError",
+    "Document",
     "Embeddings",
     "Facet",
     "FacetValue",

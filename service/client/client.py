@@ -8,11 +8,19 @@ with exponential back-off.
 import asyncio
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, Unpack
 
 import httpx2
 
+from service.client.documents import (
+    Change,
+    Document,
+    change_bodies,
+    document_path,
+    read_change,
+    read_document,
+)
 from service.client.messages import (
     Embeddings,
     Passage,
@@ -26,9 +34,8 @@ from service.client.messages import (
     read_passage,
     read_results,
     search_bodies,
-    timeout_seconds_of,
 )
-from service.client.retry import RetryPolicy
+from service.client.retry import patience
 
 
 class Client:
@@ -94,6 +101,21 @@ class Client:
         """Encode texts as queries or as passages, [B, D], unit norm."""
         return read_embeddings([self._post("/encode", body) for body in encode_bodies(texts, role)])
 
+    def change_documents(
+        self, put: Sequence[Mapping[str, Any]] = (), delete: Sequence[str] = (), wait: bool = False
+    ) -> list[Change]:
+        """Put documents (`id`, `text`, `title`, metadata) and delete others."""
+        bodies = change_bodies(put, delete, wait)
+        return [read_change(self._post("/documents", body)) for body in bodies]
+
+    def change(self, number: int) -> Change:
+        """Return the state of a change."""
+        return read_change(self._ask("GET", f"/changes/{number}", None))
+
+    def document(self, document_id: str) -> Document:
+        """Return a document of the index, and whether a change of it waits."""
+        return read_document(self._ask("GET", document_path(document_id), None))
+
     def info(self) -> dict[str, Any]:
         """Return `/info`: version, encoder, index and limits of the service."""
         return self._ask("GET", "/info", None)
@@ -114,7 +136,7 @@ class Client:
         return self._ask("POST", path, body)
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        timeout, policy = _patience(body, self._timeout_seconds, *self._limits)
+        timeout, policy = patience(body, self._timeout_seconds, *self._limits)
         while True:
             try:
                 response = self._http.request(method, path, json=body, timeout=timeout)
@@ -175,6 +197,21 @@ class AsyncClient:
         bodies = encode_bodies(texts, role)
         return read_embeddings([await self._post("/encode", body) for body in bodies])
 
+    async def change_documents(
+        self, put: Sequence[Mapping[str, Any]] = (), delete: Sequence[str] = (), wait: bool = False
+    ) -> list[Change]:
+        """Put documents (`id`, `text`, `title`, metadata) and delete others."""
+        bodies = change_bodies(put, delete, wait)
+        return [read_change(await self._post("/documents", body)) for body in bodies]
+
+    async def change(self, number: int) -> Change:
+        """Return the state of a change."""
+        return read_change(await self._ask("GET", f"/changes/{number}", None))
+
+    async def document(self, document_id: str) -> Document:
+        """Return a document of the index, and whether a change of it waits."""
+        return read_document(await self._ask("GET", document_path(document_id), None))
+
     async def info(self) -> dict[str, Any]:
         """Return `/info`: version, encoder, index and limits of the service."""
         return await self._ask("GET", "/info", None)
@@ -195,7 +232,7 @@ class AsyncClient:
         return await self._ask("POST", path, body)
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        timeout, policy = _patience(body, self._timeout_seconds, *self._limits)
+        timeout, policy = patience(body, self._timeout_seconds, *self._limits)
         while True:
             try:
                 response = await self._http.request(method, path, json=body, timeout=timeout)
@@ -206,16 +243,6 @@ class AsyncClient:
                     return dict(response.json())
                 pause = policy.after_refusal(response)
             await self._sleep(pause)
-
-
-def _patience(
-    body: dict[str, Any] | None, timeout_seconds: float, max_retries: int, max_wait_seconds: float
-) -> tuple[httpx2.Timeout, RetryPolicy]:
-    """Return the timeout of one try, and when to retry."""
-    read_seconds = timeout_seconds_of(body, timeout_seconds)
-    max_wait_seconds += read_seconds - timeout_seconds
-    timeout = httpx2.Timeout(timeout_seconds, read=read_seconds)
-    return timeout, RetryPolicy(max_retries, max_wait_seconds)
 
 
 def _headers(api_key: str | None) -> dict[str, str]:

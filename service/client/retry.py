@@ -3,10 +3,16 @@
 import random
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx2
 
-from service.client.messages import ProblemError, UnreachableError, retry_after_seconds
+from service.client.messages import (
+    ProblemError,
+    UnreachableError,
+    retry_after_seconds,
+    timeout_seconds_of,
+)
 
 RETRIED_STATUSES = {429, 502, 503}
 # A read timeout is not retried: the service may still be working on the request.
@@ -62,3 +68,13 @@ class RetryPolicy:
         longest = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**self.num_retries)
         self.num_retries += 1
         return random.uniform(longest / 2, longest) if asked is None else asked
+
+
+def patience(
+    body: dict[str, Any] | None, timeout_seconds: float, max_retries: int, max_wait_seconds: float
+) -> tuple[httpx2.Timeout, RetryPolicy]:
+    """Return the timeout of one try, and when to retry."""
+    read_seconds = timeout_seconds_of(body, timeout_seconds)
+    max_wait_seconds += read_seconds - timeout_seconds
+    timeout = httpx2.Timeout(timeout_seconds, read=read_seconds)
+    return timeout, RetryPolicy(max_retries, max_wait_seconds)

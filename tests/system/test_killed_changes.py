@@ -75,6 +75,7 @@ def check_all_there(server: RunningServer, author: Author) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_after_kill_9_every_acknowledged_change_is_there_once_and_in_order(
     tmp_path: Path, tiny_checkpoint: Path, tiny_encoder: Encoder
 ) -> None:

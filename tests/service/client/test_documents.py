@@ -1,0 +1,74 @@
+import asyncio
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.client import AsyncClient, Change, Client, Document
+from service.client.documents import MAX_DOCUMENTS, change_bodies
+
+ANSWER = {"change": 3, "state": "applied", "generation": "g", "reason": None}
+LIVE = {"id": "a/b", "title": "", "text": "t", "metadata": {}}
+READ = {
+    "document": LIVE,
+    "waiting": {"change": 4, "deletes": True},
+    "index": {"generation": "g", "passages": 1},
+}
+
+
+class Service:
+    def __init__(self) -> None:
+        self.requests: list[httpx2.Request] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        return httpx2.Response(200, json=READ if request.url.path == "/documents/a/b" else ANSWER)
+
+
+def by_threads(service: Service) -> tuple[Any, ...]:
+    with Client("http://x", transport=httpx2.MockTransport(service)) as client:
+        changes = client.change_documents([{"id": "a", "text": "t"}], ["b"], wait=True)
+        return changes, client.change(3), client.document("a/b")
+
+
+def by_asyncio(service: Service) -> tuple[Any, ...]:
+    async def ask() -> tuple[Any, ...]:
+        async with AsyncClient("http://x", transport=httpx2.MockTransport(service)) as client:
+            changes = await client.change_documents([{"id": "a", "text": "t"}], ["b"], wait=True)
+            return changes, await client.change(3), await client.document("a/b")
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("ask", [by_threads, by_asyncio])
+def test_documents_are_changed_and_read(ask: Any) -> None:
+    service = Service()
+
+    changes, change, document = ask(service)
+
+    expected = Change(3, "applied", "g", None)
+    assert (changes, change) == ([expected], expected)
+    assert document == Document(LIVE, 4, "g")
+    assert [(each.method, each.url.raw_path) for each in service.requests] == [
+        ("POST", b"/documents"),
+        ("GET", b"/changes/3"),
+        ("GET", b"/documents/a%2Fb"),
+    ]
+    assert service.requests[0].read() == (
+        b'{"put":[{"id":"a","text":"t"}],"delete":["b"],"wait":true}'
+    )
+
+
+def test_changes_are_split_in_their_order() -> None:
+    put = [{"id": str(number), "text": "t"} for number in range(MAX_DOCUMENTS + 1)]
+    long = [{"id": "l", "text": "x" * 300_000}]
+
+    bodies = list(change_bodies([*put, *long], ["a", "b"], wait=False))
+
+    assert [(len(body["put"]), len(body["delete"])) for body in bodies] == [
+        (MAX_DOCUMENTS, 0),
+        (1, 0),
+        (1, 0),
+        (0, 2),
+    ]
+    assert list(change_bodies([], [], wait=True)) == []

@@ -199,12 +199,12 @@ def load_engine(
     return Engine(
         searcher,
         metrics,
-        _limits(settings, encoder.device.type),
+        limits_of(settings, encoder.device.type),
         settings.query_cache_entries,
     )
 
 
-def _limits(settings: Settings, device: str) -> Limits:
+def limits_of(settings: Settings, device: str) -> Limits:
     """Return the batch limits; the defaults depend on the device (large batches suit a GPU)."""
     batch, bulk_batch = (16_384, 4096) if device == "cuda" else (1536, 512)
     max_batch_tokens = min(settings.max_batch_tokens or batch, settings.max_waiting_tokens)

@@ -146,11 +146,15 @@ def doctor(
             "are published beside the encoder",
         ),
     ] = False,
+    with_memory: Annotated[
+        bool,
+        typer.Option("--memory", help="Measure what each part of a service takes in memory"),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check devices, packages, encoder and index, and say what to fix."""
     with console.one_line_errors():
-        from service.cli.doctor import examine
+        from service.cli.doctor.examine import examine
 
         settings = load_settings(
             index=index,
@@ -159,9 +163,14 @@ def doctor(
             passage_prompt=passage_prompt,
             cache=cache,
         )
+        if with_memory:
+            from service.cli.doctor.memory import examine_memory
+
+            print_findings(list(examine_memory(settings)), as_json)
+            return
         findings = examine(settings)
         if with_reference:
-            from service.cli.reference import check_reference
+            from service.cli.doctor.reference import check_reference
 
             findings += check_reference(settings)
         print_findings(findings, as_json)

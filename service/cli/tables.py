@@ -15,7 +15,7 @@ from rich.text import Text
 from service.retrieval.terminal import open_console, print_table
 
 if TYPE_CHECKING:  # their modules import torch
-    from service.cli.doctor import Finding
+    from service.cli.doctor.examine import Finding
     from service.retrieval.generation.history import GenerationInfo
     from service.retrieval.hits import Hit
     from service.retrieval.index.plan import Plan

@@ -81,6 +81,7 @@ class Engine:
         role: Role = "query"
         if page.without is not None:
             queries, role = [searcher.text_of(page.without)], "passage"
+        deadline += await self.threads.load(searcher.encoder.side(role).runtime)
         counted = await self._select(searcher, filter, facets, spent)
         selected = time.monotonic()
         tokenized = await self._tokenize(queries, role, spent)
@@ -133,6 +134,7 @@ class Engine:
             may_extend: move the deadline by a multiple of the time that the tokens take.
             spent: the time of the request so far; by default it begins now.
         """
+        deadline += await self.threads.load(self.searcher.encoder.side(role).runtime)
         started = time.monotonic()
         spent = spent or Spent()
         tokenized = await self._tokenize(texts, role, spent)

@@ -1,11 +1,14 @@
 """Threads for work that would hold the event loop: tokenizing, filters, looking passages up."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from service.batching.request import Spent
+from service.retrieval.encoder.runtime.on_demand import is_loaded, load
+from service.retrieval.encoder.runtime.runtime import Runtime
 
 NUM_THREADS = 2
 ResultT = TypeVar("ResultT")
@@ -35,6 +38,14 @@ class WorkThreads:
             self._num_running -= 1
             if spent and (is_shared or self._num_begun > begun):
                 spent.own_seconds = 0.0  # beside others it took longer than alone
+
+    async def load(self, runtime: Runtime) -> float:
+        """Load a side's runtime at its first text, beside batches; return the seconds."""
+        if is_loaded(runtime):
+            return 0.0
+        started = time.monotonic()
+        await self.run(lambda: load(runtime))
+        return time.monotonic() - started
 
     def close(self) -> None:
         """Stop the threads when their work is done."""

@@ -14,6 +14,7 @@ from service.errors import InvalidEmbeddingError, RequestError
 from service.retrieval.corpus.filters import Filter
 from service.retrieval.encoder.batches import MAX_TRIAL_TOKENS, PaddedBatch, Role, TokenizedText
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.runtime.on_demand import is_loaded
 from service.retrieval.errors import FIX
 from service.retrieval.index.backend import Ranking
 from service.retrieval.searcher import Searcher
@@ -143,7 +144,8 @@ class SearchProgram(Program[BatchItem, PreparedBatch, BatchResult]):
         """
         encoder = self._encoder
         encoder.warm_up(limits.max_batch_tokens)
-        bulk: Role = "passage" if encoder.encodes_passages else "query"
+        has_passages = encoder.encodes_passages and is_loaded(encoder.side("passage").runtime)
+        bulk: Role = "passage" if has_passages else "query"
         length = min(encoder.max_tokens, MAX_TRIAL_TOKENS)
         longest = [
             replace(text, token_ids=text.token_ids[:length])

@@ -1,5 +1,7 @@
 """Loading of encoders: a checkpoint's sides, each in a runtime, with their tokenizers."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -9,6 +11,8 @@ from service.retrieval.checkpoint.transformer.rope import check_rope
 from service.retrieval.defaults import default_cache
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.runtime.choice import RuntimeOptions, load_runtime
+from service.retrieval.encoder.runtime.on_demand import OnDemandRuntime
+from service.retrieval.encoder.runtime.runtime import Runtime
 from service.retrieval.encoder.tokenizer import check_token_ids, has_same_tokens, load_tokenizer
 from service.retrieval.errors import CheckpointError
 from service.retrieval.hardware import resolve_device
@@ -54,40 +58,59 @@ def load_encoder(
         limit = max_tokens or layout.max_tokens
         return RuntimeOptions(found_device, cpu_engine, precision, cache, limit)
 
-    passage = _load_side(checkpoint, checkpoint.passage, options(checkpoint.passage))
     if checkpoint.query is checkpoint.passage:
-        return passage
-    query = _load_side(checkpoint, checkpoint.query, options(checkpoint.query), passage)
-    if query.embedding_dim != passage.embedding_dim:
-        raise CheckpointError(
-            f"{checkpoint.directory}: the query side has {query.embedding_dim} dimensions, the "
-            f"passage side {passage.embedding_dim}: use a checkpoint whose sides have the same "
-            "number"
-        )
-    return query
+        runtime = _load_runtime(checkpoint, checkpoint.query, options(checkpoint.query))
+        return _join(checkpoint, checkpoint.query, runtime, options(checkpoint.query).max_tokens)
+    query, passage = _load_runtimes(checkpoint, options)
+    limits = [options(layout).max_tokens for layout in (checkpoint.query, checkpoint.passage)]
+    passage_side = _join(checkpoint, checkpoint.passage, passage, limits[1])
+    return _join(checkpoint, checkpoint.query, query, limits[0], passage_side)
 
 
-def _load_side(
+def _load_runtimes(
+    checkpoint: Checkpoint, options: Callable[[CheckpointLayout], RuntimeOptions]
+) -> tuple[Runtime, Runtime]:
+    """Return the runtimes of queries and passages; on a CPU passages load theirs when they come."""
+    query, passage = checkpoint.query, checkpoint.passage
+    if options(passage).device.type == "cuda":  # which has no memory to find later
+        first = _load_runtime(checkpoint, passage, options(passage))
+        return _load_runtime(checkpoint, query, options(query), first), first
+    loaded = _load_runtime(checkpoint, query, options(query))
+    load = partial(_load_runtime, checkpoint, passage, options(passage), loaded)
+    return loaded, OnDemandRuntime(load, loaded)
+
+
+def _load_runtime(
     checkpoint: Checkpoint,
     layout: CheckpointLayout,
     options: RuntimeOptions,
-    passage_side: Encoder | None = None,
-) -> Encoder:
-    is_query_side = layout is checkpoint.query
-    runtime = load_runtime(
+    other: Runtime | None = None,
+) -> Runtime:
+    return load_runtime(
         layout,
         checkpoint.fingerprint(layout),  # prompts are not part of a graph
         options,
-        shared_with=passage_side.runtime if passage_side else None,
-        for_queries=is_query_side,
+        shared_with=other,
+        for_queries=layout is checkpoint.query,
     )
+
+
+def _join(
+    checkpoint: Checkpoint,
+    layout: CheckpointLayout,
+    runtime: Runtime,
+    max_tokens: int,
+    passage_side: Encoder | None = None,
+) -> Encoder:
+    """Return a side's encoder, with its tokenizer or that of the other side."""
+    is_query_side = layout is checkpoint.query
     prompts = checkpoint.prompts.texts.values()
     # One tokenizer of 250,000 pieces takes more memory than the layers of a small encoder.
-    has_same_limit = passage_side and passage_side.max_tokens == options.max_tokens
+    has_same_limit = passage_side and passage_side.max_tokens == max_tokens
     if passage_side and has_same_limit and has_same_tokens(layout, checkpoint.passage):
         tokenizer = passage_side.tokenizer
     else:
-        tokenizer = load_tokenizer(layout, options.max_tokens, prompts)
+        tokenizer = load_tokenizer(layout, max_tokens, prompts)
     check_token_ids(tokenizer, layout, prompts)
     return Encoder(
         runtime,
@@ -97,7 +120,7 @@ def _load_side(
             checkpoint.query_fingerprint if is_query_side else checkpoint.passage_fingerprint
         ),
         pooling=layout.pooling,
-        max_tokens=options.max_tokens,
+        max_tokens=max_tokens,
         pad_id=int(layout.config.get("pad_token_id") or 0),
         passage_side=passage_side,
     )

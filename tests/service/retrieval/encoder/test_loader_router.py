@@ -88,8 +88,8 @@ def test_each_side_has_its_own_pooling_and_fingerprint(router_checkpoint: Path) 
 def test_the_sides_share_an_equal_embedding_table(
     router_checkpoint: Path, loaded_models: list[PreTrainedModel]
 ) -> None:
-    load_encoder(str(router_checkpoint), device="cpu")
-    passage, query = (dict(model.named_parameters()) for model in loaded_models)
+    load_encoder(str(router_checkpoint), device="cpu").encode(["tea"], "passage")
+    query, passage = (dict(model.named_parameters()) for model in loaded_models)
 
     shared = {name for name in query if query[name].data_ptr() == passage[name].data_ptr()}
 

@@ -17,7 +17,7 @@ from transformers import Qwen3Config, Qwen3Model
 from service.retrieval.encoder.batches import Role
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
-from service.retrieval.encoder.runtime import choice
+from service.retrieval.encoder.runtime import choice, on_demand
 from service.retrieval.encoder.runtime.openvino import probe
 from service.retrieval.encoder.runtime.openvino.table import find_table, map_table
 from service.retrieval.errors import CheckpointError, DeviceError
@@ -345,7 +345,7 @@ def test_two_sides_have_a_graph_each_and_one_table(
     tuned_checkpoint: Path, tuned_encoder: Encoder, cache_copy: Path, precision: str
 ) -> None:
     encoder = load(tuned_checkpoint, cache_copy, precision)
-    query, passage = (encoder.side(role).runtime for role in ROLES)
+    query, passage = (on_demand.load(encoder.side(role).runtime) for role in ROLES)
 
     assert query.graph.directory != passage.graph.directory  # type: ignore[attr-defined]
     assert query.graph.table.data_ptr() == passage.graph.table.data_ptr()  # type: ignore[attr-defined]

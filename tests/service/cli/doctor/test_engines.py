@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.cli import doctor_engines
-from service.cli.doctor_engines import examine_engines, examine_longest_text
+from service.cli.doctor import engines as doctor_engines
+from service.cli.doctor.engines import examine_engines, examine_longest_text
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import CheckpointError
 from service.settings.settings import Settings

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from service.cli.doctor import Finding
+from service.cli.doctor.examine import Finding
 from service.components import checkpoint_of, load_encoder_of
 from service.retrieval.encoder.reference.comparison import Comparison, compare, save_comparison
 from service.retrieval.encoder.reference.computed import find_reference

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from service.cli import doctor
+from service.cli.doctor import examine as doctor
 from service.cli.main import app
 from service.retrieval.encoder.batches import Role
 from service.retrieval.encoder.encoder import EncodedTexts, Encoder

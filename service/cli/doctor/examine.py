@@ -87,7 +87,7 @@ def _version(name: str) -> str | None:
 
 
 def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
-    from service.cli.doctor_engines import examine_engines, examine_longest_text
+    from service.cli.doctor.engines import examine_engines, examine_longest_text
     from service.components import load_encoder_of
     from service.retrieval.generation.generation import open_current, query_prompt_warning
 

@@ -8,6 +8,7 @@ from typing import Any
 from service.retrieval.language_quality import THRESHOLDS, LanguageQuality, QueryKind
 from trainer.data.languages import ENGLISH
 from trainer.evaluation.coverage import Coverage
+from trainer.markdown import markdown_table
 from trainer.report.plots import (
     COLORS,
     MARKERS,
@@ -56,12 +57,7 @@ def coverage_sections(content: Content) -> Iterator[Content]:
         content: of `report.json`.
     """
     evaluations, base = content["evaluations"], base_of(content)
-    measured = {
-        entry["kind"]
-        for entry in evaluations[0].get("coverage", ())  # older reports have none
-        if entry["language"] != ENGLISH
-    }
-    for kind in sorted(measured):
+    for kind in _kinds(content):
         headings, rows = coverage_rows(evaluations, kind, base)
         yield {
             "kind": kind,
@@ -71,6 +67,15 @@ def coverage_sections(content: Content) -> Iterator[Content]:
             "headings": headings,
             "rows": rows,
         }
+
+
+def coverage_markdown(content: Content) -> str:
+    """Return the tables of `coverage_sections` in Markdown."""
+    parts = []
+    for kind in _kinds(content):
+        rows = coverage_rows(content["evaluations"], kind, base_of(content))
+        parts += [f"## Coverage: {kind}", markdown_table(*rows, aligns_right=True)]
+    return "\n\n".join(parts)
 
 
 def coverage_rows(
@@ -165,6 +170,12 @@ def _make_columns(num_columns: int, num_rows: int) -> tuple[Any, Sequence[Any]]:
         axes.tick_params(axis="x", labelsize=7)
         axes.grid(axis="x", color="0.92")
     return figure, columns
+
+
+def _kinds(content: Content) -> list[QueryKind]:
+    """Return the kinds of queries that are measured in a language besides English."""
+    entries = content["evaluations"][0].get("coverage", ())  # older reports have none
+    return sorted({entry["kind"] for entry in entries if entry["language"] != ENGLISH})
 
 
 def _tables(

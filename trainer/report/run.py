@@ -27,7 +27,12 @@ from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.gates import GateRule, Verdict, check_gates
 from trainer.evaluation.result import Evaluation
 from trainer.evaluation.tasks import DIRECTIONS
-from trainer.report.coverage import coverage_csv, coverage_sections, language_record
+from trainer.report.coverage import (
+    coverage_csv,
+    coverage_markdown,
+    coverage_sections,
+    language_record,
+)
 from trainer.report.page import Training, html_page
 from trainer.report.tables import evaluation_content, report_markdown
 
@@ -152,7 +157,8 @@ def write_outcome(output: Path, outcome: Outcome, training: Training) -> None:
         # Keys are not sorted: sets, directions and languages keep their order.
         content = json.dumps(outcome.as_dict(), indent=1, ensure_ascii=False)
         artifact.replace_file(output / REPORT, content.encode())
-        markdown = report_markdown(outcome.evaluations, outcome.comparisons, outcome.verdicts)
+        tables = report_markdown(outcome.evaluations, outcome.comparisons, outcome.verdicts)
+        markdown = f"{tables}\n{coverage_markdown(json.loads(content))}".rstrip() + "\n"
         artifact.replace_file(output / "report.md", markdown.encode())
         page = html_page(json.loads(content), training)
         artifact.replace_file(output / PAGE, page.encode())

@@ -9,6 +9,7 @@ import pytest
 from trainer.report.coverage import (
     coverage_csv,
     coverage_dots,
+    coverage_markdown,
     coverage_rows,
     coverage_sections,
     language_record,
@@ -109,3 +110,13 @@ def test_encoders_of_one_name_are_both_shown() -> None:
     _, rows = coverage_rows([TUNED, other], "statements", "tuned")
 
     assert [row[2:5:2] for row in rows] == [["0.7000", "0.8000"], ["0.6124", "0.5000"]]
+
+
+def test_markdown_has_a_table_for_each_kind() -> None:
+    lines = coverage_markdown(CONTENT).splitlines()
+
+    assert [line for line in lines if line.startswith("#")] == [
+        "## Coverage: questions",
+        "## Coverage: statements",
+    ]
+    assert "| ay | 10 | 0.6124 | 0.562 to 0.662 | 0.5000 | 0.450 to 0.550 | poor |" in lines

@@ -20,8 +20,8 @@ THRESHOLDS: Mapping[QueryKind, tuple[float, float]] = {
     "questions": (0.8, 0.6),
     "statements": (0.97, 0.85),
 }
-# Codes that detectors and callers use, and those of the records for the same language.
-SYNONYMS = {"bcl": "bik", "gug": "gn", "in": "id", "iw": "he", "nb": "no", "tl": "fil"}
+# Codes of one language: data sets, detectors and callers use different ones.
+SYNONYMS = {"bcl": "bik", "gug": "gn", "in": "id", "iw": "he", "nb": "no", "quy": "qu", "tl": "fil"}
 
 
 class LanguageQuality(Document):
@@ -65,14 +65,18 @@ def grade_of(record: LanguageRecord | None, language: str) -> Grade:
     """
     if not record:
         return "unknown"
-    by_code = {code.lower(): quality for code, quality in record.items()}
-    subtags = language.lower().split("-")
-    while subtags:
-        code = "-".join([SYNONYMS.get(subtags[0], subtags[0]), *subtags[1:]])
+    by_code = {_comparable(code): quality for code, quality in record.items()}
+    code = _comparable(language)
+    while code:
         if code in by_code:
             return by_code[code].grade
-        subtags.pop()
+        code = code.rpartition("-")[0]
     return "unknown"
+
+
+def _comparable(code: str) -> str:
+    language, *others = code.lower().split("-")
+    return "-".join([SYNONYMS.get(language, language), *others])
 
 
 def languages_content(record: LanguageRecord) -> dict[str, dict[str, object]]:

@@ -66,12 +66,16 @@ def test_a_wrong_measurement_is_refused(wrong: dict[str, object]) -> None:
         ("tl", "poor"),
         ("tl-PH", "poor"),
         ("x-klingon", "unknown"),
+        ("no", "fair"),
+        ("nb-NO", "fair"),
+        ("nn", "unknown"),
     ],
 )
 def test_a_tag_is_looked_up_without_its_last_parts(language: str, grade: str) -> None:
     record = {
         "zh-Hant": LanguageQuality(questions=0.9, n=1),
         "fil": LanguageQuality(questions=0.1, n=1),
+        "nb": LanguageQuality(questions=0.7, n=1),
     }
 
     assert grade_of(record, language) == grade

@@ -16,6 +16,7 @@ A message says in one line what is wrong, where, and how to fix it. It never con
 a passage or a query. A value that it takes from a file is written by `quoted`.
 """
 
+import shlex
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -31,6 +32,16 @@ def quoted(value: object) -> str:
     """Return a value from a file for an error message: one printable line of at most 80 letters."""
     text = repr(value)
     return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 3]}..."
+
+
+def python_command(code: str) -> str:
+    """Return the shell command that runs a line of Python, whatever names the line holds.
+
+    >>> python_command("print('a b')")
+    'python -c "print(\\'a b\\')"'
+    """
+    is_plain = not any(letter in code for letter in '"$`\\!')
+    return f'python -c "{code}"' if is_plain else f"python -c {shlex.quote(code)}"
 
 
 class RetrievalError(Exception):

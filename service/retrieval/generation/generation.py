@@ -6,6 +6,7 @@ INDEX/generations/<name>/         manifest.json, vectors.faiss, passages.arrow, 
 """
 
 import re
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,7 +129,7 @@ def current_name(index: Path) -> str:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise GenerationError(
             f"there is no index in {index}: build one with "
-            f"`clear-service index build PASSAGES --index {index}`"
+            f"`clear-service index build PASSAGES --index {shlex.quote(str(index))}`"
         ) from None
     if not NAME.fullmatch(name):
         raise GenerationError(

@@ -7,6 +7,7 @@ One with an `adapter.json` is an adapter of this project's own, which changes th
 The files are not trusted.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,13 @@ from service.retrieval.checkpoint.peft.config import (
 from service.retrieval.errors import CheckpointError, quoted
 from service.retrieval.storage import artifact, checksums
 
+logger = logging.getLogger(__name__)
 PREFIX, A, B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
-UNUSED = "pooler."  # transformers' own, which no pooling of token embeddings reads
+# What an encoder does not use: transformers' own pooler, which no pooling of token embeddings
+# reads, heads of other tasks, and the decoder beside T5's encoder.
+POOLER, DECODER = "pooler", "decoder"
+HEADS = ("classifier", "cls", "head", "lm_head", "pre_classifier", "qa_outputs", "score")
+DAMAGED = "the file is damaged: restore it from a copy, or train the adapter again"
 TYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -97,6 +103,8 @@ def refuse_unmerged(
 def merge_peft(model: nn.Module, adapter: PeftAdapter) -> None:
     """Add each pair's product to its module's weights, and replace the saved parameters.
 
+    What changes no part of an encoder is left out, and told in one line.
+
     Args:
         model: the base in fp32.
         adapter: of that base.
@@ -106,12 +114,17 @@ def merge_peft(model: nn.Module, adapter: PeftAdapter) -> None:
     """
     parameters = dict(model.named_parameters())
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    unused = set()
     for name, (lora_a, lora_b) in adapter.pairs.items():
         own = name if f"{name}.weight" in parameters else name.removeprefix(prefix)
+        if f"{own}.weight" not in parameters and (part := _unused_part(own, model)):
+            unused.add(part)
+            continue
         add_product(model, own, lora_a, lora_b, adapter.config.scale_of(name), adapter.weights)
     for name, tensor in adapter.saved.items():
         own = name if name in parameters else name.removeprefix(prefix)
-        if own.startswith(UNUSED):
+        if (part := _unused_part(own, model)) and (own not in parameters or part == POOLER):
+            unused.add(part)
             continue
         if own not in parameters or parameters[own].shape != tensor.shape:
             raise CheckpointError(
@@ -120,6 +133,17 @@ def merge_peft(model: nn.Module, adapter: PeftAdapter) -> None:
                 "on"
             )
         parameters[own].data = tensor.float()
+    if others := sorted(unused - {POOLER}):
+        logger.warning(
+            "%s: an encoder does not use %s: left out", adapter.weights, " and ".join(others)
+        )
+
+
+def _unused_part(name: str, model: nn.Module) -> str:
+    """Return the part of another model that a tensor belongs to, or an empty string."""
+    part = name.partition(".")[0]
+    is_decoder = part == DECODER and not hasattr(model, DECODER)
+    return part if part in (POOLER, *HEADS) or is_decoder else ""
 
 
 def _split_tensors(
@@ -130,15 +154,16 @@ def _split_tensors(
     saved: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         module = name.removeprefix(PREFIX).removesuffix(A)
-        violation = _violation(name, tensor, tensors, config)
-        if violation:
+        if damage := _damage(name, tensor, tensors, config):
+            raise CheckpointError(f"{path}: {quoted(name)} {damage}: {DAMAGED}")
+        if violation := _violation(name, tensor, config):
             raise CheckpointError(f"{path}: {quoted(name)} {violation}: {fix}")
         if name.endswith(A):
             pairs[module] = (tensor, tensors[f"{PREFIX}{module}{B}"])
         elif not name.endswith(B):
             saved[module] = tensor
     if not pairs:
-        raise CheckpointError(f"{path} holds no pair of LoRA's matrices: restore it from a copy")
+        raise CheckpointError(f"{path} holds no pair of LoRA's matrices: {DAMAGED}")
     if isinstance(config.target_modules, list) and (
         found := target_violation(config.target_modules, pairs)
     ):
@@ -146,27 +171,34 @@ def _split_tensors(
     return pairs, saved
 
 
-def _violation(
+def _damage(
     name: str, tensor: Tensor, tensors: dict[str, Tensor], config: PeftConfig
 ) -> str | None:
-    """Return what is wrong with a tensor, or None."""
+    """Return why no program could use a tensor, or None."""
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+        return "has a value that is not a finite number"
+    own = name.removeprefix(PREFIX)
+    for axis, (end, other) in enumerate(((A, B), (B, A))):
+        module = own.removesuffix(end)
+        if not own.endswith(end):
+            continue
+        if name.removesuffix(end) + other not in tensors:
+            return f"has no matrix {other.removesuffix('.weight')[1:]}"
+        if tensor.ndim != 2 or tensor.shape[axis] != config.rank_of(module):
+            sizes = f"{config.rank_of(module)} {'columns' if axis else 'rows'}"
+            return f"has the shape {list(tensor.shape)}, not {sizes}, the rank in {PEFT_CONFIG}"
+    return None
+
+
+def _violation(name: str, tensor: Tensor, config: PeftConfig) -> str | None:
+    """Return why a tensor is not merged here, or None."""
     if not name.startswith(PREFIX):
         return f"is not named {PREFIX}<module>"
     if tensor.dtype not in TYPES:
         return f"is {tensor.dtype}, not fp16, bf16 or fp32"
-    if not bool(torch.isfinite(tensor).all()):
-        return "has a value that is not a finite number"
     own = name.removeprefix(PREFIX)
-    for axis, (end, other) in enumerate(((A, B), (B, A))):
-        if not own.endswith(end):
-            continue
-        module = own.removesuffix(end)
-        if f"{PREFIX}{module}{other}" not in tensors:
-            return "has no matrix of the pair beside it"
-        if tensor.ndim != 2 or tensor.shape[axis] != config.rank_of(module):
-            sizes = f"{config.rank_of(module)} {'columns' if axis else 'rows'}"
-            return f"has the shape {list(tensor.shape)}, not {sizes}, the rank in {PEFT_CONFIG}"
-        return None
     # A name may be that of a parent, such as `pooler` of `pooler.dense.weight`.
     is_saved = any(f".{module}." in f".{own}" for module in config.modules_to_save or ())
-    return None if is_saved else "is neither A or B of a module nor one of `modules_to_save`"
+    if own.endswith((A, B)) or is_saved:
+        return None
+    return "is neither A or B of a module nor one of `modules_to_save`"

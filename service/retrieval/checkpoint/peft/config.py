@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from service.retrieval.checkpoint.adapter import DESCRIPTION, PEFT_CONFIG
 from service.retrieval.checkpoint.lora import Finite, LoraConfig, Rank
-from service.retrieval.errors import CheckpointError, quoted
+from service.retrieval.errors import CheckpointError, python_command, quoted
 from service.retrieval.storage import artifact
 from service.retrieval.storage.schema import JsonText, parse_document
 
@@ -98,11 +98,11 @@ def merge_command(directory: Path, config: dict[str, Any]) -> str:
     has_modules = (directory / "modules.json").is_file()
     base = str(config.get("base_model_name_or_path"))
     loaded = str(directory) if has_modules else base
-    return (
-        'python -c "from peft import PeftModel as P; from transformers import AutoModel as A; '
+    return python_command(
+        "from peft import PeftModel as P; from transformers import AutoModel as A; "
         "from sentence_transformers import SentenceTransformer as S; "
         f"m = S({loaded!r}); m[0].model = P.from_pretrained(A.from_pretrained({base!r}), "
-        f"{str(directory)!r}).merge_and_unload(); m.save('{directory}-merged')\""
+        f"{str(directory)!r}).merge_and_unload(); m.save({f'{directory}-merged'!r})"
     )
 
 

@@ -21,7 +21,7 @@ from service.retrieval.checkpoint.transformer.added_tokens import (
 )
 from service.retrieval.checkpoint.transformer.config import FIX, library_violation
 from service.retrieval.checkpoint.transformer.tokenizer_config import AddedToken, TokenizerConfig
-from service.retrieval.errors import CheckpointError, quoted
+from service.retrieval.errors import CheckpointError, python_command, quoted
 from service.retrieval.storage import artifact, checksums
 
 FAST = "tokenizer.json"
@@ -216,7 +216,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _command(folder: Path) -> str:
-    return (
-        'python -c "from transformers import AutoTokenizer; '
-        f"AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
+    name = str(folder)
+    return python_command(
+        "from transformers import AutoTokenizer; "
+        f"AutoTokenizer.from_pretrained({name!r}).save_pretrained({name!r})"
     )

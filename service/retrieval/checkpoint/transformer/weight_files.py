@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from service.retrieval.errors import CheckpointError, quoted
+from service.retrieval.errors import CheckpointError, python_command, quoted
 from service.retrieval.storage.artifact import is_inside, read_json_object, refuse_pointer
 from service.retrieval.storage.schema import Document, JsonText, parse_document
 
@@ -95,7 +95,8 @@ def _rank(name: str) -> tuple[bool, bool]:
 
 def conversion_command(transformer: Path) -> str:
     """Return the command that writes safetensors beside pickled weights."""
-    return (
-        'python -c "from transformers import AutoModel; '
-        f"AutoModel.from_pretrained('{transformer}').save_pretrained('{transformer}')\""
+    folder = str(transformer)
+    return python_command(
+        "from transformers import AutoModel; "
+        f"AutoModel.from_pretrained({folder!r}).save_pretrained({folder!r})"
     )

@@ -1,7 +1,9 @@
 """Adapters that `peft` wrote by itself: merged as it and sentence-transformers merge them."""
 
+import ast
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +15,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel
+from transformers import AutoModel, T5Config, T5EncoderModel, T5Model
 
 from service.retrieval.checkpoint.checkpoint import open_checkpoint
+from service.retrieval.checkpoint.peft.adapter import merge_peft, read_peft_adapter
 from service.retrieval.checkpoint.peft.config import merge_command
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -162,6 +165,7 @@ def with_tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Callabl
 
 
 KEY = "base_model.model.encoder.layer.0.attention.self.query.lora_A.weight"
+DAMAGED = ": the file is damaged: restore it from a copy, or train the adapter again"
 MERGES = r": merge it into its base by `python -c .*merge_and_unload\(\); m\.save\("
 
 
@@ -206,8 +210,22 @@ MERGES = r": merge it into its base by `python -c .*merge_and_unload\(\); m\.sav
             "`base_model_name_or_path`: the encoder ../elsewhere does not exist: name it by its "
             "Hub name, with the commit as `revision`, or set `base_model_name_or_path` to a local",
         ),
-        (with_tensors(lambda tensors: tensors.pop(KEY)), "has no matrix of the pair beside it"),
-        (with_tensors(lambda tensors: tensors[KEY].fill_(torch.nan)), "not a finite number"),
+        (
+            with_tensors(lambda tensors: tensors.pop(KEY)),
+            f"has no matrix lora_A{DAMAGED}",
+        ),
+        (
+            with_tensors(lambda tensors: tensors.pop(KEY.replace("_A", "_B"))),
+            f"has no matrix lora_B{DAMAGED}",
+        ),
+        (
+            with_tensors(lambda tensors: tensors[KEY].fill_(torch.nan)),
+            f"{re.escape(repr(KEY))} has a value that is not a finite number{DAMAGED}",
+        ),
+        (
+            with_tensors(lambda tensors: tensors[KEY.replace("_A", "_B")].fill_(torch.inf)),
+            f"has a value that is not a finite number{DAMAGED}",
+        ),
         (
             with_tensors(lambda tensors: tensors.update({"other": torch.zeros(2)})),
             "'other' is not named base_model.model.<module>",
@@ -269,6 +287,59 @@ def test_an_adapter_of_other_sizes_is_refused_by_tensor(written: Path, tmp_path:
         load_encoder(str(written), device="cpu")
 
 
+@pytest.mark.parametrize("head", ["classifier", "score", "classifier.dense"])
+def test_the_head_of_a_classifier_is_left_out_in_one_line(
+    written: Path, head: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = load_encoder(str(written), device="cpu").encode(TEXTS, "query").embeddings
+    edit(written / CONFIG, task_type="SEQ_CLS", modules_to_save=["classifier", "score"])
+    with_tensors(
+        lambda tensors: tensors.update({f"base_model.model.{head}.weight": torch.ones(2, 32)})
+    )(written)
+
+    found = load_encoder(str(written), device="cpu").encode(TEXTS, "query").embeddings
+
+    np.testing.assert_array_equal(found, plain)
+    part = head.partition(".")[0]
+    assert [record.message for record in caplog.records] == [
+        f"{written / WEIGHTS}: an encoder does not use {part}: left out"
+    ]
+
+
+def test_changes_of_a_decoder_are_left_out_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    config = T5Config(**sizes, vocab_size=20)
+    base = T5Model(config)
+    encoder = T5EncoderModel(config)
+    encoder.load_state_dict(base.state_dict(), strict=False)
+    lora = LoraConfig(r=2, target_modules=["q", "wi"], init_lora_weights=False)
+    model = get_peft_model(base, lora)
+    model.peft_config["default"].base_model_name_or_path = "base"
+    model.save_pretrained(tmp_path, save_embedding_layers=False)
+
+    merge_peft(encoder, read_peft_adapter(tmp_path))
+
+    merged = model.merge_and_unload().get_encoder().state_dict()
+    for name, parameter in encoder.encoder.state_dict().items():
+        torch.testing.assert_close(parameter, merged[name])
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path / WEIGHTS}: an encoder does not use decoder: left out"
+    ]
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'say "x"', "$HOME", "a\\b", "`id`"])
+def test_the_command_reads_any_name_as_it_is(name: str) -> None:
+    command = merge_command(Path(name), {"base_model_name_or_path": name})
+
+    python, option, code = shlex.split(command)
+    names = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    assert (python, option) == ("python", "-c")
+    assert [each for each in names if isinstance(each, str)].count(name) == 3
+    assert f"{name}-merged" in names
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("has_modules", [True, False])
 def test_the_command_that_is_named_merges(
@@ -282,7 +353,7 @@ def test_the_command_that_is_named_merges(
             shutil.copy(path, written)
     command = merge_command(written, json.loads((written / CONFIG).read_text()))
 
-    done = run_script(command.partition('"')[2].removesuffix('"'))
+    done = run_script(shlex.split(command)[2])
 
     assert done.returncode == 0, done.stderr
     ours, merged = (

@@ -19,9 +19,11 @@ from service.problems import TABLE
 from service.retrieval.checkpoint.prompts.families import FAMILIES
 from service.retrieval.checkpoint.prompts.prompts import quoted_prompt
 from service.retrieval.language_quality import THRESHOLDS
+from service.retrieval.relevance.calibration import PACKAGED, read_calibration
 from service.settings.settings import Settings, variable
 from service.telemetry.metrics import Metrics
 from tests.support.layout_catalog import LAYOUTS
+from trainer.calibration.report import calibration_table
 from trainer.cli.main import app as trainer_app
 
 DOCS = Path(__file__).resolve().parent
@@ -341,10 +343,17 @@ def layouts() -> str:
     return table(("layout", "torch", "OpenVINO", "refusal"), rows)
 
 
+def calibration() -> str:
+    """Return the measures of the default encoder's calibration, by corpus and language."""
+    found = read_calibration(PACKAGED / "bundled.json").model_dump()
+    return calibration_table(found["measured"])
+
+
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "settings.md": {"settings": settings},
     "encoders.md": {"families": families, "layouts": layouts},
     "languages.md": {"grades": grades},
+    "relevance.md": {"calibration": calibration},
     "metrics.md": {"metrics": metrics},
     "errors.md": {"errors": errors},
     "commands.md": {

@@ -111,6 +111,7 @@ class State:
                 "reference": self.comparison.describe() if self.comparison else None,
                 "languages": describe_languages(encoder.checkpoint.languages),
             },
+            "relevance": self.engine.searcher.relevance.describe(),
             "index": {
                 "generation": generation.name,
                 "created": generation.created.isoformat(timespec="seconds"),

@@ -13,7 +13,8 @@ from service.api.response import (
     naming_text,
     state_of,
 )
-from service.api.search_schemas import PassageResponse, SearchRequest, SearchResponse
+from service.api.search_answers import PassageResponse, SearchResponse
+from service.api.search_schemas import SearchRequest
 from service.batching.request import Spent
 from service.engine.page import Page
 from service.errors import ShortDeadlineError, UnknownPassageError
@@ -36,6 +37,8 @@ async def search(body: SearchRequest, request: Request) -> Response:
             -1.0 if body.min_score is None else body.min_score,
             body.fold is not None,
             body.more_like,
+            body.min_relevance,
+            body.answer_threshold,
         ),
         language=body.language,
         deadline=deadline_of(request, body.timeout_ms),
@@ -65,9 +68,12 @@ async def search(body: SearchRequest, request: Request) -> Response:
                 {
                     "language": language,
                     "language_quality": grade_of(languages, language),
+                    "answered": answered,
                     "hits": [hit.as_dict(body.include_text) for hit in hits],
                 }
-                for language, hits in zip(found.languages, found.hits, strict=True)
+                for language, answered, hits in zip(
+                    found.languages, found.answered, found.hits, strict=True
+                )
             ],
             "index": {"generation": generation.name, "passages": len(generation.passages)},
             "encoder": engine.searcher.encoder.public_name,

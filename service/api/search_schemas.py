@@ -1,15 +1,15 @@
-"""Request and response bodies of `/search`, with their limits."""
+"""Request bodies of `/search`, with their limits."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.api.schemas import Body, IndexInfo, StageTimes, Text, Timeout, WholeNumber
+from service.api.schemas import Body, Text, Timeout, WholeNumber
 from service.retrieval.corpus.filters import ANY, BOUNDS, Filter, parse_filter
+from service.retrieval.defaults import ANSWER_THRESHOLD
 from service.retrieval.errors import FilterError
 from service.retrieval.index.backend import MAX_TOP_K
-from service.retrieval.language_quality import Grade
 
 MAX_QUERIES = 64
 MAX_FACETS = 16
@@ -116,6 +116,13 @@ class SearchRequest(Body):
     min_score: Annotated[
         float | None, Field(ge=-1, le=1, description="Omit hits with a lower score")
     ] = None
+    min_relevance: Annotated[
+        float | None, Field(ge=0, le=1, description="Omit hits with a lower relevance")
+    ] = None
+    answer_threshold: Annotated[
+        float,
+        Field(ge=0, le=1, description="The relevance from which on a query counts as answered"),
+    ] = ANSWER_THRESHOLD
     language: Annotated[
         str | None,
         Field(pattern=BCP_47, description="Language of the queries (BCP 47); detected by default"),
@@ -136,6 +143,12 @@ class SearchRequest(Body):
                 "must be at most {largest} with this top_k",
                 {"field": "offset", "largest": MAX_TOP_K - self.top_k},
             )
+        if self.min_relevance is not None and self.more_like is not None:
+            raise PydanticCustomError(
+                "min_relevance",
+                "a passage asks no question: leave it out beside more_like",
+                {"field": "min_relevance"},
+            )
         return self
 
     @property
@@ -147,100 +160,3 @@ class SearchRequest(Body):
     def texts(self) -> list[str]:
         """Return the queries as a list."""
         return [self.query] if self.query is not None else list(self.queries or [])
-
-
-class Hit(BaseModel):
-    """A passage that was found."""
-
-    passage_id: str
-    score: Annotated[float, Field(description="Inner product of unit-norm embeddings, -1 to 1")]
-    rank: Annotated[int, Field(description="1 is the best hit")]
-    title: str
-    text: Annotated[str | None, Field(description="Null if include_text is false")]
-    metadata: dict[str, Any]
-    duplicates: Annotated[
-        int | None, Field(description="Hits folded into this one; present only if fold is given")
-    ] = None
-
-
-class PassageResponse(BaseModel):
-    """A passage of the live index."""
-
-    passage_id: str
-    title: str
-    text: str
-    metadata: dict[str, Any]
-    index: IndexInfo
-
-
-class SearchResult(BaseModel):
-    """The hits of one query."""
-
-    language: Annotated[
-        str, Field(description="The language as given in the request, else as detected (BCP 47)")
-    ]
-    language_quality: Annotated[
-        Grade,
-        Field(description="How well the encoder finds passages for queries in this language"),
-    ]
-    hits: list[Hit]
-
-
-class FacetValue(BaseModel):
-    """A value of a field, and the number of passages that have it."""
-
-    value: str | bool | int | float
-    count: int
-
-
-class Facet(BaseModel):
-    """The values of a field among all passages that match the filter."""
-
-    values: Annotated[list[FacetValue], Field(description="The most frequent values, at most 100")]
-    num_values: Annotated[int, Field(description="Number of distinct values")]
-
-
-class SearchResponse(BaseModel):
-    """One result for each query, in order."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "results": [
-                        {
-                            "language": "sw",
-                            "language_quality": "good",
-                            "hits": [
-                                {
-                                    "passage_id": "kenya.12",
-                                    "score": 0.87,
-                                    "rank": 1,
-                                    "title": "Kenya",
-                                    "text": "Nairobi is the capital of Kenya.",
-                                    "metadata": {"page": 1},
-                                }
-                            ],
-                        }
-                    ],
-                    "index": {"generation": "3f9c" * 16, "passages": 5538},
-                    "encoder": "bundled",
-                    "took_ms": {
-                        "tokenize": 0.1,
-                        "queue": 0.0,
-                        "encode": 8.9,
-                        "search": 0.6,
-                        "passages": 0.1,
-                    },
-                }
-            ]
-        }
-    )
-
-    results: list[SearchResult]
-    facets: Annotated[
-        dict[str, Facet] | None, Field(description="Facets by field; present only if requested")
-    ] = None
-    index: IndexInfo
-    encoder: str
-    took_ms: StageTimes

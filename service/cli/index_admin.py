@@ -1,12 +1,23 @@
-"""The commands that administer an index: verify, push, plan, list, rollback and gc."""
+"""The commands that administer an index: verify, calibrate, push, plan, list, rollback and gc."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service.cli import console
-from service.cli.options import IndexOption, JsonOption, index_folder, load_settings
+from service.cli.options import (
+    CacheOption,
+    DeviceOption,
+    EncoderOption,
+    IndexOption,
+    JsonOption,
+    PassagePromptOption,
+    QueryPromptOption,
+    index_folder,
+    load_settings,
+)
 from service.cli.tables import print_generations, print_plans
 from service.retrieval.progress import show_progress
 
@@ -35,6 +46,65 @@ def index_verify(index: IndexOption = None, as_json: JsonOption = False) -> None
             typer.echo(f"generation {generation.name} is whole: {facts['passages']} passages")
             if facts["unembedded"]:
                 typer.echo(f"{facts['unembedded']} more got no unit vector and were left out")
+
+
+@app.command("calibrate")
+def index_calibrate(
+    questions: Annotated[
+        Path,
+        typer.Option(
+            help='JSON lines {"query", "language", "passage_ids"}, at least 200; the ids are empty '
+            "for what the corpus does not answer"
+        ),
+    ],
+    index: IndexOption = None,
+    encoder: EncoderOption = None,
+    query_prompt: QueryPromptOption = None,
+    passage_prompt: PassagePromptOption = None,
+    cache: CacheOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the relevance of hits to questions about this index; the service reads it at start."""
+    with console.one_line_errors("interrupted: nothing was written"):
+        settings = load_settings(
+            index=index,
+            encoder=encoder,
+            query_prompt=query_prompt,
+            passage_prompt=passage_prompt,
+            cache=cache,
+            device=device,
+        )
+        folder = index_folder(settings)
+        from service.components import index_options_of, load_encoder_of
+        from service.retrieval.generation.generation import current_name, open_current
+        from service.retrieval.index_calibration import calibrate_index, read_questions
+        from service.retrieval.relevance.calibration import write_calibration
+        from service.retrieval.relevance.choice import CALIBRATION
+        from service.retrieval.searcher import Searcher
+
+        # Checked before the encoder is loaded, which takes seconds.
+        asked = read_questions(questions)
+        current_name(folder)
+        with show_progress(is_transient=True) as on_progress:
+            on_progress("load", 0, None)
+            loaded = load_encoder_of(settings)
+            on_progress("open", 0, None)
+            searcher = Searcher(loaded, open_current(folder, index_options_of(settings, loaded)))
+            on_progress("search", 0, None)
+            found = calibrate_index(searcher, asked)
+        write_calibration(folder / CALIBRATION, found.calibration)
+        if as_json:
+            typer.echo(json.dumps(found.measured))
+            return
+        measured = found.measured
+        typer.echo(
+            f"{folder / CALIBRATION} is written: {measured['answered']} of "
+            f"{measured['questions']} questions are answered by their best hit; on questions left "
+            f"out of the fit AUROC {measured['auroc']:.3f}, calibration error "
+            f"{measured['ece']:.3f}, recall at precision .9 {measured['recall']:.2f}"
+        )
+        console.stderr_console().print("a running service reads it when it starts again")
 
 
 @app.command("push")

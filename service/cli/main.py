@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli import console, index_admin, index_apply, index_build, index_check, keys, search
+from service.cli import (
+    console,
+    index_admin,
+    index_apply,
+    index_build,
+    index_check,
+    keys,
+    search,
+)
 from service.cli.options import (
     CacheOption,
     DeviceOption,

@@ -69,6 +69,7 @@ def search(
             on_progress("open", 0, None)
             searcher = Searcher(loaded, open_current(folder, index_options_of(settings, loaded)))
             on_progress("search", 0, None)
+            searcher.prepare_relevance()
             hits = searcher.search([query], top_k, filter=chosen)[0]
         console.print_warning(searcher.warning)
         print_hits(hits, as_json)

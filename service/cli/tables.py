@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.retrieval.defaults import ANSWER_THRESHOLD
 from service.retrieval.terminal import open_console, print_table
 
 if TYPE_CHECKING:  # their modules import torch
@@ -19,6 +20,8 @@ if TYPE_CHECKING:  # their modules import torch
     from service.retrieval.generation.history import GenerationInfo
     from service.retrieval.hits import Hit
     from service.retrieval.index.plan import Plan
+
+NOT_ANSWERED = "probably not answered here; nearest passages:"
 
 
 def print_hits(hits: "Sequence[Hit]", as_json: bool) -> None:
@@ -29,13 +32,20 @@ def print_hits(hits: "Sequence[Hit]", as_json: bool) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD, show_lines=False, padding=(0, 1, 1, 0))
     table.add_column("#", justify="right")
+    relevances = [hit.relevance for hit in hits if hit.relevance is not None]
+    if relevances:
+        table.add_column("relevance", justify="right")
     table.add_column("score", justify="right")
     table.add_column("passage", ratio=1)
     for hit in hits:
         passage = Text.assemble(
-            (hit.passage.title or hit.passage.passage_id, "bold"), "\n", hit.passage.text
+            *((hit.passage.title or hit.passage.passage_id, "bold"), "\n", hit.passage.text),
+            *("\n", (hit.passage.passage_id, "dim")),
         )
-        table.add_row(str(hit.rank), f"{hit.score:.3f}", passage)
+        relevance = [] if hit.relevance is None else [f"{hit.relevance:.2f}"]
+        table.add_row(str(hit.rank), *relevance, f"{hit.score:.3f}", passage)
+    if relevances and relevances[0] < ANSWER_THRESHOLD:
+        Console().print(NOT_ANSWERED)
     Console().print(table if hits else "no hits")
 
 

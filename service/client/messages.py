@@ -57,7 +57,10 @@ class ProblemError(ClientError):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage that was found; rank 1 is the best, the score is a cosine."""
+    """A passage that was found; rank 1 is the best, the score is a cosine.
+
+    `relevance` is the probability that it answers the query; None if the service has none.
+    """
 
     passage_id: str
     score: float
@@ -66,6 +69,7 @@ class Hit:
     text: str | None
     metadata: dict[str, Any]
     duplicates: int | None = None
+    relevance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,10 @@ class Facet:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits of one query, and the index and encoder that found them."""
+    """The hits of one query, and the index and encoder that found them.
+
+    `answered` says whether the best hit probably answers it; None if the service cannot tell.
+    """
 
     language: str
     hits: list[Hit]
@@ -105,6 +112,7 @@ class SearchResult:
     num_passages: int
     encoder: str
     took_ms: dict[str, float]
+    answered: bool | None = None
 
 
 class SearchOptions(TypedDict, total=False):
@@ -116,6 +124,8 @@ class SearchOptions(TypedDict, total=False):
     filter: Mapping[str, Any] | None
     facets: Sequence[str]
     min_score: float | None
+    min_relevance: float | None
+    answer_threshold: float
     language: str | None
     include_text: bool
     timeout_ms: int
@@ -188,6 +198,7 @@ def read_results(answer: dict[str, Any]) -> list[SearchResult]:
             num_passages=answer["index"]["passages"],
             encoder=answer["encoder"],
             took_ms=answer["took_ms"],
+            answered=result.get("answered"),
         )
         for result in answer["results"]
     ]

@@ -11,16 +11,22 @@ from service.batching.batcher import Batcher
 from service.batching.program import Limits
 from service.batching.request import Answer, Spent
 from service.engine.language import LanguageDetector
-from service.engine.outcome import EncodeOutcome, SearchOutcome, batch_seconds, best_scores
+from service.engine.outcome import (
+    EncodeOutcome,
+    SearchOutcome,
+    batch_seconds,
+    best_scores,
+    rankings_of,
+)
 from service.engine.page import Page, deepen
 from service.engine.query_cache import QueryCache, QueryRunner
 from service.engine.threads import WorkThreads
 from service.engine.work import PROBE_TEXT, BatchItem, BatchResult, PreparedBatch, SearchProgram
 from service.errors import DeadlineExceededError, InvalidEmbeddingError, RequestError
 from service.retrieval.corpus.filters import Filter
-from service.retrieval.corpus.selection import Facet
 from service.retrieval.encoder.batches import Role, TokenizedText
 from service.retrieval.hits import Hit
+from service.retrieval.relevance.model import DEPTH
 from service.retrieval.searcher import CANARY_TOP_K, Searcher
 from service.telemetry.metrics import Metrics, Stage
 
@@ -82,7 +88,8 @@ class Engine:
         if page.without is not None:
             queries, role = [searcher.text_of(page.without)], "passage"
         deadline += await self.threads.load(searcher.encoder.side(role).runtime)
-        counted = await self._select(searcher, filter, facets, spent)
+        page.check(searcher)
+        counted = await self.threads.select(searcher, filter, facets, spent)
         selected = time.monotonic()
         tokenized = await self._tokenize(queries, role, spent)
         seconds: dict[Stage, float] = {"tokenize": time.monotonic() - selected}
@@ -110,11 +117,12 @@ class Engine:
         if time.monotonic() > deadline:
             raise DeadlineExceededError("the deadline passed while passages were looked up")
         self._metrics.observe_request("/search", tokenized, seconds)
-        self._metrics.observe_queries(
-            labels, tokenized, best_scores(answers), time.monotonic() - began
-        )
-        hits = [page.cut(left) for left in hits]
-        return SearchOutcome(searcher.generation, hits, languages, seconds, counted)
+        best = best_scores(answers)
+        self._metrics.observe_queries(labels, tokenized, best, time.monotonic() - began)
+        answered = [page.is_answered(searcher, left) for left in hits]
+        self._metrics.count_answers(labels, answered)
+        shown = [page.cut(left) for left in hits]
+        return SearchOutcome(searcher.generation, shown, answered, languages, seconds, counted)
 
     async def encode(
         self,
@@ -127,12 +135,7 @@ class Engine:
     ) -> EncodeOutcome:
         """Encode texts, in the bulk lane; errors are those of `Batcher.submit`.
 
-        Args:
-            texts: any number.
-            role: selects the prompt and the side of the encoder.
-            deadline: on the monotonic clock.
-            may_extend: move the deadline by a multiple of the time that the tokens take.
-            spent: the time of the request so far; by default it begins now.
+        `may_extend` moves the deadline by a multiple of the time that the tokens take.
         """
         deadline += await self.threads.load(self.searcher.encoder.side(role).runtime)
         started = time.monotonic()
@@ -174,6 +177,7 @@ class Engine:
         for num_tokens, seconds in self._program.warm_up(self.searcher, self._limits):
             self.batcher.cost.learn(num_tokens, seconds)
         self.searcher.check_canaries()
+        self.searcher.prepare_relevance()
 
     async def try_out(self, searcher: Searcher) -> None:
         """Check another generation by its canary queries, between batches of live requests.
@@ -182,15 +186,21 @@ class Engine:
             GenerationError: the answers differ from those of its build.
             RequestError: the queries could not be run.
         """
-        tokenized = await self._tokenize(searcher.canary_queries, "query", Spent())
-        items = BatchItem.all_of(tokenized, searcher, CANARY_TOP_K)
-        deadline = time.monotonic() + CANARY_SECONDS
         try:
-            answers = await self.batcher.submit(items, "bulk", deadline)
+            answers = await self._find(searcher, searcher.canary_queries, CANARY_TOP_K)
         except InvalidEmbeddingError as error:
             raise searcher.invalid_canary(error.position) from None
         hits = await self._look_up(searcher, answers, Page(CANARY_TOP_K))
         searcher.compare_canaries(hits)
+        if queries := searcher.background_queries:
+            searcher.use_background(rankings_of(await self._find(searcher, queries, DEPTH)))
+
+    async def _find(
+        self, searcher: Searcher, queries: Sequence[str], top_k: int
+    ) -> Sequence[Answer[BatchResult]]:
+        tokenized = await self._tokenize(queries, "query", Spent())
+        items = BatchItem.all_of(tokenized, searcher, top_k)
+        return await self.batcher.submit(items, "bulk", time.monotonic() + CANARY_SECONDS)
 
     @property
     def bulk_batch_tokens(self) -> int:
@@ -206,22 +216,6 @@ class Engine:
         """Run the texts that wait, then stop all threads."""
         self.batcher.close()
         self.threads.close()
-
-    async def _select(
-        self, searcher: Searcher, filter: Filter | None, facets: Sequence[str], spent: Spent
-    ) -> dict[str, Facet]:
-        """Find the passages that match the filter, before the device needs them; count facets."""
-        if filter is None and not facets:
-            return {}
-        selections = searcher.selections
-
-        def select() -> dict[str, Facet]:
-            with spent.own_work():
-                if filter:
-                    selections.select(filter).find()
-                return {field: selections.facet(field, filter) for field in facets}
-
-        return await self.threads.run(select, spent)
 
     async def _tokenize(
         self, texts: Sequence[str], role: Role, spent: Spent
@@ -240,10 +234,13 @@ class Engine:
         self, searcher: Searcher, answers: Sequence[Answer[BatchResult]], page: Page
     ) -> list[list[Hit]]:
         """Return what is left of the hits of each answer."""
-        rankings = [answer.result.ranking for answer in answers if answer.result.ranking]
+        rankings = rankings_of(answers)
 
         def look_up() -> list[list[Hit]]:
-            return [page.left(searcher.hits(ranking, page.min_score)) for ranking in rankings]
+            return [
+                page.left(searcher.hits(ranking, page.min_score, page.most_hits))
+                for ranking in rankings
+            ]
 
         if sum(len(ranking.rows) for ranking in rankings) <= INLINE_HITS:
             return look_up()

@@ -9,6 +9,7 @@ from service.retrieval.corpus.selection import Facet
 from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.generation.generation import Generation
 from service.retrieval.hits import Hit
+from service.retrieval.index.backend import Ranking
 from service.telemetry.metrics import Stage
 
 
@@ -18,6 +19,7 @@ class SearchOutcome:
 
     generation: Generation
     hits: list[list[Hit]]
+    answered: list[bool | None]
     languages: list[str]
     stage_seconds: dict[Stage, float]
     facets: dict[str, Facet]
@@ -39,6 +41,11 @@ def best_scores(answers: Sequence[Answer[BatchResult]]) -> list[float | None]:
     return [
         float(ranking.scores[0]) if ranking and len(ranking.rows) else None for ranking in rankings
     ]
+
+
+def rankings_of(answers: Sequence[Answer[BatchResult]]) -> list[Ranking]:
+    """Return the rankings of the answers that have one."""
+    return [answer.result.ranking for answer in answers if answer.result.ranking]
 
 
 def batch_seconds(answers: Sequence[Answer[BatchResult]]) -> dict[Stage, float]:

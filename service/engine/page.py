@@ -5,8 +5,12 @@ from dataclasses import dataclass, replace
 
 from service.batching.request import Answer
 from service.engine.work import BatchItem, BatchResult
+from service.retrieval.defaults import ANSWER_THRESHOLD
+from service.retrieval.errors import FilterError
 from service.retrieval.hits import Hit, fold_duplicates
 from service.retrieval.index.backend import MAX_TOP_K, Ranking
+from service.retrieval.relevance.model import DEPTH
+from service.retrieval.searcher import Searcher
 
 # A ranking is searched this many times as deep as the page, and again while too little is left.
 FOLD_DEPTH = 2
@@ -17,7 +21,8 @@ DEEPENING = 4
 class Page:
     """The hits from `offset` on, at most `top_k`; both count what is left after folding.
 
-    `without` is the id of a passage that is no hit: the one that others are to be like.
+    `without` is the id of a passage that is no hit: the one that others are to be like. Such hits
+    have no relevance, because there is no question.
     """
 
     top_k: int
@@ -25,22 +30,56 @@ class Page:
     min_score: float = -1.0
     fold: bool = False
     without: str | None = None
+    min_relevance: float | None = None
+    answer_threshold: float = ANSWER_THRESHOLD
 
     @property
     def depth(self) -> int:
-        """Return how many vectors a ranking should have at first."""
-        needed = self.offset + self.top_k + (self.without is not None)
-        return min(MAX_TOP_K, needed * (FOLD_DEPTH if self.fold else 1))
+        """Return how many vectors a ranking should have at first: enough to tell the relevance."""
+        return max(DEPTH, min(MAX_TOP_K, self._needed * (FOLD_DEPTH if self.fold else 1)))
+
+    @property
+    def most_hits(self) -> int | None:
+        """Return how many hits of a ranking to look up; None if folding may need all."""
+        return None if self.fold else self._needed
+
+    @property
+    def _needed(self) -> int:
+        return self.offset + self.top_k + (self.without is not None)
+
+    def check(self, searcher: Searcher) -> None:
+        """Refuse a least relevance where hits have none.
+
+        Raises:
+            FilterError: naming the reason.
+        """
+        if self.min_relevance is not None and (reason := searcher.relevance.reason):
+            raise FilterError("min_relevance", f"hits have no relevance here: {reason}")
 
     def left(self, hits: Sequence[Hit]) -> list[Hit]:
         """Return what is left of a ranking's hits, ranked anew."""
         if self.without is not None:
             hits = [hit for hit in hits if hit.passage.passage_id != self.without]
-            hits = [replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
+            hits = [
+                replace(hit, rank=rank, relevance=None) for rank, hit in enumerate(hits, start=1)
+            ]
         return fold_duplicates(hits) if self.fold else list(hits)
 
+    def is_answered(self, searcher: Searcher, hits: Sequence[Hit]) -> bool | None:
+        """Return whether the best hit's relevance reaches the threshold; None if it has none.
+
+        Args:
+            searcher: found the hits.
+            hits: what is left, whatever page of it was asked for.
+        """
+        if searcher.relevance.reason or self.without is not None:
+            return None
+        return any((hit.relevance or 0.0) >= self.answer_threshold for hit in hits[:1])
+
     def cut(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Return the page's part of what is left."""
+        """Return the page's part of what is left; the relevance falls with the rank."""
+        if (least := self.min_relevance) is not None:
+            hits = [hit for hit in hits if (hit.relevance or 0.0) >= least]
         return list(hits[self.offset : self.offset + self.top_k])
 
     def deeper(self, hits: Sequence[Hit], ranking: Ranking | None, depth: int) -> int | None:

@@ -2,13 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from service.batching.request import Spent
+from service.retrieval.corpus.filters import Filter
+from service.retrieval.corpus.selection import Facet
 from service.retrieval.encoder.runtime.on_demand import is_loaded, load
 from service.retrieval.encoder.runtime.runtime import Runtime
+from service.retrieval.searcher import Searcher
 
 NUM_THREADS = 2
 ResultT = TypeVar("ResultT")
@@ -50,3 +53,19 @@ class WorkThreads:
     def close(self) -> None:
         """Stop the threads when their work is done."""
         self._pool.shutdown()
+
+    async def select(
+        self, searcher: Searcher, filter: Filter | None, facets: Sequence[str], spent: Spent
+    ) -> dict[str, Facet]:
+        """Find the passages that match the filter, before the device needs them; count facets."""
+        if filter is None and not facets:
+            return {}
+        selections = searcher.selections
+
+        def select() -> dict[str, Facet]:
+            with spent.own_work():
+                if filter:
+                    selections.select(filter).find()
+                return {field: selections.facet(field, filter) for field in facets}
+
+        return await self.run(select, spent)

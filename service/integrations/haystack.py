@@ -19,6 +19,7 @@ class ClearRetriever:
         top_k: int = 10,
         filters: dict[str, Any] | None = None,
         min_score: float | None = None,
+        min_relevance: float | None = None,
     ) -> None:
         """Create the component; it connects at the first search.
 
@@ -28,12 +29,14 @@ class ClearRetriever:
             top_k: maximum number of documents.
             filters: conditions on declared fields, as in `/search`.
             min_score: documents with a lower score are omitted.
+            min_relevance: documents with a lower relevance are omitted.
         """
         self.url = url
         self.api_key = api_key
         self.top_k = top_k
         self.filters = filters
         self.min_score = min_score
+        self.min_relevance = min_relevance
         self._client = Client(url, api_key.resolve_value() if api_key else None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,6 +48,7 @@ class ClearRetriever:
             top_k=self.top_k,
             filters=self.filters,
             min_score=self.min_score,
+            min_relevance=self.min_relevance,
         )
 
     @classmethod
@@ -63,12 +67,13 @@ class ClearRetriever:
             top_k=top_k or self.top_k,
             filter=filters or self.filters,
             min_score=self.min_score,
+            min_relevance=self.min_relevance,
         )
         documents = [
             Document(
                 id=hit.passage_id,
                 content=hit.text,
-                meta={**hit.metadata, "title": hit.title},
+                meta={**hit.metadata, "title": hit.title, "relevance": hit.relevance},
                 score=hit.score,
             )
             for hit in found.hits

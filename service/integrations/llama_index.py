@@ -19,6 +19,7 @@ class ClearRetriever(BaseRetriever):
         top_k: int = 10,
         filter: Mapping[str, Any] | None = None,
         min_score: float | None = None,
+        min_relevance: float | None = None,
         **options: Any,
     ) -> None:
         """Create the retriever.
@@ -28,6 +29,7 @@ class ClearRetriever(BaseRetriever):
             top_k: maximum number of nodes.
             filter: conditions on declared fields, as in `/search`.
             min_score: nodes with a lower score are omitted.
+            min_relevance: nodes with a lower relevance are omitted.
             options: of LlamaIndex's `BaseRetriever`.
         """
         super().__init__(**options)
@@ -35,6 +37,7 @@ class ClearRetriever(BaseRetriever):
         self._top_k = top_k
         self._filter = filter
         self._min_score = min_score
+        self._min_relevance = min_relevance
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         found = self._client.search(
@@ -42,13 +45,14 @@ class ClearRetriever(BaseRetriever):
             top_k=self._top_k,
             filter=self._filter,
             min_score=self._min_score,
+            min_relevance=self._min_relevance,
         )
         return [
             NodeWithScore(
                 node=TextNode(
                     id_=hit.passage_id,
                     text=hit.text or "",
-                    metadata={**hit.metadata, "title": hit.title},
+                    metadata={**hit.metadata, "title": hit.title, "relevance": hit.relevance},
                 ),
                 score=hit.score,
             )

@@ -11,7 +11,8 @@ from service.client import AsyncClient, ClientError
 
 INSTRUCTIONS = (
     "Search a collection of English passages by meaning. Questions may be in any language: pass "
-    "them on unchanged. Cite passages by passage_id."
+    "them on unchanged. Cite passages by passage_id. Where `answered` is false, say that "
+    "the collection probably does not answer the question."
 )
 
 
@@ -22,6 +23,10 @@ class FoundPassage(BaseModel):
     score: Annotated[
         float, Field(description="Cosine similarity; comparable within one search only")
     ]
+    relevance: Annotated[
+        float | None,
+        Field(description="Probability that the passage answers the question; null if unknown"),
+    ]
     title: str
     text: str
     metadata: dict[str, Any]
@@ -31,6 +36,13 @@ class FoundPassages(BaseModel):
     """The passages found, best first."""
 
     language: Annotated[str, Field(description="Detected language of the question (BCP 47)")]
+    answered: Annotated[
+        bool | None,
+        Field(
+            description="False: the collection probably does not answer the question, and the "
+            "passages are merely the nearest; null if unknown"
+        ),
+    ]
     passages: list[FoundPassage]
 
 
@@ -58,7 +70,7 @@ def create_server(client: AsyncClient, version: str) -> MCPServer:
         except ClientError as error:
             raise ToolError(str(error)) from error
         passages = [FoundPassage.model_validate(asdict(hit)) for hit in found.hits]
-        return FoundPassages(language=found.language, passages=passages)
+        return FoundPassages(language=found.language, answered=found.answered, passages=passages)
 
     @server.tool()
     async def describe_index() -> dict[str, Any]:

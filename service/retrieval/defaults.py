@@ -6,6 +6,7 @@ from pathlib import Path
 from service.retrieval.errors import RetrievalError
 
 BUNDLED = "bundled"
+ANSWER_THRESHOLD = 0.5  # the relevance of the best hit from which on a query counts as answered
 BUNDLED_BASE = "bundled-base"  # without its query-side adapter
 
 

@@ -20,6 +20,7 @@ class Hit:
     rank: int
     score: float
     passage: Passage
+    relevance: float | None = None  # the probability that it answers; None without calibration
     duplicates: int | None = None  # hits folded into this one; None if none was to be folded
 
     def as_dict(self, include_text: bool = True) -> dict[str, object]:
@@ -28,6 +29,7 @@ class Hit:
         return {
             "passage_id": self.passage.passage_id,
             "score": self.score,
+            "relevance": self.relevance,
             "rank": self.rank,
             "title": self.passage.title,
             "text": self.passage.text if include_text else None,

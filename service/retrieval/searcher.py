@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor
 
 from service.retrieval.corpus.filters import Filter
@@ -11,8 +12,17 @@ from service.retrieval.errors import FIX, EmbeddingError, FilterError, Generatio
 from service.retrieval.generation.generation import Generation, query_prompt_warning
 from service.retrieval.hits import Hit
 from service.retrieval.index.backend import Ranking
+from service.retrieval.relevance.background import (
+    Background,
+    general_questions,
+    measure_background,
+)
+from service.retrieval.relevance.choice import choose_relevance
+from service.retrieval.relevance.model import DEPTH
 
 CANARY_TOP_K = 3
+# Embeddings of the general questions by query side: a service that builds needs them often.
+_GENERAL: dict[tuple[str, str, int], Embeddings] = {}
 
 
 class Searcher:
@@ -28,6 +38,44 @@ class Searcher:
         self.encoder = encoder
         self.generation = generation
         self.selections = Selections(generation.passages)
+        self._use(generation.manifest.background)
+
+    def _use(self, background: Background | None) -> None:
+        self.relevance = choose_relevance(
+            self.generation.calibration,
+            self.encoder.checkpoint.facts,
+            background,
+            self.encoder.fingerprint,
+        )
+
+    @property
+    def background_queries(self) -> list[str]:
+        """Return the queries by which to measure the background; none if it needs no measuring.
+
+        A generation records the background of the query side that built it. An older generation
+        records none.
+        """
+        is_missing = self.relevance.calibration is not None and self.relevance.background is None
+        return list(general_questions()) if is_missing else []
+
+    def use_background(self, rankings: Sequence[Ranking]) -> None:
+        """Measure the background by the rankings of `background_queries`."""
+        scores = [ranking.scores for ranking in rankings]
+        self._use(measure_background(self.encoder.fingerprint, scores))
+
+    def prepare_relevance(self) -> None:
+        """Search for `background_queries`, if there are any."""
+        if self.background_queries:
+            self._use(self.measure_background())
+
+    def measure_background(self) -> Background | None:
+        """Search for the general questions; None if one of them has no unit vector."""
+        try:
+            embeddings = _embed_general_questions(self.encoder)
+        except EmbeddingError:
+            return None
+        rankings = self.rank(embeddings, min(DEPTH, self.generation.vectors.count))
+        return measure_background(self.encoder.fingerprint, [each.scores for each in rankings])
 
     @property
     def warning(self) -> str:
@@ -124,8 +172,8 @@ class Searcher:
         if filter:
             self.selections.select(filter)
         embeddings = self.encoder.encode(queries, "query").embeddings
-        rankings = self.rank(embeddings, top_k, [filter] * len(queries))
-        return [self.hits(ranking, min_score) for ranking in rankings]
+        rankings = self.rank(embeddings, max(top_k, DEPTH), [filter] * len(queries))
+        return [self.hits(ranking, min_score, top_k) for ranking in rankings]
 
     def rank(
         self,
@@ -139,12 +187,43 @@ class Searcher:
             selected = [each if each is None else self.selections.select(each) for each in filters]
         return self.generation.vectors.search(embeddings, top_k, selected)
 
-    def hits(self, ranking: Ranking, min_score: float = -1.0) -> list[Hit]:
-        """Return the hits of one query's ranking, with their passages; no score is NaN."""
-        is_hit = ranking.scores >= min_score
-        scores = ranking.scores[is_hit].tolist()
-        passages = self.generation.passages.read(ranking.rows[is_hit].tolist())
+    def hits(
+        self, ranking: Ranking, min_score: float = -1.0, top_k: int | None = None
+    ) -> list[Hit]:
+        """Return the hits of one query's ranking, with their passages; no score is NaN.
+
+        Args:
+            ranking: with at least `DEPTH` vectors, where there are as many.
+            min_score: drop hits below this inner product.
+            top_k: most hits; all by default.
+        """
+        is_number = ~np.isnan(ranking.scores)
+        all_scores, rows = ranking.scores[is_number], ranking.rows[is_number]
+        count = min(int((all_scores >= min_score).sum()), top_k or len(rows))
+        found: Sequence[float | None] = self.relevance.of(all_scores) or [None] * count
+        scores = all_scores[:count].tolist()
+        passages = self.generation.passages.read(rows[:count].tolist())
         return [
-            Hit(rank, score, passage)
-            for rank, (score, passage) in enumerate(zip(scores, passages, strict=True), start=1)
+            Hit(rank, score, passage, relevance)
+            for rank, (score, passage, relevance) in enumerate(
+                zip(scores, passages, found[:count], strict=True), start=1
+            )
         ]
+
+
+def _embed_general_questions(encoder: Encoder) -> Embeddings:
+    """Embed the general questions, a length at a time: their bits depend on nothing else.
+
+    Raises:
+        EmbeddingError: one of them has no unit vector.
+    """
+    key = (encoder.fingerprint, encoder.runtime.name, encoder.max_tokens)
+    if key not in _GENERAL:
+        texts = encoder.tokenize(general_questions(), "query")
+        lengths = np.array([len(text.token_ids) for text in texts])
+        found = np.empty((len(texts), encoder.embedding_dim), np.float32)
+        for length in np.unique(lengths):
+            rows = np.flatnonzero(lengths == length)
+            found[rows] = encoder.encode_tokenized([texts[row] for row in rows])
+        _GENERAL[key] = found
+    return _GENERAL[key]

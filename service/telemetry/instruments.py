@@ -11,22 +11,16 @@ from prometheus_client import (
 )
 
 from service.telemetry.cache_counters import CacheCounters
+from service.telemetry.query_instruments import QueryInstruments
 
 # From a cache hit to the default deadline, about five buckets per decade.
 SECONDS = (
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075,
     0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 60,
 )  # fmt: skip
-# Coarser, because each language has its own series.
-LANGUAGE_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-# Cosines. The best hits of the bundled encoder lie between .75 and .95; others differ.
-SCORES = (
-    0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.725, 0.75, 0.775, 0.8, 0.825, 0.85, 0.875, 0.9,
-    0.925, 0.95, 1,
-)  # fmt: skip
 
 
-class Instruments:
+class Instruments(QueryInstruments):
     """One attribute for each metric, in a registry of its own."""
 
     def __init__(self) -> None:
@@ -77,43 +71,6 @@ class Instruments:
             "clear_connections_refused_total",
             "Connections closed or refused before a complete request, by reason.",
             ["reason"],
-            registry=registry,
-        )
-
-    def _add_queries(self, registry: CollectorRegistry) -> None:
-        self.queries = Counter(
-            "clear_queries_total",
-            "Queries searched, by language; the source is declared or detected.",
-            ["language", "source"],
-            registry=registry,
-        )
-        self.query_seconds = Histogram(
-            "clear_query_duration_seconds",
-            "Time of the request that held a query, by the query's language.",
-            ["language"],
-            buckets=LANGUAGE_SECONDS,
-            registry=registry,
-        )
-        self.truncated_queries = Counter(
-            "clear_truncated_queries_total",
-            "Queries truncated at the encoder's limit, by language.",
-            ["language"],
-            registry=registry,
-        )
-        self.top_score = Histogram(
-            "clear_top_score",
-            "Cosine of a query and its best passage, by language; a decrease indicates drift.",
-            ["language"],
-            buckets=SCORES,
-            registry=registry,
-        )
-        self.tokens = Counter(
-            "clear_tokens_total", "Tokens encoded, by route.", ["route"], registry=registry
-        )
-        self.truncated = Counter(
-            "clear_truncated_texts_total",
-            "Texts truncated at the encoder's limit, by route.",
-            ["route"],
             registry=registry,
         )
 

@@ -72,6 +72,12 @@ class Metrics(Instruments):
         for language in languages:
             self.queries.labels(language, source).inc()
 
+    def count_answers(self, languages: Sequence[str], answered: Sequence[bool | None]) -> None:
+        """Count queries by whether they are answered; None, without a relevance, is not counted."""
+        for language, is_answered in zip(languages, answered, strict=True):
+            if is_answered is not None:
+                self.answers.labels(language, "yes" if is_answered else "no").inc()
+
     def observe_queries(
         self,
         languages: Sequence[str],

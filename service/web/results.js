@@ -19,7 +19,7 @@ export function setBusy(isBusy) {
 }
 
 export function clearResults() {
-  for (const id of ["error", "no-hits", "timing", "language-note"]) byId(id).hidden = true;
+  for (const id of ["error", "no-hits", "not-answered", "timing", "language-note"]) byId(id).hidden = true;
   byId("hits").replaceChildren();
   clearComparison();
 }
@@ -50,6 +50,7 @@ export function showAnswer(answer, wanted, signal) {
     setStatus(`${summary(one.hits.length, "", answer.took_ms)}, ${plural(TEXT.common, numCommon)}`);
   } else {
     setStatus(summary(one.hits.length, languages[0], answer.took_ms));
+    byId("not-answered").hidden = one.answered !== false || !one.hits.length;
     byId("hits").replaceChildren(...hitItems(one.hits));
   }
   markBestSentences(wanted.query, byId("hits").querySelectorAll(".hit-text"), signal);

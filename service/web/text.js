@@ -39,6 +39,7 @@ export const TEXT = {
   findsLess: "Questions in {name} find less; {better} find more.",
   findsLessHere: "Questions in {name} find less; {better} finds more.",
   noHitsTitle: "No passage found",
+  notAnswered: "Probably not answered here. Nearest passages:",
   noHitsDetail: "Try other words, or a more general question.",
   noHitsFiltered: "No passage passes the filters. Take some of them back.",
   comparedLabel: "Hits of which question",

@@ -62,6 +62,7 @@ def test_langchain_s_documents_are_the_hits(client: Client) -> None:
             for document in documents
         ]
     assert len(retriever.batch([QUERY, "sun"])) == 2
+    assert {each.metadata["relevance"] for each in retriever.invoke(QUERY)} == {None}
 
 
 def test_llama_index_s_nodes_are_the_hits(client: Client) -> None:

@@ -44,7 +44,7 @@ QUIET = {
     "ClearAllDown": "the instance answers",
     "ClearIndexOld": "the index was built just now",
     "ClearIndexesDiffer": "there is one instance",
-    "ClearLanguageDrift": "scores do not change",
+    "ClearLanguageDrift": "the tiny encoder has no calibration",
     "ClearDeviceMemory": "there is memory left",
     "ClearReloadRefused": "the index is whole",
 }

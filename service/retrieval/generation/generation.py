@@ -1,6 +1,7 @@
 """An index generation: an immutable folder, named by the hash of its manifest.
 
 INDEX/CURRENT                     the name of the live generation
+INDEX/calibration.json            the relevance of hits, if `index calibrate` made it
 INDEX/generations/<name>/         manifest.json, vectors.faiss, passages.arrow, texts.arrow and,
                                   where the index is not flat, embeddings.f32
 """
@@ -27,6 +28,8 @@ from service.retrieval.generation.vectors import check_vectors
 from service.retrieval.index.backend import VectorIndex
 from service.retrieval.index.open import choose_backend, open_vectors
 from service.retrieval.index.options import Backend, IndexOptions
+from service.retrieval.relevance.calibration import Calibration
+from service.retrieval.relevance.choice import CALIBRATION, read_own_calibration
 from service.retrieval.storage import checksums
 
 CURRENT = "CURRENT"
@@ -39,6 +42,7 @@ class Generation:
     """An open generation: row i of `passages` belongs to vector i of `vectors`.
 
     `backend` is the one that searches the vectors; the manifest names the one that built them.
+    `calibration` is that of the index, or the reason why it cannot be read, if it has one.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Generation:
     backend: Backend
     vectors: VectorIndex
     passages: PassageTable
+    calibration: Calibration | str | None = None
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Check that an encoder's passage side embedded this index; raises as the function."""
@@ -214,4 +219,5 @@ def open_verified(
         )
     created = datetime.fromtimestamp((directory / VECTORS).stat().st_mtime, tz=UTC)
     backend = choose_backend(manifest.factory, options)
-    return Generation(directory.name, created, manifest, backend, vectors, passages)
+    calibration = read_own_calibration(directory.parent.parent / CALIBRATION)
+    return Generation(directory.name, created, manifest, backend, vectors, passages, calibration)

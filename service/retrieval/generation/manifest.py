@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 
 from service.retrieval.corpus.fields import FieldKind
 from service.retrieval.errors import GenerationError, quoted
+from service.retrieval.relevance.background import Background
 from service.retrieval.storage import artifact
 from service.retrieval.storage.checksums import FileRecord
 from service.retrieval.storage.schema import Document, JsonText, parse_document
@@ -59,6 +60,7 @@ class GenerationManifest(Document):
     """The content of `manifest.json`; `files` maps a file's name to its size and hash.
 
     `num_unembedded` counts passages that were left out, as the encoder gave no unit vector.
+    `background` holds the scores of general questions; older generations have none.
     """
 
     format_version: int
@@ -73,6 +75,7 @@ class GenerationManifest(Document):
     num_truncated: int | None = None
     num_unembedded: int | None = None
     canaries: list[Canary]
+    background: Background | None = None
     files: Annotated[dict[JsonText, FileRecord], AfterValidator(_check_required)]
 
     def to_bytes(self) -> bytes:

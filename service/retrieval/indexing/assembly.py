@@ -17,7 +17,7 @@ from service.retrieval.generation.manifest import EMBEDDINGS, MANIFEST, PASSAGES
 from service.retrieval.index.faiss.build import build_faiss_index, check_factory, write_flat_header
 from service.retrieval.indexing.encoding import encode_missing
 from service.retrieval.indexing.invalid import InvalidPassages
-from service.retrieval.indexing.manifest import add_canaries, describe_build
+from service.retrieval.indexing.manifest import add_findings, describe_build
 from service.retrieval.indexing.reuse import (
     NOT_FOUND,
     ReusableEmbeddings,
@@ -222,7 +222,7 @@ class Assembly:
         sample = PassageTable(directory / PASSAGES, self.fields).read(
             spread_rows(counts.num_passages, NUM_CANARIES)
         )
-        manifest = add_canaries(manifest, directory, self._encoder, sample)
+        manifest = add_findings(manifest, directory, self._encoder, sample)
         (directory / MANIFEST).write_bytes(manifest.to_bytes())
         self.on_progress("check", 1, 1)
 

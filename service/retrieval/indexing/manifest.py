@@ -65,10 +65,12 @@ def describe_build(
     )
 
 
-def add_canaries(
+def add_findings(
     manifest: GenerationManifest, directory: Path, encoder: Encoder, passages: list[Passage]
 ) -> GenerationManifest:
     """Open the generation as a reader does, and record what it finds for some passages' texts.
+
+    What general questions score is recorded as its background.
 
     A passage whose beginning has no unit vector as a query is left out of the canaries.
 
@@ -96,4 +98,5 @@ def add_canaries(
         Canary(query=query, passage_ids=[hit.passage.passage_id for hit in hits])
         for query, hits in zip(queries, found, strict=True)
     ]
-    return manifest.model_copy(update={"canaries": canaries})
+    background = searcher.measure_background()
+    return manifest.model_copy(update={"canaries": canaries, "background": background})

@@ -43,6 +43,7 @@ def test_a_hit_has_the_documented_fields_and_no_row(client: TestClient) -> None:
     assert kenya == {
         "passage_id": "kenya.1",
         "score": kenya["score"],
+        "relevance": None,
         "rank": found.index(kenya) + 1,
         "title": "Kenya",
         "text": "Nairobi is the capital of Kenya.",

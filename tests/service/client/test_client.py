@@ -11,7 +11,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from service.api import schemas, search_schemas
+from service.api import schemas, search_answers, search_schemas
 from service.client import (
     AsyncClient,
     Client,
@@ -354,9 +354,9 @@ def test_the_client_s_limits_and_records_are_those_of_the_service() -> None:
     options = set(messages.SearchOptions.__annotations__)
     assert options == set(search_schemas.SearchRequest.model_fields) - set(search_schemas.SOURCES)
     for ours, theirs in (
-        (messages.Hit, search_schemas.Hit),
-        (messages.Facet, search_schemas.Facet),
-        (messages.FacetValue, search_schemas.FacetValue),
+        (messages.Hit, search_answers.Hit),
+        (messages.Facet, search_answers.Facet),
+        (messages.FacetValue, search_answers.FacetValue),
     ):
         assert {field.name for field in fields(ours)} == set(theirs.model_fields)
 

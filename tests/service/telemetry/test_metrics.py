@@ -29,6 +29,7 @@ DOCUMENTED = {
     "clear_query_duration_seconds",
     "clear_truncated_queries_total",
     "clear_top_score",
+    "clear_answers_total",
     "clear_max_waiting_tokens",
     "clear_device_memory_used_bytes",
     "clear_device_memory_total_bytes",

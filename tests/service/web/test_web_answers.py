@@ -647,3 +647,23 @@ def test_a_language_that_is_served_poorly_is_named_with_better_ones(
     page.unroute("**/search")
     search(page, ENGLISH)
     assert not found.is_visible()
+
+
+@pytest.mark.parametrize(("answered", "is_told"), [(False, True), (True, False), (None, False)])
+def test_a_question_that_is_probably_not_answered_is_told_before_the_nearest_passages(
+    page: "Page", answered: bool | None, is_told: bool
+) -> None:
+    hit = {"passage_id": "1", "score": 0.5, "rank": 1, "title": "", "text": "x", "metadata": {}}
+    result = {"language": "de", "language_quality": "good", "answered": answered, "hits": [hit]}
+    page.route("**/search", lambda route: route.fulfill(json={"results": [result]}))
+
+    search(page, "Wie backe ich ein Sauerteigbrot?")
+
+    note, bar = page.locator("#not-answered"), page.locator("#hits .score-bar")
+    assert note.is_visible() is is_told
+    assert bar.is_visible() is not is_told
+    if is_told:
+        assert note.inner_text() == "Probably not answered here. Nearest passages:"
+    page.unroute("**/search")
+    search(page, ENGLISH)
+    assert not note.is_visible()

@@ -204,7 +204,7 @@ def test_a_document_without_a_unit_vector_is_left_as_it_was(
     monkeypatch.setattr(tiny_encoder, "embed", lambda batch: embed(batch) * float("nan"))
     errors: list[PassageError] = []
     changes = [put("0000", "new text"), delete("0001")]
-    monkeypatch.setattr(assembly, "add_canaries", lambda manifest, *_: manifest)
+    monkeypatch.setattr(assembly, "add_findings", lambda manifest, *_: manifest)
 
     report = apply_changes(changes, tmp_path, tiny_encoder, on_invalid=errors.append)
 

@@ -1,0 +1,121 @@
+"""Response bodies of `/search` and `/passages/{passage_id}`."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.schemas import IndexInfo, StageTimes
+from service.retrieval.language_quality import Grade
+
+
+class Hit(BaseModel):
+    """A passage that was found."""
+
+    passage_id: str
+    score: Annotated[float, Field(description="Inner product of unit-norm embeddings, -1 to 1")]
+    relevance: Annotated[
+        float | None,
+        Field(
+            description="Probability that the passage answers the query, 0 to 1; null where "
+            "`/info` says why there is none, or for more_like"
+        ),
+    ]
+    rank: Annotated[int, Field(description="1 is the best hit")]
+    title: str
+    text: Annotated[str | None, Field(description="Null if include_text is false")]
+    metadata: dict[str, Any]
+    duplicates: Annotated[
+        int | None, Field(description="Hits folded into this one; present only if fold is given")
+    ] = None
+
+
+class PassageResponse(BaseModel):
+    """A passage of the live index."""
+
+    passage_id: str
+    title: str
+    text: str
+    metadata: dict[str, Any]
+    index: IndexInfo
+
+
+class SearchResult(BaseModel):
+    """The hits of one query."""
+
+    language: Annotated[
+        str, Field(description="The language as given in the request, else as detected (BCP 47)")
+    ]
+    language_quality: Annotated[
+        Grade,
+        Field(description="How well the encoder finds passages for queries in this language"),
+    ]
+    answered: Annotated[
+        bool | None,
+        Field(
+            description="Whether the best hit's relevance reaches answer_threshold; null as "
+            "relevance is"
+        ),
+    ]
+    hits: list[Hit]
+
+
+class FacetValue(BaseModel):
+    """A value of a field, and the number of passages that have it."""
+
+    value: str | bool | int | float
+    count: int
+
+
+class Facet(BaseModel):
+    """The values of a field among all passages that match the filter."""
+
+    values: Annotated[list[FacetValue], Field(description="The most frequent values, at most 100")]
+    num_values: Annotated[int, Field(description="Number of distinct values")]
+
+
+class SearchResponse(BaseModel):
+    """One result for each query, in order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "results": [
+                        {
+                            "language": "sw",
+                            "language_quality": "good",
+                            "answered": True,
+                            "hits": [
+                                {
+                                    "passage_id": "kenya.12",
+                                    "score": 0.87,
+                                    "relevance": 0.93,
+                                    "rank": 1,
+                                    "title": "Kenya",
+                                    "text": "Nairobi is the capital of Kenya.",
+                                    "metadata": {"page": 1},
+                                }
+                            ],
+                        }
+                    ],
+                    "index": {"generation": "3f9c" * 16, "passages": 5538},
+                    "encoder": "bundled",
+                    "took_ms": {
+                        "tokenize": 0.1,
+                        "queue": 0.0,
+                        "encode": 8.9,
+                        "search": 0.6,
+                        "passages": 0.1,
+                    },
+                }
+            ]
+        }
+    )
+
+    results: list[SearchResult]
+    facets: Annotated[
+        dict[str, Facet] | None, Field(description="Facets by field; present only if requested")
+    ] = None
+    index: IndexInfo
+    encoder: str
+    took_ms: StageTimes

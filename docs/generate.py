@@ -16,6 +16,8 @@ import typer.main
 from service.cli.main import app as service_app
 from service.problem import problem_type
 from service.problems import TABLE
+from service.retrieval.checkpoint.adapter import DESCRIPTION, AdapterDescription
+from service.retrieval.checkpoint.locator import BUNDLED_ADAPTER
 from service.retrieval.checkpoint.prompts.families import FAMILIES
 from service.retrieval.checkpoint.prompts.prompts import quoted_prompt
 from service.retrieval.language_quality import THRESHOLDS
@@ -332,6 +334,29 @@ def grades() -> str:
     return table(("grade", *(f"nDCG@10 of {kind}" for kind in THRESHOLDS)), rows)
 
 
+def languages() -> str:
+    """Return the table of the languages that are recorded beside the bundled adapter."""
+    content = json.loads((BUNDLED_ADAPTER / DESCRIPTION).read_text(encoding="utf-8"))
+    record = AdapterDescription.model_validate(content).languages
+    if not record:
+        return "The bundled encoder has no record: each language is `unknown`."
+    names = json.loads((DOCS / "language_names.json").read_text(encoding="utf-8"))
+    rows = [
+        (
+            names.get(code, code),
+            f"`{code}`",
+            *(
+                "" if value is None else f"{value:.3f}"
+                for value in (each.questions, each.statements)
+            ),
+            str(each.n),
+            each.grade,
+        )
+        for code, each in sorted(record.items(), key=lambda item: names.get(item[0], item[0]))
+    ]
+    return table(("language", "code", "questions", "statements", "queries", "grade"), rows)
+
+
 def layouts() -> str:
     """Return a table of the layouts of encoders: on which engines, or refused in which words."""
     rows = [
@@ -352,7 +377,7 @@ def calibration() -> str:
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "settings.md": {"settings": settings},
     "encoders.md": {"families": families, "layouts": layouts},
-    "languages.md": {"grades": grades},
+    "languages.md": {"grades": grades, "languages": languages},
     "relevance.md": {"calibration": calibration},
     "metrics.md": {"metrics": metrics},
     "errors.md": {"errors": errors},

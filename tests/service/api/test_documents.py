@@ -263,9 +263,8 @@ def test_only_one_process_writes_and_others_name_it(start: Start, index: Path) -
 @pytest.mark.slow
 def test_a_replica_follows_the_writer(start: Start) -> None:
     writer, replica = start(), start()
-    assert problem_of(replica, delete=["1"])[0] == 409
-
     change(writer, put=[{"id": "a", "text": "tea"}])
+    assert problem_of(replica, delete=["1"])[0] == 409
 
     ends = time.monotonic() + 30
     while text_of(replica, "a") is None:

@@ -1,0 +1,69 @@
+"""Changes of an index that Milvus searches: each new generation is pushed before it is live."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from service.retrieval.corpus.changes import Change
+from service.retrieval.corpus.fields import FieldKind
+from service.retrieval.corpus.filters import parse_filter
+from service.retrieval.corpus.reader import Passage
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.generation.generation import open_current
+from service.retrieval.index.options import IndexOptions, MilvusOptions
+from service.retrieval.indexing.apply import apply_changes
+from service.retrieval.indexing.build import build_index
+from service.retrieval.indexing.push import push_if_configured
+from service.retrieval.progress import ignore_progress
+from service.retrieval.searcher import Searcher
+
+FIELDS: dict[str, FieldKind] = {"page": "number"}
+
+
+def check_changes(uri: str, prefix: str, index: Path, encoder: Encoder) -> None:
+    """Build, change and search by Milvus, and compare with an exact search of the files."""
+    options = IndexOptions(
+        backend="milvus", milvus=MilvusOptions(uri, index_type="FLAT", prefix=prefix)
+    )
+    push = partial(push_if_configured, options=options, on_progress=ignore_progress)
+    passages = [
+        ("f", Passage(f"{row:02}", f"tea {row}", metadata={"page": row % 3})) for row in range(30)
+    ]
+    build_index(passages, index, encoder, fields=FIELDS, before_publish=push)
+    changes = [
+        ("c", Change("05", Passage("05", "harp of Nairobi", metadata={"page": 1}))),
+        ("c", Change("new", Passage("new", "a mountain", metadata={"page": 1}))),
+        ("c", Change("07")),
+    ]
+
+    apply_changes(changes, index, encoder, before_publish=push)
+
+    by_milvus = Searcher(encoder, open_current(index, options))
+    exact = Searcher(encoder, open_current(index))
+    by_milvus.check_canaries()
+    for chosen in (None, parse_filter({"page": 1})):
+        for query in ("harp of Nairobi", "a mountain", "tea 7"):
+            found, expected = (
+                [
+                    (hit.passage.passage_id, round(hit.score, 4))
+                    for hit in each.search([query], 30, filter=chosen)[0]
+                ]
+                for each in (by_milvus, exact)
+            )
+            assert sorted(found) == sorted(expected)
+            assert "07" not in dict(found)
+
+
+@pytest.mark.slow
+def test_changes_are_searched_by_milvus_lite(
+    tmp_path: Path, milvus_uri: str, tiny_encoder: Encoder
+) -> None:
+    check_changes(milvus_uri, "changes", tmp_path, tiny_encoder)
+
+
+@pytest.mark.slow
+def test_changes_are_searched_by_the_standalone_milvus(
+    tmp_path: Path, milvus_server_uri: str, tiny_encoder: Encoder
+) -> None:
+    check_changes(milvus_server_uri, "changes", tmp_path, tiny_encoder)

@@ -66,7 +66,8 @@ def embed_cached(
     Returns:
         [B, D], in the order given.
     """
-    made_by = (encoder.fingerprint, encoder.runtime.name, str(encoder.max_tokens), role)
+    fingerprint = encoder.passage_fingerprint if role == "passage" else encoder.fingerprint
+    made_by = (fingerprint, encoder.runtime.name, str(encoder.max_tokens), role)
     path = cache / "embeddings" / f"{_digest(*made_by)}.safetensors"
     keys = [_digest(text) for text in texts]
     known = _read(path)

@@ -1,9 +1,11 @@
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from service.retrieval.corpus.filters import parse_filter
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -13,7 +15,10 @@ from service.retrieval.generation.manifest import VECTORS
 from service.retrieval.index.backend import Ranking
 from service.retrieval.index.faiss.build import build_faiss_index
 from service.retrieval.index.faiss.index import open_faiss_index
+from service.retrieval.index.options import Backend, IndexOptions
+from service.retrieval.indexing.build import build_index
 from service.retrieval.searcher import Searcher
+from tests.support.relevance import calibrate
 
 
 @pytest.fixture
@@ -116,3 +121,40 @@ def test_vectors_in_another_order_fail_the_canaries(
     encoder = load_encoder(str(tiny_checkpoint), device="cpu", query_prompt="Find: ")
     with pytest.raises(GenerationError, match="if they are set, or CLEAR_QUERY_PROMPT$"):
         Searcher(encoder, shuffled).check_canaries()
+
+
+@pytest.fixture(scope="module")
+def calibrated_index(
+    tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder, passages_file: Path
+) -> Path:
+    index = tmp_path_factory.mktemp("calibrated") / "index"
+    passages = read_passages(passages_file)
+    build_index(passages, index, tiny_encoder, fields={"page": "number"})
+    return calibrate(index, tiny_encoder.fingerprint)
+
+
+@pytest.mark.parametrize("backend", ["faiss", "torch"])
+def test_each_backend_gives_the_same_relevances(
+    tiny_encoder: Encoder, calibrated_index: Path, backend: Backend
+) -> None:
+    def relevances(options: IndexOptions) -> list[float | None]:
+        searcher = Searcher(tiny_encoder, open_current(calibrated_index, options))
+        return [hit.relevance for hit in searcher.search(["Where is Nairobi?"], 12)[0]]
+
+    expected = relevances(IndexOptions())
+    assert None not in expected
+    assert relevances(IndexOptions(backend=backend)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_behind_a_filter_that_leaves_few_passages_the_background_alone_decides(
+    tiny_encoder: Encoder, calibrated_index: Path
+) -> None:
+    searcher = Searcher(tiny_encoder, open_current(calibrated_index))
+    chosen = parse_filter({"page": 1})
+    [hits] = searcher.search(["Where is Nairobi?"], 10, filter=chosen)
+    background, calibration = searcher.relevance.background, searcher.relevance.calibration
+    assert background is not None and calibration is not None and len(hits) == 3
+    expected = [
+        1 / (1 + math.exp((background.best - hit.score) / calibration.scale)) for hit in hits
+    ]
+    assert [hit.relevance for hit in hits] == pytest.approx(expected, abs=1e-3)

@@ -97,3 +97,17 @@ def test_texts_are_written_to_the_cache_in_parts(
     embed_cached(TEXTS, "query", tiny_encoder, tmp_path, lambda *report: done.append(report[1]))
 
     assert done == [1]
+
+
+def test_encoders_of_one_passage_side_share_its_embeddings(
+    tiny_encoder: Encoder, tuned_encoder: Encoder, tmp_path: Path
+) -> None:
+    first = embed_cached(TEXTS, "passage", tiny_encoder, tmp_path, ignore_progress)
+
+    def stop(*report: object) -> None:
+        raise AssertionError("embedded again")
+
+    again = embed_cached(TEXTS, "passage", tuned_encoder, tmp_path, stop)
+    assert again.tolist() == first.tolist()
+    queries = embed_cached(TEXTS, "query", tuned_encoder, tmp_path, ignore_progress)
+    assert queries.tolist() != first.tolist()

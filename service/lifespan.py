@@ -13,6 +13,7 @@ from service.batching.request import Lane
 from service.changes.writer import ChangeWriter
 from service.components import index_options_of, load_encoder_of
 from service.engine.engine import Engine
+from service.engine.language import LanguageDetector
 from service.engine.reloader import Reloader
 from service.errors import RequestError, SettingsError
 from service.process import freeze_imported_objects, freeze_loaded_objects, trim_memory
@@ -202,6 +203,7 @@ def load_engine(
         metrics,
         limits_of(settings, encoder.device.type),
         settings.query_cache_entries,
+        LanguageDetector(settings.cache),
     )
 
 

@@ -35,8 +35,7 @@ INLINE_CHARACTERS = 2000
 INLINE_HITS = 100
 PROBE_SECONDS = 5.0
 CANARY_SECONDS = 60.0
-# The default deadline of a bulk request leaves its tokens this many times the seconds that they
-# take on an idle device: by default, searches may take three quarters of the device.
+# A bulk request's default deadline, in times of its tokens alone: searches may take three quarters.
 BULK_PATIENCE = 5.0
 
 
@@ -48,13 +47,18 @@ class Engine:
     """
 
     def __init__(
-        self, searcher: Searcher, metrics: Metrics, limits: Limits, query_cache_entries: int
+        self,
+        searcher: Searcher,
+        metrics: Metrics,
+        limits: Limits,
+        query_cache_entries: int,
+        languages: LanguageDetector | None = None,
     ) -> None:
         """Start the batcher, and set the metrics that describe encoder and index."""
         self.searcher = searcher
         self._metrics = metrics
         self._limits = limits
-        self._languages = LanguageDetector()
+        self._languages = languages or LanguageDetector()
         self.threads = WorkThreads()
         self._program = SearchProgram(searcher.encoder, metrics)
         self.batcher = Batcher[BatchItem, PreparedBatch, BatchResult](self._program, limits)
@@ -159,10 +163,8 @@ class Engine:
 
     async def is_healthy(self) -> bool:
         """Return whether the last batch succeeded; if it failed, whether a small probe does."""
-        if self.batcher.is_broken:
-            return False
-        if not self.batcher.last_batch_failed:
-            return True
+        if self.batcher.is_broken or not self.batcher.last_batch_failed:
+            return not self.batcher.is_broken
         [probe] = self.searcher.encoder.tokenize([PROBE_TEXT], "query")
         item = BatchItem(probe, self.searcher, 1)
         try:

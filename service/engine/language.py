@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
-from py3langid.langid import MODEL_FILE, LanguageIdentifier
+from py3langid.langid import LanguageIdentifier
+
+from service.engine.language_model import load_identifier
 
 UNDETERMINED = "und"
 OTHER = "other"
@@ -29,17 +32,17 @@ MAX_CHARACTERS = 500
 
 
 @cache
-def _identifier() -> LanguageIdentifier:
+def _identifier(cache_folder: Path | None) -> LanguageIdentifier:
     """Load the model once in a process; nothing changes it."""
-    return LanguageIdentifier.from_model_file(MODEL_FILE)
+    return load_identifier(cache_folder)
 
 
 class LanguageDetector:
     """Detects one of about 140 languages."""
 
-    def __init__(self) -> None:
-        """Load the model, which takes 0.4 s the first time."""
-        self._identifier = _identifier()
+    def __init__(self, cache_folder: Path | None = None) -> None:
+        """Load the model, from its copy in a cache if one is named."""
+        self._identifier = _identifier(cache_folder)
         self._labels = {STANDARD.get(name, name) for name in map(str, self._identifier.nb_classes)}
 
     def detect(self, text: str) -> str:

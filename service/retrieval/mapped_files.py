@@ -12,7 +12,7 @@ MADV_DONTNEED = 4
 # start-end permissions offset device inode path
 MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+ *(.*)$")
 # Never of programs and libraries: pages that the loader changed would be lost.
-DATA_FILES = (".safetensors", "/graph.bin", ".arrow")
+DATA_FILES = (".safetensors", "/graph.bin", ".arrow", ".npy")
 
 
 def release_file_pages() -> None:

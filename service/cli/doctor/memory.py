@@ -44,7 +44,7 @@ def examine_memory(settings: Settings) -> Iterator[Finding]:
     from service.retrieval.generation.generation import open_current
 
     yield account.entry("libraries")
-    languages = LanguageDetector()
+    languages = LanguageDetector(settings.cache)
     yield account.entry("language detector")
     encoder = load_encoder_of(settings)
     yield account.entry("encoder of queries, with its tokenizer")

@@ -42,8 +42,8 @@ class OpenvinoRuntime:
 
     All cores compute a small batch together. A large batch is split among them, and of several
     batches at once each runs on one core: cores then do not wait for each other at each layer.
-    A graph over `MAX_COPIED_BYTES` always runs on all cores together, one batch at a time, so that
-    there is one copy of its weights.
+    A graph over `MAX_COPIED_BYTES`, or of passages alone, always runs on all cores together, one
+    batch at a time, so that there is one copy of its weights.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class OpenvinoRuntime:
         for_queries: bool = True,
         shared_with: "OpenvinoRuntime | None" = None,
     ) -> None:
-        """Compile the graph: once if it is large, else two or three times, half a second each.
+        """Compile the graph: once if it is large or embeds no queries, else two or three times.
 
         Args:
             graph: graph of the transformer after its embedding table.
             head: makes embeddings of the hidden states.
             precision: `fp32`, `bf16` or `int8`.
             max_tokens: tokens of the longest text.
-            for_queries: whether to compile a graph for single short texts, which a passage side of
-                its own does not need.
+            for_queries: whether to compile graphs for single short texts and for each core; a
+                passage side of its own has one graph, and its large batches take all cores.
             shared_with: the other side's runtime, with which the cores are shared.
         """
         self.graph = graph
@@ -73,10 +73,12 @@ class OpenvinoRuntime:
         self._max_tokens = max_tokens
         self._whole_multiple = WHOLE_MULTIPLES.get(precision, 1)
         self._part_multiple = PART_MULTIPLES.get(precision, 1)
-        self._has_copies = graph.weight_bytes <= MAX_COPIED_BYTES
-        has_lone = for_queries and self._has_copies
+        self._is_of_queries = for_queries
+        self._has_copies = for_queries and graph.weight_bytes <= MAX_COPIED_BYTES
+        has_lone = self._has_copies
         self._lone_tokens = min(LONE_TOKENS.get(precision, 0), max_tokens) if has_lone else 0
-        self.num_slots = available_cores() if self._has_copies else 1
+        self._num_cores = available_cores()
+        self.num_slots = self._num_cores if self._has_copies else 1
         model = read_graph(graph, precision)
         compiled = compile_graph(model, precision)
         self._whole = compiled.create_infer_request()
@@ -113,9 +115,12 @@ class OpenvinoRuntime:
             is_alone = self._running.count == 0
             self._running.count += 1
         try:
-            is_small = len(token_ids) < MIN_TEXTS_A_CORE * self.num_slots
+            is_small = len(token_ids) < MIN_TEXTS_A_CORE * self._num_cores
             if not self._has_copies or (is_alone and is_small):
-                embeddings = self._embed_whole(token_ids, attention_mask)
+                # Large batches of passages have the same bits in one graph as in parts.
+                is_as_parts = not (self._is_of_queries or is_small)
+                multiple = self._part_multiple if is_as_parts else self._whole_multiple
+                embeddings = self._embed_whole(token_ids, attention_mask, multiple)
             else:
                 num_parts = self.num_slots if is_alone else 1
                 embeddings = self._embed_parts(token_ids, attention_mask, num_parts)
@@ -125,10 +130,10 @@ class OpenvinoRuntime:
         return embeddings
 
     def _embed_whole(
-        self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+        self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], multiple: int
     ) -> Tensor:
         request, (count, length) = self._whole, token_ids.shape
-        padded = self._pad(length, self._whole_multiple)
+        padded = self._pad(length, multiple)
         if count == 1 and length <= self._lone_tokens:
             request, padded = self._lone, self._lone_tokens
         request.infer(self._inputs(token_ids, attention_mask, padded), share_inputs=True)

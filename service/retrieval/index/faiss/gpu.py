@@ -66,8 +66,9 @@ def to_gpu(index: Any, device: str, ef_search: int) -> tuple[Any, Any]:
     resources = FAISS.StandardGpuResources()
     options = FAISS.GpuClonerOptions()
     options.useFloat16 = True
-    # cuVS does not support IVF with scalar quantization; FAISS's own kernels do.
-    options.use_cuvs = has_cuvs() and not isinstance(index, FAISS.IndexIVFScalarQuantizer)
+    # cuVS does not support scalar quantization; FAISS's own kernels do.
+    scalar = (FAISS.IndexIVFScalarQuantizer, FAISS.IndexScalarQuantizer)
+    options.use_cuvs = has_cuvs() and not isinstance(index, scalar)
     try:
         copy = FAISS.index_cpu_to_gpu(resources, number, index, options)
     except RuntimeError as error:
@@ -131,8 +132,9 @@ def build_cagra(vectors: Queries, degree: int, device: str) -> Any:
     settings.intermediate_graph_degree = INTERMEDIATE_DEGREES * degree
     resources = FAISS.StandardGpuResources()
     graph = FAISS.GpuIndexCagra(resources, vectors.shape[1], FAISS.METRIC_INNER_PRODUCT, settings)
+    half = vectors.astype(np.float16)  # the copy to the CPU reads it again: FAISS keeps no copy
     try:
-        graph.train(vectors.astype(np.float16), numeric_type=FAISS.Float16)
+        graph.train(half, numeric_type=FAISS.Float16)
         return FAISS.index_gpu_to_cpu(graph)
     except RuntimeError as error:
         raise GenerationError(

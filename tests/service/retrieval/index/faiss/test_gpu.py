@@ -1,5 +1,6 @@
 """CAGRA and GPU copies: files on the CPU, calls with a stand-in, the rest with `-m gpu`."""
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from service.retrieval.corpus.filters import AnyOf, Filter
 from service.retrieval.corpus.selection import Selection
 from service.retrieval.errors import DeviceError, GenerationError
 from service.retrieval.index.faiss.build import build_faiss_index, check_factory
-from service.retrieval.index.faiss.gpu import cagra_degree
+from service.retrieval.index.faiss.gpu import build_cagra, cagra_degree
 from service.retrieval.index.faiss.index import open_faiss_index
 from service.retrieval.index.faiss.library import has_cuvs, num_gpus
 
@@ -183,6 +184,28 @@ def test_an_index_that_no_gpu_searches_is_refused_with_those_that_one_does(
 
     with pytest.raises(GenerationError, match=r"no IndexPQ on a GPU .* IVF\.\.\.,SQ8"):
         open_faiss_index(tmp_path / "index", "cuda")
+
+
+def test_the_vectors_of_a_graph_live_until_it_is_copied_to_the_cpu(
+    stand_in: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAISS keeps only their address, and reads them again for the copy."""
+
+    class Graph:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def train(self, vectors: NDArray[np.float16], numeric_type: int) -> None:
+            assert (vectors.dtype, numeric_type) == (np.float16, FAISS.Float16)
+            self.vectors = weakref.ref(vectors)
+
+    monkeypatch.setattr(faiss, "GpuIndexCagraConfig", SimpleNamespace, raising=False)
+    monkeypatch.setattr(faiss, "GpuIndexCagra", Graph, raising=False)
+    monkeypatch.setattr(faiss, "index_gpu_to_cpu", lambda graph: graph.vectors(), raising=False)
+
+    vectors = unit_vectors(COUNT)
+
+    np.testing.assert_array_equal(build_cagra(vectors, 16, "cuda"), vectors.astype(np.float16))
 
 
 @pytest.mark.gpu

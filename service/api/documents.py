@@ -14,6 +14,7 @@ from service.api.response import (
     JsonRoute,
     deadline_of,
     engine_of,
+    index_info,
     invalid_field,
     seconds_left,
     state_of,
@@ -59,6 +60,7 @@ async def change_documents(body: DocumentsRequest, request: Request) -> Response
 @router.get(
     "/documents/{document_id:path}",
     response_model=DocumentResponse,
+    response_model_exclude_unset=True,
     responses={**GET_RESPONSES, 404: PROBLEM_RESPONSES[404], 422: PROBLEM_RESPONSES[422]},
     tags=["documents"],
 )
@@ -67,12 +69,11 @@ async def document(document_id: str, request: Request) -> dict[str, object]:
     generation = engine_of(request).searcher.generation
     changes = state_of(request).changes
     waiting = changes.ledger.waiting_change_of(document_id) if changes else None
-    row = generation.passages.find(document_id)
-    if row is None and waiting is None:
+    found = generation.passages.document(document_id)
+    if found is None and waiting is None:
         raise UnknownDocumentError(
             "the live index has no document of this id, and no change of it waits here"
         )
-    found = None if row is None else generation.passages.read([row])[0]
     return {
         "document": found
         and {
@@ -82,7 +83,7 @@ async def document(document_id: str, request: Request) -> dict[str, object]:
             "metadata": dict(found.metadata),
         },
         "waiting": waiting and {"change": waiting[0], "deletes": waiting[1]},
-        "index": {"generation": generation.name, "passages": len(generation.passages)},
+        "index": index_info(generation),
     }
 
 

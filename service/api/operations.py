@@ -33,6 +33,7 @@ async def readyz(request: Request) -> dict[str, str]:
 @router.post(
     "/admin/reload",
     response_model=ReloadResponse,
+    response_model_exclude_unset=True,
     responses={**GET_RESPONSES, 409: PROBLEM_RESPONSES[409], 429: PROBLEM_RESPONSES[429]},
     tags=["operation"],
 )

@@ -17,6 +17,7 @@ from service.engine.engine import Engine
 from service.errors import InvalidEmbeddingError
 from service.lifespan import State
 from service.retrieval.encoder.encoder import Embeddings, Encoder
+from service.retrieval.generation.generation import Generation
 from service.retrieval.unit_vectors import are_unit
 from service.telemetry.metrics import Stage
 from service.telemetry.tracing import annotate
@@ -140,3 +141,10 @@ def json_response(body: dict[str, object], took_ms: dict[str, float]) -> Respons
     timing = ", ".join(f"{stage};dur={milliseconds}" for stage, milliseconds in took_ms.items())
     content = to_json(body, inf_nan_mode="null")  # RFC 8259 has no NaN
     return Response(content, media_type="application/json", headers={"Server-Timing": timing})
+
+
+def index_info(generation: Generation) -> dict[str, object]:
+    """Return what an answer says of the generation that it is from."""
+    table = generation.passages
+    info: dict[str, object] = {"generation": generation.name, "passages": len(table)}
+    return info | ({"documents": table.num_documents} if table.has_chunks else {})

@@ -180,6 +180,9 @@ class IndexInfo(BaseModel):
 
     generation: str
     passages: int
+    documents: Annotated[
+        int | None, Field(description="Present only if long documents were split into passages")
+    ] = None
 
 
 class ReloadResponse(BaseModel):

@@ -7,6 +7,7 @@ from service.api.response import (
     JsonRoute,
     deadline_of,
     engine_of,
+    index_info,
     invalid_field,
     json_response,
     milliseconds_of,
@@ -39,6 +40,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
             body.more_like,
             body.min_relevance,
             body.answer_threshold,
+            by_document=body.group == "document",
         ),
         language=body.language,
         deadline=deadline_of(request, body.timeout_ms),
@@ -75,7 +77,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
                     found.languages, found.answered, found.hits, strict=True
                 )
             ],
-            "index": {"generation": generation.name, "passages": len(generation.passages)},
+            "index": index_info(generation),
             "encoder": engine.searcher.encoder.public_name,
             "took_ms": took_ms,
             **({"facets": _facets(found.facets)} if found.facets else {}),
@@ -87,6 +89,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
 @router.get(
     "/passages/{passage_id:path}",
     response_model=PassageResponse,
+    response_model_exclude_unset=True,
     responses={
         **GET_RESPONSES,
         404: PROBLEM_RESPONSES[404],
@@ -95,18 +98,20 @@ async def search(body: SearchRequest, request: Request) -> Response:
     tags=["search"],
 )
 async def passage(passage_id: str, request: Request) -> dict[str, object]:
-    """Return a passage by its id."""
+    """Return a passage by its id, or a whole document that was split by the document's id."""
     generation = engine_of(request).searcher.generation
-    row = generation.passages.find(passage_id)
-    if row is None:
+    table = generation.passages
+    row = table.find(passage_id)
+    found = table.document(passage_id) if row is None else table.read([row])[0]
+    if found is None:
         raise UnknownPassageError("the live index has no passage of this id: search for it")
-    [found] = generation.passages.read([row])
     return {
         "passage_id": found.passage_id,
         "title": found.title,
         "text": found.text,
         "metadata": dict(found.metadata),
-        "index": {"generation": generation.name, "passages": len(generation.passages)},
+        **found.place,
+        "index": index_info(generation),
     }
 
 

@@ -8,7 +8,17 @@ from service.api.schemas import IndexInfo, StageTimes
 from service.retrieval.language_quality import Grade
 
 
-class Hit(BaseModel):
+class ChunkPlace(BaseModel):
+    """Where a passage is from; present only if it is a part of a longer document."""
+
+    document_id: Annotated[str | None, Field(description="The document's id")] = None
+    start: Annotated[
+        int | None, Field(description="Characters of the document's text before this one")
+    ] = None
+    end: Annotated[int | None, Field(description="Where it ends, in characters")] = None
+
+
+class Hit(ChunkPlace):
     """A passage that was found."""
 
     passage_id: str
@@ -27,10 +37,14 @@ class Hit(BaseModel):
     duplicates: Annotated[
         int | None, Field(description="Hits folded into this one; present only if fold is given")
     ] = None
+    more_chunks: Annotated[
+        int | None,
+        Field(description="Other chunks found of the document; present only if grouped by it"),
+    ] = None
 
 
-class PassageResponse(BaseModel):
-    """A passage of the live index."""
+class PassageResponse(ChunkPlace):
+    """A passage of the live index, or a document that was split."""
 
     passage_id: str
     title: str

@@ -2,13 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from service.api.filter_schema import FilterField
 from service.api.schemas import Body, Text, Timeout, WholeNumber
-from service.retrieval.corpus.filters import ANY, BOUNDS, Filter, parse_filter
 from service.retrieval.defaults import ANSWER_THRESHOLD
-from service.retrieval.errors import FilterError
 from service.retrieval.index.backend import MAX_TOP_K
 
 MAX_QUERIES = 64
@@ -16,43 +15,6 @@ MAX_FACETS = 16
 SOURCES = ("query", "queries", "more_like")
 # A language code, or the prefix of a grandfathered (`i-klingon`) or private (`x-...`) tag.
 BCP_47 = r"^([A-Za-z]{2,3}|[IiXx]-[A-Za-z0-9]{1,8})(-[A-Za-z0-9]{1,8})*$"
-
-
-def _as_filter(content: object) -> Filter:
-    try:
-        return parse_filter(content)
-    except FilterError as error:
-        context = {"field": error.field, "reason": error.reason}
-        raise PydanticCustomError("filter", "{reason}", context) from None
-
-
-CONDITION_SCHEMAS = [
-    {"type": ["string", "number", "boolean"]},
-    {"type": "array", "items": {"type": ["string", "number", "boolean"]}},
-    {
-        "type": "object",
-        "properties": {
-            **{bound: {"type": ["string", "number"]} for bound in BOUNDS},
-            "not": {"description": "a value, a list or bounds"},
-        },
-        "additionalProperties": False,
-        "minProperties": 1,
-    },
-]
-ALTERNATIVES_SCHEMA = {
-    "description": "filters, of which at least one must hold",
-    "type": "array",
-    "items": {"type": "object", "minProperties": 1},
-}
-FILTER_SCHEMA = {
-    "type": "object",
-    "minProperties": 1,
-    "properties": {ANY: {"anyOf": [ALTERNATIVES_SCHEMA, *CONDITION_SCHEMAS]}},
-    "additionalProperties": {"anyOf": CONDITION_SCHEMAS},
-}
-FilterField = Annotated[
-    Filter, PlainValidator(_as_filter), WithJsonSchema(FILTER_SCHEMA, mode="validation")
-]
 
 
 class SearchRequest(Body):
@@ -97,6 +59,13 @@ class SearchRequest(Body):
             "is returned, with the number of the others; offset and top_k count what is left"
         ),
     ] = None
+    group: Annotated[
+        Literal["document", "chunk"],
+        Field(
+            description="`document`: of a long document that was split the best chunk is returned, "
+            "with the number of the others found; `chunk`: all chunks"
+        ),
+    ] = "document"
     filter: Annotated[
         FilterField | None,
         Field(

@@ -11,6 +11,8 @@ from service.cli import console
 from service.cli.corpus import Corpus
 from service.cli.options import (
     CacheOption,
+    ChunkOverlapOption,
+    ChunkTokensOption,
     DeviceOption,
     EncoderOption,
     FactoryOption,
@@ -18,6 +20,7 @@ from service.cli.options import (
     IdFieldOption,
     IndexOption,
     JsonOption,
+    NoChunkOption,
     PassagePromptOption,
     PassagesArgument,
     QueryPromptOption,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from service.settings.settings import Settings
 
 app = typer.Typer()
+MAX_NAMED = 20
 NOTHING_WRITTEN = "interrupted: nothing was written"
 
 
@@ -54,6 +58,9 @@ def index_build(
     id_field: IdFieldOption = "",
     text_field: TextFieldOption = "",
     title_field: TitleFieldOption = "",
+    chunk_tokens: ChunkTokensOption = None,
+    chunk_overlap: ChunkOverlapOption = None,
+    no_chunk: NoChunkOption = False,
     skip_invalid: SkipOption = False,
     workers: WorkersOption = None,
     ray: RayOption = None,
@@ -78,7 +85,8 @@ def index_build(
         fields = parse_fields(field or [])
         build = partial(build_index, factory=settings.factory, fields=fields)
         corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
-        _write_index(build, corpus, settings, (workers, ray), as_json)
+        chunks = (0 if no_chunk else chunk_tokens, chunk_overlap)
+        _write_index(build, corpus, settings, (workers, ray), as_json, chunks)
 
 
 @app.command("update")
@@ -95,6 +103,9 @@ def index_update(
     id_field: IdFieldOption = "",
     text_field: TextFieldOption = "",
     title_field: TitleFieldOption = "",
+    chunk_tokens: ChunkTokensOption = None,
+    chunk_overlap: ChunkOverlapOption = None,
+    no_chunk: NoChunkOption = False,
     skip_invalid: SkipOption = False,
     workers: WorkersOption = None,
     ray: RayOption = None,
@@ -131,7 +142,8 @@ def index_update(
         def check_encoder() -> None:
             check_passage_side(live.encoder, checkpoint_of(settings))
 
-        _write_index(update, corpus, settings, (workers, ray), as_json, check_encoder)
+        chunks = (0 if no_chunk else chunk_tokens, chunk_overlap)
+        _write_index(update, corpus, settings, (workers, ray), as_json, chunks, check_encoder)
 
 
 def what_is_kept(index: Path) -> "Callable[[], str]":
@@ -153,9 +165,11 @@ def _write_index(
     settings: "Settings",
     workers: tuple[int | None, str | None],
     as_json: bool,
+    chunks: tuple[int | None, int | None],
     before_load: "Callable[[], None]" = lambda: None,
 ) -> None:
     from service.components import index_options_of, load_encoder_of, shard_encoder_of
+    from service.retrieval.corpus.chunking import Chunking
     from service.retrieval.indexing.push import push_if_configured
 
     folder = index_folder(settings)
@@ -166,10 +180,14 @@ def _write_index(
         loaded = load_encoder_of(settings)
         console.print_prompts(loaded.prompts_in_force)
         options = index_options_of(settings, loaded)
+        chunking = None
+        if chunks != (None, None):
+            chunking = Chunking.of(loaded.side("passage").max_tokens, *chunks)
         report = write(
             passages,
             folder,
             loaded,
+            chunking=chunking,
             shard_encoder=shard_encoder_of(settings, loaded, *workers),
             before_publish=partial(push_if_configured, options=options, on_progress=on_progress),
             on_invalid=corpus.on_invalid,
@@ -180,10 +198,15 @@ def _write_index(
 
 def print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> None:
     """Print what a build, an update or an apply did."""
+    from service.retrieval.generation.manifest import read_manifest
+    from service.retrieval.indexing.reuse import truncated_ids
+
+    num_documents = read_manifest(report.directory).num_documents
     if as_json:
         facts = {
             "generation": report.directory.name,
             "passages": report.counts.num_passages,
+            **({"documents": num_documents} if num_documents else {}),
             "truncated": report.counts.num_truncated,
             "reused": report.counts.num_reused,
             "encoded": report.counts.num_encoded,
@@ -195,11 +218,19 @@ def print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> None
     out = console.stderr_console()
     counts = report.counts
     out.print(
-        f"generation {report.directory.name}: {counts.num_passages} passages, "
+        f"generation {report.directory.name}: {counts.num_passages} passages"
+        f"{f' of {num_documents} documents' if num_documents else ''}, "
         f"{counts.num_encoded} embedded, {counts.num_reused} reused"
     )
     if counts.num_truncated:
-        out.print(f"{counts.num_truncated} passages were truncated at the encoder's token limit")
+        names = ", ".join(truncated_ids(report.directory, MAX_NAMED))
+        more = ", ..." if counts.num_truncated > MAX_NAMED else ""
+        out.print(
+            f"{counts.num_truncated} passages were truncated at the encoder's token limit: "
+            f"{names}{more}",
+            markup=False,
+            soft_wrap=True,
+        )
     if num_skipped:
         out.print(f"{num_skipped} invalid passages were skipped")
     if counts.num_unembedded:

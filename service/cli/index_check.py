@@ -86,7 +86,7 @@ def _table(survey: "Survey") -> Table:
     table.add_row("with a text that came before", f"{survey.num_equal_texts:,}")
     tokens = ", ".join(f"{name} {length:,}" for name, length in survey.tokens.items())
     table.add_row("tokens", tokens)
-    over = f"{survey.num_over_limit:,} (a build truncates them)" if survey.num_over_limit else "0"
+    over = f"{survey.num_over_limit:,} (a build splits them)" if survey.num_over_limit else "0"
     table.add_row(f"longer than {survey.max_tokens:,} tokens", over)
     shares = ", ".join(f"{name} {share:.1%}" for name, share in survey.languages.items())
     table.add_row(f"languages, of {survey.num_detected:,} texts", shares)

@@ -72,6 +72,30 @@ FieldOption = Annotated[
         "file of them; may be repeated",
     ),
 ]
+ChunkTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--chunk-tokens",
+        envvar="CLEAR_CHUNK_TOKENS",
+        help="Split documents over this many tokens, into chunks of as many; by default those over "
+        "the encoder's limit, into chunks of 160",
+    ),
+]
+ChunkOverlapOption = Annotated[
+    int | None,
+    typer.Option(
+        "--chunk-overlap",
+        min=0,
+        envvar="CLEAR_CHUNK_OVERLAP",
+        help="Tokens that a chunk repeats of the one before, whole sentences; by default 0",
+    ),
+]
+NoChunkOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-chunk", envvar="CLEAR_NO_CHUNK", help="Cut long documents at the encoder's limit"
+    ),
+]
 SkipOption = Annotated[
     bool,
     typer.Option(

@@ -59,7 +59,8 @@ class ProblemError(ClientError):
 class Hit:
     """A passage that was found; rank 1 is the best, the score is a cosine.
 
-    `relevance` is the probability that it answers the query; None if the service has none.
+    `relevance` is the probability that it answers the query, if known. Of a document that was split
+    it is a chunk, from `start` to `end`; `more_chunks` counts the others that were found.
     """
 
     passage_id: str
@@ -70,6 +71,10 @@ class Hit:
     metadata: dict[str, Any]
     duplicates: int | None = None
     relevance: float | None = None
+    document_id: str | None = None
+    start: int | None = None
+    end: int | None = None
+    more_chunks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,7 @@ class SearchOptions(TypedDict, total=False):
     top_k: int
     offset: int
     fold: Literal["duplicates"] | None
+    group: Literal["document", "chunk"]
     filter: Mapping[str, Any] | None
     facets: Sequence[str]
     min_score: float | None

@@ -88,9 +88,7 @@ class Engine:
         began = started = time.monotonic()
         spent = spent or Spent()
         searcher = self.searcher
-        role: Role = "query"
-        if page.without is not None:
-            queries, role = [searcher.text_of(page.without)], "passage"
+        page, queries, role = page.resolve(queries, searcher)
         deadline += await self.threads.load(searcher.encoder.side(role).runtime)
         page.check(searcher)
         counted = await self.threads.select(searcher, filter, facets, spent)
@@ -111,7 +109,7 @@ class Engine:
         seconds["search"] = max(answer.result.search_seconds for answer in answers)
         started = time.monotonic()
         hits = await self._look_up(searcher, answers, page)
-        if page.fold:
+        if page.may_fold:
             hits = await deepen(
                 *(items, answers, hits, page),
                 lambda again: self.batcher.run(again, "query", deadline),

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from service.batching.request import Answer
 from service.engine.work import BatchItem, BatchResult
 from service.retrieval.defaults import ANSWER_THRESHOLD
+from service.retrieval.encoder.batches import Role
 from service.retrieval.errors import FilterError
-from service.retrieval.hits import Hit, fold_duplicates
+from service.retrieval.hits import Hit, fold_documents, fold_duplicates
 from service.retrieval.index.backend import MAX_TOP_K, Ranking
 from service.retrieval.relevance.model import DEPTH
 from service.retrieval.searcher import Searcher
@@ -21,8 +22,9 @@ DEEPENING = 4
 class Page:
     """The hits from `offset` on, at most `top_k`; both count what is left after folding.
 
-    `without` is the id of a passage that is no hit: the one that others are to be like. Such hits
-    have no relevance, because there is no question.
+    `without` is the id of a document that is no hit: the one that others are to be like. Such hits
+    have no relevance, because there is no question. `by_document` folds the chunks of a document.
+    `resolve` sets what depends on the index.
     """
 
     top_k: int
@@ -32,20 +34,45 @@ class Page:
     without: str | None = None
     min_relevance: float | None = None
     answer_threshold: float = ANSWER_THRESHOLD
+    by_document: bool = False
+    has_chunks: bool = False
+
+    @property
+    def may_fold(self) -> bool:
+        """Return whether fewer hits may be left than a ranking has."""
+        return self.fold or self.by_document or (self.has_chunks and self.without is not None)
 
     @property
     def depth(self) -> int:
         """Return how many vectors a ranking should have at first: enough to tell the relevance."""
-        return max(DEPTH, min(MAX_TOP_K, self._needed * (FOLD_DEPTH if self.fold else 1)))
+        return max(DEPTH, min(MAX_TOP_K, self._needed * (FOLD_DEPTH if self.may_fold else 1)))
 
     @property
     def most_hits(self) -> int | None:
         """Return how many hits of a ranking to look up; None if folding may need all."""
-        return None if self.fold else self._needed
+        return None if self.may_fold else self._needed
 
     @property
     def _needed(self) -> int:
         return self.offset + self.top_k + (self.without is not None)
+
+    def resolve(
+        self, queries: Sequence[str], searcher: Searcher
+    ) -> "tuple[Page, Sequence[str], Role]":
+        """Return the page of a generation's documents, and what to search for.
+
+        Raises:
+            FilterError: the generation has no passage `without`.
+        """
+        page = replace(
+            self,
+            by_document=self.by_document and searcher.has_chunks,
+            has_chunks=searcher.has_chunks,
+        )
+        if self.without is None:
+            return page, queries, "query"
+        liked = searcher.passage_like(self.without)
+        return replace(page, without=liked.document_id), [liked.encoder_text], "passage"
 
     def check(self, searcher: Searcher) -> None:
         """Refuse a least relevance where hits have none.
@@ -59,10 +86,12 @@ class Page:
     def left(self, hits: Sequence[Hit]) -> list[Hit]:
         """Return what is left of a ranking's hits, ranked anew."""
         if self.without is not None:
-            hits = [hit for hit in hits if hit.passage.passage_id != self.without]
+            hits = [hit for hit in hits if hit.passage.document_id != self.without]
             hits = [
                 replace(hit, rank=rank, relevance=None) for rank, hit in enumerate(hits, start=1)
             ]
+        if self.by_document:
+            hits = fold_documents(hits)
         return fold_duplicates(hits) if self.fold else list(hits)
 
     def is_answered(self, searcher: Searcher, hits: Sequence[Hit]) -> bool | None:

@@ -30,6 +30,9 @@ class FoundPassage(BaseModel):
     title: str
     text: str
     metadata: dict[str, Any]
+    document_id: Annotated[
+        str | None, Field(description="The longer document that the passage is a part of, if any")
+    ] = None
 
 
 class FoundPassages(BaseModel):

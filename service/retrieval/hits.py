@@ -22,10 +22,12 @@ class Hit:
     passage: Passage
     relevance: float | None = None  # the probability that it answers; None without calibration
     duplicates: int | None = None  # hits folded into this one; None if none was to be folded
+    more_chunks: int | None = None  # hits of its document folded into it; None if none was to be
 
     def as_dict(self, include_text: bool = True) -> dict[str, object]:
         """Return the hit as in the response of `/search`; an omitted text is None."""
-        folded = {} if self.duplicates is None else {"duplicates": self.duplicates}
+        counts = {"duplicates": self.duplicates, "more_chunks": self.more_chunks}
+        folded = {name: count for name, count in counts.items() if count is not None}
         return {
             "passage_id": self.passage.passage_id,
             "score": self.score,
@@ -34,6 +36,7 @@ class Hit:
             "title": self.passage.title,
             "text": self.passage.text if include_text else None,
             "metadata": dict(self.passage.metadata),
+            **self.passage.place,
             **folded,
         }
 
@@ -51,6 +54,25 @@ def fold_duplicates(hits: Sequence[Hit]) -> list[Hit]:
         else:
             kept[leader] = replace(kept[leader], duplicates=(kept[leader].duplicates or 0) + 1)
     return kept
+
+
+def fold_documents(hits: Sequence[Hit]) -> list[Hit]:
+    """Fold the chunks of a document into its best one; ranks count what is left.
+
+    Args:
+        hits: of one query, the best first.
+    """
+    counts = Counter(hit.passage.document_id for hit in hits)
+    best = {hit.passage.document_id: hit for hit in reversed(hits)}
+    kept = sorted(best.values(), key=lambda hit: hit.rank)
+    return [
+        replace(
+            hit,
+            rank=rank,
+            more_chunks=counts[hit.passage.document_id] - 1 if hit.passage.chunk else None,
+        )
+        for rank, hit in enumerate(kept, start=1)
+    ]
 
 
 def leaders(passages: Sequence[Passage]) -> list[int]:

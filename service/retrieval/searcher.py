@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from service.retrieval.corpus.filters import Filter
+from service.retrieval.corpus.reader import Passage
 from service.retrieval.corpus.selection import Selections
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import FIX, EmbeddingError, FilterError, GenerationError
@@ -139,16 +140,24 @@ class Searcher:
                 + (", or CLEAR_QUERY_PROMPT" if prompt.source == "CLEAR_QUERY_PROMPT" else "")
             )
 
-    def text_of(self, passage_id: str) -> str:
-        """Return the text of a passage as the encoder reads it.
+    @property
+    def has_chunks(self) -> bool:
+        """Return whether any document of the generation is split."""
+        return self.generation.passages.has_chunks
+
+    def passage_like(self, passage_id: str) -> Passage:
+        """Return the passage that others are to be like; of a document that is split, its first.
 
         Raises:
-            FilterError: the generation has no passage of this id.
+            FilterError: the generation has neither a passage nor a document of this id.
         """
-        row = self.generation.passages.find(passage_id)
+        table = self.generation.passages
+        row = table.find(passage_id)
+        if row is None:
+            row = next(iter(table.rows_of(passage_id)), None)
         if row is None:
             raise FilterError("more_like", "the index has no passage of this id: search for it")
-        return self.generation.passages.read([row])[0].encoder_text
+        return table.read([row])[0]
 
     def search(
         self,

@@ -19,11 +19,11 @@ Origins = list[tuple[str, Passage]]
 
 
 def corpus(seed: int, count: int = 60) -> Origins:
-    """Return passages of 1 to 60 words, some of them equal."""
+    """Return passages of 1 to 28 words, all of which fit, some of them equal."""
     dice = random.Random(seed)
     words = ["tea", "Nairobi", "mountain", "1707", "protein", "harp", "sun", "coast"]
     return [
-        (f"f:{row}", Passage(f"{row:04}", " ".join(dice.choices(words, k=dice.randint(1, 60)))))
+        (f"f:{row}", Passage(f"{row:04}", " ".join(dice.choices(words, k=dice.randint(1, 28)))))
         for row in range(count)
     ]
 

@@ -25,7 +25,15 @@ PURE_CALLS = {
         "PlainValidator",
         "WithJsonSchema",
     ),
-    *("pa.schema", "pa.string", "re.compile", "slice", "struct.Struct", "torch.inference_mode"),
+    *(
+        "pa.int64",
+        "pa.schema",
+        "pa.string",
+        "re.compile",
+        "slice",
+        "struct.Struct",
+        "torch.inference_mode",
+    ),
     *("Family", "TensorNames", "_Program", "date", "getattr"),
     *("component.output_types", "range", "replace", "torch.no_grad", "tuple"),
     *(

@@ -2,9 +2,8 @@
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -12,21 +11,29 @@ from service.retrieval.corpus.columns import USUAL_IDS, Columns, take
 from service.retrieval.corpus.delimited import DELIMITERS, delimited_records
 from service.retrieval.corpus.fields import NO_FIELDS, Fields
 from service.retrieval.corpus.files import find_files
-from service.retrieval.corpus.parquet import Unreadable, parquet_records
+from service.retrieval.corpus.metadata import metadata_of
+from service.retrieval.corpus.parquet import parquet_records
 from service.retrieval.errors import PassageError
 from service.retrieval.storage.compression import STDIN, decompressed_suffix
 from service.retrieval.storage.json_lines import read_json_lines
 from service.retrieval.text import is_blank
 
 AHEAD_PASSAGES = 10_000
-# Of metadata: the parsers of clients have such limits, too.
-MAX_DEPTH = 64
 # Of a record's keys in a message.
 MAX_NAMES, MAX_NAME = 12, 40
 T = TypeVar("T")
 DELETE = "delete"  # the key of a record that deletes a document
 OnInvalid = Callable[[PassageError], None]
 OnColumns = Callable[[Path, Columns], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Where a passage is from that is a part of a document: its text is `text[start:end]`."""
+
+    document_id: str
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,17 @@ class Passage:
     text: str
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    chunk: Chunk | None = None
+
+    @property
+    def document_id(self) -> str:
+        """Return the id of the document that the passage is, or is a part of."""
+        return self.chunk.document_id if self.chunk else self.passage_id
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Return the fields of an answer that say where a chunk is from; of a document, none."""
+        return asdict(self.chunk) if self.chunk else {}
 
     @property
     def encoder_text(self) -> str:
@@ -190,8 +208,7 @@ def passage_of(origin: str, record: dict[str, Any], columns: Columns) -> Passage
         )
     if not isinstance(title, str | None):
         raise PassageError(f"{origin} has a `{columns.title}` that is not text: correct the line")
-    merged = _merged(origin, rest)
-    metadata = {name: _json_value(origin, name, value) for name, value in merged.items()}
+    metadata = metadata_of(origin, rest)
     try:
         json.dumps([passage_id, text, title, metadata], ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -207,36 +224,3 @@ def _names(record: dict[str, Any]) -> str:
 
 def _id_names(columns: Columns) -> str:
     return "`id` (or `_id`)" if columns.id in USUAL_IDS else f"`{columns.id}`"
-
-
-def _merged(origin: str, record: dict[str, Any]) -> dict[str, Any]:
-    """Return all metadata of a record; BEIR nests it in `metadata`."""
-    nested = record.get("metadata")
-    if not isinstance(nested, dict):
-        return record
-    beside = {name: value for name, value in record.items() if name != "metadata"}
-    for name in beside.keys() & nested.keys():
-        if beside[name] != nested[name]:
-            raise PassageError(
-                f"{origin} has two values of `{name}`, one in `metadata`: remove one of them"
-            )
-    return beside | nested
-
-
-def _json_value(origin: str, name: str, value: object, depth: int = 1) -> Any:
-    """Return a metadata value, which must be one that JSON can hold."""
-    if depth > MAX_DEPTH:
-        raise PassageError(
-            f"{origin} has metadata `{name}` nested deeper than {MAX_DEPTH} levels: flatten it"
-        )
-    match value:
-        case None | str() | bool() | int():
-            return value
-        case float() if math.isfinite(value):
-            return value
-        case list():
-            return [_json_value(origin, name, item, depth + 1) for item in value]
-        case dict():
-            return {key: _json_value(origin, name, item, depth + 1) for key, item in value.items()}
-    reason = value.reason if isinstance(value, Unreadable) else f"{value}: write a smaller number"
-    raise PassageError(f"{origin} has metadata `{name}` that JSON cannot hold ({reason})")

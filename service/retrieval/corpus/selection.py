@@ -116,8 +116,11 @@ class Selections:
 
     def _count(self, field: str, selection: Selection | None) -> Facet:
         values = self._passages.values(field)
+        is_counted = self._passages.is_first  # a document counts once
         if selection is not None:
-            values = values.filter(pa.array(selection.mask))
+            is_counted = selection.mask if is_counted is None else selection.mask & is_counted
+        if is_counted is not None:
+            values = values.filter(pa.array(is_counted))
         if pa.types.is_list(values.type):
             values = _distinct_items(values)
         counts = pc.value_counts(values.drop_null())

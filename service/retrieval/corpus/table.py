@@ -6,15 +6,20 @@ Each declared field is a column of its kind. All metadata is in one more column,
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from service.retrieval.corpus.chunking import SEPARATOR
 from service.retrieval.corpus.dates import parse_date
 from service.retrieval.corpus.fields import NO_FIELDS, FieldKind, Fields
-from service.retrieval.corpus.reader import Passage
+from service.retrieval.corpus.reader import Chunk, Passage
 from service.retrieval.errors import GenerationError
 
 SCHEMA = pa.schema(
@@ -25,6 +30,10 @@ SCHEMA = pa.schema(
         ("metadata", pa.string()),  # JSON
     ]
 )
+# Of the passages that are chunks, null for the others; a table without chunks lacks the columns.
+CHUNK_SCHEMA = pa.schema(
+    [("chunk.document_id", pa.string()), ("chunk.start", pa.int64()), ("chunk.end", pa.int64())]
+)
 # Keeps a field apart from another column of the same name.
 FIELD_PREFIX = "field."
 
@@ -32,10 +41,11 @@ FIELD_PREFIX = "field."
 class PassageTableWriter:
     """Writes passages to an Arrow file in batches; row i belongs to vector i."""
 
-    def __init__(self, path: Path, fields: Fields = NO_FIELDS) -> None:
+    def __init__(self, path: Path, fields: Fields = NO_FIELDS, has_chunks: bool = False) -> None:
         """Create the file; the metadata of the passages must fit the fields."""
         self._fields = fields
-        self._writer = pa.ipc.new_file(str(path), schema_of(fields))
+        self._schema = schema_of(fields, has_chunks)
+        self._writer = pa.ipc.new_file(str(path), self._schema)
 
     def __enter__(self) -> Self:
         """Return the writer; the end of the context completes the file."""
@@ -60,6 +70,8 @@ class PassageTableWriter:
         Parts of arrays keep traces of what they were taken from; a copy by `take` has the bytes of
         arrays that were made of the values.
         """
+        if rows.schema != self._schema:
+            rows = rows.select(self._schema.names)
         copied = rows.take(pa.array(range(len(rows)), pa.int64()))
         for batch in copied.combine_chunks().to_batches():
             self._writer.write_batch(batch)
@@ -74,13 +86,14 @@ class PassageTable:
         Raises:
             GenerationError: the file is not an Arrow file of passages with these fields.
         """
-        schema = schema_of(fields)
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except (pa.ArrowException, OSError) as error:
             raise GenerationError(
                 f"{path} is not an Arrow file ({error}): build the index again"
             ) from None
+        self.has_chunks = CHUNK_SCHEMA.names[0] in table.schema.names
+        schema = schema_of(fields, self.has_chunks)
         if table.schema != schema:
             raise GenerationError(
                 f"{path} does not have the columns {', '.join(schema.names)}: build the index again"
@@ -88,7 +101,8 @@ class PassageTable:
         self.fields = fields
         self.rows: pa.Table = table
         self._columns = table.columns[: len(SCHEMA)]
-        self._field_columns = dict(zip(fields, table.columns[len(SCHEMA) :], strict=True))
+        self._field_columns = dict(zip(fields, table.columns[len(SCHEMA) :], strict=False))
+        self._chunk_columns = table.columns[len(SCHEMA) + len(fields) :]
         self._count: int = table.num_rows
 
     def __len__(self) -> int:
@@ -104,9 +118,57 @@ class PassageTable:
                 texts[row].as_py(),
                 titles[row].as_py(),
                 json.loads(metadata[row].as_py()),
+                self._chunk(row),
             )
             for row in rows
         ]
+
+    def _chunk(self, row: int) -> Chunk | None:
+        if not self.has_chunks:
+            return None
+        document_id, start, end = (column[row].as_py() for column in self._chunk_columns)
+        return None if document_id is None else Chunk(document_id, start, end)
+
+    @cached_property
+    def is_first(self) -> NDArray[np.bool_] | None:
+        """Return which rows begin a document, [N]; None if all do."""
+        if not self.has_chunks:
+            return None
+        found: NDArray[np.bool_] = pc.fill_null(
+            pc.equal(self._chunk_columns[1], 0), True
+        ).to_numpy()
+        return found
+
+    @cached_property
+    def num_documents(self) -> int:
+        """Return the number of documents: of passages, but for further chunks."""
+        return len(self) if self.is_first is None else int(np.count_nonzero(self.is_first))
+
+    def rows_of(self, document_id: str) -> list[int]:
+        """Return the rows of a document's passages, in their order in the document."""
+        row = self.find(document_id)
+        rows = [] if row is None or self._chunk(row) else [row]
+        if not self.has_chunks:
+            return rows
+        prefix = document_id + SEPARATOR
+        chunks = {}
+        for row in range(self.place(prefix), len(self)):
+            if not self._columns[0][row].as_py().startswith(prefix):
+                break
+            chunk = self._chunk(row)
+            if chunk and chunk.document_id == document_id:
+                chunks[chunk.start, chunk.end] = row
+        return rows + [row for _, row in sorted(chunks.items())]
+
+    def document(self, document_id: str) -> Passage | None:
+        """Return a document as it was indexed, joined from its chunks; None if there is none."""
+        passages = self.read(self.rows_of(document_id))
+        if not passages:
+            return None
+        text = ""
+        for passage in passages:
+            text += passage.text[len(text) - passage.chunk.start if passage.chunk else 0 :]
+        return Passage(document_id, text, passages[0].title, passages[0].metadata)
 
     def find(self, passage_id: str) -> int | None:
         """Return the row of a passage; None if there is none."""
@@ -136,22 +198,40 @@ def to_array(values: Iterable[Any], kind: pa.DataType) -> pa.Array:
 
 def to_rows(passages: Sequence[Passage], fields: Fields = NO_FIELDS) -> pa.Table:
     """Return passages as rows of a table; their metadata must fit the fields."""
-    schema = schema_of(fields)
+    schema = schema_of(fields, has_chunks=True)
+    chunks = [passage.chunk for passage in passages]
     columns: list[list[Any]] = [
         [passage.passage_id for passage in passages],
         [passage.title for passage in passages],
         [passage.text for passage in passages],
         [json.dumps(dict(passage.metadata), ensure_ascii=False) for passage in passages],
         *([passage.metadata.get(name) for passage in passages] for name in fields),
+        [chunk and chunk.document_id for chunk in chunks],
+        [chunk and chunk.start for chunk in chunks],
+        [chunk and chunk.end for chunk in chunks],
     ]
     arrays = [to_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.table(arrays, schema=schema)
 
 
-def schema_of(fields: Fields) -> pa.Schema:
+def with_chunk_columns(rows: pa.Table) -> pa.Table:
+    """Return rows with the columns of chunks, null where the table has none."""
+    for column in CHUNK_SCHEMA:
+        if column.name not in rows.schema.names:
+            rows = rows.append_column(column, pa.nulls(len(rows), column.type))
+    return rows
+
+
+def any_chunk(rows: pa.Table, is_kept: NDArray[np.bool_]) -> bool:
+    """Return whether any of the rows that are kept is a chunk."""
+    is_chunk = rows[CHUNK_SCHEMA.names[0]].is_valid().to_numpy()
+    return bool((is_chunk & is_kept).any())
+
+
+def schema_of(fields: Fields, has_chunks: bool = False) -> pa.Schema:
     """Return the schema of a table of passages."""
     columns = [pa.field(FIELD_PREFIX + name, _arrow_type(kind)) for name, kind in fields.items()]
-    return pa.schema([*SCHEMA, *columns])
+    return pa.schema([*SCHEMA, *columns, *(CHUNK_SCHEMA if has_chunks else [])])
 
 
 def _arrow_type(kind: FieldKind) -> pa.DataType:

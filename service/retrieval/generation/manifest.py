@@ -4,11 +4,13 @@ A generation is named by the hash of its manifest, so that its name stands for a
 """
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
 
+from service.retrieval.corpus.chunking import Chunking
 from service.retrieval.corpus.fields import FieldKind
 from service.retrieval.errors import GenerationError, quoted
 from service.retrieval.relevance.background import Background
@@ -42,6 +44,14 @@ class EncoderRecord(Document):
         return self.query_fingerprint or self.fingerprint
 
 
+class ChunkingRecord(Document):
+    """How long documents were split, as `Chunking` has it."""
+
+    longest: int
+    overlap: int
+    tokens: int
+
+
 class Canary(Document):
     """A query and the ids of the passages that the build found for it, best first."""
 
@@ -61,10 +71,13 @@ class GenerationManifest(Document):
 
     `num_unembedded` counts passages that were left out, as the encoder gave no unit vector.
     `background` holds the scores of general questions; older generations have none.
+    `chunking` is recorded if a document was split, or others would be than by default;
+    `num_documents` is recorded if one was split: `count` counts its chunks.
     """
 
     format_version: int
     encoder: EncoderRecord
+    chunking: ChunkingRecord | None = None
     count: int
     dimension: int
     metric: JsonText | None = None
@@ -72,6 +85,7 @@ class GenerationManifest(Document):
     factory: JsonText
     faiss_version: JsonText | None = None
     fields: dict[JsonText, FieldKind] = {}
+    num_documents: int | None = None
     num_truncated: int | None = None
     num_unembedded: int | None = None
     canaries: list[Canary]
@@ -81,6 +95,16 @@ class GenerationManifest(Document):
     def to_bytes(self) -> bytes:
         """Serialize the manifest: equal manifests give equal bytes."""
         return artifact.canonical_json(self.model_dump(mode="json", exclude_none=True))
+
+
+def chunking_of(manifest: GenerationManifest, limit: int) -> Chunking:
+    """Return how documents are split for a generation, by an encoder that reads `limit` tokens."""
+    if manifest.chunking is None:
+        return Chunking.of(limit)
+    found = Chunking(**manifest.chunking.model_dump())
+    if found == Chunking.of(manifest.encoder.max_tokens or limit):
+        return Chunking.of(limit)
+    return replace(found, tokens=min(found.tokens, limit), longest=min(found.longest, limit))
 
 
 def generation_name(manifest: bytes) -> str:

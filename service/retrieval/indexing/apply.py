@@ -15,7 +15,7 @@ from service.retrieval.generation.generation import (
     generations_directory,
     verify_generation,
 )
-from service.retrieval.generation.manifest import PASSAGES, GenerationManifest
+from service.retrieval.generation.manifest import PASSAGES, GenerationManifest, chunking_of
 from service.retrieval.generation.writer import exclusive_writer
 from service.retrieval.indexing.assembly import Assembly, Base
 from service.retrieval.indexing.build import BeforePublish, BuildReport, do_nothing, publish_run
@@ -66,10 +66,11 @@ def apply_changes(
             encoder,
             manifest.factory,
             manifest.fields,
+            chunking_of(manifest, encoder.side("passage").max_tokens),
             shard_encoder or InProcessEncoder(encoder),
             on_progress,
         )
-        stage = stage_changes(changes, assembly.fields, on_invalid, on_progress)
+        stage = stage_changes(changes, assembly.fields, assembly.chunker, on_invalid, on_progress)
         table = PassageTable(live / PASSAGES, assembly.fields)
         with open_reusable(live, manifest, EncoderIdentity.of(encoder)) as reusable:
             base = Base(reusable, table)

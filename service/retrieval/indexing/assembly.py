@@ -8,9 +8,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from service.retrieval.corpus.chunking import Chunker, Chunking
 from service.retrieval.corpus.fields import Fields
 from service.retrieval.corpus.reader import OnInvalid, no_passages
-from service.retrieval.corpus.table import PassageTable, PassageTableWriter, to_rows
+from service.retrieval.corpus.table import (
+    PassageTable,
+    PassageTableWriter,
+    any_chunk,
+    to_rows,
+    with_chunk_columns,
+)
 from service.retrieval.encoder.bulk import EncodedPassages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.manifest import EMBEDDINGS, MANIFEST, PASSAGES, TEXTS, VECTORS
@@ -64,6 +71,7 @@ class Assembly:
         encoder: Encoder,
         factory: str,
         fields: Fields,
+        chunking: Chunking,
         shard_encoder: ShardEncoder,
         on_progress: OnProgress,
     ) -> None:
@@ -73,6 +81,7 @@ class Assembly:
             encoder: encodes the canary queries.
             factory: FAISS's description of the index.
             fields: metadata that hits can be filtered and counted by.
+            chunking: how long documents are split.
             shard_encoder: embeds the passages.
             on_progress: called during the stages read, encode, index, check.
 
@@ -81,6 +90,7 @@ class Assembly:
         """
         check_factory(factory, encoder.embedding_dim, bool(fields), str(encoder.device))
         self.fields = dict(sorted(fields.items()))  # in the manifest's order
+        self.chunker = Chunker(chunking, encoder.count_passage_tokens)
         self.on_progress = on_progress
         self._encoder = encoder
         self._factory = factory
@@ -124,7 +134,8 @@ class Assembly:
             if count == 0:
                 raise no_passages()
             new = self._new_rows(staged, digests, embeddings)
-            is_truncated = self._write(directory, splice.merge(kept, new), count)
+            has_chunks = staged.holds_chunks() or any_chunk(kept.passages, splice.is_kept)
+            is_truncated = self._write(directory, splice.merge(kept, new), count, has_chunks)
         staging.unlink()
         self._index(directory, count)
         counts = BuildCounts(
@@ -143,8 +154,8 @@ class Assembly:
             nothing = np.zeros(len(staged), np.int64)
             kept = Rows.none(self.fields, self._encoder.embedding_dim)
             return kept, Splice(nothing, nothing > 0, np.empty(0, np.bool_))
-        kept = base.reusable.rows(base.table.rows)
-        return kept, Splice.of(base.table, list(staged.passage_ids()), staged.deleted)
+        kept = base.reusable.rows(with_chunk_columns(base.table.rows))
+        return kept, Splice.of(base.table, list(staged.passage_ids()), staged.touched)
 
     def _new_rows(
         self,
@@ -164,14 +175,16 @@ class Assembly:
             )
             start = stop
 
-    def _write(self, directory: Path, rows: Iterator[Rows], count: int) -> NDArray[np.bool_]:
+    def _write(
+        self, directory: Path, rows: Iterator[Rows], count: int, has_chunks: bool
+    ) -> NDArray[np.bool_]:
         """Write passages, vectors and digests; return which texts were truncated."""
         is_flat = self._factory == "Flat"
         path = directory / (VECTORS if is_flat else EMBEDDINGS)
         flags: list[NDArray[np.bool_]] = []
         digests: list[NDArray[np.void]] = []
         with (
-            PassageTableWriter(directory / PASSAGES, self.fields) as table,
+            PassageTableWriter(directory / PASSAGES, self.fields, has_chunks) as table,
             path.open("wb") as vectors,
         ):
             if is_flat:
@@ -209,19 +222,18 @@ class Assembly:
     def _check(self, directory: Path, counts: BuildCounts) -> None:
         """Search the generation as a reader does, and write the manifest."""
         self.on_progress("check", 0, 1)
+        table = PassageTable(directory / PASSAGES, self.fields)
         manifest = describe_build(
             directory,
             self._encoder,
             self._shard_encoder.identity,
             self._factory,
-            self.fields,
-            counts.num_passages,
+            self.chunker.chunking,
+            table,
             counts.num_truncated,
             counts.num_unembedded,
         )
-        sample = PassageTable(directory / PASSAGES, self.fields).read(
-            spread_rows(counts.num_passages, NUM_CANARIES)
-        )
+        sample = table.read(spread_rows(counts.num_passages, NUM_CANARIES))
         manifest = add_findings(manifest, directory, self._encoder, sample)
         (directory / MANIFEST).write_bytes(manifest.to_bytes())
         self.on_progress("check", 1, 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.retrieval.corpus.chunking import Chunking
 from service.retrieval.corpus.fields import NO_FIELDS, Fields
 from service.retrieval.corpus.reader import OnInvalid, Passage, refuse
 from service.retrieval.encoder.bulk import EncoderIdentity
@@ -19,7 +20,7 @@ from service.retrieval.generation.generation import (
     verify_hashes,
 )
 from service.retrieval.generation.history import UNFINISHED, publish
-from service.retrieval.generation.manifest import MANIFEST, generation_name
+from service.retrieval.generation.manifest import MANIFEST, chunking_of, generation_name
 from service.retrieval.generation.writer import BUILDING, exclusive_writer
 from service.retrieval.indexing.assembly import Assembly, Base, BuildCounts, Stage
 from service.retrieval.indexing.reuse import open_reusable
@@ -51,6 +52,7 @@ def build_index(
     *,
     factory: str = "Flat",
     fields: Fields = NO_FIELDS,
+    chunking: Chunking | None = None,
     shard_encoder: ShardEncoder | None = None,
     before_publish: BeforePublish = do_nothing,
     on_invalid: OnInvalid = refuse,
@@ -66,6 +68,7 @@ def build_index(
         encoder: encodes the canary queries; and the passages, unless `shard_encoder` does.
         factory: FAISS's description of the index.
         fields: metadata that hits can be filtered and counted by.
+        chunking: how long documents are split; by default those over the encoder's limit are.
         shard_encoder: encodes the passages; by default this thread, with `encoder`.
         before_publish: called with the finished folder and the generation's name; if it raises,
             the live generation stays.
@@ -79,9 +82,14 @@ def build_index(
     """
     with exclusive_writer(index):
         assembly = Assembly(
-            encoder, factory, fields, shard_encoder or InProcessEncoder(encoder), on_progress
+            encoder,
+            factory,
+            fields,
+            chunking or Chunking.of(encoder.side("passage").max_tokens),
+            shard_encoder or InProcessEncoder(encoder),
+            on_progress,
         )
-        stage = stage_corpus(passages, assembly.fields, on_invalid, on_progress)
+        stage = stage_corpus(passages, assembly.fields, assembly.chunker, on_invalid, on_progress)
         return publish_run(assembly, stage, index, Base(), before_publish, on_invalid)
 
 
@@ -92,6 +100,7 @@ def update_index(
     *,
     factory: str | None = None,
     fields: Fields | None = None,
+    chunking: Chunking | None = None,
     shard_encoder: ShardEncoder | None = None,
     before_publish: BeforePublish = do_nothing,
     on_invalid: OnInvalid = refuse,
@@ -108,6 +117,7 @@ def update_index(
         encoder: the encoder that embedded the live generation.
         factory: FAISS's description of the index; by default the live generation's.
         fields: as in `build_index`; by default the live generation's.
+        chunking: as in `build_index`; by default the live generation's.
         shard_encoder: as in `build_index`.
         before_publish: as in `build_index`.
         on_invalid: as in `build_index`.
@@ -126,10 +136,11 @@ def update_index(
             encoder,
             factory or manifest.factory,
             manifest.fields if fields is None else fields,
+            chunking or chunking_of(manifest, encoder.side("passage").max_tokens),
             shard_encoder or InProcessEncoder(encoder),
             on_progress,
         )
-        stage = stage_corpus(passages, assembly.fields, on_invalid, on_progress)
+        stage = stage_corpus(passages, assembly.fields, assembly.chunker, on_invalid, on_progress)
         with open_reusable(live, manifest, EncoderIdentity.of(encoder)) as reusable:
             return publish_run(assembly, stage, index, Base(reusable), before_publish, on_invalid)
 

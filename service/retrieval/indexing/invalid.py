@@ -1,4 +1,4 @@
-"""Passages that the encoder gives no unit vector for: reported, and left out of the index."""
+"""Passages that the encoder gives no unit vector for: reported, their documents left out."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ class InvalidPassages:
         """
         positions = np.flatnonzero(~self._is_valid)
         self._report(positions[positions != self._first])
+        positions = self._staged.with_siblings(positions)
+        self._is_valid[positions] = False
         self._staged.remove(positions)
         return self._is_valid
 

@@ -1,9 +1,11 @@
 """The manifest of a finished build: its facts, the hashes of its files, and its canaries."""
 
+from dataclasses import asdict
 from pathlib import Path
 
-from service.retrieval.corpus.fields import FieldKind
+from service.retrieval.corpus.chunking import Chunking
 from service.retrieval.corpus.reader import Passage
+from service.retrieval.corpus.table import PassageTable
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EmbeddingError
@@ -15,6 +17,7 @@ from service.retrieval.generation.manifest import (
     TEXTS,
     VECTORS,
     Canary,
+    ChunkingRecord,
     EncoderRecord,
     GenerationManifest,
 )
@@ -30,8 +33,8 @@ def describe_build(
     encoder: Encoder,
     identity: EncoderIdentity,
     factory: str,
-    fields: dict[str, FieldKind],
-    count: int,
+    chunking: Chunking,
+    table: PassageTable,
     num_truncated: int,
     num_unembedded: int,
 ) -> GenerationManifest:
@@ -51,13 +54,19 @@ def describe_build(
             ),
             prompts=encoder.prompts if encoder.prompts != encoder.own_prompts else None,
         ),
-        count=count,
+        chunking=(
+            ChunkingRecord(**asdict(chunking))
+            if table.has_chunks or chunking != Chunking.of(identity.max_tokens)
+            else None
+        ),
+        count=len(table),
         dimension=encoder.embedding_dim,
         metric="inner product of unit vectors",
         backend="faiss",
         factory=factory,
         faiss_version=VERSION,
-        fields=fields,
+        fields=dict(table.fields),
+        num_documents=table.num_documents if table.has_chunks else None,
         num_truncated=num_truncated,
         num_unembedded=num_unembedded or None,
         canaries=[],

@@ -16,6 +16,7 @@ from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.manifest import (
     MANIFEST,
+    PASSAGES,
     TEXTS,
     GenerationManifest,
 )
@@ -96,6 +97,14 @@ def open_reusable(
     is_truncated = texts["is_truncated"].to_numpy()
     with open_vectors_of(directory, manifest) as vectors:
         yield ReusableEmbeddings(vectors, digests, is_truncated)
+
+
+def truncated_ids(directory: Path, most: int) -> list[str]:
+    """Return the ids of the first passages of a generation that the encoder read only in part."""
+    texts = pa.ipc.open_file(pa.memory_map(str(directory / TEXTS))).read_all()
+    passages = pa.ipc.open_file(pa.memory_map(str(directory / PASSAGES))).read_all()
+    rows = np.flatnonzero(texts["is_truncated"].to_numpy())[:most]
+    return [passages["passage_id"][row].as_py() for row in rows.tolist()]
 
 
 def identity_of(directory: Path, manifest: GenerationManifest) -> EncoderIdentity:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from service.retrieval.corpus.fields import Fields
 from service.retrieval.corpus.table import PassageTable, schema_of
 from service.retrieval.encoder.encoder import Embeddings
+from service.retrieval.errors import PassageError, quoted
 
 WINDOW_ROWS = 1024
 
@@ -27,7 +28,7 @@ class Rows:
     def none(cls, fields: Fields, embedding_dim: int) -> "Rows":
         """Return no rows of a generation with these fields."""
         return cls(
-            schema_of(fields).empty_table(),
+            schema_of(fields, has_chunks=True).empty_table(),
             np.empty((0, embedding_dim), np.float32),
             np.empty(0, np.bool_),
             np.empty(0, "V16"),
@@ -61,17 +62,30 @@ class Splice:
     is_kept: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, table: PassageTable, new_ids: list[str], deleted: set[str]) -> "Splice":
-        """Find the places of new rows, which are in the order of ids, and the rows that leave."""
+    def of(cls, table: PassageTable, new_ids: list[str], touched: set[str]) -> "Splice":
+        """Find the places of new rows, and the rows that leave.
+
+        Args:
+            table: the other generation's.
+            new_ids: ids of the new rows, ascending.
+            touched: documents all of whose rows leave.
+
+        Raises:
+            PassageError: a new row has the id of a row that stays.
+        """
         places = np.fromiter(map(table.place, new_ids), np.int64, len(new_ids))
         # Places ascend: those after the last row come last.
         found = table.passage_ids(places[places < len(table)].tolist())
         is_replaced = np.zeros(len(new_ids), np.bool_)
         is_replaced[: len(found)] = [new == old for new, old in zip(new_ids, found, strict=False)]
-        leaving = [row for row in map(table.find, deleted) if row is not None]
         is_kept = np.ones(len(table), np.bool_)
-        is_kept[places[is_replaced]] = False
-        is_kept[leaving] = False
+        is_kept[[row for document in touched for row in table.rows_of(document)]] = False
+        if (collisions := is_kept[places[is_replaced]]).any():
+            name = new_ids[int(np.flatnonzero(is_replaced)[collisions][0])]
+            raise PassageError(
+                f"the id {quoted(name)} is that of a chunk of another document, or a chunk's is "
+                "that of another document: give the document another id"
+            )
         return cls(places, is_replaced, is_kept)
 
     def merge(self, others: Rows, new: Iterator[Rows]) -> Iterator[Rows]:

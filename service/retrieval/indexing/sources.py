@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from service.retrieval.corpus.changes import Change
+from service.retrieval.corpus.chunking import Chunker
 from service.retrieval.corpus.fields import Fields, checked_values
 from service.retrieval.corpus.reader import OnInvalid, Passage, no_passages
 from service.retrieval.errors import PassageError
@@ -16,6 +17,7 @@ PROGRESS_PASSAGES = 1024
 def stage_corpus(
     passages: Iterable[tuple[str, Passage]],
     fields: Fields,
+    chunker: Chunker,
     on_invalid: OnInvalid,
     on_progress: OnProgress,
 ) -> Callable[[StagedPassages], None]:
@@ -24,14 +26,16 @@ def stage_corpus(
     Args:
         passages: each with its origin.
         fields: metadata whose values are checked.
+        chunker: splits long documents.
         on_invalid: called with the error of a passage that cannot be staged.
         on_progress: called during the stage read.
     """
 
     def stage(staged: StagedPassages) -> None:
-        for origin, passage in passages:
+        for origin, document in passages:
             try:
-                staged.add(origin, with_checked_values(origin, passage, fields))
+                for passage in passages_of(origin, document, fields, chunker):
+                    staged.add(origin, passage)
             except PassageError as error:
                 on_invalid(error)
             if len(staged) % PROGRESS_PASSAGES == 0:
@@ -46,6 +50,7 @@ def stage_corpus(
 def stage_changes(
     changes: Iterable[tuple[str, Change]],
     fields: Fields,
+    chunker: Chunker,
     on_invalid: OnInvalid,
     on_progress: OnProgress,
 ) -> Callable[[StagedPassages], None]:
@@ -58,7 +63,7 @@ def stage_changes(
         number = 0
         for number, (origin, change) in enumerate(changes, start=1):
             try:
-                stage_change(staged, origin, change, fields)
+                stage_change(staged, origin, change, fields, chunker)
             except PassageError as error:
                 on_invalid(error)
             if number % PROGRESS_PASSAGES == 0:
@@ -68,8 +73,10 @@ def stage_changes(
     return stage
 
 
-def stage_change(staged: StagedPassages, origin: str, change: Change, fields: Fields) -> None:
-    """Stage one change: this is where a document becomes the passages that stand for it.
+def stage_change(
+    staged: StagedPassages, origin: str, change: Change, fields: Fields, chunker: Chunker
+) -> None:
+    """Stage one change.
 
     Raises:
         PassageError: a declared field has a value of another kind.
@@ -77,7 +84,17 @@ def stage_change(staged: StagedPassages, origin: str, change: Change, fields: Fi
     if change.document is None:
         staged.delete(change.document_id)
     else:
-        staged.put(origin, with_checked_values(origin, change.document, fields))
+        passages = passages_of(origin, change.document, fields, chunker)
+        staged.put(origin, change.document_id, passages)
+
+
+def passages_of(origin: str, document: Passage, fields: Fields, chunker: Chunker) -> list[Passage]:
+    """Return the passages that stand for a document, as an index holds them.
+
+    Raises:
+        PassageError: a value does not have its field's kind.
+    """
+    return chunker.passages_of(with_checked_values(origin, document, fields))
 
 
 def with_checked_values(origin: str, passage: Passage, fields: Fields) -> Passage:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -10,13 +10,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from service.retrieval.corpus.reader import Passage
+from service.retrieval.corpus.chunking import AFTER_SEPARATOR, SEPARATOR
+from service.retrieval.corpus.reader import Chunk, Passage
 from service.retrieval.encoder.bulk import digest_of
 from service.retrieval.errors import PassageError
 
 SCHEMA = """CREATE TABLE passages (
-    passage_id TEXT PRIMARY KEY, title TEXT, text TEXT, metadata TEXT, digest BLOB, origin TEXT
+    passage_id TEXT PRIMARY KEY, title TEXT, text TEXT, metadata TEXT, digest BLOB, origin TEXT,
+    document_id TEXT, start INTEGER, end INTEGER
 ) WITHOUT ROWID"""
+INSERT = "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# Between these bounds are the ids of a document's chunks, and ids that look like them.
+DELETE_CHUNKS = "DELETE FROM passages WHERE passage_id >= ? AND passage_id < ? AND document_id = ?"
 
 
 class StagedPassages:
@@ -39,7 +44,8 @@ class StagedPassages:
         self._connection.execute(SCHEMA)
         self._connection.execute("BEGIN")
         self._count = 0
-        self.deleted: set[str] = set()
+        self.touched: set[str] = set()  # documents that were put or deleted
+        self.has_chunks = False
 
     def __enter__(self) -> Self:
         """Return the passages; leaving the context closes the file."""
@@ -68,8 +74,10 @@ class StagedPassages:
         digest = digest_of(self._prepare(passage.encoder_text))
         origin = origin.encode(errors="backslashreplace").decode()  # a file name may be no UTF-8
         row = (passage.passage_id, passage.title, passage.text, metadata, digest, origin)
+        chunk = passage.chunk
+        place = (chunk.document_id, chunk.start, chunk.end) if chunk else (None, None, None)
         try:
-            self._connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", row)
+            self._connection.execute(INSERT, (*row, *place))
         except sqlite3.IntegrityError:
             first = self._connection.execute(
                 "SELECT origin FROM passages WHERE passage_id = ?", row[:1]
@@ -78,18 +86,27 @@ class StagedPassages:
                 f"{origin} repeats the id of {first}: give one of the two passages another id"
             ) from None
         self._count += 1
+        self.has_chunks |= chunk is not None
 
-    def put(self, origin: str, passage: Passage) -> None:
-        """Add a passage in place of one that was added or deleted before."""
-        self.delete(passage.passage_id)
-        self.deleted.remove(passage.passage_id)
-        self.add(origin, passage)
+    def put(self, origin: str, document_id: str, passages: Iterable[Passage]) -> None:
+        """Add the passages of a document in place of any that were added before."""
+        self.delete(document_id)
+        for passage in passages:
+            self.add(origin, passage)
 
-    def delete(self, passage_id: str) -> None:
-        """Remove a passage, if it was added, and keep its id in `deleted`."""
-        statement = "DELETE FROM passages WHERE passage_id = ?"
-        self._count -= self._connection.execute(statement, (passage_id,)).rowcount
-        self.deleted.add(passage_id)
+    def delete(self, document_id: str) -> None:
+        """Remove the passages of a document, if it was added, and note it in `touched`."""
+        statement = "DELETE FROM passages WHERE passage_id = ? AND document_id IS NULL"
+        self._count -= self._connection.execute(statement, (document_id,)).rowcount
+        if self.has_chunks:
+            names = (f"{document_id}{SEPARATOR}", f"{document_id}{AFTER_SEPARATOR}", document_id)
+            self._count -= self._connection.execute(DELETE_CHUNKS, names).rowcount
+        self.touched.add(document_id)
+
+    def holds_chunks(self) -> bool:
+        """Return whether any passage is a chunk."""
+        statement = "SELECT 1 FROM passages WHERE document_id IS NOT NULL LIMIT 1"
+        return self.has_chunks and self._connection.execute(statement).fetchone() is not None
 
     def passage_ids(self) -> Iterator[str]:
         """Yield all ids, in order."""
@@ -99,7 +116,8 @@ class StagedPassages:
     def windows(self, size: int) -> Iterator[list[Passage]]:
         """Yield all passages, ordered by id, `size` at a time."""
         cursor = self._connection.execute(
-            "SELECT passage_id, title, text, metadata FROM passages ORDER BY passage_id"
+            "SELECT passage_id, title, text, metadata, document_id, start, end FROM passages "
+            "ORDER BY passage_id"
         )
         while rows := cursor.fetchmany(size):
             yield [_passage(row) for row in rows]
@@ -122,9 +140,20 @@ class StagedPassages:
         """Return ids and origins of the passages at some positions, ascending, read one by one."""
         return self._at(positions, "passage_id, origin")
 
+    def with_siblings(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return positions, ascending, and those of the other chunks of their documents."""
+        found = {document for (document,) in self._at(positions, "document_id")} - {None}
+        if not found:
+            return positions
+        rows = self._connection.execute("SELECT document_id FROM passages ORDER BY passage_id")
+        chunks = [row for row, (document,) in enumerate(rows) if document in found]
+        return np.union1d(positions, np.array(chunks, np.int64))
+
     def remove(self, positions: NDArray[np.int64]) -> None:
-        """Remove the passages at some positions; they are ascending."""
+        """Remove the passages at some positions, ascending: their documents stay as they were."""
         ids = list(self._at(positions, "passage_id"))
+        documents = self._at(positions, "ifnull(document_id, passage_id)")
+        self.touched -= {document for (document,) in documents}
         self._connection.executemany("DELETE FROM passages WHERE passage_id = ?", ids)
         self._count -= len(ids)
 
@@ -141,6 +170,7 @@ class StagedPassages:
                     return
 
 
-def _passage(row: tuple[str, str, str, str]) -> Passage:
-    passage_id, title, text, metadata = row
-    return Passage(passage_id, text, title, json.loads(metadata))
+def _passage(row: tuple[str, str, str, str, str | None, int, int]) -> Passage:
+    passage_id, title, text, metadata, document_id, start, end = row
+    chunk = None if document_id is None else Chunk(document_id, start, end)
+    return Passage(passage_id, text, title, json.loads(metadata), chunk)

@@ -216,12 +216,26 @@ def test_a_beir_folder_is_built(tmp_path: Path, tiny: list[str]) -> None:
     assert json.loads(found.stdout)[0]["metadata"] == {"url": "u"}
 
 
-def test_texts_over_the_limit_are_counted(tmp_path: Path, tiny: list[str]) -> None:
+def test_texts_over_the_limit_are_counted_and_named_where_they_are_not_split(
+    tmp_path: Path, tiny: list[str]
+) -> None:
     passages = write_passages(tmp_path / "p.jsonl", [{"id": "1", "text": "long " * 300}])
 
-    result = run("index", "build", passages, "--index", tmp_path / "index", *tiny)
+    result = run("index", "build", passages, "--index", tmp_path / "index", *tiny, "--no-chunk")
 
-    assert "1 passages were truncated at the encoder's token limit" in result.stderr
+    assert "1 passages were truncated at the encoder's token limit: 1\n" in result.stderr
+
+
+def test_a_long_document_is_split(tmp_path: Path, tiny: list[str]) -> None:
+    records = [{"id": "1", "text": "long " * 300}, {"id": "2", "text": "tea"}]
+    passages = write_passages(tmp_path / "p.jsonl", records)
+    options = ["--index", tmp_path / "index", *tiny, "--json", "--chunk-tokens", 32]
+
+    report = json.loads(run("index", "build", passages, *options).stdout)
+
+    assert report["documents"] == 2
+    assert report["passages"] > 10
+    assert report["truncated"] == 0
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "vectors.faiss", "passages.arrow"])

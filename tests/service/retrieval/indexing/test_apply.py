@@ -128,7 +128,7 @@ def test_changes_of_every_kind_give_the_bytes_of_a_fresh_build(
         put("0030", "changed"),
         put("", "before all"),
         put("00055", "between"),
-        put("zzz", "after all, and rather a long one " * 9),
+        put("zzz", "after all, and rather a long one " * 2),
         delete("0000"),
         delete("0059"),
         delete("unknown"),

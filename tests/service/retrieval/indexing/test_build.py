@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from service.retrieval.corpus.chunking import Chunking
 from service.retrieval.corpus.reader import (
     Passage,
     read_passages,
@@ -12,6 +13,7 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError, PassageError
 from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.indexing.build import build_index
+from service.retrieval.indexing.reuse import truncated_ids
 from service.retrieval.searcher import Searcher
 from tests.conftest import PASSAGES, run_script
 
@@ -79,9 +81,10 @@ def test_each_row_holds_the_embedding_of_its_passage_in_windows_of_any_size(
 def test_truncated_passages_are_counted(tmp_path: Path, tiny_encoder: Encoder) -> None:
     passages = [("f:1", Passage("a", "~" * 500)), ("f:2", Passage("b", "short"))]
 
-    report = build_index(passages, tmp_path, tiny_encoder)
+    report = build_index(passages, tmp_path, tiny_encoder, chunking=Chunking.of(64, 0))
 
     assert report.counts.num_truncated == 1
+    assert truncated_ids(report.directory, 5) == ["a"]
     assert open_current(tmp_path).manifest.num_truncated == 1
 
 

@@ -7,6 +7,7 @@ from unicodedata import normalize
 
 import pytest
 
+from service.retrieval.corpus.chunking import Chunking
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -32,7 +33,7 @@ def changed(passages: Origins) -> Origins:
         Passage(second.passage_id, first.text),
         Passage("renamed", third.text),
         Passage("0000", "wholly new"),
-        Passage("9999", "new at the end, and rather a long one " * 9),
+        Passage("9999", "new at the end, and rather a long one " * 2),
         *(Passage(each.passage_id, each.text + " changed") for each in rest[:7]),
         *rest[7:],
     ]
@@ -118,7 +119,7 @@ def test_truncated_passages_are_counted_when_they_are_reused(
     tmp_path: Path, tiny_encoder: Encoder
 ) -> None:
     long = ("f", Passage("a", "~" * 500))
-    build_index([long], tmp_path, tiny_encoder)
+    build_index([long], tmp_path, tiny_encoder, chunking=Chunking.of(64, 0))
 
     report = update_index([long, ("f", Passage("b", "short"))], tmp_path, tiny_encoder)
 
@@ -157,7 +158,7 @@ def test_under_another_limit_of_tokens_all_is_encoded(
     build_index(passages, tmp_path, tiny_encoder)
 
     shorter = load_encoder(str(tiny_checkpoint), device="cpu", max_tokens=32)
-    report = update_index(passages, tmp_path, shorter)
+    report = update_index(passages, tmp_path, shorter, chunking=Chunking.of(32, 0))
 
     assert (report.counts.num_reused, report.counts.num_encoded) == (0, 20)
     assert open_current(tmp_path).manifest.encoder.max_tokens == 32

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli import (
+    bench,
     console,
     index_admin,
     index_apply,
@@ -51,6 +52,7 @@ index_app.add_typer(index_apply.app)
 index_app.add_typer(index_check.app)
 index_app.add_typer(index_admin.app)
 app.add_typer(search.app)
+app.add_typer(bench.app)
 app.add_typer(index_app, name="index")
 app.add_typer(keys.app, name="key")
 

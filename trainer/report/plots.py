@@ -57,7 +57,10 @@ def language_dots(evaluations: Sequence[Content], set_name: str, direction: str,
 
 
 def difference_bars(comparison: Content, set_name: str, direction: str) -> str:
-    """Plot each language's difference from the base with its 95 % interval, then the macro mean."""
+    """Plot each language's difference from the base with its 95 % interval, then the macro mean.
+
+    A bar whose interval holds 0 is hollow.
+    """
     rows = [
         (each["task"]["language"], each)
         for each in comparison["languages"]
@@ -73,11 +76,16 @@ def difference_bars(comparison: Content, set_name: str, direction: str) -> str:
     values = [each["difference"] for _, each in rows]
     bounds = [(each["interval"]["low"], each["interval"]["high"]) for _, each in rows]
     places = range(len(rows), 0, -1)
+    colors = [COLORS[0] if value >= 0 else COLORS[1] for value in values]
     axes.barh(
         places,
         values,
         xerr=error_bars(values, bounds),
-        color=[COLORS[0] if value >= 0 else COLORS[1] for value in values],
+        color=[
+            "none" if low <= 0 <= high else color
+            for color, (low, high) in zip(colors, bounds, strict=True)
+        ],
+        edgecolor=colors,
         error_kw={"elinewidth": 1, "capsize": 2},
         height=0.6,
     )

@@ -125,3 +125,19 @@ def test_a_file_that_is_no_report_is_refused(tmp_path: Path, text: str | None) -
 
     with pytest.raises(DataError, match="clear-trainer evaluate --output"):
         read_report(tmp_path / "report.json")
+
+
+def test_each_plot_has_an_alternative_text(content: dict[str, Any]) -> None:
+    page = html_page(content, Training(LOG))
+    assert len(re.findall(r'<div role="img" aria-label="[^"]+"><svg', page)) == page.count("<svg")
+
+
+def test_a_bar_whose_interval_holds_0_is_hollow(content: dict[str, Any]) -> None:
+    comparison = content["comparisons"][0]
+    each = next(e for e in comparison["languages"] if e["task"]["direction"] == "en-en")
+    each["interval"] |= {"low": -0.1, "high": 0.1}
+    hollow = difference_bars(comparison, "tea", "en-en")
+    assert re.search(r'<g id="patch_3">\s*<path [^>]*style="fill: none', hollow)
+    each["interval"] |= {"low": 0.01, "high": 0.1}
+    filled = difference_bars(comparison, "tea", "en-en")
+    assert re.search(r'<g id="patch_3">\s*<path [^>]*style="fill: #', filled)

@@ -33,12 +33,13 @@ def main() -> None:
     )
     made.add_argument("--overlap", type=int, default=0)
     made.add_argument("--joined", action="store_true", help="paragraphs are joined by spaces")
+    made.add_argument("--every", type=int, default=1, help="ask only one of so many questions")
     options = made.parse_args()
     encoder = load_encoder(options.encoder, device="cpu")
     paragraphs = read_squad(options.data / "xquad.en.json").passages
     queries = {}
     for language in ("en", *(each for each in LANGUAGES if each != "en")):
-        asked = read_squad(options.data / f"xquad.{language}.json").questions
+        asked = read_squad(options.data / f"xquad.{language}.json").questions[:: options.every]
         vectors = encoder.encode([each.text for each in asked], "query").embeddings
         queries[language] = (vectors, [each.passage_id for each in asked])
     names = [each.passage_id for each in paragraphs]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from service.retrieval.corpus.chunking import Chunking
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
@@ -71,7 +72,13 @@ class Corpora:
                 if name == "encode":
                     self._on_progress(stage, done, total)
 
-            build_index(read_passages(corpus), index, self.encoder, on_progress=on_progress)
+            build_index(
+                read_passages(corpus),
+                index,
+                self.encoder,
+                chunking=Chunking.none(self.encoder.side("passage").max_tokens),
+                on_progress=on_progress,
+            )
             generation = open_current(index)
         if self._is_centered:
             generation = _centered(generation, index)

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from service.retrieval.corpus.chunking import Chunking
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError
@@ -119,7 +120,8 @@ def _embed(
     try:
         generation = open_current(index)
     except GenerationError:
-        build_index(passages, index, encoder, on_progress=on_progress)
+        chunking = Chunking.none(encoder.side("passage").max_tokens)
+        build_index(passages, index, encoder, chunking=chunking, on_progress=on_progress)
         generation = open_current(index)
     path = generations_directory(index) / current_name(index) / VECTORS
     with flat_vectors(path) as vectors:

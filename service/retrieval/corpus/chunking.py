@@ -42,6 +42,11 @@ class Chunking:
     longest: int
 
     @classmethod
+    def none(cls, limit: int) -> "Chunking":
+        """Return that no document is split: an encoder that reads `limit` tokens cuts it."""
+        return cls(0, 0, limit)
+
+    @classmethod
     def of(cls, limit: int, tokens: int | None = None, overlap: int | None = None) -> "Chunking":
         """Return how documents are split for an encoder.
 
@@ -55,7 +60,7 @@ class Chunking:
             RetrievalError: the numbers contradict each other.
         """
         if tokens == 0:
-            return cls(0, 0, limit)
+            return cls.none(limit)
         size = min(DEFAULT_TOKENS, limit) if tokens is None else tokens
         if not min(MIN_TOKENS, limit) <= size <= limit:
             raise RetrievalError(

@@ -61,7 +61,7 @@ def open_vectors(
     """
     match choose_backend(factory, options):
         case "torch":
-            return open_torch_flat(path, options.device)
+            return open_torch_flat(path, options.device, is_mapped=options.is_mapped)
         case "milvus":
             from service.retrieval.index.milvus.index import open_milvus  # an extra of its own
 

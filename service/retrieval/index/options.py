@@ -32,7 +32,8 @@ class IndexOptions:
 
     `auto` searches a flat index by torch, any other by FAISS. `device` may name several GPUs,
     separated by commas: a flat index is split among them. `nprobe` (IVF) and `ef_search` (graphs)
-    are FAISS's search settings; None means the default.
+    are FAISS's search settings; None means the default. `is_mapped` leaves the vectors of a flat
+    index in their file, for a few searches by torch on the CPU.
     """
 
     device: str = "cpu"
@@ -40,3 +41,4 @@ class IndexOptions:
     nprobe: int | None = None
     ef_search: int | None = None
     milvus: MilvusOptions | None = None
+    is_mapped: bool = False

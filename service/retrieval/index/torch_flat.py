@@ -39,6 +39,7 @@ class TorchFlatIndex:
         vectors: NDArray[np.float32],
         device: torch.device,
         tile_scores: int = TILE_SCORES,
+        owner: object = None,
     ) -> None:
         """Copy vectors to a device.
 
@@ -46,10 +47,15 @@ class TorchFlatIndex:
             vectors: unit-norm, [N, D].
             device: the device that searches them.
             tile_scores: similarities in memory at the same time.
+            owner: of the vectors' memory, in which they are left, in fp32 on the CPU.
 
         Raises:
             DeviceError: the vectors do not fit in the device's memory.
         """
+        self._tile_scores, self._owner = tile_scores, owner
+        if owner is not None:
+            self._vectors = torch.from_numpy(vectors)
+            return
         dtype = torch.float16 if device.type == "cuda" else torch.float32
         try:
             self._vectors = torch.empty(vectors.shape, dtype=dtype, device=device)
@@ -62,7 +68,6 @@ class TorchFlatIndex:
         for start in range(0, len(vectors), UPLOAD_ROWS):
             block = torch.tensor(np.ascontiguousarray(vectors[start : start + UPLOAD_ROWS]))
             self._vectors[start : start + len(block)] = block
-        self._tile_scores = tile_scores
 
     @property
     def count(self) -> int:
@@ -136,12 +141,13 @@ class TorchFlatIndex:
         return scores, rows
 
 
-def open_torch_flat(path: Path, device: str = "cuda") -> VectorIndex:
+def open_torch_flat(path: Path, device: str = "cuda", is_mapped: bool = False) -> VectorIndex:
     """Copy the vectors of a flat FAISS index file to a device, or split them among several.
 
     Args:
         path: the file; its hash must have been checked.
         device: `cpu`, `cuda` or `cuda:N`; several are separated by commas.
+        is_mapped: leave the vectors in the file, on the CPU.
 
     Raises:
         GenerationError: the file is not a flat FAISS index.
@@ -154,6 +160,9 @@ def open_torch_flat(path: Path, device: str = "cuda") -> VectorIndex:
                 f"the index is to be searched on {found}, and the machine has "
                 f"{torch.cuda.device_count()} CUDA devices: set CLEAR_DEVICE=cpu, or fix the driver"
             )
+    if is_mapped and device == "cpu":
+        opened = flat_vectors(path)
+        return TorchFlatIndex(opened.__enter__(), devices[0], owner=opened)
     with flat_vectors(path) as vectors:
         parts = np.array_split(vectors, len(devices))
         shards = [TorchFlatIndex(*pair) for pair in zip(parts, devices, strict=True)]

@@ -22,6 +22,7 @@ from service.retrieval.generation.manifest import (
     GenerationManifest,
 )
 from service.retrieval.index.faiss.library import VERSION
+from service.retrieval.index.options import IndexOptions
 from service.retrieval.searcher import CANARY_TOP_K, Searcher
 from service.retrieval.storage import checksums
 
@@ -92,7 +93,7 @@ def add_findings(
     Raises:
         EmbeddingError: no query has a unit vector.
     """
-    searcher = Searcher(encoder, open_verified(directory, manifest))
+    searcher = Searcher(encoder, open_verified(directory, manifest, IndexOptions(is_mapped=True)))
     queries = [passage.encoder_text[:CANARY_CHARACTERS] for passage in passages]
     found = None
     while found is None:

@@ -263,3 +263,16 @@ def test_vectors_that_do_not_fit_are_refused_with_the_fix(
 
     with pytest.raises(DeviceError, match=r"5 vectors of 16 need 0.0 GiB .* smaller --factory"):
         TorchFlatIndex(unit_vectors(5), torch.device("cuda"))
+
+
+def test_vectors_that_stay_in_their_file_are_searched_as_a_copy_is(tmp_path: Path) -> None:
+    vectors = unit_vectors(300, 16)
+    build_faiss_index(vectors, "Flat", tmp_path / "index")
+
+    mapped = open_torch_flat(tmp_path / "index", "cpu", is_mapped=True)
+    copied = open_torch_flat(tmp_path / "index", "cpu")
+
+    both = [each.search(vectors[:9], 20) for each in (mapped, copied)]
+    for found, expected in zip(*both, strict=True):
+        np.testing.assert_array_equal(found.rows, expected.rows)
+        np.testing.assert_array_equal(found.scores, expected.scores)

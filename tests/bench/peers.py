@@ -1,7 +1,7 @@
-"""Comparison with Infinity: the same weights, questions and cores, in turns.
+"""Comparison with Infinity: the same weights, precision, questions and cores, in turns.
 
 Run: python -m tests.bench.peers --setup              (once: installs Infinity)
-     python -m tests.bench.peers --rounds 2 --seconds 20
+     python -m tests.bench.peers --precision fp32 --rounds 2 --seconds 20
 
 In a round, first our service and then Infinity is started, warmed up, loaded by 1 and by 64 clients
 (wrk) and stopped. Our service answers /search: it tokenizes, encodes, searches the index and
@@ -25,7 +25,14 @@ from tests.bench.closed_loop import measure
 from tests.bench.corpus import default_work, ensure_index
 from tests.bench.options import checkpoint_of, environment_of, parser, say
 from tests.bench.record import write_result
-from tests.bench.servers import INFINITY_MODEL, Server, infinity, our_service, served
+from tests.bench.servers import (
+    INFINITY_MODEL,
+    INFINITY_TYPES,
+    Server,
+    infinity,
+    our_service,
+    served,
+)
 from tests.bench.texts import (
     Text,
     encode_bodies,
@@ -52,6 +59,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--setup", action="store_true", help="install Infinity and exit")
     made.add_argument("--infinity", type=Path, default=default_work().parent / "infinity-venv")
+    made.add_argument("--precision", choices=list(INFINITY_TYPES), default="fp32", help="of both")
     made.add_argument("--rounds", type=int, default=2)
     made.add_argument("--clients", type=int, nargs="+", default=[1, 64])
     made.add_argument("--seconds", type=float, default=20.0)
@@ -134,10 +142,16 @@ def _vectors(server: Server, texts: Sequence[Text]) -> Vectors:
 def _server(name: str, options: argparse.Namespace) -> AbstractContextManager[Server]:
     log = options.work / "logs" / f"peers-{name}.log"
     if name == "infinity":
-        return infinity(options.infinity, checkpoint_of(options), options.port + 1, log)
+        return infinity(
+            options.infinity, checkpoint_of(options), options.precision, options.port + 1, log
+        )
     index = ensure_index(options.work)
     # The same weights as Infinity's: without the adapter.
-    environment = {"CLEAR_ENCODER": "bundled-base", **environment_of(options)}
+    environment = {
+        **environment_of(options),
+        "CLEAR_ENCODER": "bundled-base",
+        "CLEAR_PRECISION": options.precision,
+    }
     return our_service(index, options.port, environment, log)
 
 

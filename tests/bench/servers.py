@@ -20,6 +20,7 @@ from tests.bench.corpus import ROOT
 READY_SECONDS = 300
 STOP_SECONDS = 40
 INFINITY_MODEL = "bench"
+INFINITY_TYPES = {"fp32": "float32", "bf16": "bfloat16"}
 INFINITY_ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "INFINITY_ANONYMOUS_USAGE_STATS": "0",
@@ -55,11 +56,19 @@ def our_service(
 
 
 @contextmanager
-def infinity(venv: Path, checkpoint: Path, port: int, log: Path) -> Iterator[Server]:
-    """Run Infinity with torch in fp32 on the CPU, with a Sentence Transformers folder."""
+def infinity(
+    venv: Path, checkpoint: Path, precision: str, port: int, log: Path
+) -> Iterator[Server]:
+    """Run Infinity with torch on the CPU, with a Sentence Transformers folder."""
     command = [str(venv / "bin" / "infinity_emb"), "v2", "--model-id", str(checkpoint)]
     command += ["--served-model-name", INFINITY_MODEL, "--engine", "torch", "--device", "cpu"]
-    command += ["--dtype", "float32", "--no-bettertransformer", "--log-level", "warning"]
+    command += [
+        "--dtype",
+        INFINITY_TYPES[precision],
+        "--no-bettertransformer",
+        "--log-level",
+        "warning",
+    ]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with _running("infinity", command, port, "/health", INFINITY_ENVIRONMENT, log) as server:
         yield server

@@ -9,7 +9,7 @@ MODEL = "tiny-mean-0"
 PASSAGE = "kenya.1"
 MAX_MODEL_CHARACTERS = 1024
 TEXTS = ("query", "queries", "texts", "input")
-UNDECLARED = ("filter", "facets")
+UNDECLARED = ("filter", "facets", "min_relevance")
 
 
 @schemathesis.hook
@@ -18,7 +18,8 @@ def before_call(
 ) -> None:
     """Replace valid deadlines by the longest, names by those that are served, and blank texts.
 
-    The index declares no fields, so that valid filters and facets are left out.
+    The index declares no fields and has no calibration: valid filters, facets and a least relevance
+    are left out.
     """
     if isinstance(case.body, dict):
         if case.meta is not None and case.meta.generation.mode.is_positive:

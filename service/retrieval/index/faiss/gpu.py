@@ -18,6 +18,8 @@ CAGRA_DEGREES = range(16, 129, 16)
 INTERMEDIATE_DEGREES = 2
 # cuVS keeps a multiple of this many candidates, at least as many as it returns.
 CANDIDATE_STEP = 32
+# FAISS's own kernels select at most this many lists.
+MAX_LISTS = 2048
 
 
 class CagraIndex:
@@ -69,6 +71,12 @@ def to_gpu(index: Any, device: str, ef_search: int) -> tuple[Any, Any]:
     # cuVS does not support scalar quantization; FAISS's own kernels do.
     scalar = (FAISS.IndexIVFScalarQuantizer, FAISS.IndexScalarQuantizer)
     options.use_cuvs = has_cuvs() and not isinstance(index, scalar)
+    lists = getattr(index, "nprobe", 0)
+    if lists > MAX_LISTS and not options.use_cuvs:
+        raise GenerationError(
+            f"CLEAR_NPROBE={lists} is above {MAX_LISTS}, the most lists that FAISS visits on a "
+            "GPU: lower it, or set CLEAR_DEVICE=cpu"
+        )
     try:
         copy = FAISS.index_cpu_to_gpu(resources, number, index, options)
     except RuntimeError as error:

@@ -186,6 +186,16 @@ def test_an_index_that_no_gpu_searches_is_refused_with_those_that_one_does(
         open_faiss_index(tmp_path / "index", "cuda")
 
 
+def test_more_lists_than_a_gpu_visits_are_refused(tmp_path: Path, stand_in: list[Any]) -> None:
+    build_faiss_index(unit_vectors(COUNT), "IVF4,SQ8", tmp_path / "index")
+
+    open_faiss_index(tmp_path / "index", "cuda", nprobe=2048)
+    with pytest.raises(GenerationError, match="CLEAR_NPROBE=2049 is above 2048"):
+        open_faiss_index(tmp_path / "index", "cuda", nprobe=2049)
+
+    assert len(stand_in) == 1
+
+
 def test_the_vectors_of_a_graph_live_until_it_is_copied_to_the_cpu(
     stand_in: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The command `blend`, which chooses a share of the weight change.
+"""The commands `blend`, which chooses a share of the weight change, and `sum`, which adds changes.
 
 A share of 0 is the base encoder, a share of 1 the tuned one.
 """
@@ -109,6 +109,33 @@ def blend_command(
             on_progress=on_progress,
         )
     _print_curve(curve, output / pair.kind, as_json)
+
+
+@app.command("sum")
+def sum_command(
+    adapters: Annotated[
+        list[Path], typer.Argument(help="The `adapter` folders; the first names the base.")
+    ],
+    shares: Annotated[
+        list[float],
+        typer.Option("--share", min=0, max=1, help="The share of an adapter, in their order."),
+    ],
+    output: Annotated[
+        Path, typer.Option(envvar="CLEAR_TRAINER_OUTPUT", help="A new folder for the sum.")
+    ],
+) -> None:
+    """Add up adapters of one encoder, each times its share; the ranks add up, too."""
+    if len(adapters) < 2 or len(adapters) != len(shares):
+        raise typer.BadParameter(
+            f"{len(shares)} shares of {len(adapters)} adapters: give two or more adapters, and one "
+            "share of each",
+            param_hint="--share",
+        )
+    from trainer.blend.adapter_sum import Part, write_sum
+
+    parts = [Part(folder, share) for folder, share in zip(adapters, shares, strict=True)]
+    write_sum(parts, output)
+    typer.echo(f"the sum is written to {output}")
 
 
 def _print_curve(curve: "Curve", written: Path, as_json: bool) -> None:

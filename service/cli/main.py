@@ -43,8 +43,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="`--json` (CLEAR_JSON=1) prints JSON for programs: `search`, `doctor` and all commands "
-    "of `index` and `key` take it.",
+    epilog="`--json` (CLEAR_JSON=1) prints JSON for programs: `search`, `doctor`, `bench` and all "
+    "commands of `index` and `key` take it.",
 )
 index_app = typer.Typer(help="Build and administer an index.", no_args_is_help=True)
 index_app.add_typer(index_build.app)

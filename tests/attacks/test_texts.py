@@ -20,6 +20,7 @@ from tokenizers import Tokenizer, normalizers
 from service.api.schemas import MAX_CHARACTERS
 from service.app import create_app
 from service.retrieval.checkpoint.manifest import write_manifest
+from service.retrieval.corpus.chunking import Chunking
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.indexing.build import build_index
@@ -107,7 +108,8 @@ def client(tmp_path_factory: pytest.TempPathFactory, strange: list[str]) -> Iter
     ]
     passages = read_passages(write_passages(folder / "passages.jsonl", records))
     encoder = load_encoder(str(checkpoint), device="cpu")
-    build_index(passages, folder / "index", encoder)
+    whole = Chunking.of(encoder.side("passage").max_tokens, 0)
+    build_index(passages, folder / "index", encoder, chunking=whole)
     wanted = Settings(
         encoder=str(checkpoint), index=folder / "index", device="cpu", query_cache_entries=0
     )

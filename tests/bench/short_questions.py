@@ -66,7 +66,7 @@ def build_set(passages: list[Passage]) -> EvaluationData:
         language: [Query(f"off-topic.{number}", text) for number, text in enumerate(texts)]
         for language, texts in tomllib.loads(OFF_TOPIC.read_text(encoding="utf-8")).items()
     }
-    return EvaluationData({"en": passages}, queries, qrels, unanswered)
+    return EvaluationData({"en": passages}, queries, qrels, unanswered=unanswered)
 
 
 def main() -> None:

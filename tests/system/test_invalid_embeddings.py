@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from service.app import create_app
 from service.cli.main import app
+from service.retrieval.corpus.chunking import Chunking
 from service.retrieval.corpus.reader import Passage, read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -181,7 +182,7 @@ def test_a_passage_is_left_out_of_the_canaries_if_its_query_is_invalid(
     encoder = load_encoder(found.settings.encoder, device="cpu", max_tokens=len(as_query.token_ids))
     passages = [("f:1", Passage("a", "tea")), ("f:2", Passage("b", text))]
 
-    build_index(passages, tmp_path, encoder)
+    build_index(passages, tmp_path, encoder, chunking=Chunking.of(encoder.max_tokens, 0))
 
     assert [each.query for each in open_current(tmp_path).manifest.canaries] == ["tea"]
 

@@ -55,7 +55,10 @@ def test_a_signal_during_imports_ends_every_program_in_one_line(
     )
 
     assert (done.returncode, done.stdout) == (exit_code, "")
-    assert done.stderr == "error: interrupted\n"
+    lines = done.stderr.splitlines(keepends=True)
+    if module == "uvicorn":  # the port answers before the imports
+        assert "listening on" in lines.pop(0)
+    assert lines == ["error: interrupted\n"]
 
 
 @pytest.mark.parametrize(("name", "exit_code"), EXIT_CODES)

@@ -40,7 +40,7 @@ def small_set(tmp_path: Path) -> EvaluationSet:
             {"en": passages},
             {"en": english, "de": german},
             {f"q{number}": {f"p{number}": 1} for number in asked},
-            {"de": others},
+            unanswered={"de": others},
         ),
     )
     return read_evaluation_set(tmp_path / "small")

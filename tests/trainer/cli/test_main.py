@@ -93,5 +93,5 @@ def test_the_commands_are_listed_in_their_order_of_use() -> None:
 
     assert names == [
         *("import", "mine", "train", "ablate", "evaluate", "report"),
-        *("blend", "calibrate", "publish"),
+        *("blend", "sum", "calibrate", "publish"),
     ]

@@ -1,11 +1,12 @@
 """Documents that are split into chunks: built, changed, deleted, updated, read back."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from service.retrieval.corpus.changes import Change
 from service.retrieval.corpus.chunking import Chunking
@@ -24,6 +25,15 @@ FIELDS: dict[str, FieldKind] = {"kind": "string"}
 WORDS = ["tea.", "Nairobi", "mountain", "1707.", "café", "harp?\n\n", "日本。", "coast"]
 IDS = ["a", "a#", "a#b", "b", "é", "日本", "Z", "0", "~"]
 SPLIT = Chunking.of(64, 24, 8)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Give torch one thread: with two, matrices as small as the tiny encoder's round by shape."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def document(name: str, num_words: int, seed: int = 0) -> Passage:

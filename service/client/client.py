@@ -18,6 +18,7 @@ from service.client.documents import (
     Document,
     change_bodies,
     document_path,
+    passage_path,
     read_change,
     read_document,
 )
@@ -29,7 +30,6 @@ from service.client.messages import (
     SearchResult,
     encode_bodies,
     more_like_body,
-    passage_path,
     read_embeddings,
     read_passage,
     read_results,

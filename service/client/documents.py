@@ -1,4 +1,4 @@
-"""Messages of the client that put, delete and read documents; sends nothing."""
+"""Messages of the client that put, delete and read documents, and paths by id; sends nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,4 +67,18 @@ def read_document(answer: Mapping[str, Any]) -> Document:
 
 def document_path(document_id: str) -> str:
     """Return the path of a document."""
-    return f"/documents/{quote(document_id, safe='')}"
+    return f"/documents/{_quoted(document_id)}"
+
+
+def passage_path(passage_id: str) -> str:
+    """Return the path of a passage.
+
+    >>> passage_path("a/b"), passage_path("v1.2"), passage_path("..")
+    ('/passages/a%2Fb', '/passages/v1.2', '/passages/%2E%2E')
+    """
+    return f"/passages/{_quoted(passage_id)}"
+
+
+def _quoted(name: str) -> str:
+    """Return an id as one part of a path; the ids `.` and `..` would be steps in it."""
+    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")

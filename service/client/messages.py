@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypedDict
-from urllib.parse import quote
 
 import httpx2
 import numpy as np
@@ -213,11 +212,6 @@ def read_results(answer: dict[str, Any]) -> list[SearchResult]:
 def read_passage(answer: dict[str, Any]) -> Passage:
     """Read a response of `/passages/{passage_id}`."""
     return Passage(answer["passage_id"], answer["title"], answer["text"], answer["metadata"])
-
-
-def passage_path(passage_id: str) -> str:
-    """Return the path of a passage."""
-    return f"/passages/{quote(passage_id, safe='')}"
 
 
 def read_embeddings(answers: Sequence[dict[str, Any]]) -> Embeddings:

@@ -137,8 +137,11 @@ def test_a_passage_and_others_like_it_are_found_by_its_id(real: Client, address:
     assert (passage.text, passage.metadata) == ("Nairobi is the capital of Kenya.", {"page": 1})
     assert "kenya.1" not in ids(found)
     assert [hit.duplicates for hit in found.hits] == [0, 0, 0]
-    with pytest.raises(ProblemError, match="Unknown passage"):
-        real.passage("a/b c")
+    for name in ("a/b c", ".", ".."):
+        with pytest.raises(ProblemError, match="Unknown passage"):
+            real.passage(name)
+    with pytest.raises(ProblemError, match="Unknown document"):
+        real.document("..")
     again, like_it = asyncio.run(ask())
     assert (again, ids(like_it)) == (passage, ids(found))
 

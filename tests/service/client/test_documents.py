@@ -1,11 +1,12 @@
 import asyncio
 from typing import Any
+from urllib.parse import unquote
 
 import httpx2
 import pytest
 
 from service.client import AsyncClient, Change, Client, Document
-from service.client.documents import MAX_DOCUMENTS, change_bodies
+from service.client.documents import MAX_DOCUMENTS, change_bodies, document_path, passage_path
 
 ANSWER = {"change": 3, "state": "applied", "generation": "g", "reason": None}
 LIVE = {"id": "a/b", "title": "", "text": "t", "metadata": {}}
@@ -72,3 +73,12 @@ def test_changes_are_split_in_their_order() -> None:
         (0, 2),
     ]
     assert list(change_bodies([], [], wait=True)) == []
+
+
+@pytest.mark.parametrize("name", [".", "..", "...", "a.b", "../a", "%2E"])
+def test_an_id_of_dots_is_no_step_in_a_path(name: str) -> None:
+    client = httpx2.Client(base_url="http://x")
+    for path, folder in [(document_path, "documents"), (passage_path, "passages")]:
+        sent = client.build_request("GET", path(name)).url.raw_path.decode()
+
+        assert unquote(sent) == f"/{folder}/{name}"

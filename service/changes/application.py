@@ -1,5 +1,6 @@
 """Applying a batch of accepted changes: one generation for all of them, published or refused."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,16 +74,17 @@ class Application:
 
 
 def _numbered(batch: Sequence[Accepted]) -> Iterator[tuple[str, Change]]:
-    """Yield all changes; each origin begins with the number of its change."""
+    """Yield all changes; each origin ends with the number of its change."""
     for accepted in batch:
         for origin, change in accepted.changes():
-            yield f"{accepted.number}:{origin}", change
+            yield f"{origin} of change {accepted.number}", change
 
 
 def _refuse(error: PassageError) -> NoReturn:
-    """Refuse the change that an error's origin names."""
-    number, _, reason = str(error).partition(":")
-    raise RefusedChangeError(int(number), reason) from None
+    """Refuse the change that an error's origin names: an error begins with its origin."""
+    origin, _, rest = str(error).partition(" of change ")
+    number = "".join(itertools.takewhile(str.isdigit, rest))
+    raise RefusedChangeError(int(number), origin + rest.removeprefix(number)) from None
 
 
 def was_published(index: Path, prepared: Record) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.retrieval.corpus.chunking import AFTER_SEPARATOR, SEPARATOR
 from service.retrieval.corpus.reader import Chunk, Passage
 from service.retrieval.encoder.bulk import digest_of
-from service.retrieval.errors import PassageError
+from service.retrieval.errors import PassageError, quoted
 
 SCHEMA = """CREATE TABLE passages (
     passage_id TEXT PRIMARY KEY, title TEXT, text TEXT, metadata TEXT, digest BLOB, origin TEXT,
@@ -79,9 +79,20 @@ class StagedPassages:
         try:
             self._connection.execute(INSERT, (*row, *place))
         except sqlite3.IntegrityError:
-            first = self._connection.execute(
-                "SELECT origin FROM passages WHERE passage_id = ?", row[:1]
-            ).fetchone()[0]
+            first, first_document = self._connection.execute(
+                "SELECT origin, ifnull(document_id, passage_id) FROM passages WHERE passage_id = ?",
+                row[:1],
+            ).fetchone()
+            if first_document != passage.document_id:  # one of the two is a chunk
+                name = quoted(passage.passage_id)
+                clash = (
+                    f"of one of its chunks is that of {first}"
+                    if chunk
+                    else f"is that of a chunk of another document, {first}"
+                )
+                raise PassageError(
+                    f"{origin}: the id {name} {clash}: give one of the two documents another id"
+                ) from None
             raise PassageError(
                 f"{origin} repeats the id of {first}: give one of the two passages another id"
             ) from None

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.retrieval.corpus.reader import Passage
+from service.retrieval.corpus.reader import Chunk, Passage
 from service.retrieval.errors import PassageError
 from service.retrieval.indexing.staging import StagedPassages
 
@@ -24,6 +24,23 @@ def test_a_repeated_id_is_refused_naming_both_origins(staged: StagedPassages) ->
 
     assert len(staged) == 1
     assert next(staged.windows(10)) == [Passage("x", "first")]
+
+
+CLASHES = [
+    (0, r"^f:1: the id 'a#2' is that of a chunk of another document, f:0: give one"),
+    (1, r"^f:1: the id 'a#2' of one of its chunks is that of f:0: give one"),
+]
+
+
+@pytest.mark.parametrize(("first", "reason"), CLASHES)
+def test_the_id_of_another_documents_chunk_is_refused_as_such(
+    staged: StagedPassages, first: int, reason: str
+) -> None:
+    both = [Passage("a#2", "part", chunk=Chunk("a", 9, 13)), Passage("a#2", "whole")]
+    staged.add("f:0", both[first])
+
+    with pytest.raises(PassageError, match=reason):
+        staged.add("f:1", both[1 - first])
 
 
 def test_a_passage_comes_back_as_it_was_added(staged: StagedPassages) -> None:

@@ -61,7 +61,7 @@ for kib in range(100, 1000, 8):
     if libc.mount(b"none", str(place).encode(), b"tmpfs", 32, b"size=4m"):
         sys.exit(78)
     build_index(new, index, encoder)
-    assert len(open_current(index).passages) == 200
+    assert open_current(index).passages.num_documents == 200
     libc.umount(str(place).encode())
 sys.stdout.write(json.dumps(found))
 """

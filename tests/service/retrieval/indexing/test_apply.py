@@ -19,6 +19,7 @@ from service.retrieval.indexing.build import build_index
 from tests.conftest import flip_bit
 from tests.support.builds import Origins, corpus, files_of, live_directory, rewrite_manifest
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 Changes = list[tuple[str, Change]]
 FIELDS: dict[str, FieldKind] = {
     "day": "date",

@@ -1,12 +1,11 @@
 """Documents that are split into chunks: built, changed, deleted, updated, read back."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from service.retrieval.corpus.changes import Change
 from service.retrieval.corpus.chunking import Chunking
@@ -20,20 +19,12 @@ from service.retrieval.indexing.apply import apply_changes
 from service.retrieval.indexing.build import build_index, update_index
 from tests.support.builds import files_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 Documents = dict[str, Passage]
 FIELDS: dict[str, FieldKind] = {"kind": "string"}
 WORDS = ["tea.", "Nairobi", "mountain", "1707.", "café", "harp?\n\n", "日本。", "coast"]
 IDS = ["a", "a#", "a#b", "b", "é", "日本", "Z", "0", "~"]
 SPLIT = Chunking.of(64, 24, 8)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Give torch one thread: with two, matrices as small as the tiny encoder's round by shape."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def document(name: str, num_words: int, seed: int = 0) -> Passage:

@@ -71,6 +71,13 @@ def no_passages(source: str = "") -> PassageError:
     )
 
 
+def no_document_left() -> PassageError:
+    """Return the error of changes that delete every document of an index."""
+    return PassageError(
+        "no document would be left: an index needs at least one, so keep one or put another first"
+    )
+
+
 def refuse(error: PassageError) -> NoReturn:
     """Raise the error of an invalid passage; the default of `on_invalid`."""
     raise error

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from service.retrieval.corpus.chunking import Chunker, Chunking
 from service.retrieval.corpus.fields import Fields
-from service.retrieval.corpus.reader import OnInvalid, no_passages
+from service.retrieval.corpus.reader import OnInvalid, no_document_left, no_passages
 from service.retrieval.corpus.table import (
     PassageTable,
     PassageTableWriter,
@@ -132,7 +132,7 @@ class Assembly:
             kept, splice = self._splice(staged, base)
             count = len(staged) + int(splice.is_kept.sum())
             if count == 0:
-                raise no_passages()
+                raise no_passages() if base.table is None else no_document_left()
             new = self._new_rows(staged, digests, embeddings)
             has_chunks = staged.holds_chunks() or any_chunk(kept.passages, splice.is_kept)
             is_truncated = self._write(directory, splice.merge(kept, new), count, has_chunks)

@@ -44,6 +44,14 @@ class DocumentsRequest(Body):
 
     @model_validator(mode="after")
     def _check_ids(self) -> Self:
+        for position, document in enumerate(self.put):
+            if (document.model_extra or {}).get("delete") is True:
+                raise PydanticCustomError(
+                    "deletes",
+                    "a document that is put is not deleted: to delete it, move its id into "
+                    "`delete` of the request, beside `put`",
+                    {"field": f"put[{position}].delete"},
+                )
         ids = [*(document.id for document in self.put), *self.delete]
         if not 1 <= len(ids) <= MAX_DOCUMENTS:
             raise PydanticCustomError(

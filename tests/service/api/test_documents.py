@@ -211,7 +211,7 @@ def test_a_refused_change_does_not_stop_others(start: Start, tiny_encoder: Encod
 
     found = [client.get(f"/changes/{number}").json() for number in (2, 3, 4, 5)]
     assert [each["state"] for each in found] == ["applied", "refused", "applied", "applied"]
-    assert "there are no passages to index" in found[1]["reason"]
+    assert found[1]["reason"].startswith("no document would be left: ")
     assert [text_of(client, name) for name in "0bc"] == [OLD["0"], "good", None]
 
 
@@ -224,6 +224,7 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"put": [{"id": "", "text": "t"}]}, "put[0].id", "at least 1 character"),
     ({"put": [{"id": 7, "text": "t"}]}, "put[0].id", "valid string"),
     ({"put": [{"id": "a", "text": "t", "year": "x"}]}, "put[0]", "has a `year` that is not a"),
+    ({"put": [{"id": "a", "text": "t", "delete": True}]}, "put[0].delete", "id into `delete` of"),
     ({"put": [{"id": "a", "text": "t"}] * 2}, "put[1]", "is that of another document"),
     ({"put": [{"id": "a", "text": "t"}], "delete": ["a"]}, "delete[0]", "another document"),
     ({"delete": ["a"], "puts": []}, "puts", "did you mean put?"),

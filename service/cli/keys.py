@@ -24,7 +24,7 @@ def key_new(
     name: Annotated[str, typer.Argument(help="For logs and metrics: A-Z a-z 0-9 _ -")],
     scope: Annotated[
         list[str],
-        typer.Option("--scope", help="search, encode or admin; may be repeated"),
+        typer.Option("--scope", help="search, encode, write or admin; may be repeated"),
     ],
     requests_per_second: Annotated[
         float | None, typer.Option(min=0.001, help="Rate limit, in each process")

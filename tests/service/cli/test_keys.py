@@ -1,3 +1,4 @@
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from service.auth.keyring import KeyRing
+from service.auth.keys import SCOPES
+from service.cli.keys import key_new
 from service.cli.main import app
 from service.settings.settings import Settings
 
@@ -25,6 +28,12 @@ def test_a_new_key_is_printed_once_with_the_line_of_its_digest(tmp_path: Path) -
     assert account.key.scopes == {"search"}
     assert account.key.requests_per_second == 20
     assert secret not in line
+
+
+def test_the_help_names_every_scope() -> None:
+    [about] = inspect.signature(key_new).parameters["scope"].annotation.__metadata__
+
+    assert [scope for scope in SCOPES if scope not in about.help] == []
 
 
 def test_a_program_gets_both_as_json() -> None:

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,9 +94,17 @@ def process_tree(process_id: int) -> list[int]:
     """Return a process and all its descendants."""
     found = [process_id]
     for each in found:
-        for task in Path(f"/proc/{each}/task").glob("*/children"):
-            found += map(int, task.read_text().split())
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            for task in Path(f"/proc/{each}/task").glob("*/children"):
+                found += map(int, task.read_text().split())
     return found
+
+
+def _read_of_all(process_id: int, name: str) -> Iterator[str]:
+    """Read a file of a process and all its descendants in /proc; one may just have ended."""
+    for each in process_tree(process_id):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield Path(f"/proc/{each}/{name}").read_text()
 
 
 def rss_bytes(process_id: int) -> int:
@@ -110,8 +118,8 @@ def memory_bytes(process_id: int) -> tuple[int, int]:
     The operating system can reclaim the pages of files.
     """
     own = files = 0
-    for each in process_tree(process_id):
-        resident, shared = map(int, Path(f"/proc/{each}/statm").read_text().split()[1:3])
+    for statm in _read_of_all(process_id, "statm"):
+        resident, shared = map(int, statm.split()[1:3])
         own += resident - shared
         files += shared
     page = os.sysconf("SC_PAGE_SIZE")
@@ -121,8 +129,8 @@ def memory_bytes(process_id: int) -> tuple[int, int]:
 def cpu_seconds(process_id: int) -> float:
     """Return the CPU seconds that a process and all its descendants have used."""
     ticks = 0
-    for each in process_tree(process_id):
-        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+    for stat in _read_of_all(process_id, "stat"):
+        fields = stat.rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 

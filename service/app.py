@@ -29,7 +29,7 @@ CORS_RESPONSE_HEADERS = ("Retry-After", "Server-Timing", "X-Request-Id")
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Create the app; encoder and index are loaded when its lifespan starts."""
+    """Create the app; its lifespan loads encoder and index, unless the server has."""
     state = State(settings)
     tracing = Tracing(settings.traces_endpoint)
     state.metrics.describe(settings.max_waiting_tokens)

@@ -1,4 +1,4 @@
-"""The life of the service: its state, from loading over ready to draining."""
+"""The life of the service: its state, from loading through ready to draining."""
 
 import asyncio
 import logging

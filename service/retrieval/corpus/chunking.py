@@ -11,7 +11,7 @@ from itertools import pairwise
 from service.retrieval.corpus.reader import Chunk, Passage
 from service.retrieval.errors import RetrievalError
 
-# Beside it, `python -m tests.bench.chunks` measures other sizes on XQuAD's articles.
+# Not chosen by measurement yet: `python -m tests.bench.chunks` compares sizes on XQuAD's articles.
 DEFAULT_TOKENS = 160
 MIN_TOKENS = 16
 # Joins a document's id and the number of a chunk; the character after it in the order of ids.

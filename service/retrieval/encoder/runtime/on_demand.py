@@ -66,7 +66,7 @@ class OnDemandRuntime:
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
         """Embed one padded batch, [B, L] to [B, D]; the first one loads."""
         loaded = self.load()
-        # Where only torch can compute this side, it runs one batch at a time.
+        # This side may run fewer batches at a time than the other: its graph has no copies by core.
         with self._turn if loaded.num_slots < self.num_slots else nullcontext():
             return loaded.embed(token_ids, attention_mask)
 

@@ -117,7 +117,7 @@ class OpenvinoRuntime:
         try:
             is_small = len(token_ids) < MIN_TEXTS_A_CORE * self._num_cores
             if not self._has_copies or (is_alone and is_small):
-                # Large batches of passages have the same bits in one graph as in parts.
+                # Large batches of passages keep the bits that they had when parts computed them.
                 is_as_parts = not (self._is_of_queries or is_small)
                 multiple = self._part_multiple if is_as_parts else self._whole_multiple
                 embeddings = self._embed_whole(token_ids, attention_mask, multiple)

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer.main
 
+from service.api.search_fields import NAMES
 from service.cli.main import app as service_app
 from service.problem import problem_type
 from service.problems import TABLE
@@ -340,7 +341,7 @@ def languages() -> str:
     record = AdapterDescription.model_validate(content).languages
     if not record:
         return "The bundled encoder has no record: each language is `unknown`."
-    names = json.loads((DOCS / "language_names.json").read_text(encoding="utf-8"))
+    names = json.loads(NAMES.read_text(encoding="utf-8"))
     rows = [
         (
             names.get(code, code),

@@ -317,6 +317,15 @@ def run_script(
     )
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Give torch one thread: with two, matrices as small as the tiny encoder's round by shape."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def service_settings(tiny_checkpoint: Path, tiny_index: Path) -> Settings:
     """The settings of a service of the tiny encoder and index."""

@@ -5,16 +5,14 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.api.filter_schema import FilterField
 from service.api.schemas import Body, Text, Timeout, WholeNumber
+from service.api.search_fields import FilterField, LanguageCode
 from service.retrieval.defaults import ANSWER_THRESHOLD
 from service.retrieval.index.backend import MAX_TOP_K
 
 MAX_QUERIES = 64
 MAX_FACETS = 16
 SOURCES = ("query", "queries", "more_like")
-# A language code, or the prefix of a grandfathered (`i-klingon`) or private (`x-...`) tag.
-BCP_47 = r"^([A-Za-z]{2,3}|[IiXx]-[A-Za-z0-9]{1,8})(-[A-Za-z0-9]{1,8})*$"
 
 
 class SearchRequest(Body):
@@ -93,8 +91,8 @@ class SearchRequest(Body):
         Field(ge=0, le=1, description="The relevance from which on a query counts as answered"),
     ] = ANSWER_THRESHOLD
     language: Annotated[
-        str | None,
-        Field(pattern=BCP_47, description="Language of the queries (BCP 47); detected by default"),
+        LanguageCode | None,
+        Field(description="Language of the queries (BCP 47); detected by default"),
     ] = None
     include_text: Annotated[bool, Field(description="False omits the text of the passages")] = True
     timeout_ms: Timeout = None

@@ -49,6 +49,8 @@ def start_logging(level: str, log_format: str = "text") -> None:
         handler = RichHandler(console=stderr_console(), show_path=False, rich_tracebacks=False)
         handler.setFormatter(TextFormatter("%(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    if level.upper() != "DEBUG":  # its wheel lacks modules for the newest CPUs, and logs each one
+        logging.getLogger("faiss.loader").setLevel(logging.WARNING)
 
 
 def print_prompts(prompts: "Prompts") -> None:

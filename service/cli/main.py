@@ -193,6 +193,9 @@ def mcp(
     url: Annotated[
         str, typer.Option(envvar="CLEAR_URL", help="URL of the running service")
     ] = "http://127.0.0.1:8000",
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Let it put and delete documents, too")
+    ] = False,
 ) -> None:
     """Let an assistant search a running service, by the Model Context Protocol on stdin and stdout.
 
@@ -206,7 +209,7 @@ def mcp(
         except ImportError:
             console.fail("the extra `mcp` is missing: pip install 'clear-search[mcp]'")
         client = AsyncClient(url, os.environ.get("CLEAR_API_KEY"))
-        create_server(client, version("clear-search")).run()
+        create_server(client, version("clear-search"), allow_changes).run()
 
 
 def _serve(settings: "Settings") -> None:

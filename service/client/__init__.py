@@ -1,7 +1,7 @@
 """The Python client of the service; imports nothing of the server."""
 
 from service.client.client import AsyncClient, Client
-from service.client.documents import Change, Document
+from service.client.documents import Change, Document, Passage, as_document
 from service.client.messages import (
     MAX_CHARACTERS,
     ClientError,
@@ -9,7 +9,6 @@ from service.client.messages import (
     Facet,
     FacetValue,
     Hit,
-    Passage,
     ProblemError,
     Role,
     SearchOptions,
@@ -34,4 +33,5 @@ __all__ = [
     "SearchOptions",
     "SearchResult",
     "UnreachableError",
+    "as_document",
 ]

@@ -1,37 +1,38 @@
 """The client of a running service: blocking (`Client`) and for asyncio (`AsyncClient`).
 
-Lists of any length are split into requests within the service's limits. When the service is busy or
-starting, or the connection is lost, a request is retried: after Retry-After if it is sent, else
-with exponential back-off.
+Lists of any length are split into requests within the service's limits. A request to a service that
+is busy or starting, or whose connection is lost, is retried: after Retry-After, else with back-off.
 """
 
 import asyncio
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, Unpack
 
 import httpx2
 
 from service.client.documents import (
     Change,
+    ChangeOptions,
     Document,
+    Documents,
+    Passage,
     change_bodies,
     document_path,
     passage_path,
     read_change,
     read_document,
+    read_passage,
 )
 from service.client.messages import (
     Embeddings,
-    Passage,
     Role,
     SearchOptions,
     SearchResult,
     encode_bodies,
     more_like_body,
     read_embeddings,
-    read_passage,
     read_results,
     search_bodies,
 )
@@ -102,10 +103,10 @@ class Client:
         return read_embeddings([self._post("/encode", body) for body in encode_bodies(texts, role)])
 
     def change_documents(
-        self, put: Sequence[Mapping[str, Any]] = (), delete: Sequence[str] = (), wait: bool = False
+        self, put: Documents = (), delete: Sequence[str] = (), **options: Unpack[ChangeOptions]
     ) -> list[Change]:
         """Put documents (`id`, `text`, `title`, metadata) and delete others."""
-        bodies = change_bodies(put, delete, wait)
+        bodies = change_bodies(put, delete, options)
         return [read_change(self._post("/documents", body)) for body in bodies]
 
     def change(self, number: int) -> Change:
@@ -198,10 +199,10 @@ class AsyncClient:
         return read_embeddings([await self._post("/encode", body) for body in bodies])
 
     async def change_documents(
-        self, put: Sequence[Mapping[str, Any]] = (), delete: Sequence[str] = (), wait: bool = False
+        self, put: Documents = (), delete: Sequence[str] = (), **options: Unpack[ChangeOptions]
     ) -> list[Change]:
         """Put documents (`id`, `text`, `title`, metadata) and delete others."""
-        bodies = change_bodies(put, delete, wait)
+        bodies = change_bodies(put, delete, options)
         return [read_change(await self._post("/documents", body)) for body in bodies]
 
     async def change(self, number: int) -> Change:

@@ -1,13 +1,21 @@
-"""Messages of the client that put, delete and read documents, and paths by id; sends nothing."""
+"""Messages that put, delete and read documents and passages by id, and paths; sends nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 from urllib.parse import quote
 
-from service.client.messages import MAX_REQUEST_CHARACTERS
+from service.client.messages import MAX_REQUEST_CHARACTERS, ClientError
 
 MAX_DOCUMENTS = 1000
+Documents = Sequence[Mapping[str, Any]]
+
+
+class ChangeOptions(TypedDict, total=False):
+    """Options of `/documents`: whether to wait until the change is live, and for how long."""
+
+    wait: bool
+    timeout_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +26,24 @@ class Change:
     state: Literal["waiting", "applied", "refused"]
     generation: str | None
     reason: str | None
+
+    def raise_if_refused(self) -> None:
+        """Raise a `ClientError` with the reason if none of the change's documents was taken."""
+        if self.state == "refused":
+            raise ClientError(f"change {self.number} was refused: {self.reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage of the index; `document_id`, `start` and `end` as in `Hit`."""
+
+    passage_id: str
+    title: str
+    text: str
+    metadata: dict[str, Any]
+    document_id: str | None = None
+    start: int | None = None
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +56,14 @@ class Document:
 
 
 def change_bodies(
-    put: Sequence[Mapping[str, Any]], delete: Sequence[str], wait: bool
+    put: Documents, delete: Sequence[str], options: ChangeOptions
 ) -> Iterator[dict[str, Any]]:
     """Yield the bodies of as many requests as the service's limits need, in order.
 
-    >>> [len(body["put"]) for body in change_bodies([{"id": "a", "text": "t"}] * 1500, [], False)]
+    >>> [len(body["put"]) for body in change_bodies([{"id": "a", "text": "t"}] * 1500, [], {})]
     [1000, 500]
     """
-    body: dict[str, Any] = {"put": [], "delete": [], "wait": wait}
+    body: dict[str, Any] = {"put": [], "delete": [], **options}
     num_characters = 0
     changes = [*(("put", document) for document in put), *(("delete", each) for each in delete)]
     for part, change in changes:
@@ -45,11 +71,20 @@ def change_bodies(
         is_full = len(body["put"]) + len(body["delete"]) == MAX_DOCUMENTS
         if num_characters and (is_full or num_characters + size > MAX_REQUEST_CHARACTERS):
             yield body
-            body, num_characters = {"put": [], "delete": [], "wait": wait}, 0
+            body, num_characters = {"put": [], "delete": [], **options}, 0
         body[part].append(change)
         num_characters += size
     if num_characters:
         yield body
+
+
+def as_document(document_id: str, text: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document to put; of frameworks that have no titles, the metadata may hold one.
+
+    >>> as_document("a", "t", {"title": None, "year": 1963})
+    {'title': '', 'year': 1963, 'id': 'a', 'text': 't'}
+    """
+    return {**metadata, "title": metadata.get("title") or "", "id": document_id, "text": text}
 
 
 def read_change(answer: Mapping[str, Any]) -> Change:
@@ -63,6 +98,12 @@ def read_document(answer: Mapping[str, Any]) -> Document:
     return Document(
         answer["document"], waiting and waiting["change"], answer["index"]["generation"]
     )
+
+
+def read_passage(answer: dict[str, Any]) -> Passage:
+    """Read a response of `/passages/{passage_id}`."""
+    names = Passage.__dataclass_fields__
+    return Passage(**{name: value for name, value in answer.items() if name in names})
 
 
 def document_path(document_id: str) -> str:

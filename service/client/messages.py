@@ -77,16 +77,6 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
-    """A passage of the index."""
-
-    passage_id: str
-    title: str
-    text: str
-    metadata: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class FacetValue:
     """A value of a field, and the number of passages that have it."""
 
@@ -207,11 +197,6 @@ def read_results(answer: dict[str, Any]) -> list[SearchResult]:
         )
         for result in answer["results"]
     ]
-
-
-def read_passage(answer: dict[str, Any]) -> Passage:
-    """Read a response of `/passages/{passage_id}`."""
-    return Passage(answer["passage_id"], answer["title"], answer["text"], answer["metadata"])
 
 
 def read_embeddings(answers: Sequence[dict[str, Any]]) -> Embeddings:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from py3langid.langid import LanguageIdentifier
 
 from service.engine.language_model import load_identifier
@@ -27,14 +28,20 @@ STANDARD = {
     "wuu": "zh",
     "zxx": UNDETERMINED,
 }
+# Added to English's log-probability, which a few words hardly move: of pairs of English words 95 %
+# are detected instead of 64 %, of 36 other languages 72 % instead of 73 %, of sentences as many.
+ENGLISH_LOG_PRIOR = 4.0
 # Enough to detect a language; more text takes longer and adds nothing.
 MAX_CHARACTERS = 500
 
 
 @cache
 def _identifier(cache_folder: Path | None) -> LanguageIdentifier:
-    """Load the model once in a process; nothing changes it."""
-    return load_identifier(cache_folder)
+    """Load the model once in a process; nothing changes it afterwards."""
+    identifier = load_identifier(cache_folder)
+    is_english = np.array([name == "en" for name in identifier.nb_classes], np.float32)
+    identifier.nb_pc = identifier.nb_pc + ENGLISH_LOG_PRIOR * is_english
+    return identifier
 
 
 class LanguageDetector:

@@ -33,9 +33,10 @@ def test_the_tools_describe_themselves(address: str) -> None:
     tools = ask(address, lambda assistant: assistant.list_tools()).tools
 
     described = {tool.name: tool for tool in tools}
-    assert set(described) == {"search", "describe_index"}
+    assert set(described) == {"search", "more_like", "read_document", "describe_index"}
     assert described["search"].input_schema["required"] == ["query"]
-    assert set(described["search"].input_schema["properties"]) == {"query", "top_k", "filter"}
+    options = {"query", "top_k", "filter", "offset", "fold_duplicates"}
+    assert set(described["search"].input_schema["properties"]) == options
     assert all(tool.description and tool.output_schema for tool in tools)
 
 
@@ -53,6 +54,28 @@ def test_search_finds_what_the_service_finds(address: str) -> None:
     assert {each["relevance"] for each in found} == {None}
     assert result.structured_content["answered"] is None
     assert [each["score"] for each in found] == pytest.approx([hit.score for hit in hits])
+
+
+def test_pages_join_and_a_passage_is_read_and_leads_to_others(address: str) -> None:
+    async def talk(assistant: Any) -> list[Any]:
+        page = {"query": QUERY, "top_k": 2, "offset": 2, "fold_duplicates": True}
+        return [
+            await assistant.call_tool("search", page),
+            await assistant.call_tool("more_like", {"passage_id": "kenya.1", "top_k": 3}),
+            await assistant.call_tool("read_document", {"document_id": "kenya.1"}),
+            await assistant.call_tool("read_document", {"document_id": "nothing"}),
+        ]
+
+    page, others, passage, unknown = ask(address, talk)
+
+    with Client(address) as client:
+        ids = [hit.passage_id for hit in client.search(QUERY, top_k=4, fold="duplicates").hits]
+        like = [hit.passage_id for hit in client.more_like("kenya.1", top_k=3).hits]
+        text = client.passage("kenya.1").text
+    assert [each["passage_id"] for each in page.structured_content["passages"]] == ids[2:]
+    assert [each["passage_id"] for each in others.structured_content["result"]] == like
+    assert passage.structured_content["text"] == text
+    assert unknown.is_error and "no passage of this id" in unknown.content[0].text
 
 
 def test_describe_index_tells_size_and_fields(address: str) -> None:

@@ -73,8 +73,12 @@ def parse_filter(content: object) -> Filter:
 
 
 def _filter(where: str, content: object, depth: int) -> Filter:
-    if not isinstance(content, Mapping) or not content:
+    if not isinstance(content, Mapping):
         raise FilterError(where, "must be an object of fields, such as {field: value}")
+    if not content:
+        raise FilterError(
+            where, "is empty: name a field, such as {field: value}, or leave the filter out"
+        )
     names = sorted(content)
     alternatives: tuple[Filter, ...] = ()
     if _are_filters(content.get(ANY)):

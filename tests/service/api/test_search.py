@@ -147,6 +147,29 @@ def test_whole_numbers_may_have_a_decimal_point(client: TestClient) -> None:
     assert answer["results"] == search(client, query=QUESTION, top_k=1)["results"]
 
 
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("Swahili", "write its code, `sw`"),
+        (" chinese ", "write its code, `zh`"),
+        ("en_US", "such as `sw`, `pt-BR` or `zh-Hant`"),
+    ],
+)
+def test_a_language_that_is_no_code_is_told_one(
+    client: TestClient, language: str, told: str
+) -> None:
+    answer = client.post("/search", json={"query": QUESTION, "language": language})
+
+    assert (answer.status_code, answer.json()["field"]) == (422, "language")
+    assert told in answer.json()["detail"]
+
+
+def test_an_empty_filter_is_told_what_to_write(client: TestClient) -> None:
+    answer = client.post("/search", json={"query": QUESTION, "filter": {}})
+
+    assert "filter: is empty: name a field" in answer.json()["detail"]
+
+
 def test_an_undeclared_language_is_detected(client: TestClient) -> None:
     queries = [QUESTION, "বাংলাদেশের প্রধান পরিবেশগত সমস্যাগুলো কী কী?", "1234"]
 

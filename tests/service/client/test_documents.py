@@ -5,8 +5,14 @@ from urllib.parse import unquote
 import httpx2
 import pytest
 
-from service.client import AsyncClient, Change, Client, Document
-from service.client.documents import MAX_DOCUMENTS, change_bodies, document_path, passage_path
+from service.client import AsyncClient, Change, Client, ClientError, Document, Passage
+from service.client.documents import (
+    MAX_DOCUMENTS,
+    change_bodies,
+    document_path,
+    passage_path,
+    read_passage,
+)
 
 ANSWER = {"change": 3, "state": "applied", "generation": "g", "reason": None}
 LIVE = {"id": "a/b", "title": "", "text": "t", "metadata": {}}
@@ -64,7 +70,7 @@ def test_changes_are_split_in_their_order() -> None:
     put = [{"id": str(number), "text": "t"} for number in range(MAX_DOCUMENTS + 1)]
     long = [{"id": "l", "text": "x" * 300_000}]
 
-    bodies = list(change_bodies([*put, *long], ["a", "b"], wait=False))
+    bodies = list(change_bodies([*put, *long], ["a", "b"], {}))
 
     assert [(len(body["put"]), len(body["delete"])) for body in bodies] == [
         (MAX_DOCUMENTS, 0),
@@ -72,7 +78,28 @@ def test_changes_are_split_in_their_order() -> None:
         (1, 0),
         (0, 2),
     ]
-    assert list(change_bodies([], [], wait=True)) == []
+    assert list(change_bodies([], [], {"wait": True})) == []
+
+
+def test_a_refused_change_is_raised_with_its_reason() -> None:
+    Change(3, "applied", "g", None).raise_if_refused()
+
+    with pytest.raises(ClientError, match=r"change 3 was refused: put\[0\]"):
+        Change(3, "refused", None, "put[0] ...").raise_if_refused()
+
+
+def test_a_change_is_waited_for_as_long_as_is_said() -> None:
+    bodies = change_bodies([{"id": "a", "text": "t"}], [], {"wait": True, "timeout_ms": 60_000})
+
+    assert [(body["wait"], body["timeout_ms"]) for body in bodies] == [(True, 60_000)]
+
+
+def test_a_chunk_says_where_it_is_from() -> None:
+    place = {"document_id": "a", "start": 5, "end": 6}
+    answer = {"passage_id": "a#2", "title": "", "text": "t", "metadata": {}, "index": {}}
+
+    assert read_passage(answer | place) == Passage("a#2", "", "t", {}, "a", 5, 6)
+    assert read_passage(answer) == Passage("a#2", "", "t", {})
 
 
 @pytest.mark.parametrize("name", [".", "..", "...", "a.b", "../a", "%2E"])

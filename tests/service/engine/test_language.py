@@ -22,6 +22,23 @@ def test_a_question_is_detected(detector: LanguageDetector, language: str, text:
     assert detector.detect(text) == language
 
 
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "population"),
+        ("en", "capital of Kenya"),
+        ("en", "natural resources"),
+        ("en", "oil"),
+        ("de", "Hauptstadt"),
+        ("sw", "mji mkuu"),
+    ],
+)
+def test_a_few_words_are_english_unless_they_speak_against_it(
+    detector: LanguageDetector, language: str, text: str
+) -> None:
+    assert detector.detect(text) == language
+
+
 @pytest.mark.parametrize("text", ["1234 5678", "1234", "?", "🌍", " "])
 def test_a_text_without_letters_is_undetermined(detector: LanguageDetector, text: str) -> None:
     """`1234` was once detected as Afrikaans."""

@@ -125,7 +125,7 @@ def test_alternatives_are_filters_and_a_field_may_be_called_any() -> None:
     ("content", "field", "reason"),
     [
         ({"any": [{"year": 1}, 2]}, "filter.any[1]", "must be an object of fields"),
-        ({"any": [{}]}, "filter.any[0]", "must be an object of fields"),
+        ({"any": [{}]}, "filter.any[0]", "is empty: name a field"),
         ({"any": [{"year": {"gt": None}}]}, "filter.any[0].year.gt", "must be a number"),
         ({"any": [{"year": 1}] * 65}, "filter.any", "must have 1 to 64 filters"),
     ],

@@ -18,6 +18,7 @@ from service.engine.reloader import Reloader
 from service.errors import RequestError, SettingsError
 from service.process import freeze_imported_objects, freeze_loaded_objects, trim_memory
 from service.retrieval.encoder.reference.comparison import Comparison, read_comparison
+from service.retrieval.evidence.table import describe_evidence
 from service.retrieval.generation.generation import open_current
 from service.retrieval.language_quality import describe_languages
 from service.retrieval.searcher import Searcher
@@ -120,6 +121,7 @@ class State:
                 "backend": generation.backend,
                 "factory": generation.manifest.factory,
                 "fields": dict(generation.passages.fields),
+                "evidence": describe_evidence(generation.evidence),
                 "refused": self.refusal,
             },
             "limits": {

@@ -41,6 +41,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
             body.min_relevance,
             body.answer_threshold,
             by_document=body.group == "document",
+            evidence=body.evidence,
         ),
         language=body.language,
         deadline=deadline_of(request, body.timeout_ms),
@@ -71,7 +72,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
                     "language": language,
                     "language_quality": grade_of(languages, language),
                     "answered": answered,
-                    "hits": [hit.as_dict(body.include_text) for hit in hits],
+                    "hits": [hit.as_dict(body.include_text, body.evidence) for hit in hits],
                 }
                 for language, answered, hits in zip(
                     found.languages, found.answered, found.hits, strict=True

@@ -18,6 +18,16 @@ class ChunkPlace(BaseModel):
     end: Annotated[int | None, Field(description="Where it ends, in characters")] = None
 
 
+class Evidence(BaseModel):
+    """The part of a hit's text that answers the query best."""
+
+    start: Annotated[int, Field(description="Characters of the hit's text before it")]
+    end: Annotated[int, Field(description="Where it ends, in characters")]
+    score: Annotated[
+        float, Field(description="Inner product of the embeddings of query and part, -1 to 1")
+    ]
+
+
 class Hit(ChunkPlace):
     """A passage that was found."""
 
@@ -40,6 +50,13 @@ class Hit(ChunkPlace):
     more_chunks: Annotated[
         int | None,
         Field(description="Other chunks found of the document; present only if grouped by it"),
+    ] = None
+    evidence: Annotated[
+        Evidence | None,
+        Field(
+            description="Present only if asked for; null where no part stands out, for more_like, "
+            "and where `/info` says why the index has no evidence"
+        ),
     ] = None
 
 

@@ -95,6 +95,10 @@ class SearchRequest(Body):
         Field(description="Language of the queries (BCP 47); detected by default"),
     ] = None
     include_text: Annotated[bool, Field(description="False omits the text of the passages")] = True
+    evidence: Annotated[
+        bool,
+        Field(description="True finds the part of each hit's text that answers the query best"),
+    ] = False
     timeout_ms: Timeout = None
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from service.cli.options import (
     ChunkTokensOption,
     DeviceOption,
     EncoderOption,
+    EvidenceOption,
     FactoryOption,
     FieldOption,
     IdFieldOption,
@@ -61,6 +62,7 @@ def index_build(
     chunk_tokens: ChunkTokensOption = None,
     chunk_overlap: ChunkOverlapOption = None,
     no_chunk: NoChunkOption = False,
+    evidence: EvidenceOption = None,
     skip_invalid: SkipOption = False,
     workers: WorkersOption = None,
     ray: RayOption = None,
@@ -83,7 +85,9 @@ def index_build(
         from service.retrieval.indexing.build import build_index
 
         fields = parse_fields(field or [])
-        build = partial(build_index, factory=settings.factory, fields=fields)
+        build = partial(
+            build_index, factory=settings.factory, fields=fields, evidence=bool(evidence)
+        )
         corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
         chunks = (0 if no_chunk else chunk_tokens, chunk_overlap)
         _write_index(build, corpus, settings, (workers, ray), as_json, chunks)
@@ -106,6 +110,7 @@ def index_update(
     chunk_tokens: ChunkTokensOption = None,
     chunk_overlap: ChunkOverlapOption = None,
     no_chunk: NoChunkOption = False,
+    evidence: EvidenceOption = None,
     skip_invalid: SkipOption = False,
     workers: WorkersOption = None,
     ray: RayOption = None,
@@ -136,7 +141,7 @@ def index_update(
         folder = index_folder(settings)
         live = read_manifest(generations_directory(folder) / current_name(folder))
         fields = parse_fields(field) if field else live.fields
-        update = partial(update_index, factory=factory, fields=fields)
+        update = partial(update_index, factory=factory, fields=fields, evidence=evidence)
         corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
 
         def check_encoder() -> None:

@@ -96,6 +96,15 @@ NoChunkOption = Annotated[
         "--no-chunk", envvar="CLEAR_NO_CHUNK", help="Cut long documents at the encoder's limit"
     ),
 ]
+EvidenceOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--evidence/--no-evidence",
+        envvar="CLEAR_EVIDENCE",
+        help="Embed each sentence, too, so that hits can show the part that answers best; by "
+        "default an update does as the build did",
+    ),
+]
 SkipOption = Annotated[
     bool,
     typer.Option(

@@ -70,7 +70,7 @@ def search(
             searcher = Searcher(loaded, open_current(folder, index_options_of(settings, loaded)))
             on_progress("search", 0, None)
             searcher.prepare_relevance()
-            hits = searcher.search([query], top_k, filter=chosen)[0]
+            hits = searcher.search([query], top_k, filter=chosen, evidence=True)[0]
         console.print_warning(searcher.warning)
         print_hits(hits, as_json)
 

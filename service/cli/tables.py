@@ -28,7 +28,9 @@ def print_hits(hits: "Sequence[Hit]", as_json: bool) -> None:
     """Print the hits of one query."""
     if as_json:
         is_utf8 = sys.stdout.encoding.lower() == "utf-8"
-        typer.echo(json.dumps([hit.as_dict() for hit in hits], ensure_ascii=not is_utf8))
+        typer.echo(
+            json.dumps([hit.as_dict(with_evidence=True) for hit in hits], ensure_ascii=not is_utf8)
+        )
         return
     table = Table(box=box.SIMPLE_HEAD, show_lines=False, padding=(0, 1, 1, 0))
     table.add_column("#", justify="right")
@@ -39,7 +41,7 @@ def print_hits(hits: "Sequence[Hit]", as_json: bool) -> None:
     table.add_column("passage", ratio=1)
     for hit in hits:
         passage = Text.assemble(
-            *((hit.passage.title or hit.passage.passage_id, "bold"), "\n", hit.passage.text),
+            *((hit.passage.title or hit.passage.passage_id, "bold"), "\n", _with_evidence(hit)),
             *("\n", (hit.passage.passage_id, "dim")),
         )
         relevance = [] if hit.relevance is None else [f"{hit.relevance:.2f}"]
@@ -47,6 +49,14 @@ def print_hits(hits: "Sequence[Hit]", as_json: bool) -> None:
     if relevances and relevances[0] < ANSWER_THRESHOLD:
         Console().print(NOT_ANSWERED)
     Console().print(table if hits else "no hits")
+
+
+def _with_evidence(hit: "Hit") -> Text:
+    """Return a hit's text with its evidence in bold."""
+    text = Text(hit.passage.text)
+    if hit.evidence:
+        text.stylize("bold", hit.evidence.start, hit.evidence.end)
+    return text
 
 
 def print_generations(generations: "Sequence[GenerationInfo]", as_json: bool) -> None:

@@ -6,15 +6,12 @@ from service.client.messages import (
     MAX_CHARACTERS,
     ClientError,
     Embeddings,
-    Facet,
-    FacetValue,
-    Hit,
     ProblemError,
     Role,
     SearchOptions,
-    SearchResult,
     UnreachableError,
 )
+from service.client.results import Evidence, Facet, FacetValue, Hit, SearchResult
 
 __all__ = [
     "MAX_CHARACTERS",
@@ -24,6 +21,7 @@ __all__ = [
     "ClientError",
     "Document",
     "Embeddings",
+    "Evidence",
     "Facet",
     "FacetValue",
     "Hit",

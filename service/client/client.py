@@ -29,13 +29,12 @@ from service.client.messages import (
     Embeddings,
     Role,
     SearchOptions,
-    SearchResult,
     encode_bodies,
     more_like_body,
     read_embeddings,
-    read_results,
     search_bodies,
 )
+from service.client.results import SearchResult, read_results
 from service.client.retry import patience
 
 

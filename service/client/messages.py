@@ -1,4 +1,4 @@
-"""Messages between client and service: request bodies, results, and errors; sends nothing.
+"""Messages between client and service: request bodies, embeddings, and errors; sends nothing.
 
 ClientError
 ├── UnreachableError      no answer after the last retry
@@ -7,7 +7,6 @@ ClientError
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypedDict
@@ -54,61 +53,6 @@ class ProblemError(ClientError):
         super().__init__(f"{self.status} {self.title}: {self.detail}")
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A passage that was found; rank 1 is the best, the score is a cosine.
-
-    `relevance` is the probability that it answers the query, if known. Of a document that was split
-    it is a chunk, from `start` to `end`; `more_chunks` counts the others that were found.
-    """
-
-    passage_id: str
-    score: float
-    rank: int
-    title: str
-    text: str | None
-    metadata: dict[str, Any]
-    duplicates: int | None = None
-    relevance: float | None = None
-    document_id: str | None = None
-    start: int | None = None
-    end: int | None = None
-    more_chunks: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FacetValue:
-    """A value of a field, and the number of passages that have it."""
-
-    value: str | bool | int | float
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Facet:
-    """The most frequent values of a field, and the number of all its values."""
-
-    values: list[FacetValue]
-    num_values: int
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The hits of one query, and the index and encoder that found them.
-
-    `answered` says whether the best hit probably answers it; None if the service cannot tell.
-    """
-
-    language: str
-    hits: list[Hit]
-    facets: dict[str, Facet]
-    generation: str
-    num_passages: int
-    encoder: str
-    took_ms: dict[str, float]
-    answered: bool | None = None
-
-
 class SearchOptions(TypedDict, total=False):
     """Options of `/search`; `SearchRequest` describes them."""
 
@@ -123,6 +67,7 @@ class SearchOptions(TypedDict, total=False):
     answer_threshold: float
     language: str | None
     include_text: bool
+    evidence: bool
     timeout_ms: int
 
 
@@ -176,27 +121,6 @@ def parts_of(texts: Sequence[str], max_texts: int) -> Iterator[list[str]]:
         num_characters += len(text)
     if part:
         yield part
-
-
-def read_results(answer: dict[str, Any]) -> list[SearchResult]:
-    """Read a response of `/search`."""
-    facets = {
-        name: Facet([FacetValue(**value) for value in facet["values"]], facet["num_values"])
-        for name, facet in (answer.get("facets") or {}).items()
-    }
-    return [
-        SearchResult(
-            language=result["language"],
-            hits=[Hit(**hit) for hit in result["hits"]],
-            facets=facets,
-            generation=answer["index"]["generation"],
-            num_passages=answer["index"]["passages"],
-            encoder=answer["encoder"],
-            took_ms=answer["took_ms"],
-            answered=result.get("answered"),
-        )
-        for result in answer["results"]
-    ]
 
 
 def read_embeddings(answers: Sequence[dict[str, Any]]) -> Embeddings:

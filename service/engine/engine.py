@@ -115,6 +115,7 @@ class Engine:
                 lambda again: self.batcher.run(again, "query", deadline),
                 lambda found: self._look_up(searcher, found, page),
             )
+        shown = page.with_evidence(searcher, answers, [page.cut(left) for left in hits])
         seconds["passages"] = time.monotonic() - started
         if time.monotonic() > deadline:
             raise DeadlineExceededError("the deadline passed while passages were looked up")
@@ -123,7 +124,6 @@ class Engine:
         self._metrics.observe_queries(labels, tokenized, best, time.monotonic() - began)
         answered = [page.is_answered(searcher, left) for left in hits]
         self._metrics.count_answers(labels, answered)
-        shown = [page.cut(left) for left in hits]
         return SearchOutcome(searcher.generation, shown, answered, languages, seconds, counted)
 
     async def encode(

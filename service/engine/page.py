@@ -24,7 +24,7 @@ class Page:
 
     `without` is the id of a document that is no hit: the one that others are to be like. Such hits
     have no relevance, because there is no question. `by_document` folds the chunks of a document.
-    `resolve` sets what depends on the index.
+    `evidence` finds the part of each hit that answers. `resolve` sets what depends on the index.
     """
 
     top_k: int
@@ -36,6 +36,7 @@ class Page:
     answer_threshold: float = ANSWER_THRESHOLD
     by_document: bool = False
     has_chunks: bool = False
+    evidence: bool = False
 
     @property
     def may_fold(self) -> bool:
@@ -110,6 +111,18 @@ class Page:
         if (least := self.min_relevance) is not None:
             hits = [hit for hit in hits if (hit.relevance or 0.0) >= least]
         return list(hits[self.offset : self.offset + self.top_k])
+
+    def with_evidence(
+        self, searcher: Searcher, answers: Sequence[Answer[BatchResult]], hits: list[list[Hit]]
+    ) -> list[list[Hit]]:
+        """Return the hits of each query with their evidence, if it is asked for.
+
+        A passage `without` asks no question, and its hits have none.
+        """
+        if not self.evidence or self.without is not None:
+            return hits
+        queries = [answer.result.embedding.cpu().numpy() for answer in answers]
+        return list(map(searcher.with_evidence, hits, queries))
 
     def deeper(self, hits: Sequence[Hit], ranking: Ranking | None, depth: int) -> int | None:
         """Return how deep to search again; None if the page is full or nothing more can be found.

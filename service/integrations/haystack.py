@@ -1,5 +1,6 @@
 """A retriever and a writer for Haystack pipelines (extra `haystack`)."""
 
+from dataclasses import asdict
 from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
@@ -72,13 +73,18 @@ class ClearRetriever:
             filter=filters or self.filters,
             min_score=self.min_score,
             min_relevance=self.min_relevance,
-            **(self.options or {}),
+            **{"evidence": True, **(self.options or {})},
         )
         documents = [
             Document(
                 id=hit.passage_id,
                 content=hit.text,
-                meta={**hit.metadata, "title": hit.title, "relevance": hit.relevance},
+                meta={
+                    **hit.metadata,
+                    "title": hit.title,
+                    "relevance": hit.relevance,
+                    "evidence": hit.evidence and asdict(hit.evidence),
+                },
                 score=hit.score,
             )
             for hit in found.hits

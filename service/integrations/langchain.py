@@ -1,6 +1,7 @@
 """A retriever and a vector store for LangChain (extra `langchain`)."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Self
 from uuid import uuid4
 
@@ -41,10 +42,9 @@ class ClearRetriever(BaseRetriever):
             filter=self.filter,
             min_score=self.min_score,
             min_relevance=self.min_relevance,
-            **self.options,
+            **{"evidence": True, **self.options},
         )
-        scores = [{"score": hit.score, "relevance": hit.relevance} for hit in found.hits]
-        return [_document_of(*each) for each in zip(found.hits, scores, strict=True)]
+        return [_document_of(hit, _judgment_of(hit)) for hit in found.hits]
 
 
 class ClearVectorStore(VectorStore):
@@ -127,6 +127,11 @@ class ClearVectorStore(VectorStore):
         """Find the passages that answer a query, and their cosines."""
         hits = self._client.search(query, top_k=k, **options).hits
         return [(_document_of(hit), hit.score) for hit in hits]
+
+
+def _judgment_of(hit: Hit) -> dict[str, Any]:
+    evidence = hit.evidence and asdict(hit.evidence)
+    return {"score": hit.score, "relevance": hit.relevance, "evidence": evidence}
 
 
 def _document_of(hit: Hit, further: Mapping[str, Any] = {}) -> Document:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -58,14 +59,19 @@ class ClearRetriever(BaseRetriever):
             filter=self._filter,
             min_score=self._min_score,
             min_relevance=self._min_relevance,
-            **self._search_options,
+            **{"evidence": True, **self._search_options},
         )
         return [
             NodeWithScore(
                 node=TextNode(
                     id_=hit.passage_id,
                     text=hit.text or "",
-                    metadata={**hit.metadata, "title": hit.title, "relevance": hit.relevance},
+                    metadata={
+                        **hit.metadata,
+                        "title": hit.title,
+                        "relevance": hit.relevance,
+                        "evidence": hit.evidence and asdict(hit.evidence),
+                    },
                 ),
                 score=hit.score,
             )

@@ -21,6 +21,14 @@ INSTRUCTIONS = (
 TopK = Annotated[int, Field(ge=1, le=50, description="Maximum number of passages")]
 
 
+class EvidencePart(BaseModel):
+    """The part of a passage's text that answers best."""
+
+    start: int
+    end: int
+    score: float
+
+
 class FoundPassage(BaseModel):
     """A passage that may answer the question."""
 
@@ -37,6 +45,10 @@ class FoundPassage(BaseModel):
     metadata: dict[str, Any]
     document_id: Annotated[
         str | None, Field(description="The longer document that the passage is a part of, if any")
+    ] = None
+    evidence: Annotated[
+        EvidencePart | None,
+        Field(description="The characters of the text that answer best; null if none stand out"),
     ] = None
 
 
@@ -122,7 +134,9 @@ def _add_reading(server: MCPServer, client: AsyncClient) -> None:
         """Find the English passages that answer a question."""
         fold: Literal["duplicates"] | None = "duplicates" if fold_duplicates else None
         with _told():
-            found = await client.search(query, top_k=top_k, filter=filter, offset=offset, fold=fold)
+            found = await client.search(
+                query, top_k=top_k, filter=filter, offset=offset, fold=fold, evidence=True
+            )
         passages = [FoundPassage.model_validate(asdict(hit)) for hit in found.hits]
         return FoundPassages(language=found.language, answered=found.answered, passages=passages)
 

@@ -3,9 +3,10 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from service.retrieval.corpus.reader import Passage
+from service.retrieval.evidence.table import Evidence
 
 WORD = re.compile(r"\w+")
 SHINGLE_WORDS = 3
@@ -23,9 +24,16 @@ class Hit:
     relevance: float | None = None  # the probability that it answers; None without calibration
     duplicates: int | None = None  # hits folded into this one; None if none was to be folded
     more_chunks: int | None = None  # hits of its document folded into it; None if none was to be
+    row: int = -1  # of the passage in its generation
+    evidence: Evidence | None = None
 
-    def as_dict(self, include_text: bool = True) -> dict[str, object]:
-        """Return the hit as in the response of `/search`; an omitted text is None."""
+    def as_dict(self, include_text: bool = True, with_evidence: bool = False) -> dict[str, object]:
+        """Return the hit as in the response of `/search`.
+
+        Args:
+            include_text: else the text is None.
+            with_evidence: whether there is a field of the evidence.
+        """
         counts = {"duplicates": self.duplicates, "more_chunks": self.more_chunks}
         folded = {name: count for name, count in counts.items() if count is not None}
         return {
@@ -38,6 +46,7 @@ class Hit:
             "metadata": dict(self.passage.metadata),
             **self.passage.place,
             **folded,
+            **({"evidence": self.evidence and asdict(self.evidence)} if with_evidence else {}),
         }
 
 

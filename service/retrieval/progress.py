@@ -33,6 +33,7 @@ STAGE_NAMES = {
     "read": "reading",
     "read bytes": "reading bytes",
     "encode": "encoding",
+    "evidence": "encoding sentences",
     "index": "indexing",
     "check": "checking",
     "push": "pushing",

@@ -1,6 +1,7 @@
 """Search: from queries to hits, by an encoder and the index that it embedded."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -165,6 +166,7 @@ class Searcher:
         top_k: int = 10,
         min_score: float = -1.0,
         filter: Filter | None = None,
+        evidence: bool = False,
     ) -> list[list[Hit]]:
         """Find each query's best passages.
 
@@ -173,6 +175,7 @@ class Searcher:
             top_k: most hits per query.
             min_score: drop hits below this inner product.
             filter: search only among passages that match it.
+            evidence: whether to find the evidence in each hit.
 
         Raises:
             FilterError: the index does not declare a field of the filter.
@@ -182,7 +185,8 @@ class Searcher:
             self.selections.select(filter)
         embeddings = self.encoder.encode(queries, "query").embeddings
         rankings = self.rank(embeddings, max(top_k, DEPTH), [filter] * len(queries))
-        return [self.hits(ranking, min_score, top_k) for ranking in rankings]
+        found = [self.hits(ranking, min_score, top_k) for ranking in rankings]
+        return list(map(self.with_evidence, found, embeddings)) if evidence else found
 
     def rank(
         self,
@@ -213,11 +217,19 @@ class Searcher:
         scores = all_scores[:count].tolist()
         passages = self.generation.passages.read(rows[:count].tolist())
         return [
-            Hit(rank, score, passage, relevance)
-            for rank, (score, passage, relevance) in enumerate(
-                zip(scores, passages, found[:count], strict=True), start=1
+            Hit(rank, score, passage, relevance, row=row)
+            for rank, (score, passage, relevance, row) in enumerate(
+                zip(scores, passages, found[:count], rows[:count].tolist(), strict=True), start=1
             )
         ]
+
+    def with_evidence(self, hits: Sequence[Hit], query: Embeddings) -> list[Hit]:
+        """Return hits with the evidence in each for a query [D]; all without if there is none."""
+        table = self.generation.evidence
+        if table is None:
+            return list(hits)
+        found = table.find([hit.row for hit in hits], query)
+        return [replace(hit, evidence=each) for hit, each in zip(hits, found, strict=True)]
 
 
 def _embed_general_questions(encoder: Encoder) -> Embeddings:

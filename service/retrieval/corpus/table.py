@@ -8,8 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from service.retrieval.corpus.dates import parse_date
 from service.retrieval.corpus.fields import NO_FIELDS, FieldKind, Fields
 from service.retrieval.corpus.reader import Chunk, Passage
 from service.retrieval.errors import GenerationError
+from service.retrieval.storage.arrow_files import ArrowWriter, map_rows
 
 SCHEMA = pa.schema(
     [
@@ -38,43 +38,17 @@ CHUNK_SCHEMA = pa.schema(
 FIELD_PREFIX = "field."
 
 
-class PassageTableWriter:
+class PassageTableWriter(ArrowWriter):
     """Writes passages to an Arrow file in batches; row i belongs to vector i."""
 
     def __init__(self, path: Path, fields: Fields = NO_FIELDS, has_chunks: bool = False) -> None:
         """Create the file; the metadata of the passages must fit the fields."""
+        super().__init__(path, schema_of(fields, has_chunks))
         self._fields = fields
-        self._schema = schema_of(fields, has_chunks)
-        self._writer = pa.ipc.new_file(str(path), self._schema)
-
-    def __enter__(self) -> Self:
-        """Return the writer; the end of the context completes the file."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Complete the file."""
-        self._writer.close()
 
     def write(self, passages: Sequence[Passage]) -> None:
         """Append one batch."""
         self.write_rows(to_rows(passages, self._fields))
-
-    def write_rows(self, rows: pa.Table) -> None:
-        """Append rows of another table, or of `to_rows`, as one batch.
-
-        Parts of arrays keep traces of what they were taken from; a copy by `take` has the bytes of
-        arrays that were made of the values.
-        """
-        if rows.schema != self._schema:
-            rows = rows.select(self._schema.names)
-        copied = rows.take(pa.array(range(len(rows)), pa.int64()))
-        for batch in copied.combine_chunks().to_batches():
-            self._writer.write_batch(batch)
 
 
 class PassageTable:
@@ -86,12 +60,7 @@ class PassageTable:
         Raises:
             GenerationError: the file is not an Arrow file of passages with these fields.
         """
-        try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        except (pa.ArrowException, OSError) as error:
-            raise GenerationError(
-                f"{path} is not an Arrow file ({error}): build the index again"
-            ) from None
+        table = map_rows(path)
         self.has_chunks = CHUNK_SCHEMA.names[0] in table.schema.names
         schema = schema_of(fields, self.has_chunks)
         if table.schema != schema:

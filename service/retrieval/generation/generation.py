@@ -3,7 +3,8 @@
 INDEX/CURRENT                     the name of the live generation
 INDEX/calibration.json            the relevance of hits, if `index calibrate` made it
 INDEX/generations/<name>/         manifest.json, vectors.faiss, passages.arrow, texts.arrow and,
-                                  where the index is not flat, embeddings.f32
+                                  where the index is not flat, embeddings.f32; evidence.arrow,
+                                  if it was built with evidence
 """
 
 import re
@@ -17,7 +18,9 @@ from service.retrieval.checkpoint.prompts.prompts import quoted_prompt
 from service.retrieval.corpus.table import PassageTable
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
+from service.retrieval.evidence.table import EvidenceTable
 from service.retrieval.generation.manifest import (
+    EVIDENCE,
     PASSAGES,
     VECTORS,
     EncoderRecord,
@@ -52,6 +55,7 @@ class Generation:
     vectors: VectorIndex
     passages: PassageTable
     calibration: Calibration | str | None = None
+    evidence: EvidenceTable | None = None
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Check that an encoder's passage side embedded this index; raises as the function."""
@@ -220,4 +224,18 @@ def open_verified(
     created = datetime.fromtimestamp((directory / VECTORS).stat().st_mtime, tz=UTC)
     backend = choose_backend(manifest.factory, options)
     calibration = read_own_calibration(directory.parent.parent / CALIBRATION)
-    return Generation(directory.name, created, manifest, backend, vectors, passages, calibration)
+    return Generation(
+        *(directory.name, created, manifest, backend, vectors, passages, calibration),
+        open_evidence(directory, manifest),
+    )
+
+
+def open_evidence(directory: Path, manifest: GenerationManifest) -> EvidenceTable | None:
+    """Open the evidence of a generation whose hashes were verified; None if it has none.
+
+    Raises:
+        GenerationError: the file does not belong to the generation.
+    """
+    if EVIDENCE not in manifest.files:
+        return None
+    return EvidenceTable(directory / EVIDENCE, manifest.count)

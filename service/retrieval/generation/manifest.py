@@ -21,6 +21,7 @@ from service.retrieval.storage.schema import Document, JsonText, parse_document
 FORMAT_VERSION = 2
 MANIFEST, VECTORS, PASSAGES = "manifest.json", "vectors.faiss", "passages.arrow"
 TEXTS, EMBEDDINGS = "texts.arrow", "embeddings.f32"  # read by the next update only
+EVIDENCE = "evidence.arrow"  # only of an index that was built with it
 
 
 class EncoderRecord(Document):

@@ -13,13 +13,19 @@ from service.retrieval.generation.generation import (
     check_passage_side,
     current_name,
     generations_directory,
+    open_evidence,
     verify_generation,
 )
-from service.retrieval.generation.manifest import PASSAGES, GenerationManifest, chunking_of
+from service.retrieval.generation.manifest import (
+    EVIDENCE,
+    PASSAGES,
+    GenerationManifest,
+    chunking_of,
+)
 from service.retrieval.generation.writer import exclusive_writer
-from service.retrieval.indexing.assembly import Assembly, Base
+from service.retrieval.indexing.assembly import Assembly
 from service.retrieval.indexing.build import BeforePublish, BuildReport, do_nothing, publish_run
-from service.retrieval.indexing.reuse import identity_of, open_reusable
+from service.retrieval.indexing.reuse import Base, identity_of, open_reusable
 from service.retrieval.indexing.shards import InProcessEncoder, ShardEncoder
 from service.retrieval.indexing.sources import stage_changes
 from service.retrieval.progress import OnProgress, ignore_progress
@@ -69,11 +75,12 @@ def apply_changes(
             chunking_of(manifest, encoder.side("passage").max_tokens),
             shard_encoder or InProcessEncoder(encoder),
             on_progress,
+            EVIDENCE in manifest.files,
         )
         stage = stage_changes(changes, assembly.fields, assembly.chunker, on_invalid, on_progress)
         table = PassageTable(live / PASSAGES, assembly.fields)
         with open_reusable(live, manifest, EncoderIdentity.of(encoder)) as reusable:
-            base = Base(reusable, table)
+            base = Base(reusable, table, open_evidence(live, manifest))
             return publish_run(assembly, stage, index, base, before_publish, on_invalid)
 
 

@@ -1,6 +1,7 @@
 """One build in its temporary folder: stage, encode, index, check, write the manifest."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,28 +16,34 @@ from service.retrieval.corpus.table import (
     PassageTable,
     PassageTableWriter,
     any_chunk,
+    schema_of,
     to_rows,
-    with_chunk_columns,
 )
 from service.retrieval.encoder.bulk import EncodedPassages
 from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.generation.manifest import EMBEDDINGS, MANIFEST, PASSAGES, TEXTS, VECTORS
+from service.retrieval.evidence.table import SCHEMA as EVIDENCE_SCHEMA
+from service.retrieval.generation.manifest import (
+    EMBEDDINGS,
+    EVIDENCE,
+    MANIFEST,
+    PASSAGES,
+    VECTORS,
+)
 from service.retrieval.index.faiss.build import build_faiss_index, check_factory, write_flat_header
-from service.retrieval.indexing.encoding import encode_missing
+from service.retrieval.indexing.encoding import EncodedSegments, encode_missing
 from service.retrieval.indexing.invalid import InvalidPassages
 from service.retrieval.indexing.manifest import add_findings, describe_build
 from service.retrieval.indexing.reuse import (
     NOT_FOUND,
-    ReusableEmbeddings,
+    Base,
     merge_embeddings,
-    write_texts,
 )
-from service.retrieval.indexing.rows import WINDOW_ROWS, Rows, Splice, table_windows
+from service.retrieval.indexing.rows import WINDOW_ROWS, Rows, beside, write_rows
 from service.retrieval.indexing.shards import ShardEncoder, ShardFolder
 from service.retrieval.indexing.staging import StagedPassages
 from service.retrieval.progress import OnProgress
+from service.retrieval.storage.arrow_files import ArrowWriter
 
-NUM_CANARIES = 8
 # Fills the staging with a run's passages.
 Stage = Callable[[StagedPassages], None]
 
@@ -52,17 +59,6 @@ class BuildCounts:
     num_unembedded: int  # left out, as the encoder gives no unit vector for them
 
 
-@dataclass(frozen=True)
-class Base:
-    """What a run adds to and takes from: a verified generation; for a build, nothing.
-
-    `reusable` holds embeddings for new passages with a known text, and those of `table`, if given.
-    """
-
-    reusable: ReusableEmbeddings | None = None
-    table: PassageTable | None = None
-
-
 class Assembly:
     """Builds a generation from passages."""
 
@@ -74,6 +70,7 @@ class Assembly:
         chunking: Chunking,
         shard_encoder: ShardEncoder,
         on_progress: OnProgress,
+        has_evidence: bool = False,
     ) -> None:
         """Check the settings; nothing is built yet.
 
@@ -83,7 +80,8 @@ class Assembly:
             fields: metadata that hits can be filtered and counted by.
             chunking: how long documents are split.
             shard_encoder: embeds the passages.
-            on_progress: called during the stages read, encode, index, check.
+            on_progress: called during the stages read, encode, evidence, index, check.
+            has_evidence: whether to embed the segments of passages, too.
 
         Raises:
             GenerationError: FAISS has no such index, or cannot filter it.
@@ -95,6 +93,7 @@ class Assembly:
         self._encoder = encoder
         self._factory = factory
         self._shard_encoder = shard_encoder
+        self._has_evidence = has_evidence
 
     def run(
         self, directory: Path, unfinished: Path, stage: Stage, base: Base, on_invalid: OnInvalid
@@ -129,11 +128,15 @@ class Assembly:
             digests, rows = digests[is_valid], rows[is_valid]
             fresh = (found[found.is_valid] for found in map(shards.read, encoded.names))
             embeddings = merge_embeddings(rows, reusable, fresh, WINDOW_ROWS)
-            kept, splice = self._splice(staged, base)
+            kept, splice = base.splice(staged, self._columns(), self._encoder.embedding_dim)
             count = len(staged) + int(splice.is_kept.sum())
             if count == 0:
                 raise no_passages() if base.table is None else no_document_left()
-            new = self._new_rows(staged, digests, embeddings)
+            evidence = None
+            if self._has_evidence:
+                evidence = EncodedSegments(staged, shards, base.known_evidence)
+                evidence.encode(self._shard_encoder, self.on_progress)
+            new = self._new_rows(staged, digests, embeddings, evidence)
             has_chunks = staged.holds_chunks() or any_chunk(kept.passages, splice.is_kept)
             is_truncated = self._write(directory, splice.merge(kept, new), count, has_chunks)
         staging.unlink()
@@ -148,27 +151,27 @@ class Assembly:
         self._check(directory, counts)
         return counts
 
-    def _splice(self, staged: StagedPassages, base: Base) -> tuple[Rows, Splice]:
-        """Return the rows of the base, and how the staged passages go among them."""
-        if base.table is None or base.reusable is None:
-            nothing = np.zeros(len(staged), np.int64)
-            kept = Rows.none(self.fields, self._encoder.embedding_dim)
-            return kept, Splice(nothing, nothing > 0, np.empty(0, np.bool_))
-        kept = base.reusable.rows(with_chunk_columns(base.table.rows))
-        return kept, Splice.of(base.table, list(staged.passage_ids()), staged.touched)
+    def _columns(self) -> pa.Schema:
+        """Return the columns of rows: of passages, and of their evidence."""
+        schema = schema_of(self.fields, has_chunks=True)
+        return pa.schema([*schema, *(EVIDENCE_SCHEMA if self._has_evidence else [])])
 
     def _new_rows(
         self,
         staged: StagedPassages,
         digests: NDArray[np.void],
         embeddings: Iterator[EncodedPassages],
+        evidence: EncodedSegments | None,
     ) -> Iterator[Rows]:
         """Yield the staged passages and their embeddings in windows, in the order of ids."""
         start = 0
         for passages, encoded in zip(staged.windows(WINDOW_ROWS), embeddings, strict=True):
             stop = start + len(passages)
+            columns = to_rows(passages, self.fields)
+            if evidence is not None:
+                columns = beside(columns, evidence.columns(passages))
             yield Rows(
-                to_rows(passages, self.fields),
+                columns,
                 encoded.embeddings,
                 encoded.is_truncated,
                 digests[start:stop],
@@ -178,30 +181,21 @@ class Assembly:
     def _write(
         self, directory: Path, rows: Iterator[Rows], count: int, has_chunks: bool
     ) -> NDArray[np.bool_]:
-        """Write passages, vectors and digests; return which texts were truncated."""
+        """Write passages, evidence, vectors and digests; return which texts were truncated."""
         is_flat = self._factory == "Flat"
-        path = directory / (VECTORS if is_flat else EMBEDDINGS)
-        flags: list[NDArray[np.bool_]] = []
-        digests: list[NDArray[np.void]] = []
-        with (
-            PassageTableWriter(directory / PASSAGES, self.fields, has_chunks) as table,
-            path.open("wb") as vectors,
-        ):
+        with ExitStack() as files:
+            tables: list[ArrowWriter] = [
+                PassageTableWriter(directory / PASSAGES, self.fields, has_chunks)
+            ]
+            if self._has_evidence:
+                tables.append(ArrowWriter(directory / EVIDENCE, EVIDENCE_SCHEMA))
+            for table in tables:
+                files.enter_context(table)
+            path = directory / (VECTORS if is_flat else EMBEDDINGS)
+            vectors = files.enter_context(path.open("wb"))
             if is_flat:
                 write_flat_header(vectors, count, self._encoder.embedding_dim)
-
-            def passages() -> Iterator[pa.Table]:
-                for piece in rows:
-                    vectors.write(piece.embeddings.data)
-                    flags.append(piece.is_truncated)
-                    digests.append(piece.digests)
-                    yield piece.passages
-
-            for window in table_windows(passages()):
-                table.write_rows(window)
-        is_truncated = np.concatenate(flags)
-        write_texts(directory / TEXTS, np.concatenate(digests), is_truncated)
-        return is_truncated
+            return write_rows(directory, rows, tables, vectors)
 
     def _index(self, directory: Path, count: int) -> None:
         """Index the vectors; the file of a flat index is complete as it was written."""
@@ -233,16 +227,6 @@ class Assembly:
             counts.num_truncated,
             counts.num_unembedded,
         )
-        sample = table.read(spread_rows(counts.num_passages, NUM_CANARIES))
-        manifest = add_findings(manifest, directory, self._encoder, sample)
+        manifest = add_findings(manifest, directory, self._encoder, table)
         (directory / MANIFEST).write_bytes(manifest.to_bytes())
         self.on_progress("check", 1, 1)
-
-
-def spread_rows(count: int, size: int) -> list[int]:
-    """Return up to `size` of `count` rows, evenly spread.
-
-    >>> spread_rows(10, 4)
-    [0, 2, 5, 7]
-    """
-    return sorted({number * count // size for number in range(min(size, count * size))})

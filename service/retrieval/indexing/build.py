@@ -17,13 +17,19 @@ from service.retrieval.generation.generation import (
     check_passage_side,
     current_name,
     generations_directory,
+    open_evidence,
     verify_hashes,
 )
 from service.retrieval.generation.history import UNFINISHED, publish
-from service.retrieval.generation.manifest import MANIFEST, chunking_of, generation_name
+from service.retrieval.generation.manifest import (
+    EVIDENCE,
+    MANIFEST,
+    chunking_of,
+    generation_name,
+)
 from service.retrieval.generation.writer import BUILDING, exclusive_writer
-from service.retrieval.indexing.assembly import Assembly, Base, BuildCounts, Stage
-from service.retrieval.indexing.reuse import open_reusable
+from service.retrieval.indexing.assembly import Assembly, BuildCounts, Stage
+from service.retrieval.indexing.reuse import Base, identity_of, open_reusable
 from service.retrieval.indexing.shards import InProcessEncoder, ShardEncoder
 from service.retrieval.indexing.sources import stage_corpus
 from service.retrieval.progress import OnProgress, ignore_progress
@@ -53,6 +59,7 @@ def build_index(
     factory: str = "Flat",
     fields: Fields = NO_FIELDS,
     chunking: Chunking | None = None,
+    evidence: bool = False,
     shard_encoder: ShardEncoder | None = None,
     before_publish: BeforePublish = do_nothing,
     on_invalid: OnInvalid = refuse,
@@ -69,12 +76,13 @@ def build_index(
         factory: FAISS's description of the index.
         fields: metadata that hits can be filtered and counted by.
         chunking: how long documents are split; by default those over the encoder's limit are.
+        evidence: whether to embed the segments of passages, too, for the evidence in hits.
         shard_encoder: encodes the passages; by default this thread, with `encoder`.
         before_publish: called with the finished folder and the generation's name; if it raises,
             the live generation stays.
         on_invalid: called with the error of a passage that repeats an id, violates a field, or
             has no unit vector; it raises to stop, or returns to leave the passage out.
-        on_progress: called during the stages read, encode, index, check.
+        on_progress: called during the stages read, encode, evidence, index, check.
 
     Raises:
         PassageError: a passage is invalid (by default), or there are no passages.
@@ -88,6 +96,7 @@ def build_index(
             chunking or Chunking.of(encoder.side("passage").max_tokens),
             shard_encoder or InProcessEncoder(encoder),
             on_progress,
+            evidence,
         )
         stage = stage_corpus(passages, assembly.fields, assembly.chunker, on_invalid, on_progress)
         return publish_run(assembly, stage, index, Base(), before_publish, on_invalid)
@@ -101,6 +110,7 @@ def update_index(
     factory: str | None = None,
     fields: Fields | None = None,
     chunking: Chunking | None = None,
+    evidence: bool | None = None,
     shard_encoder: ShardEncoder | None = None,
     before_publish: BeforePublish = do_nothing,
     on_invalid: OnInvalid = refuse,
@@ -118,6 +128,7 @@ def update_index(
         factory: FAISS's description of the index; by default the live generation's.
         fields: as in `build_index`; by default the live generation's.
         chunking: as in `build_index`; by default the live generation's.
+        evidence: as in `build_index`; by default the live generation has it or not.
         shard_encoder: as in `build_index`.
         before_publish: as in `build_index`.
         on_invalid: as in `build_index`.
@@ -139,10 +150,14 @@ def update_index(
             chunking or chunking_of(manifest, encoder.side("passage").max_tokens),
             shard_encoder or InProcessEncoder(encoder),
             on_progress,
+            EVIDENCE in manifest.files if evidence is None else evidence,
         )
         stage = stage_corpus(passages, assembly.fields, assembly.chunker, on_invalid, on_progress)
-        with open_reusable(live, manifest, EncoderIdentity.of(encoder)) as reusable:
-            return publish_run(assembly, stage, index, Base(reusable), before_publish, on_invalid)
+        identity = EncoderIdentity.of(encoder)
+        is_same = identity_of(live, manifest) == identity
+        with open_reusable(live, manifest, identity) as reusable:
+            base = Base(reusable, evidence=open_evidence(live, manifest) if is_same else None)
+            return publish_run(assembly, stage, index, base, before_publish, on_invalid)
 
 
 def publish_run(

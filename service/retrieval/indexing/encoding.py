@@ -1,13 +1,25 @@
-"""Encoding of staged passages: shards that no interrupted run has left, one after another."""
+"""Encoding of staged passages: shards that no interrupted run has left, one after another.
 
+Then, if the index is to have evidence, encoding of the segments of the passages.
+"""
+
+import hashlib
+import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from service.retrieval.corpus.reader import Passage
+from service.retrieval.encoder.bulk import EncoderIdentity, digest_of
+from service.retrieval.encoder.encoder import Embeddings
+from service.retrieval.evidence.segments import Span, segment_texts, spans_of
+from service.retrieval.evidence.table import EvidenceTable, quantized, to_columns
 from service.retrieval.indexing.invalid import InvalidPassages
+from service.retrieval.indexing.rows import WINDOW_ROWS
 from service.retrieval.indexing.shards import Shard, ShardEncoder, ShardFolder, shard_name
 from service.retrieval.indexing.staging import StagedPassages
 from service.retrieval.progress import OnProgress
@@ -76,3 +88,97 @@ def encode_missing(
             for part in parts[name]:
                 invalid.add(part[~is_valid])
     return EncodedShards(names, num_encoded)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of a passage: where they are, and the texts that are encoded for them."""
+
+    spans: list[Span]
+    texts: list[str]
+    digests: list[bytes]
+
+    @classmethod
+    def of(cls, passage: Passage, prepare: Callable[[str], str]) -> "Segments":
+        """Find the segments of a passage; a single one is left out, as nothing stands out."""
+        spans = spans_of(passage.text)
+        if len(spans) == 1:
+            spans = []
+        texts = segment_texts(passage, spans)
+        return cls(spans, texts, [digest_of(prepare(text)) for text in texts])
+
+    @property
+    def key(self) -> bytes:
+        """Return a hash of all that the evidence of a passage depends on besides the encoder."""
+        content = b"".join([repr(self.spans).encode(), *self.digests])
+        return hashlib.sha256(content).digest()[:16]
+
+
+class EncodedSegments:
+    """The vectors of the segments of staged passages, encoded in shards or known from before."""
+
+    def __init__(
+        self, staged: StagedPassages, shards: ShardFolder, known: EvidenceTable | None
+    ) -> None:
+        """Encode nothing yet.
+
+        Args:
+            staged: the passages, of which none is removed any more.
+            shards: the folder of shards.
+            known: evidence of the same encoder, found by its keys.
+        """
+        self._staged = staged
+        self._known = known
+        self._rows = known.rows_by_key() if known else {}
+        self._shards = shards
+        self._names: list[str] = []
+        self._fresh = self._read()
+
+    def encode(self, shard_encoder: ShardEncoder, on_progress: OnProgress) -> None:
+        """Encode the segments that are not known; shards that were saved before are kept.
+
+        Args:
+            shard_encoder: embeds the segments.
+            on_progress: called during the stage evidence.
+        """
+        missing = self._missing(shard_encoder.identity, on_progress)
+        for name, encoded in shard_encoder.encode(missing, lambda num_texts: None):
+            self._shards.save(name, encoded)
+
+    def _missing(self, identity: EncoderIdentity, on_progress: OnProgress) -> Iterator[Shard]:
+        """Yield the shards that were not saved before; note the names of all."""
+        texts: list[str] = []
+        digests: list[bytes] = []
+        total = len(self._staged)
+        on_progress("evidence", 0, total)
+        passages = itertools.chain.from_iterable(self._staged.windows(WINDOW_ROWS))
+        for done, passage in enumerate(passages, start=1):
+            segments = Segments.of(passage, self._staged.prepare)
+            if segments.key not in self._rows:
+                texts += segments.texts
+                digests += segments.digests
+            if len(texts) >= SHARD_PASSAGES or (done == total and texts):
+                name = shard_name(identity, b"".join(digests))
+                self._names.append(name)
+                if not self._shards.has(name):
+                    yield Shard(name, texts)
+                texts, digests = [], []
+                on_progress("evidence", done, total)
+
+    def columns(self, passages: Sequence[Passage]) -> pa.Table:
+        """Return the evidence of the next passages, as columns beside theirs."""
+        found = [Segments.of(passage, self._staged.prepare) for passage in passages]
+        vectors = [self._vectors(segments) for segments in found]
+        return to_columns([each.key for each in found], [each.spans for each in found], vectors)
+
+    def _vectors(self, segments: Segments) -> NDArray[np.int8]:
+        row = self._rows.get(segments.key)
+        if row is not None and self._known is not None:
+            return self._known.vectors(row)
+        if not segments.texts:
+            return np.empty(0, np.int8)
+        return quantized(np.stack([next(self._fresh) for _ in segments.texts]))
+
+    def _read(self) -> Iterator[Embeddings]:
+        for name in self._names:
+            yield from self._shards.read(name).embeddings

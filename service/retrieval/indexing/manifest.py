@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from service.retrieval.corpus.chunking import Chunking
-from service.retrieval.corpus.reader import Passage
 from service.retrieval.corpus.table import PassageTable
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
@@ -12,6 +11,7 @@ from service.retrieval.errors import EmbeddingError
 from service.retrieval.generation.generation import open_verified
 from service.retrieval.generation.manifest import (
     EMBEDDINGS,
+    EVIDENCE,
     FORMAT_VERSION,
     PASSAGES,
     TEXTS,
@@ -27,6 +27,7 @@ from service.retrieval.searcher import CANARY_TOP_K, Searcher
 from service.retrieval.storage import checksums
 
 CANARY_CHARACTERS = 200
+NUM_CANARIES = 8
 
 
 def describe_build(
@@ -43,6 +44,8 @@ def describe_build(
     names = [VECTORS, PASSAGES, TEXTS]
     if factory != "Flat":
         names.append(EMBEDDINGS)
+    if (directory / EVIDENCE).exists():
+        names.append(EVIDENCE)
     return GenerationManifest(
         format_version=FORMAT_VERSION,
         encoder=EncoderRecord(
@@ -76,9 +79,11 @@ def describe_build(
 
 
 def add_findings(
-    manifest: GenerationManifest, directory: Path, encoder: Encoder, passages: list[Passage]
+    manifest: GenerationManifest, directory: Path, encoder: Encoder, table: PassageTable
 ) -> GenerationManifest:
     """Open the generation as a reader does, and record what it finds for some passages' texts.
+
+    The canary queries are the beginnings of a few passages, evenly spread.
 
     What general questions score is recorded as its background.
 
@@ -88,12 +93,13 @@ def add_findings(
         manifest: the generation's, without canaries.
         directory: the generation's folder.
         encoder: encodes the canary queries.
-        passages: their beginnings are the canary queries.
+        table: the generation's passages.
 
     Raises:
         EmbeddingError: no query has a unit vector.
     """
     searcher = Searcher(encoder, open_verified(directory, manifest, IndexOptions(is_mapped=True)))
+    passages = table.read(spread_rows(len(table), NUM_CANARIES))
     queries = [passage.encoder_text[:CANARY_CHARACTERS] for passage in passages]
     found = None
     while found is None:
@@ -110,3 +116,12 @@ def add_findings(
     ]
     background = searcher.measure_background()
     return manifest.model_copy(update={"canaries": canaries, "background": background})
+
+
+def spread_rows(count: int, size: int) -> list[int]:
+    """Return up to `size` of `count` rows, evenly spread.
+
+    >>> spread_rows(10, 4)
+    [0, 2, 5, 7]
+    """
+    return sorted({number * count // size for number in range(min(size, count * size))})

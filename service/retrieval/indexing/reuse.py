@@ -5,15 +5,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from service.retrieval.corpus.table import PassageTable, with_chunk_columns
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity
 from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.errors import GenerationError
+from service.retrieval.evidence.table import EvidenceTable
 from service.retrieval.generation.manifest import (
     MANIFEST,
     PASSAGES,
@@ -21,21 +24,12 @@ from service.retrieval.generation.manifest import (
     GenerationManifest,
 )
 from service.retrieval.generation.vectors import open_vectors_of
-from service.retrieval.indexing.rows import Rows
+from service.retrieval.indexing.rows import Rows, Splice, beside
+from service.retrieval.indexing.staging import StagedPassages
+from service.retrieval.storage.arrow_files import map_rows
 from service.retrieval.unit_vectors import are_unit
 
-SCHEMA = pa.schema([("digest", pa.binary(16)), ("is_truncated", pa.bool_())])
 NOT_FOUND = -1
-
-
-def write_texts(path: Path, digests: NDArray[np.void], is_truncated: NDArray[np.bool_]) -> None:
-    """Write the digest of each row's text, and whether it was truncated, [N] each."""
-    digest_column = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(16), len(digests), [None, pa.py_buffer(digests.tobytes())]
-    )
-    table = pa.table([digest_column, pa.array(is_truncated)], schema=SCHEMA)
-    with pa.ipc.new_file(str(path), SCHEMA) as writer:
-        writer.write_table(table)
 
 
 class ReusableEmbeddings:
@@ -64,12 +58,47 @@ class ReusableEmbeddings:
         return np.where((self._halves[rows] == wanted).all(axis=1), rows, NOT_FOUND)
 
     def rows(self, passages: pa.Table) -> Rows:
-        """Return all embeddings as the rows of the generation, with its passages."""
+        """Return all embeddings as the rows of the generation, with the columns of its passages."""
         return Rows(passages, self._embeddings, self._is_truncated, self._digests)
 
     def read(self, rows: NDArray[np.int64]) -> EncodedPassages:
         """Return the embeddings of rows, in the order given."""
         return EncodedPassages(self._embeddings[rows], self._is_truncated[rows])
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a run adds to and takes from: a verified generation; for a build, nothing.
+
+    `reusable` holds embeddings for new passages with a known text, and those of `table`, if given;
+    `evidence` likewise holds the vectors of their segments.
+    """
+
+    reusable: ReusableEmbeddings | None = None
+    table: PassageTable | None = None
+    evidence: EvidenceTable | None = None
+
+    @property
+    def known_evidence(self) -> EvidenceTable | None:
+        """Return evidence by which vectors of equal segments are found.
+
+        Where rows are kept, nothing is looked up: what changed is little, and is encoded.
+        """
+        return self.evidence if self.table is None else None
+
+    def splice(
+        self, staged: StagedPassages, columns: pa.Schema, embedding_dim: int
+    ) -> tuple[Rows, Splice]:
+        """Return the rows that are kept, and how the staged passages go among them."""
+        if self.table is None or self.reusable is None:
+            nothing = np.zeros(len(staged), np.int64)
+            none = Rows.none(columns, embedding_dim)
+            return none, Splice(nothing, nothing > 0, np.empty(0, np.bool_))
+        rows = with_chunk_columns(self.table.rows)
+        if self.evidence is not None:
+            rows = beside(rows, self.evidence.rows)
+        kept = self.reusable.rows(rows)
+        return kept, Splice.of(self.table, list(staged.passage_ids()), staged.touched)
 
 
 @contextmanager
@@ -87,12 +116,7 @@ def open_reusable(
             np.empty((0, dimension), np.float32), np.empty(0, "V16"), np.empty(0, np.bool_)
         )
         return
-    try:
-        texts = pa.ipc.open_file(pa.memory_map(str(directory / TEXTS))).read_all()
-    except (pa.ArrowException, OSError) as error:
-        raise GenerationError(
-            f"{directory / TEXTS} is not an Arrow file ({error}): build the index again"
-        ) from None
+    texts = map_rows(directory / TEXTS)
     digests = np.frombuffer(b"".join(texts["digest"].to_pylist()), "V16")
     is_truncated = texts["is_truncated"].to_numpy()
     with open_vectors_of(directory, manifest) as vectors:
@@ -101,8 +125,7 @@ def open_reusable(
 
 def truncated_ids(directory: Path, most: int) -> list[str]:
     """Return the ids of the first passages of a generation that the encoder read only in part."""
-    texts = pa.ipc.open_file(pa.memory_map(str(directory / TEXTS))).read_all()
-    passages = pa.ipc.open_file(pa.memory_map(str(directory / PASSAGES))).read_all()
+    texts, passages = map_rows(directory / TEXTS), map_rows(directory / PASSAGES)
     rows = np.flatnonzero(texts["is_truncated"].to_numpy())[:most]
     return [passages["passage_id"][row].as_py() for row in rows.tolist()]
 

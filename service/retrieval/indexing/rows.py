@@ -1,23 +1,30 @@
 """Rows of a generation as it is written: those kept from another generation, and new ones."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.retrieval.corpus.fields import Fields
-from service.retrieval.corpus.table import PassageTable, schema_of
+from service.retrieval.corpus.table import PassageTable
 from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.errors import PassageError, quoted
+from service.retrieval.generation.manifest import TEXTS
+from service.retrieval.storage.arrow_files import ArrowWriter
 
 WINDOW_ROWS = 1024
+TEXTS_SCHEMA = pa.schema([("digest", pa.binary(16)), ("is_truncated", pa.bool_())])
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Consecutive rows: passages, embeddings [N, D], flags [N], and digests of the texts [N]."""
+    """Consecutive rows: columns, embeddings [N, D], flags [N], and digests of the texts [N].
+
+    The columns of `passages` are those of the passages and, if there are any, of their evidence.
+    """
 
     passages: pa.Table
     embeddings: Embeddings
@@ -25,10 +32,10 @@ class Rows:
     digests: NDArray[np.void]
 
     @classmethod
-    def none(cls, fields: Fields, embedding_dim: int) -> "Rows":
-        """Return no rows of a generation with these fields."""
+    def none(cls, schema: pa.Schema, embedding_dim: int) -> "Rows":
+        """Return no rows of a generation with these columns."""
         return cls(
-            schema_of(fields, has_chunks=True).empty_table(),
+            schema.empty_table(),
             np.empty((0, embedding_dim), np.float32),
             np.empty(0, np.bool_),
             np.empty(0, "V16"),
@@ -127,6 +134,13 @@ class _Source:
             count -= min(count, len(left))
 
 
+def beside(columns: pa.Table, others: pa.Table) -> pa.Table:
+    """Return the columns of two tables as one table."""
+    for column in others.schema:
+        columns = columns.append_column(column, others[column.name])
+    return columns
+
+
 def table_windows(pieces: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Yield the rows of all pieces in windows of `WINDOW_ROWS`; the last one may be shorter."""
     waiting: list[pa.Table] = []
@@ -140,3 +154,42 @@ def table_windows(pieces: Iterator[pa.Table]) -> Iterator[pa.Table]:
             waiting, num_waiting = [joined.slice(WINDOW_ROWS)], num_waiting - WINDOW_ROWS
     if num_waiting:
         yield pa.concat_tables(waiting)
+
+
+def write_rows(
+    directory: Path, rows: Iterator[Rows], tables: Sequence[ArrowWriter], vectors: BinaryIO
+) -> NDArray[np.bool_]:
+    """Write rows to the files of a generation; return which texts were truncated.
+
+    Args:
+        directory: the generation's folder, for the digests of the texts.
+        rows: in the order of ids.
+        tables: each writes its own columns.
+        vectors: the file of embeddings.
+    """
+    flags: list[NDArray[np.bool_]] = []
+    digests: list[NDArray[np.void]] = []
+
+    def columns() -> Iterator[pa.Table]:
+        for piece in rows:
+            vectors.write(piece.embeddings.data)
+            flags.append(piece.is_truncated)
+            digests.append(piece.digests)
+            yield piece.passages
+
+    for window in table_windows(columns()):
+        for table in tables:
+            table.write_rows(window)
+    is_truncated = np.concatenate(flags)
+    _write_texts(directory / TEXTS, np.concatenate(digests), is_truncated)
+    return is_truncated
+
+
+def _write_texts(path: Path, digests: NDArray[np.void], is_truncated: NDArray[np.bool_]) -> None:
+    """Write the digest of each row's text, and whether it was truncated, [N] each."""
+    digest_column = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(16), len(digests), [None, pa.py_buffer(digests.tobytes())]
+    )
+    table = pa.table([digest_column, pa.array(is_truncated)], schema=TEXTS_SCHEMA)
+    with pa.ipc.new_file(str(path), TEXTS_SCHEMA) as writer:
+        writer.write_table(table)

@@ -37,7 +37,7 @@ class StagedPassages:
             path: the file.
             prepare: prepares a text for the encoder; digests are those of prepared texts.
         """
-        self._prepare = prepare
+        self.prepare = prepare
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=OFF")
         self._connection.execute("PRAGMA synchronous=OFF")
@@ -71,7 +71,7 @@ class StagedPassages:
             PassageError: a passage with the same id was added before; both origins are named.
         """
         metadata = json.dumps(passage.metadata, ensure_ascii=False)
-        digest = digest_of(self._prepare(passage.encoder_text))
+        digest = digest_of(self.prepare(passage.encoder_text))
         origin = origin.encode(errors="backslashreplace").decode()  # a file name may be no UTF-8
         row = (passage.passage_id, passage.title, passage.text, metadata, digest, origin)
         chunk = passage.chunk

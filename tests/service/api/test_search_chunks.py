@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.client.messages import read_results
+from service.client.results import read_results
 from service.retrieval.corpus.chunking import Chunking
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder

@@ -14,8 +14,8 @@ from service.retrieval.errors import EncoderMismatchError, GenerationError, Pass
 from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.indexing import assembly
 from service.retrieval.indexing.apply import apply_changes
-from service.retrieval.indexing.assembly import spread_rows
 from service.retrieval.indexing.build import build_index
+from service.retrieval.indexing.manifest import spread_rows
 from tests.conftest import flip_bit
 from tests.support.builds import Origins, corpus, files_of, live_directory, rewrite_manifest
 

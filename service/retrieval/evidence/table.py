@@ -1,0 +1,127 @@
+"""The file of a generation that holds the vectors of its passages' segments, in int8.
+
+Row i belongs to passage i. A passage of one segment has none here: nothing in it stands out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from service.retrieval.errors import GenerationError
+from service.retrieval.evidence.segments import Span
+from service.retrieval.storage.arrow_files import map_rows
+
+EVIDENCE = "evidence.arrow"
+# `key` stands for all that the other two depend on, besides the encoder.
+SCHEMA = pa.schema(
+    [
+        ("evidence.key", pa.binary(16)),
+        ("evidence.spans", pa.binary()),  # int32 [S, 2]
+        ("evidence.vectors", pa.binary()),  # int8 [S, D], each of any length
+    ]
+)
+LARGEST = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The part of a passage's text that answers a query best, and its score, a cosine."""
+
+    start: int
+    end: int
+    score: float
+
+
+class EvidenceTable:
+    """The vectors of segments by passage, mapped from the file."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        """Map the file, whose hash must have been verified.
+
+        Raises:
+            GenerationError: the file is not an Arrow file of `count` rows of this form.
+        """
+        self.rows: pa.Table = map_rows(path)
+        if self.rows.schema != SCHEMA or len(self.rows) != count:
+            raise GenerationError(
+                f"{path} does not hold the evidence of {count} passages: build the index again"
+            )
+        _, self._spans, self._vectors = self.rows.columns
+
+    def rows_by_key(self) -> dict[bytes, int]:
+        """Return the rows by their keys."""
+        return {key: row for row, key in enumerate(self.rows["evidence.key"].to_pylist())}
+
+    def vectors(self, row: int) -> NDArray[np.int8]:
+        """Return the vectors of a row's segments, one after another."""
+        return np.frombuffer(self._vectors[row].as_buffer(), np.int8)
+
+    def find(self, rows: Sequence[int], query: NDArray[np.float32]) -> list[Evidence | None]:
+        """Return the evidence of passages for a query [D]; None where no segment stands out.
+
+        Args:
+            rows: of the passages.
+            query: unit-norm.
+        """
+        spans = [np.frombuffer(self._spans[row].as_buffer(), np.int32) for row in rows]
+        counts = [len(each) // 2 for each in spans]
+        if not any(counts):
+            return [None] * len(counts)
+        bytes_of = np.concatenate([self.vectors(row) for row in rows])
+        vectors = bytes_of.reshape(-1, len(query)).astype(np.float32)  # [S, D]
+        scores = vectors @ query
+        scores /= np.maximum(1, np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
+        found: list[Evidence | None] = []
+        first = 0
+        for count, places in zip(counts, spans, strict=True):
+            found.append(best_of(scores[first : first + count], places))
+            first += count
+        return found
+
+
+def describe_evidence(table: EvidenceTable | None) -> dict[str, object]:
+    """Return whether an index has evidence, and else the reason, as `/info` states them."""
+    reason = None if table else "the index was built without: run `index build --evidence`"
+    return {"available": table is not None, "reason": reason}
+
+
+def best_of(scores: NDArray[np.float32], places: NDArray[np.int32]) -> Evidence | None:
+    """Return the segment of the best score; None if there are none.
+
+    Args:
+        scores: of the segments, [S].
+        places: where each starts and ends, [2 S].
+    """
+    if len(scores) == 0:
+        return None
+    best = int(scores.argmax())
+    start, end = places[2 * best : 2 * best + 2].tolist()
+    return Evidence(start, end, float(scores[best]))
+
+
+def quantized(vectors: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Return the directions of vectors, [S, D], in int8; one without a direction becomes zeros.
+
+    >>> quantized(np.array([[0.5, -0.25], [np.nan, 0.0]], np.float32)).tolist()
+    [[127, -64], [0, 0]]
+    """
+    finite = np.where(np.isfinite(vectors).all(axis=1, keepdims=True), vectors, 0)
+    largest = np.maximum(np.abs(finite).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    rounded: NDArray[np.int8] = np.rint(finite / largest * LARGEST).astype(np.int8)
+    return rounded
+
+
+def to_columns(
+    keys: Sequence[bytes],
+    spans: Sequence[Sequence[Span]],
+    vectors: Sequence[NDArray[np.int8]],
+) -> pa.Table:
+    """Return the evidence of passages as rows of the table."""
+    places = [np.array(each, np.int32).tobytes() for each in spans]
+    columns = [list(keys), places, [each.tobytes() for each in vectors]]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.table(arrays, schema=SCHEMA)

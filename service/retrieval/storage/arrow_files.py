@@ -1,0 +1,56 @@
+"""Arrow files: written in batches, and mapped into memory when they are read."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from service.retrieval.errors import GenerationError
+
+
+class ArrowWriter:
+    """Writes rows to an Arrow file in batches."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        """Create the file."""
+        self._schema = schema
+        self._writer = pa.ipc.new_file(str(path), schema)
+
+    def __enter__(self) -> Self:
+        """Return the writer; the end of the context completes the file."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Complete the file."""
+        self._writer.close()
+
+    def write_rows(self, rows: pa.Table) -> None:
+        """Append the file's columns of rows as one batch; other columns are left out.
+
+        Parts of arrays keep traces of what they were taken from; a copy by `take` has the bytes of
+        arrays that were made of the values.
+        """
+        rows = rows.select(self._schema.names)
+        copied = rows.take(pa.array(range(len(rows)), pa.int64()))
+        for batch in copied.combine_chunks().to_batches():
+            self._writer.write_batch(batch)
+
+
+def map_rows(path: Path) -> pa.Table:
+    """Return the rows of a file, which take no heap memory.
+
+    Raises:
+        GenerationError: it is not an Arrow file.
+    """
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise GenerationError(
+            f"{path} is not an Arrow file ({error}): build the index again"
+        ) from None

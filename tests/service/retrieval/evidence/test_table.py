@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.retrieval.errors import GenerationError
+from service.retrieval.evidence.segments import Span
+from service.retrieval.evidence.table import (
+    SCHEMA,
+    EvidenceTable,
+    describe_evidence,
+    quantized,
+    to_columns,
+)
+from service.retrieval.storage.arrow_files import ArrowWriter
+
+DIM = 32
+
+
+def unit_vectors(count: int, seed: int = 3) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=(count, DIM)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def write(path: Path, vectors: list[np.ndarray], spans: list[list[Span]]) -> EvidenceTable:
+    keys = [bytes([row]) * 16 for row in range(len(spans))]
+    with ArrowWriter(path, SCHEMA) as table:
+        table.write_rows(to_columns(keys, spans, [quantized(each) for each in vectors]))
+    return EvidenceTable(path, len(spans))
+
+
+def test_the_evidence_is_the_segment_of_the_largest_cosine(tmp_path: Path) -> None:
+    counts = [3, 0, 5, 2]
+    vectors = [unit_vectors(count, count) if count else np.empty((0, DIM)) for count in counts]
+    spans = [[(10 * row, 10 * row + 9) for row in range(count)] for count in counts]
+    table = write(tmp_path / "evidence.arrow", vectors, spans)
+    [query] = unit_vectors(1, 9)
+
+    found = table.find([2, 1, 0, 2], query)
+
+    for row, evidence in zip([2, 1, 0, 2], found, strict=True):
+        if counts[row] == 0:
+            assert evidence is None
+            continue
+        cosines = vectors[row] @ query
+        best = int(cosines.argmax())
+        assert evidence is not None
+        assert (evidence.start, evidence.end) == spans[row][best]
+        assert evidence.score == pytest.approx(cosines[best], abs=0.01)
+
+
+def test_passages_without_segments_have_no_evidence(tmp_path: Path) -> None:
+    table = write(tmp_path / "evidence.arrow", [np.empty((0, DIM))] * 2, [[], []])
+
+    assert table.find([0, 1], unit_vectors(1)[0]) == [None, None]
+    assert table.find([], unit_vectors(1)[0]) == []
+
+
+def test_int8_keeps_the_direction_and_a_vector_that_is_none_is_zero() -> None:
+    vectors = unit_vectors(50)
+    found = quantized(vectors).astype(np.float32)
+    cosines = (found * vectors).sum(axis=1) / np.linalg.norm(found, axis=1)
+
+    assert cosines.min() > 0.9999
+    assert not quantized(np.full((1, DIM), np.nan, np.float32)).any()
+    again = found / np.linalg.norm(found, axis=1, keepdims=True)
+    assert (quantized(again) == quantized(vectors)).all()
+
+
+def test_a_file_of_another_number_of_passages_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.arrow"
+    write(path, [unit_vectors(2)], [[(0, 1), (2, 3)]])
+
+    with pytest.raises(GenerationError, match="evidence of 2 passages: build the index again"):
+        EvidenceTable(path, 2)
+
+
+def test_an_index_without_evidence_says_how_to_have_it() -> None:
+    reason = "the index was built without: run `index build --evidence`"
+
+    assert describe_evidence(None) == {"available": False, "reason": reason}

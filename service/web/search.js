@@ -1,48 +1,64 @@
 // The search page: form and filters change the address bar, and the page searches for its state.
 
-import { readAddress, writeAddress } from "./address.js";
 import { requestSearch } from "./client.js";
-import { listenToTabs } from "./comparison.js";
 import { byId } from "./element.js";
-import { countFiltered, declaredFields, searchRequest } from "./fields.js";
-import { showFilters } from "./filters.js";
-import { fillForm, fillQuestion, listenToForm, readForm } from "./form.js";
-import { askKey, listenToKeyDialog } from "./key.js";
-import { listenToKeys } from "./keyboard.js";
-import { clearResults, setBusy, setStatus, showAnswer, showFailure, showLoading } from "./results.js";
-import { TEXT } from "./text.js";
+import { readAddress, writeAddress } from "./form/address.js";
+import { countFiltered, describeIndex, searchRequest } from "./form/fields.js";
+import { listenToFilters, showFilters } from "./form/filters.js";
+import { fillForm, fillQuestion, listenToForm, readForm } from "./form/form.js";
+import { askKey, listenToKeyDialog } from "./form/key.js";
+import { listenToKeys } from "./form/keyboard.js";
+import { listenToLanguageMenu } from "./languages/menu.js";
+import { TEXT, fill, writeSeconds } from "./languages/text.js";
+import { listenToTabs } from "./results/comparison.js";
+import { showFailure } from "./results/failures.js";
+import { clearResults, setBusy, setStatus, showAnswer, showLoading } from "./results/results.js";
 import { fillWords, showExamples, showFacts } from "./welcome.js";
 
 const UNAUTHORIZED = 401;
+const BRAND = document.title;
 
 let newestSearch = null; // AbortController of the only search that may write to the page
 let shownAddress = null; // location.search of what the page shows
-let fields = null; // declared fields and their kinds, once they are loaded
+let index = { fields: {}, hasEvidence: false }; // until it is described
+let isDescribed = false;
 
 /** Search and show the response, unless a newer search has started. */
 async function search(wanted) {
   newestSearch?.abort();
   const controller = new AbortController();
   newestSearch = controller;
+  const { signal } = controller;
   const isNewest = () => newestSearch === controller;
   showLoading();
   try {
-    const onStatus = (text) => { if (isNewest()) setStatus(text); };
-    fields ??= await declaredFields(controller.signal);
+    await describeOnce(signal);
+    const onWait = (seconds) => { if (isNewest()) setStatus(fill(TEXT.notReady, { time: writeSeconds(seconds) })); };
     const [answer, facets] = await Promise.all([
-      requestSearch(searchRequest(wanted, fields ?? {}), controller, onStatus),
-      countFiltered(wanted, fields ?? {}, controller.signal),
+      requestSearch(searchRequest(wanted, index), signal, onWait),
+      countFiltered(wanted, index.fields, signal),
     ]);
     if (!isNewest()) return;
-    showAnswer(answer, wanted, controller.signal);
-    showFilters(fields ?? {}, { ...answer.facets, ...facets }, wanted.filters, chooseValues);
+    const choice = { fields: index.fields, filters: wanted.filters, onChoose: chooseValues };
+    showAnswer(answer, wanted, choice, () => searchFromForm({}));
+    const hits = answer.results.flatMap((result) => result.hits);
+    showFilters(index.fields, { ...answer.facets, ...facets }, hits, wanted.filters, chooseValues);
   } catch (failure) {
     if (!isNewest()) return;
+    clearResults();
+    setStatus("");
     showFailure(failure, searchFromAddress);
     if (failure.status === UNAUTHORIZED) askKey().then((isGiven) => { if (isGiven) searchFromAddress(); });
-    showFilters(fields ?? {}, {}, wanted.filters, chooseValues);
+    showFilters(index.fields, {}, [], wanted.filters, chooseValues);
   }
   setBusy(false);
+}
+
+async function describeOnce(signal) {
+  if (isDescribed) return;
+  const described = await describeIndex(signal);
+  isDescribed = described !== null;
+  index = described ?? index;
 }
 
 /** Show the page without a question. */
@@ -51,7 +67,8 @@ function showNothing() {
   newestSearch = null;
   setBusy(false);
   setStatus("");
-  byId("filters").hidden = true;
+  byId("filters-toggle").hidden = true;
+  byId("chosen-row").hidden = true;
   clearResults();
 }
 
@@ -59,9 +76,11 @@ function searchFromAddress() {
   const wanted = readAddress();
   shownAddress = location.search;
   fillForm(wanted);
-  document.body.classList.toggle("has-question", Boolean(wanted.query));
-  document.body.classList.toggle("is-comparing", Boolean(wanted.otherQuery));
-  document.title = wanted.query ? `${wanted.query} · ${TEXT.brand}` : TEXT.brand;
+  const { classList } = document.documentElement; // early.js did the same before the first paint
+  classList.toggle("has-question", Boolean(wanted.query));
+  classList.toggle("is-comparing", Boolean(wanted.otherQuery));
+  classList.toggle("has-filters", Object.keys(wanted.filters).length > 0);
+  document.title = wanted.query ? `${wanted.query} · ${BRAND}` : BRAND;
   if (wanted.query) search(wanted);
   else showNothing();
 }
@@ -94,11 +113,11 @@ function start() {
   listenToKeys();
   listenToKeyDialog();
   listenToTabs();
-  byId("clear-filters").addEventListener("click", () => searchFromForm({}));
+  listenToFilters(() => searchFromForm({}));
+  listenToLanguageMenu();
   window.addEventListener("popstate", onPopState);
   const isOptional = () => {}; // the page works without examples and facts
-  showExamples(chooseExample).catch(isOptional);
-  showFacts().catch(isOptional);
+  showExamples(chooseExample).catch(isOptional).then(showFacts).catch(isOptional);
   searchFromAddress();
 }
 

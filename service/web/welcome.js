@@ -1,8 +1,8 @@
 // The page before the first search: introduction, examples, and facts about the index.
 
 import { requestJson } from "./client.js";
-import { byId, element } from "./element.js";
-import { TEXT, fill, writeCount } from "./text.js";
+import { button, byId, element } from "./element.js";
+import { TEXT, fill, writeCount } from "./languages/text.js";
 
 const NUM_EXAMPLES_FOLDED = matchMedia("(max-width: 30rem)").matches ? 6 : 12;
 
@@ -11,9 +11,14 @@ export function fillWords() {
   for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", TEXT[node.dataset.label]);
 }
 
-/** @param {(text: string) => void} onChoose receives the chosen question */
+/** Show an example in each language, the reader's own first.
+ *
+ * @param {(text: string) => void} onChoose receives the chosen question
+ */
 export async function showExamples(onChoose) {
-  const examples = await requestJson("web/examples.json");
+  const own = [document.documentElement.lang, ...navigator.languages].map((tag) => tag.split("-")[0]);
+  const place = ({ language }) => (own.includes(language) ? own.indexOf(language) : own.length);
+  const examples = (await requestJson("web/examples.json")).toSorted((one, other) => place(one) - place(other));
   const items = examples.map((example) => exampleItem(example, onChoose));
   const toggle = byId("all-examples");
   const setFolded = (isFolded) => {
@@ -28,10 +33,10 @@ export async function showExamples(onChoose) {
 }
 
 function exampleItem({ language, name, english_name: englishName, text }, onChoose) {
-  const button = element("button", { type: "button", className: "example", lang: language, dir: "auto", title: englishName },
+  const node = button("example", () => onChoose(text),
     element("span", { className: "example-name" }, name), element("span", { className: "example-text" }, text));
-  button.addEventListener("click", () => onChoose(text));
-  return element("li", {}, button);
+  Object.assign(node, { lang: language, dir: "auto", title: englishName });
+  return element("li", {}, node);
 }
 
 export async function showFacts() {
@@ -41,7 +46,6 @@ export async function showFacts() {
   }
   const facts = [
     encoder?.name && fill(TEXT.encoderFact, { name: encoder.name }),
-    encoder?.dimension && fill(TEXT.dimensionFact, { count: writeCount(encoder.dimension) }),
     index?.generation && fill(TEXT.indexFact, { generation: String(index.generation).slice(0, 12) }),
     version && fill(TEXT.versionFact, { version }),
   ];

@@ -39,7 +39,9 @@
   /** All words of the page that are not data: texts, labels and hints. */
   words: () => {
     const words = [];
-    const data = '.hit-title, .hit-text, .hit-rank, .score-value, .metadata, .example, bdi, legend, '
+    const data = '.hit-title, .hit-text, .hit-rank, .score-value, .relevance-value, .metadata, .hit-id code, .example, '
+      + '.hit-details div:has(.value-button), '
+      + 'bdi, legend, #page-language, '
       + '.filter-count, option, noscript';
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {

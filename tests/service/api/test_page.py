@@ -33,7 +33,9 @@ def test_a_page_loads_nothing_from_another_host(client: TestClient, path: str) -
             assert client.get(f"/{reference.lstrip('/')}").status_code == 200, reference
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in WEB.iterdir()))
+@pytest.mark.parametrize(
+    "name", sorted(str(path.relative_to(WEB)) for path in WEB.rglob("*") if path.is_file())
+)
 def test_each_file_of_the_page_is_served_with_the_page_s_headers(
     client: TestClient, name: str
 ) -> None:

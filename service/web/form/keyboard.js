@@ -1,6 +1,6 @@
-// Keyboard control: "/" focuses the question; arrow keys move between the question and the hits.
+// Keyboard control: "/" focuses the question; arrow keys move between the question and the hits; Enter opens a hit.
 
-import { byId } from "./element.js";
+import { byId } from "../element.js";
 
 function onKeyDown(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
@@ -8,6 +8,10 @@ function onKeyDown(event) {
   if (event.key === "/" && !place.matches("input, select, textarea")) {
     event.preventDefault();
     byId("query").select();
+    return;
+  }
+  if (event.key === "Enter" && place.matches(".hit")) {
+    (place.querySelector(".hit-toggle:not([hidden])") ?? place.querySelector(".hit-details summary")).click();
     return;
   }
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];

@@ -1,16 +1,16 @@
-// The time of a search by stage.
+// The time of a search, in the status line; opened, by stage.
 
-import { element } from "./element.js";
-import { TEXT, writeMilliseconds } from "./text.js";
+import { byId, element } from "../element.js";
+import { TEXT, fill, writeMilliseconds } from "../languages/text.js";
 
-const STAGES = ["tokenize", "queue", "encode", "search", "passages", "filter"]; // style.css colors them
+const STAGES = ["tokenize", "queue", "encode", "search", "passages", "filter", "evidence"]; // style.css colors them
 
-export function totalMilliseconds({ total, ...stages }) {
+function totalMilliseconds({ total, ...stages }) {
   return total ?? Object.values(stages).reduce((sum, milliseconds) => sum + milliseconds, 0);
 }
 
-/** Build a stacked bar of the stages and its legend; stages unknown to this page come last. */
-export function timingParts(tookMs) {
+/** Show the whole time, and, folded, a stacked bar of the stages with its legend; unknown stages come last. */
+export function showTiming(tookMs) {
   const known = STAGES.filter((name) => name in tookMs);
   const others = Object.keys(tookMs).filter((name) => !STAGES.includes(name) && name !== "total");
   const bar = element("div", { className: "timing-bar", ariaHidden: "true" });
@@ -21,7 +21,11 @@ export function timingParts(tookMs) {
     bar.append(part);
     legend.append(timingEntry(TEXT.stages[name] ?? name, tookMs[name], part.className));
   }
-  return [bar, legend];
+  const time = writeMilliseconds(totalMilliseconds(tookMs));
+  byId("timing-total").textContent = time;
+  byId("timing-total").ariaLabel = fill(TEXT.timingHint, { time });
+  byId("timing-stages").replaceChildren(bar, legend);
+  byId("timing").hidden = false;
 }
 
 function timingEntry(label, milliseconds, className) {

@@ -1,7 +1,7 @@
 // The form: question, question in another language, number of hits.
 
 import { readAddress } from "./address.js";
-import { byId } from "./element.js";
+import { byId } from "../element.js";
 
 const queryBox = byId("query");
 const otherBox = byId("other-query");

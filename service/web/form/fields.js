@@ -1,16 +1,16 @@
 // Declared fields of the index, and the filters and facets of a search.
 
-import { requestFacet, requestJson } from "./client.js";
+import { requestFacet, requestJson } from "../client.js";
 
 const MAX_FACETS = 16; // of one request
 const INFO_TIMEOUT_MS = 3_000;
 const RANGE = "..";
 
-/** Fetch the declared fields and their kinds; null if the service does not answer. */
-export async function declaredFields(signal) {
+/** Fetch what the index has: declared fields with their kinds, and evidence; null if the service does not answer. */
+export async function describeIndex(signal) {
   try {
     const { index } = await requestJson("info", AbortSignal.any([signal, AbortSignal.timeout(INFO_TIMEOUT_MS)]));
-    return index?.fields ?? null;
+    return { fields: index?.fields ?? {}, hasEvidence: Boolean(index?.evidence) };
   } catch (failure) {
     if (failure.status === 401) throw failure;
     return null;
@@ -18,11 +18,12 @@ export async function declaredFields(signal) {
 }
 
 /** Return the body of POST /search for the state in the address bar. */
-export function searchRequest({ query, otherQuery, topK, filters }, fields) {
+export function searchRequest({ query, otherQuery, topK, filters }, { fields, hasEvidence }) {
   const counted = countedFields(fields).filter((name) => !filters[name]);
   return {
     ...(otherQuery ? { queries: [query, otherQuery] } : { query }),
     top_k: topK,
+    ...(hasEvidence && { evidence: true }),
     filter: filterOf(filters, fields),
     ...(counted.length && { facets: counted }),
   };

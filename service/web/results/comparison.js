@@ -1,9 +1,9 @@
 // Compares the hits of two questions: passages that both found, and their ranks. Columns are side by side;
 // on narrow screens tabs switch between them and keep the rank in view.
 
-import { byId, element } from "./element.js";
+import { byId, element } from "../element.js";
 import { hitItems } from "./hits.js";
-import { TEXT, languageName, plural } from "./text.js";
+import { TEXT, languageName, plural } from "../languages/text.js";
 
 const roomForTwo = matchMedia("(min-width: 60rem)"); // as in style.css
 const tabs = [byId("column-tab"), byId("other-column-tab")];
@@ -17,14 +17,15 @@ let compared = ""; // the questions; others begin with the first column
 /** Show both results and return the number of passages that both found.
  *
  * @param languages languages of the questions, "" if unknown; if they differ, they name the columns
+ * @param views what `hitItems` needs, of each question
  */
-export function showComparison(results, questions, languages) {
+export function showComparison(results, questions, languages, views) {
   const ranks = results.map(({ hits }) => new Map(hits.map((hit) => [hit.passage_id, hit.rank])));
   const areTold = languages.every(Boolean) && languages[0] !== languages[1];
   const names = areTold ? languages.map(languageName) : questions;
   for (const [side, { hits }] of results.entries()) {
     const goTo = (rank) => goToHit(1 - side, rank);
-    lists[side].replaceChildren(...hitItems(hits, ranks[1 - side], goTo));
+    lists[side].replaceChildren(...hitItems(hits, views[side], ranks[1 - side], goTo));
     for (const node of [headings[side], tabs[side]]) node.replaceChildren(...columnLabel(names[side], hits.length));
   }
   if (compared !== questions.join("\n")) front = 0;

@@ -1,6 +1,6 @@
 // Asks for the API key in a password dialog; the key is kept until the tab is closed.
 
-import { byId } from "./element.js";
+import { byId } from "../element.js";
 
 const KEY_ITEM = "clear-search-key";
 const IS_USED = "use"; // what the dialog returns for its submit button

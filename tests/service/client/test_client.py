@@ -19,6 +19,7 @@ from service.client import (
     SearchResult,
     UnreachableError,
     messages,
+    results,
 )
 from service.retrieval.encoder.encoder import Encoder
 from service.settings.settings import Settings
@@ -86,7 +87,8 @@ def test_hits_are_those_of_the_service(real: Client, address: str) -> None:
 
     found = real.search(QUERIES[0], top_k=3, language="en")
 
-    absent = dict.fromkeys(("duplicates", "document_id", "start", "end", "more_chunks"))
+    names = ("duplicates", "document_id", "start", "end", "more_chunks", "evidence")
+    absent = dict.fromkeys(names)
     assert [vars_of(hit) for hit in found.hits] == [
         {**absent, **hit} for hit in answer["results"][0]["hits"]
     ]
@@ -358,9 +360,10 @@ def test_the_client_s_limits_and_records_are_those_of_the_service() -> None:
     options = set(messages.SearchOptions.__annotations__)
     assert options == set(search_schemas.SearchRequest.model_fields) - set(search_schemas.SOURCES)
     for ours, theirs in (
-        (messages.Hit, search_answers.Hit),
-        (messages.Facet, search_answers.Facet),
-        (messages.FacetValue, search_answers.FacetValue),
+        (results.Evidence, search_answers.Evidence),
+        (results.Hit, search_answers.Hit),
+        (results.Facet, search_answers.Facet),
+        (results.FacetValue, search_answers.FacetValue),
     ):
         assert {field.name for field in fields(ours)} == set(theirs.model_fields)
 

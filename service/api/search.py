@@ -72,10 +72,11 @@ async def search(body: SearchRequest, request: Request) -> Response:
                     "language": language,
                     "language_quality": grade_of(languages, language),
                     "answered": answered,
+                    **({"truncated": True} if truncated else {}),
                     "hits": [hit.as_dict(body.include_text, body.evidence) for hit in hits],
                 }
-                for language, answered, hits in zip(
-                    found.languages, found.answered, found.hits, strict=True
+                for language, answered, truncated, hits in zip(
+                    found.languages, found.answered, found.truncated, found.hits, strict=True
                 )
             ],
             "index": index_info(generation),

@@ -87,6 +87,13 @@ class SearchResult(BaseModel):
             "relevance is"
         ),
     ]
+    truncated: Annotated[
+        bool | None,
+        Field(
+            description="True if the query is over the encoder's limit, so that only its "
+            "beginning was searched for; else absent"
+        ),
+    ] = None
     hits: list[Hit]
 
 

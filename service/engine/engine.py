@@ -124,7 +124,8 @@ class Engine:
         self._metrics.observe_queries(labels, tokenized, best, time.monotonic() - began)
         answered = [page.is_answered(searcher, left) for left in hits]
         self._metrics.count_answers(labels, answered)
-        return SearchOutcome(searcher.generation, shown, answered, languages, seconds, counted)
+        cut = [text.is_truncated for text in tokenized]
+        return SearchOutcome(searcher.generation, shown, answered, cut, languages, seconds, counted)
 
     async def encode(
         self,

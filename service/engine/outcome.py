@@ -20,6 +20,7 @@ class SearchOutcome:
     generation: Generation
     hits: list[list[Hit]]
     answered: list[bool | None]
+    truncated: list[bool]
     languages: list[str]
     stage_seconds: dict[Stage, float]
     facets: dict[str, Facet]

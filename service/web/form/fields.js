@@ -10,7 +10,7 @@ const RANGE = "..";
 export async function describeIndex(signal) {
   try {
     const { index } = await requestJson("info", AbortSignal.any([signal, AbortSignal.timeout(INFO_TIMEOUT_MS)]));
-    return { fields: index?.fields ?? {}, hasEvidence: Boolean(index?.evidence) };
+    return { fields: index?.fields ?? {}, hasEvidence: Boolean(index?.evidence?.available) };
   } catch (failure) {
     if (failure.status === 401) throw failure;
     return null;

@@ -201,5 +201,9 @@ def test_took_ms_and_the_header_server_timing_name_every_stage(client: TestClien
     assert float(total) >= max(took_ms.values())
 
 
-def test_a_query_longer_than_the_encoder_reads_is_answered(client: TestClient) -> None:
-    assert len(hits(client, query="mountain " * 3000, top_k=5)) == 5
+def test_a_query_longer_than_the_encoder_reads_is_answered_and_told(client: TestClient) -> None:
+    one, other = search(client, queries=["tea " * 2_000, "tea"])["results"]
+
+    assert len(one["hits"]) == 10
+    assert one["truncated"] is True
+    assert "truncated" not in other

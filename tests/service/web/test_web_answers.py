@@ -58,7 +58,8 @@ def address(
     """A service whose index declares fields."""
     folder = tmp_path_factory.mktemp("fields")
     passages = write_passages(folder / "passages.jsonl", PASSAGES)
-    build_index(read_passages(passages), folder / "index", tiny_encoder, fields=FIELDS)
+    corpus = read_passages(passages)
+    build_index(corpus, folder / "index", tiny_encoder, fields=FIELDS, evidence=True)
     with serving(service_settings.model_copy(update={"index": folder / "index"})) as address:
         yield address
 
@@ -278,6 +279,25 @@ def test_a_value_too_rare_to_be_listed_can_be_written(page: "Page") -> None:
     assert sorted(titles(page)) == ["Kenya 0", "Kenya 1", "Kenya 2"]
     assert group(page, "country").get_by_role("checkbox", name="Kenya").is_checked()
     assert counts(page, "country") == {"Peru": "3", "Kenya": ""}  # not counted, so not shown
+
+
+# ---- Marks
+
+
+def test_the_evidence_of_each_hit_is_marked_with_the_answer(page: "Page", address: str) -> None:
+    sent = []
+    page.on("request", lambda request: sent.append(request.url.rpartition("/")[2]))
+    search(page, ENGLISH)
+
+    body = {"query": ENGLISH, "evidence": True}
+    answer = page.request.post(f"{address}/search", data=body).json()
+    expected = []
+    for hit in answer["results"][0]["hits"]:
+        part = hit["evidence"]
+        expected.append(hit["text"][part["start"] : part["end"]])
+    assert page.locator(".hit-text mark").all_inner_texts() == expected
+    assert {text.strip() for text in expected} <= {sentence.strip() for sentence in SENTENCES}
+    assert "encode" not in sent
 
 
 # ---- Two languages

@@ -82,7 +82,7 @@ def test_evidence_and_identifiers_are_marked_where_characters_count_as_in_unicod
     text = "𐎠𐎡 says nothing. Order AA-1720 came late. aa-1720, not XAA-1720."
     start = text.index("Order")
     found = hit(text, evidence={"start": start, "end": start + 24, "score": 0.9})
-    serve(page, answer(found | {"matched": ["AA-1720"]}), evidence=True)
+    serve(page, answer(found | {"matched": ["AA-1720"]}), evidence={"available": True})
 
     with page.expect_request("**/search") as request:
         search(page, "AA-1720?")

@@ -88,7 +88,7 @@ GatesOption = Annotated[
 ]
 IndexesOption = Annotated[
     Path | None,
-    typer.Option(envvar="CLEAR_TRAINER_INDEXES", help="Keep the indexes of the corpora here."),
+    typer.Option(envvar="CLEAR_TRAINER_INDEXES", help="Keep embedded corpora and queries here."),
 ]
 OutputOption = Annotated[
     Path | None,

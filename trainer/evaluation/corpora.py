@@ -1,6 +1,11 @@
-"""Indexes of the corpora of evaluation sets, built as the service builds them, and kept."""
+"""Indexes of the corpora of evaluation sets, and embeddings of their queries, made once and kept.
+
+DIRECTORY/<hash of passages and encoder>/     an index, built as the service builds it
+DIRECTORY/<hash of queries and encoder>.npy   the embeddings of a language's queries
+"""
 
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +29,9 @@ from service.retrieval.index.torch_flat import TorchFlatIndex
 from service.retrieval.indexing.build import build_index
 from service.retrieval.progress import OnProgress
 from service.retrieval.searcher import Searcher
+from service.retrieval.storage.artifact import replace_file
 from service.retrieval.storage.checksums import sha256_of
-from trainer.data.evaluation_set import EvaluationSet
+from trainer.data.evaluation_set import EvaluationSet, Query
 
 KEY_CHARACTERS = 32
 # Passage id -> score, best first.
@@ -33,7 +39,7 @@ Ranked = dict[str, float]
 
 
 class Corpora:
-    """The indexes of corpora for one encoder; equal corpora are encoded once.
+    """The corpora and queries of evaluation sets, encoded by one encoder; equal ones once.
 
     The name of an index is the hash of its passages and of everything that determines their
     embeddings. Query encoders with the same passage encoder therefore share an index.
@@ -47,7 +53,7 @@ class Corpora:
         Args:
             encoder: encodes passages and queries.
             directory: created if missing.
-            on_progress: called with the stages of `build_index`.
+            on_progress: called with the stages of encoding.
             is_centered: subtract the mean embedding of each corpus: the training-free control.
         """
         self.encoder = encoder
@@ -62,7 +68,8 @@ class Corpora:
             RetrievalError: a passage is invalid, or the index cannot be built.
         """
         corpus = evaluation_set.corpus_path(language)
-        index = self._directory / self._key(corpus)
+        facts = sha256_of(corpus), self.encoder.passage_fingerprint
+        index = self._directory / self._key(*facts)
         try:
             generation = open_current(index)
         except GenerationError:
@@ -85,15 +92,45 @@ class Corpora:
         # Search runs on the CPU, where it is exact in fp32, even if the encoder is on a GPU.
         return Searcher(self.encoder, generation)
 
-    def _key(self, corpus: Path) -> str:
-        encoder = self.encoder
-        facts = [
-            sha256_of(corpus),
-            encoder.passage_fingerprint,
-            encoder.max_tokens,
-            encoder.runtime.name,
-        ]
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:KEY_CHARACTERS]
+    def encode_queries(self, queries: Sequence[Query], stage: str) -> Embeddings:
+        """Return the embeddings of queries, [B, D]; those of an earlier evaluation are read.
+
+        Args:
+            queries: of one set and language.
+            stage: the name of the progress.
+        """
+        texts = [query.text for query in queries]
+        path = self._directory / f"{self._key(*texts, self.encoder.fingerprint)}.npy"
+        kept = _read_embeddings(path)
+        if kept is not None:
+            self._on_progress(stage, len(texts), len(texts))
+            return kept
+        done = 0
+
+        def on_batch(num_texts: int) -> None:
+            nonlocal done
+            done += num_texts
+            self._on_progress(stage, done, len(texts))
+
+        tokenized = self.encoder.tokenize(texts, "query")
+        embeddings = self.encoder.encode_tokenized(tokenized, on_batch=on_batch)
+        content = io.BytesIO()
+        np.save(content, embeddings)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content.getvalue())
+        return embeddings
+
+    def _key(self, *facts: str) -> str:
+        made_by = [*facts, self.encoder.max_tokens, self.encoder.runtime.name]
+        return hashlib.sha256(repr(made_by).encode()).hexdigest()[:KEY_CHARACTERS]
+
+
+def _read_embeddings(path: Path) -> Embeddings | None:
+    """Read kept embeddings; a missing or damaged file counts as none."""
+    try:
+        return np.asarray(np.load(path), dtype=np.float32)
+    except (OSError, ValueError, EOFError):
+        return None
 
 
 def rank(searcher: Searcher, embeddings: Embeddings, top_k: int) -> list[Ranked]:

@@ -9,7 +9,7 @@ from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.index.backend import MAX_TOP_K
 from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.searcher import Searcher
-from trainer.data.evaluation_set import EvaluationSet, Query
+from trainer.data.evaluation_set import EvaluationSet
 from trainer.data.trec import Run, make_runs_directory, write_run
 from trainer.errors import DataError
 from trainer.evaluation.corpora import Corpora, center, merge, rank
@@ -44,7 +44,7 @@ def evaluate(
         is_centered: subtract each language's mean embedding from queries and passages.
         seen: set name -> ids of the queries whose passage was trained on; the other queries are
             also reported separately.
-        indexes: a folder that keeps the indexes for later evaluations.
+        indexes: a folder that keeps indexes and query embeddings for later evaluations.
         runs: a folder for one TREC run file per task.
         on_progress: called with the stages `encode <set> <language>` and `search <set> <language>`.
 
@@ -61,7 +61,7 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="clear-evaluate-") as temporary:
         corpora = Corpora(encoder, indexes or Path(temporary), on_progress, is_centered=is_centered)
         for each in evaluation_sets:
-            for result, run in _results(each, tasks[each.name], corpora, is_centered, on_progress):
+            for result, run in _results(each, tasks[each.name], corpora, is_centered):
                 if runs:
                     write_run(runs / f"{result.task.name}.run", run, encoder.name)
                 results.append(result)
@@ -102,7 +102,6 @@ def _results(
     tasks: Sequence[Task],
     corpora: Corpora,
     is_centered: bool,
-    on_progress: OnProgress,
 ) -> Iterator[tuple[Result, Run]]:
     """Yield the result of each task; open each corpus and encode each language only once."""
     searchers: dict[str, Searcher] = {}
@@ -114,7 +113,7 @@ def _results(
         queries = evaluation_set.queries[task.query_language]
         if task.query_language not in embeddings:
             stage = f"search {evaluation_set.name} {task.query_language}"
-            found = _encode(corpora.encoder, queries, stage, on_progress)
+            found = corpora.encode_queries(queries, stage)
             embeddings[task.query_language] = center(found) if is_centered else found
         judged = {query.query_id: query for query in judged_queries(evaluation_set, task)}
         rows = [row for row, query in enumerate(queries) if query.query_id in judged]
@@ -125,20 +124,6 @@ def _results(
             values |= pool_measures(qrels, run)
         articles = {query_id: query.article for query_id, query in judged.items()}
         yield Result(task, articles, values), run
-
-
-def _encode(
-    encoder: Encoder, queries: Sequence[Query], stage: str, on_progress: OnProgress
-) -> Embeddings:
-    tokenized = encoder.tokenize([query.text for query in queries], "query")
-    done = 0
-
-    def on_batch(num_texts: int) -> None:
-        nonlocal done
-        done += num_texts
-        on_progress(stage, done, len(queries))
-
-    return encoder.encode_tokenized(tokenized, on_batch=on_batch)
 
 
 def _search(

@@ -6,7 +6,7 @@ OUTPUT/report.html   the tables and plots, one self-contained page
 OUTPUT/coverage*     each language's quality: a table (CSV), and plots (SVG) by kind of queries
 OUTPUT/languages.json  the encoder's record of it, for `clear-trainer publish --languages`
 OUTPUT/runs/         TREC run files, one folder per encoder
-OUTPUT/indexes/      indexes of the corpora, kept for later evaluations
+OUTPUT/indexes/      indexes of corpora and embeddings of queries, kept for later evaluations
 """
 
 import json

@@ -198,6 +198,26 @@ def test_kept_indexes_are_not_encoded_again(
     assert {"encode tea en", "encode tea de"} <= set(stages)
 
 
+def test_an_interrupted_evaluation_encodes_only_what_is_missing(
+    tmp_path: Path, tiny_encoder: Encoder, tea: EvaluationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexes = tmp_path / "indexes"
+    first = evaluate(tiny_encoder, [tea], indexes=indexes)
+    kept = sorted(indexes.glob("*.npy"))
+    assert len(kept) == 2  # English and German
+    content = kept[0].read_bytes()
+    kept[0].write_bytes(b"damaged")
+
+    assert evaluate(tiny_encoder, [tea], indexes=indexes) == first
+    assert kept[0].read_bytes() == content
+
+    def fail(*arguments: object, **options: object) -> None:
+        pytest.fail("queries are encoded again")
+
+    monkeypatch.setattr(Encoder, "encode_tokenized", fail)
+    assert evaluate(tiny_encoder, [tea], indexes=indexes) == first
+
+
 def test_queries_of_unseen_passages_are_also_reported_separately(
     tiny_encoder: Encoder, tea: EvaluationSet
 ) -> None:

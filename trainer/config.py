@@ -45,11 +45,9 @@ class DataConfig(Section):
     # Shares of the words of translated queries, to simulate poor translations.
     dropped_words: Share = 0.0
     shuffled_words: Share = 0.0
-    # Share of rows that are added again with the English query as the "translated" one, of all
-    # files or of each.
+    # Share of rows that come again with the English query as the translated one; one, or one a file
     english_share: Share | list[Share] = 0.0
-    # Within a file, languages of n rows are sampled in proportion to n^(1/temperature): 1 as they
-    # are, inf equally.
+    # In a file, a language of n rows is sampled in proportion to n^(1/temperature); inf: equally.
     language_temperature: Annotated[float, Field(ge=1)] = 1.0
 
     def english_share_of(self, number: int) -> float:
@@ -189,6 +187,8 @@ class RunConfig(Section):
     def _sections_fit(self) -> Self:
         if self.objective.freezes_passages and self.data.hard_negatives:
             raise ValueError("data.hard_negatives: no effect on frozen_bridge: leave it out")
+        if self.encoder.lora_rank and self.encoder.trains_word_embeddings:
+            raise ValueError("encoder.trains_word_embeddings: no effect on an adapter: omit it")
         is_cached = self.optimizer.micro_batch_rows or self.optimizer.micro_batch_tokens
         if is_cached and (columns := self.objective.untrained_columns):
             raise ValueError(

@@ -59,6 +59,10 @@ ROWS = '[data]\nrows = ["a"]\n'
             "reverse_weight: no effect on frozen_bridge",
         ),
         (
+            f"{ROWS}[encoder]\nlora_rank = 8\ntrains_word_embeddings = true\n",
+            "encoder.trains_word_embeddings: no effect on an adapter",
+        ),
+        (
             f'{ROWS}hard_negatives = 5\n[objective]\nname = "frozen_bridge"\n',
             "data.hard_negatives: no effect on frozen_bridge",
         ),

@@ -1,7 +1,7 @@
 """Indexes of the corpora of evaluation sets, and embeddings of their queries, made once and kept.
 
 DIRECTORY/<hash of passages and encoder>/     an index, built as the service builds it
-DIRECTORY/<hash of queries and encoder>.npy   the embeddings of a language's queries
+DIRECTORY/<hash of language and encoder>.npz  the embeddings of a set's queries by text
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from service.retrieval.progress import OnProgress
 from service.retrieval.searcher import Searcher
 from service.retrieval.storage.artifact import replace_file
 from service.retrieval.storage.checksums import sha256_of
-from trainer.data.evaluation_set import EvaluationSet, Query
+from trainer.data.evaluation_set import EvaluationSet
 
 KEY_CHARACTERS = 32
 # Passage id -> score, best first.
@@ -92,45 +93,56 @@ class Corpora:
         # Search runs on the CPU, where it is exact in fp32, even if the encoder is on a GPU.
         return Searcher(self.encoder, generation)
 
-    def encode_queries(self, queries: Sequence[Query], stage: str) -> Embeddings:
-        """Return the embeddings of queries, [B, D]; those of an earlier evaluation are read.
+    def encode_queries(self, evaluation_set: EvaluationSet, language: str) -> Embeddings:
+        """Return the embeddings of a language's queries, [B, D]; known ones are not encoded again.
 
         Args:
-            queries: of one set and language.
-            stage: the name of the progress.
+            evaluation_set: of the queries.
+            language: one of the set's.
         """
-        texts = [query.text for query in queries]
-        path = self._directory / f"{self._key(*texts, self.encoder.fingerprint)}.npy"
-        kept = _read_embeddings(path)
-        if kept is not None:
-            self._on_progress(stage, len(texts), len(texts))
-            return kept
-        done = 0
+        texts = [query.text for query in evaluation_set.queries[language]]
+        facts = evaluation_set.name, language, self.encoder.fingerprint
+        path = self._directory / f"{self._key(*facts)}.npz"
+        known = _read_embeddings(path)
+        missing = [text for text in dict.fromkeys(texts) if _digest(text) not in known]
+        done, stage = len(texts) - len(missing), f"search {evaluation_set.name} {language}"
+        self._on_progress(stage, done, len(texts))
 
         def on_batch(num_texts: int) -> None:
             nonlocal done
             done += num_texts
             self._on_progress(stage, done, len(texts))
 
-        tokenized = self.encoder.tokenize(texts, "query")
-        embeddings = self.encoder.encode_tokenized(tokenized, on_batch=on_batch)
-        content = io.BytesIO()
-        np.save(content, embeddings)
-        self._directory.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content.getvalue())
-        return embeddings
+        if missing:
+            tokenized = self.encoder.tokenize(missing, "query")
+            embeddings = self.encoder.encode_tokenized(tokenized, on_batch=on_batch)
+            known |= dict(zip(map(_digest, missing), embeddings, strict=True))
+            _write_embeddings(path, known)
+        return np.stack([known[_digest(text)] for text in texts])
 
     def _key(self, *facts: str) -> str:
         made_by = [*facts, self.encoder.max_tokens, self.encoder.runtime.name]
         return hashlib.sha256(repr(made_by).encode()).hexdigest()[:KEY_CHARACTERS]
 
 
-def _read_embeddings(path: Path) -> Embeddings | None:
-    """Read kept embeddings; a missing or damaged file counts as none."""
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_CHARACTERS]
+
+
+def _read_embeddings(path: Path) -> dict[str, Embeddings]:
+    """Read embeddings by the digest of their text; a missing or damaged file counts as empty."""
     try:
-        return np.asarray(np.load(path), dtype=np.float32)
-    except (OSError, ValueError, EOFError):
-        return None
+        with np.load(path) as arrays:
+            return dict(zip(arrays["digests"].tolist(), arrays["embeddings"], strict=True))
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return {}
+
+
+def _write_embeddings(path: Path, known: Mapping[str, Embeddings]) -> None:
+    content = io.BytesIO()
+    np.savez(content, digests=list(known), embeddings=np.stack(list(known.values())))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, content.getvalue())
 
 
 def rank(searcher: Searcher, embeddings: Embeddings, top_k: int) -> list[Ranked]:

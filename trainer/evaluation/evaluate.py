@@ -112,8 +112,7 @@ def _results(
                 searchers[language] = corpora.open(evaluation_set, language)
         queries = evaluation_set.queries[task.query_language]
         if task.query_language not in embeddings:
-            stage = f"search {evaluation_set.name} {task.query_language}"
-            found = corpora.encode_queries(queries, stage)
+            found = corpora.encode_queries(evaluation_set, task.query_language)
             embeddings[task.query_language] = center(found) if is_centered else found
         judged = {query.query_id: query for query in judged_queries(evaluation_set, task)}
         rows = [row for row, query in enumerate(queries) if query.query_id in judged]

@@ -54,7 +54,7 @@ deployment: $(VENV)/.deploy
 	$(BIN)/hadolint docker/*.Dockerfile
 	$(BIN)/yamllint --strict --config-data '$(YAML_RULES)' docker k8s
 	mkdir -p build
-	set -e; for folder in overlays/cpu overlays/gpu index training writer; do \
+	set -e; for folder in overlays/cpu overlays/gpu overlays/object-store index training writer; do \
 		$(BIN)/kubectl kustomize k8s/$$folder >build/manifests.yaml; \
 		$(BIN)/kubernetes-validate --strict build/manifests.yaml; \
 	done

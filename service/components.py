@@ -10,6 +10,7 @@ from service.retrieval.index.options import IndexOptions, MilvusOptions
 from service.retrieval.indexing.local_workers import LocalWorkers
 from service.retrieval.indexing.ray_workers import RayWorkers
 from service.retrieval.indexing.shards import InProcessEncoder, ShardEncoder
+from service.retrieval.remote.mirror import Mirror
 from service.settings.settings import Settings
 
 
@@ -73,6 +74,12 @@ def index_options_of(settings: Settings, encoder: Encoder | None = None) -> Inde
         ef_search=settings.ef_search,
         milvus=milvus_options_of(settings),
     )
+
+
+def mirror_of(settings: Settings) -> Mirror | None:
+    """Return the mirror of an index at a URL, or None if the settings name a folder or nothing."""
+    folder = settings.index_folder
+    return Mirror(settings.index, folder) if isinstance(settings.index, str) and folder else None
 
 
 def milvus_options_of(settings: Settings) -> MilvusOptions | None:

@@ -11,7 +11,7 @@ from typing import Literal
 from service.batching.program import Limits
 from service.batching.request import Lane
 from service.changes.writer import ChangeWriter
-from service.components import index_options_of, load_encoder_of
+from service.components import index_options_of, load_encoder_of, mirror_of
 from service.engine.engine import Engine
 from service.engine.language import LanguageDetector
 from service.engine.reloader import Reloader
@@ -19,7 +19,11 @@ from service.errors import RequestError, SettingsError
 from service.process import freeze_imported_objects, freeze_loaded_objects, trim_memory
 from service.retrieval.encoder.reference.comparison import Comparison, read_comparison
 from service.retrieval.evidence.table import describe_evidence
-from service.retrieval.generation.generation import open_current
+from service.retrieval.generation.generation import (
+    current_name,
+    generations_directory,
+    open_generation,
+)
 from service.retrieval.language_quality import describe_languages
 from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
@@ -141,10 +145,12 @@ async def lifespan(state: State, tracing: Tracing) -> AsyncIterator[None]:
         await asyncio.to_thread(load, state)
     engine = state.engine
     assert engine is not None
-    assert settings.index is not None  # checked by `load_engine`
+    assert settings.index_folder is not None  # checked by `load_engine`
     try:
         options = index_options_of(settings, engine.searcher.encoder)
-        reloader = Reloader(engine, settings.index, options, state.metrics)
+        reloader = Reloader(
+            engine, settings.index_folder, options, state.metrics, mirror_of(settings)
+        )
         state.reloader = reloader
         if settings.are_documents_open:
             state.changes = ChangeWriter(settings, engine, reloader, options, state.metrics)
@@ -187,8 +193,12 @@ def load_engine(
         SettingsError: the settings name no index.
         RetrievalError: the encoder or the index cannot be used.
     """
-    if settings.index is None:
+    folder, mirror = settings.index_folder, mirror_of(settings)
+    if folder is None:
         raise SettingsError(NO_INDEX)
+    if mirror:
+        on_step("pulling the index")
+    name = mirror.start() if mirror else current_name(folder)
     on_step("loading the encoder")
     encoder = load_encoder_of(settings)
     for line in encoder.prompts_in_force.lines:
@@ -196,8 +206,11 @@ def load_engine(
     if warning := encoder.prompts_in_force.warning:
         logger.warning("%s", warning)
     on_step("opening the index")
-    generation = open_current(settings.index, index_options_of(settings, encoder))
+    directory = generations_directory(folder) / name
+    generation = open_generation(directory, index_options_of(settings, encoder))
     searcher = Searcher(encoder, generation)
+    if mirror:
+        mirror.keep(name)
     if searcher.warning:
         logger.warning("%s", searcher.warning)
     return Engine(

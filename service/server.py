@@ -5,6 +5,7 @@ import logging
 import math
 import signal
 import socket
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -64,7 +65,8 @@ def serve(settings: Settings, listeners: list[socket.socket], responder: Respond
     """
     if settings.index is None:
         raise SettingsError(NO_INDEX)
-    current_name(settings.index)  # before the encoder is loaded
+    if isinstance(settings.index, Path):
+        current_name(settings.index)  # before what loads the encoder is imported
     warn_if_open(settings)
     # While the service loads, it opens what CURRENT names anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

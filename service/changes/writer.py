@@ -48,8 +48,8 @@ class ChangeWriter:
         metrics: Metrics,
     ) -> None:
         """Keep what changes need; `start` begins."""
-        assert settings.index is not None  # else nothing was loaded
-        self._index: Path = settings.index
+        assert settings.index_folder is not None  # else nothing was loaded
+        self._index: Path = settings.index_folder
         self._settings = settings
         self._engine = engine
         self._reloader = reloader
@@ -137,6 +137,11 @@ class ChangeWriter:
 
     async def _take(self) -> None:
         """Become the writer if no other process is."""
+        if isinstance(self._settings.index, str):
+            raise NotWriterError(
+                "this instance follows an index at a URL: change the index in the folder that it "
+                "is uploaded from, then run `clear-service index upload`"
+            )
         try:
             await asyncio.to_thread(self._check_encoder)
             if not await asyncio.to_thread(self._lease.take):

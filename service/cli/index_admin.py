@@ -12,11 +12,13 @@ from service.cli.options import (
     DeviceOption,
     EncoderOption,
     IndexOption,
+    IndexOrUrlOption,
     JsonOption,
     PassagePromptOption,
     QueryPromptOption,
     index_folder,
     load_settings,
+    pulled_index_folder,
 )
 from service.cli.tables import print_generations, print_plans
 from service.retrieval.progress import show_progress
@@ -25,10 +27,10 @@ app = typer.Typer()
 
 
 @app.command("verify")
-def index_verify(index: IndexOption = None, as_json: JsonOption = False) -> None:
+def index_verify(index: IndexOrUrlOption = None, as_json: JsonOption = False) -> None:
     """Verify every file of the live generation by its hash, and its vectors."""
     with console.one_line_errors():
-        folder = index_folder(load_settings(index=index))
+        folder = pulled_index_folder(load_settings(index=index))
         from service.retrieval.generation.generation import open_current
 
         generation = open_current(folder)

@@ -15,6 +15,7 @@ from service.cli import (
     index_apply,
     index_build,
     index_check,
+    index_upload,
     keys,
     search,
 )
@@ -23,7 +24,7 @@ from service.cli.options import (
     DeviceOption,
     EncoderOption,
     HostOption,
-    IndexOption,
+    IndexOrUrlOption,
     JsonOption,
     PassagePromptOption,
     PortOption,
@@ -51,6 +52,7 @@ index_app.add_typer(index_build.app)
 index_app.add_typer(index_apply.app)
 index_app.add_typer(index_check.app)
 index_app.add_typer(index_admin.app)
+index_app.add_typer(index_upload.app)
 app.add_typer(search.app)
 app.add_typer(bench.app)
 app.add_typer(index_app, name="index")
@@ -84,7 +86,7 @@ def options(
 
 @app.command()
 def serve(
-    index: IndexOption = None,
+    index: IndexOrUrlOption = None,
     encoder: EncoderOption = None,
     query_prompt: QueryPromptOption = None,
     passage_prompt: PassagePromptOption = None,
@@ -143,7 +145,7 @@ def demo(
 
 @app.command()
 def doctor(
-    index: IndexOption = None,
+    index: IndexOrUrlOption = None,
     encoder: EncoderOption = None,
     query_prompt: QueryPromptOption = None,
     passage_prompt: PassagePromptOption = None,

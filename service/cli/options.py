@@ -22,7 +22,11 @@ PassagePromptOption = Annotated[
     str | None,
     typer.Option("--passage-prompt", help="Text before each passage (CLEAR_PASSAGE_PROMPT)"),
 ]
-IndexOption = Annotated[Path | None, typer.Option("--index", help="The index folder (CLEAR_INDEX)")]
+IndexOption = Annotated[str | None, typer.Option("--index", help="The index folder (CLEAR_INDEX)")]
+IndexOrUrlOption = Annotated[
+    str | None,
+    typer.Option("--index", help="The index folder, or a URL such as s3://... (CLEAR_INDEX)"),
+]
 CacheOption = Annotated[
     Path | None,
     typer.Option("--cache", help="Folder for downloaded and generated files (CLEAR_CACHE)"),
@@ -133,7 +137,24 @@ def load_settings(**given: object) -> "Settings":
 
 
 def index_folder(settings: "Settings") -> Path:
-    """Return the index folder; end the command with an error if none is set."""
+    """Return the index folder; end the command with an error if none is set, or a URL."""
     if settings.index is None:
         console.fail("no index is named: give --index DIR or set CLEAR_INDEX")
+    if isinstance(settings.index, str):
+        console.fail(
+            f"{settings.index} is a URL, which this command cannot use: give --index DIR, the "
+            "folder that is uploaded there by `clear-service index upload`"
+        )
     return settings.index
+
+
+def pulled_index_folder(settings: "Settings") -> Path:
+    """Return the index folder; of a URL that of its local copy, once it is pulled."""
+    from service.components import mirror_of
+    from service.retrieval.progress import show_progress
+
+    if (mirror := mirror_of(settings)) is None:
+        return index_folder(settings)
+    with show_progress() as on_progress:
+        mirror.pull_current(on_progress)
+    return mirror.folder

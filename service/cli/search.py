@@ -9,12 +9,12 @@ from service.cli.options import (
     CacheOption,
     DeviceOption,
     EncoderOption,
-    IndexOption,
+    IndexOrUrlOption,
     JsonOption,
     PassagePromptOption,
     QueryPromptOption,
-    index_folder,
     load_settings,
+    pulled_index_folder,
 )
 from service.cli.tables import print_hits
 from service.retrieval.progress import show_progress
@@ -25,7 +25,7 @@ app = typer.Typer()
 @app.command()
 def search(
     query: Annotated[str, typer.Argument(help="A query in any language")],
-    index: IndexOption = None,
+    index: IndexOrUrlOption = None,
     encoder: EncoderOption = None,
     query_prompt: QueryPromptOption = None,
     passage_prompt: PassagePromptOption = None,
@@ -54,7 +54,7 @@ def search(
             cache=cache,
             device=device,
         )
-        folder = index_folder(settings)
+        folder = pulled_index_folder(settings)
         from service.components import index_options_of, load_encoder_of
         from service.retrieval.corpus.filters import parse_filter
         from service.retrieval.generation.generation import current_name, open_current

@@ -19,6 +19,7 @@ from service.retrieval.generation.generation import (
 from service.retrieval.generation.manifest import read_manifest
 from service.retrieval.generation.room import check_room
 from service.retrieval.index.options import IndexOptions
+from service.retrieval.remote.mirror import Mirror
 from service.retrieval.searcher import Searcher
 from service.telemetry.logs import without_folders
 from service.telemetry.metrics import Metrics
@@ -49,13 +50,22 @@ class Reloader:
     """Makes the generation that CURRENT names live; lives in the event loop."""
 
     def __init__(
-        self, engine: Engine, index: Path, options: IndexOptions, metrics: Metrics
+        self,
+        engine: Engine,
+        index: Path,
+        options: IndexOptions,
+        metrics: Metrics,
+        mirror: Mirror | None = None,
     ) -> None:
-        """Start with the generation that the engine searches; nothing is watched yet."""
+        """Start with the generation that the engine searches; nothing is watched yet.
+
+        Of an index at a URL `index` is the folder of its `mirror`.
+        """
         self._engine = engine
         self._index = index
         self._options = options
         self._metrics = metrics
+        self._mirror = mirror
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self.refusal = ""
@@ -71,8 +81,7 @@ class Reloader:
             try:
                 result = await self._follow()
             except (RetrievalError, RequestError, OSError, MemoryError) as error:
-                # probes without a key read it: it may name the generation, but no folder
-                self.refusal = without_folders(str(error), self._index) or "out of memory"
+                self.refusal = self._for_probes(str(error)) or "out of memory"
                 self._count("refused")
                 logger.error("the reload was refused, the live generation stays: %s", self.refusal)
                 logger.debug("the reload was refused in %s: %s", self._index, error)
@@ -104,6 +113,8 @@ class Reloader:
 
     async def close(self) -> None:
         """Stop watching."""
+        if self._mirror:
+            self._mirror.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -112,7 +123,7 @@ class Reloader:
         refused, retry_seconds, retry_at = "", seconds, 0.0
         while True:
             await asyncio.sleep(seconds)
-            name = await asyncio.to_thread(self._current)
+            name = await asyncio.to_thread(self._current_or_error)
             if name == self._engine.searcher.generation.name and not self.refusal:
                 continue
             if name == refused and time.monotonic() < retry_at:
@@ -130,14 +141,22 @@ class Reloader:
             return False
         return True
 
+    def _for_probes(self, message: str) -> str:
+        """Leave folders and the bucket out of a message: who has no key reads it, too."""
+        url = self._mirror.url if self._mirror else ""
+        return without_folders(message.replace(url, "URL") if url else message, self._index)
+
     def _current(self) -> str:
+        return self._mirror.current_name() if self._mirror else current_name(self._index)
+
+    def _current_or_error(self) -> str:
         try:
-            return current_name(self._index)
+            return self._current()
         except (RetrievalError, OSError) as error:
             return str(error)
 
     async def _follow(self) -> Literal["swapped", "unchanged"]:
-        name = await asyncio.to_thread(current_name, self._index)
+        name = await asyncio.to_thread(self._current)
         if name == self._engine.searcher.generation.name:
             return "unchanged"
         searcher = await asyncio.to_thread(self._open, name)
@@ -148,9 +167,13 @@ class Reloader:
             except OverloadedError as error:  # the queue is full of live requests
                 await asyncio.sleep(error.retry_after_seconds)
         self._engine.replace(searcher)
+        if self._mirror:
+            await asyncio.to_thread(self._mirror.keep, name)
         return "swapped"
 
     def _open(self, name: str) -> Searcher:
+        if self._mirror:
+            self._mirror.pull(name)
         directory = generations_directory(self._index) / name
         encoder = self._engine.searcher.encoder
         check_room(name, read_manifest(directory), self._options)

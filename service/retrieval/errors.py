@@ -6,6 +6,8 @@
     ├── DeviceError               a device that was asked for is not available
     ├── MemoryShortError          there is not enough memory for an index or an encoder
     ├── EmbeddingError            the encoder gives no unit vector for some texts
+    ├── StoreError                an object store cannot be reached, or refuses
+    │   └── MissingObjectError    it has no object of the name
     └── ArtifactError             saved files are missing, incomplete or altered
         ├── CheckpointError       an encoder checkpoint
         │   └── WeightsError      no runtime can embed with its weights
@@ -80,6 +82,14 @@ class EmbeddingError(RetrievalError):
             f"{positions[0]}{f' and {len(positions) - 1} more' if positions[1:] else ''}: {FIX}"
         )
         self.positions = positions
+
+
+class StoreError(RetrievalError):
+    """An object store cannot be reached, or refuses."""
+
+
+class MissingObjectError(StoreError):
+    """An object store has no object of the name."""
 
 
 class ArtifactError(RetrievalError):

@@ -37,6 +37,8 @@ STAGE_NAMES = {
     "index": "indexing",
     "check": "checking",
     "push": "pushing",
+    "upload": "uploading bytes",
+    "pull": "pulling bytes",
     "open": "opening the index",
     "search": "searching",
     "read evaluation sets": "reading evaluation sets",

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr
 
 from service.retrieval.checkpoint.prompts.prompts import parse_prompt
 from service.retrieval.defaults import BUNDLED, default_cache
 from service.retrieval.index.options import Backend
+from service.retrieval.remote.address import copy_folder, parse_place
 
 
 def _parse_prompt(value: str | None) -> str | None:
@@ -36,7 +37,21 @@ class ArtifactSettings(BaseModel):
         Field(description="Text before each passage, likewise; the index must be built with it"),
         AfterValidator(_parse_prompt),
     ] = None
-    index: Annotated[Path | None, Field(description="Index folder to search")] = None
+    index: Annotated[
+        Path | str | None,
+        Field(
+            description="Index to search: a folder, or a URL that `index upload` wrote to, such as "
+            "`s3://bucket/prefix`"
+        ),
+        BeforeValidator(parse_place),
+    ] = None
+    index_cache: Annotated[
+        Path | None,
+        Field(
+            description="Folder of the local copy of an index at a URL; by default `indexes` in "
+            "CLEAR_CACHE"
+        ),
+    ] = None
     cache: Annotated[
         Path, Field(description="Cache folder: converted encoders and the demo's index")
     ] = Field(default_factory=default_cache)
@@ -54,6 +69,13 @@ class ArtifactSettings(BaseModel):
             "several GPUs separated by commas"
         ),
     ] = None
+
+    @property
+    def index_folder(self) -> Path | None:
+        """Return the folder that the index is opened from: of a URL, that of its local copy."""
+        if isinstance(self.index, str):
+            return copy_folder(self.index, self.index_cache or self.cache / "indexes")
+        return self.index
 
 
 class MilvusSettings(BaseModel):

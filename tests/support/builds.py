@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 from pathlib import Path
 
 import faiss
@@ -49,6 +50,18 @@ def rewrite_manifest(index: Path, **changes: object) -> Path:
     """Change fields of the live manifest and rename the folder accordingly; CURRENT stays."""
     manifest = json.loads((live_directory(index) / "manifest.json").read_text())
     return write_manifest(index, manifest | changes)
+
+
+def republish(index: Path, mark: str = "new") -> str:
+    """Publish the live generation under another name, by a mark in its manifest; return it."""
+    live = live_directory(index)
+    manifest = json.loads((live / "manifest.json").read_text()) | {"faiss_version": mark}
+    name = generation_name(canonical_json(manifest))
+    directory = live.with_name(name)
+    shutil.copytree(live, directory, dirs_exist_ok=True)
+    (directory / "manifest.json").write_bytes(canonical_json(manifest))
+    (index / "CURRENT").write_text(f"{name}\n")
+    return name
 
 
 def assert_alike(first: Path, second: Path) -> None:

@@ -36,6 +36,7 @@ SHORT = {
 # A heavy library and the one place that may import it.
 LIBRARY_PLACES = {
     "faiss": ["service.retrieval.index.faiss"],
+    "fsspec": ["service.retrieval.remote"],
     "openvino": ["service.retrieval.encoder.runtime.openvino"],
     "pymilvus": ["service.retrieval.index.milvus"],
     "ray": ["service.retrieval.indexing"],

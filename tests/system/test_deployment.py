@@ -33,8 +33,8 @@ MANIFESTS = sorted(KUBERNETES.rglob("*.yaml"))
 KNOWN_VARIABLES = {variable(name) for name in Settings.model_fields}
 SCRAPED_LABELS = ("le", "instance", "job", "namespace")
 EXTRAS = {
-    "service-cpu": ("cpu", "demo", "tracing"),
-    "service-gpu": ("gpu", "demo", "tracing"),
+    "service-cpu": ("cpu", "demo", "tracing", "s3"),
+    "service-gpu": ("gpu", "demo", "tracing", "s3"),
     "trainer-cpu": ("cpu", "demo", "train"),
     "trainer-gpu": ("gpu", "demo", "train"),
 }
@@ -281,6 +281,7 @@ def test_the_user_is_the_images() -> None:
     [
         ["demo", "--build-only", "--index", "DIR"],
         ["index", "build", "FILE"],
+        ["index", "upload", "URL", "--index", "DIR", "--keep", "2"],
         ["serve"],
         ["doctor"],
     ],
@@ -300,6 +301,33 @@ def test_what_jobs_are_told_to_do_is_tested_above() -> None:
         ("index", "build", "/passages/passages.jsonl"),
         ("train", "/data/config.toml", "--output", "/data/run"),
     }
+
+
+def test_the_overlay_of_an_object_store_uploads_to_the_url_that_it_serves_without_a_volume() -> (
+    None
+):
+    folder = KUBERNETES / "overlays" / "object-store"
+    overlay = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    patches = {path.stem: yaml.safe_load(path.read_text()) for path in folder.glob("*-*.yaml")}
+    [generated] = overlay["configMapGenerator"]
+    literals = dict(literal.split("=") for literal in generated["literals"])
+    url, settings = literals["CLEAR_INDEX"], Settings(index=literals["CLEAR_INDEX"])
+    job, pods = (
+        patches[name]["spec"]["template"]["spec"] for name in ("upload-job", "pulling-deployment")
+    )
+
+    assert settings.index == url
+    assert job["containers"][0]["args"][:3] == ["index", "upload", url]
+    assert patches["no-volume"]["$patch"] == "delete"
+    assert patches["no-volume"]["metadata"]["name"] == "clear-index"
+    for spec in (job, pods):
+        [volume] = spec["volumes"]
+        assert volume["name"] == "index"
+        assert volume["persistentVolumeClaim"] is None
+        assert "emptyDir" in volume
+    [mount] = pods["containers"][0]["volumeMounts"]
+    assert mount["mountPath"] == literals["CLEAR_INDEX_CACHE"]
+    assert mount["readOnly"] is False
 
 
 def test_the_training_job_runs_a_command() -> None:

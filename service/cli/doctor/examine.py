@@ -88,6 +88,7 @@ def _version(name: str) -> str | None:
 
 def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
     from service.cli.doctor.engines import examine_engines, examine_longest_text
+    from service.cli.options import pulled_index_folder
     from service.components import load_encoder_of
     from service.retrieval.generation.generation import open_current, query_prompt_warning
 
@@ -113,7 +114,7 @@ def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
         yield Finding("index", "none named (--index or CLEAR_INDEX)")
         return
     try:
-        generation = open_current(settings.index)
+        generation = open_current(pulled_index_folder(settings))
         if encoder is not None:
             generation.check_encoder(encoder)
         yield Finding("index", f"{generation.name}, {len(generation.passages)} passages, whole")

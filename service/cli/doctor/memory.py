@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from service.cli.doctor.examine import Finding
+from service.cli.options import pulled_index_folder
 from service.process import configure_allocator, trim_memory
 from service.retrieval.mapped_files import resident_bytes_by_mapping
 from service.settings.settings import Settings
@@ -52,7 +53,8 @@ def examine_memory(settings: Settings) -> Iterator[Finding]:
     encoder.warm_up(max_batch_tokens)
     yield account.entry("its largest batches")
     if settings.index is not None:
-        generation = open_current(settings.index, index_options_of(settings, encoder))
+        folder = pulled_index_folder(settings)
+        generation = open_current(folder, index_options_of(settings, encoder))
         yield account.entry(f"index of {len(generation.passages):,} passages")
     if encoder.has_two_sides:
         load(encoder.side("passage").runtime)

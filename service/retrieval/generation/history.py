@@ -77,7 +77,7 @@ def publish(directory: Path, index: Path) -> Path:
             _remove(target)
     if not target.is_dir():
         artifact.publish_directory(directory, target)
-    _make_live(index, name, [other for other in live_names(index) if other != name])
+    make_live(index, name, [other for other in live_names(index) if other != name])
     return target
 
 
@@ -140,7 +140,7 @@ def roll_back(index: Path, name: str | None = None) -> str:
             )
         name = _whole_name(generations, name)
         verify_generation(generations / name)
-        _make_live(index, name, names[: names.index(name)] if name in names else names)
+        make_live(index, name, names[: names.index(name)] if name in names else names)
         return name
 
 
@@ -215,7 +215,8 @@ def size_bytes(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
-def _make_live(index: Path, name: str, former: list[str]) -> None:
+def make_live(index: Path, name: str, former: list[str]) -> None:
+    """Let CURRENT name a whole generation; the caller is the `exclusive_writer`."""
     artifact.replace_file(index / CURRENT, _lines([name]))
     artifact.replace_file(index / HISTORY, _lines([*former, name]))
 

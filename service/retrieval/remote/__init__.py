@@ -1,0 +1,1 @@
+"""An index at a URL of an object store: uploaded with hashes, pulled into a local copy."""

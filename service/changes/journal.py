@@ -4,6 +4,7 @@ A record is a line: the CRC-32 of its JSON, a space, the JSON. A writer that is 
 part of the last line, which was not acknowledged to anyone and is cut off.
 """
 
+import errno
 import json
 import os
 import threading
@@ -58,10 +59,11 @@ class Journal:
         """Write records and wait until the disk has them; after an error, none of them is there.
 
         Raises:
-            OSError: the disk is full or fails.
+            OSError: the disk is full or fails, or the file was removed.
         """
         content = b"".join(map(_line, records))
         with self._lock:
+            self._check_in_place()
             if not self._is_whole:
                 self._cut()
             try:
@@ -89,6 +91,18 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+    def _check_in_place(self) -> None:
+        """Refuse to write what no restart would read.
+
+        Raises:
+            OSError: the file, or its folder, was removed or moved away.
+        """
+        found = self._path.stat() if self._path.exists() else None
+        if found is None or not os.path.samestat(found, os.fstat(self._descriptor)):
+            raise FileNotFoundError(
+                errno.ENOENT, "the journal of changes was removed: restart the service"
+            )
 
     def _cut(self) -> None:
         """Remove what follows the last whole record."""

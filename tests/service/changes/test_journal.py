@@ -124,3 +124,18 @@ def test_what_a_killed_rewrite_left_is_removed(tmp_path: Path) -> None:
 
     assert read(path) == RECORDS
     assert [each.name for each in tmp_path.iterdir()] == ["journal"]
+
+
+@pytest.mark.parametrize("is_made_again", [False, True])
+def test_nothing_is_written_to_a_journal_that_was_removed(
+    tmp_path: Path, is_made_again: bool
+) -> None:
+    journal = Journal(tmp_path / "journal", print)
+    (tmp_path / "journal").unlink()
+    if is_made_again:
+        (tmp_path / "journal").touch()
+
+    with pytest.raises(FileNotFoundError, match="the journal of changes was removed: restart"):
+        journal.append(RECORDS)
+
+    journal.close()

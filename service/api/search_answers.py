@@ -45,7 +45,14 @@ class Hit(ChunkPlace):
     text: Annotated[str | None, Field(description="Null if include_text is false")]
     metadata: dict[str, Any]
     duplicates: Annotated[
-        int | None, Field(description="Hits folded into this one; present only if fold is given")
+        int | None,
+        Field(
+            description="Hits folded into this one; present only if fold is given or the index "
+            "was built with --deduplicate"
+        ),
+    ] = None
+    duplicate_ids: Annotated[
+        list[str] | None, Field(description="Their passage_ids; present with duplicates")
     ] = None
     more_chunks: Annotated[
         int | None,

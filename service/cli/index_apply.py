@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from service.cli import console
+from service.cli.build_report import NOTHING_WRITTEN, print_report, what_is_kept
 from service.cli.corpus import Corpus
-from service.cli.index_build import NOTHING_WRITTEN, print_report, what_is_kept
 from service.cli.options import (
     CacheOption,
     ChangesArgument,

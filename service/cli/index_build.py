@@ -1,18 +1,18 @@
 """The commands that write an index: build and update."""
 
-import json
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.cli import console
+from service.cli.build_report import NOTHING_WRITTEN, print_report, what_is_kept
 from service.cli.corpus import Corpus
 from service.cli.options import (
     CacheOption,
     ChunkOverlapOption,
     ChunkTokensOption,
+    DeduplicateOption,
     DeviceOption,
     EncoderOption,
     EvidenceOption,
@@ -21,6 +21,7 @@ from service.cli.options import (
     IdFieldOption,
     IndexOption,
     JsonOption,
+    LateChunkingOption,
     NoChunkOption,
     PassagePromptOption,
     PassagesArgument,
@@ -39,12 +40,11 @@ from service.retrieval.progress import show_progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from service.retrieval.corpus.duplicates import Duplicates
     from service.retrieval.indexing.build import BuildReport
     from service.settings.settings import Settings
 
 app = typer.Typer()
-MAX_NAMED = 20
-NOTHING_WRITTEN = "interrupted: nothing was written"
 
 
 @app.command("build")
@@ -63,6 +63,8 @@ def index_build(
     chunk_overlap: ChunkOverlapOption = None,
     no_chunk: NoChunkOption = False,
     evidence: EvidenceOption = None,
+    late_chunking: LateChunkingOption = None,
+    deduplicate: DeduplicateOption = None,
     skip_invalid: SkipOption = False,
     workers: WorkersOption = None,
     ray: RayOption = None,
@@ -86,10 +88,14 @@ def index_build(
 
         fields = parse_fields(field or [])
         build = partial(
-            build_index, factory=settings.factory, fields=fields, evidence=bool(evidence)
+            build_index,
+            factory=settings.factory,
+            fields=fields,
+            evidence=bool(evidence),
+            deduplicate=bool(deduplicate),
         )
         corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
-        chunks = (0 if no_chunk else chunk_tokens, chunk_overlap)
+        chunks = (0 if no_chunk else chunk_tokens, chunk_overlap, late_chunking)
         _write_index(build, corpus, settings, (workers, ray), as_json, chunks)
 
 
@@ -111,6 +117,8 @@ def index_update(
     chunk_overlap: ChunkOverlapOption = None,
     no_chunk: NoChunkOption = False,
     evidence: EvidenceOption = None,
+    late_chunking: LateChunkingOption = None,
+    deduplicate: DeduplicateOption = None,
     skip_invalid: SkipOption = False,
     workers: WorkersOption = None,
     ray: RayOption = None,
@@ -141,27 +149,15 @@ def index_update(
         folder = index_folder(settings)
         live = read_manifest(generations_directory(folder) / current_name(folder))
         fields = parse_fields(field) if field else live.fields
-        update = partial(update_index, factory=factory, fields=fields, evidence=evidence)
+        kept: dict[str, Any] = {"evidence": evidence, "deduplicate": deduplicate}
+        update = partial(update_index, factory=factory, fields=fields, **kept)
         corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
 
-        def check_encoder() -> None:
-            check_passage_side(live.encoder, checkpoint_of(settings))
-
-        chunks = (0 if no_chunk else chunk_tokens, chunk_overlap)
-        _write_index(update, corpus, settings, (workers, ray), as_json, chunks, check_encoder)
-
-
-def what_is_kept(index: Path) -> "Callable[[], str]":
-    """Return a function that says, at the end of an interrupted build, what it leaves."""
-    from service.retrieval.generation.generation import CURRENT
-    from service.retrieval.generation.history import UNFINISHED
-
-    def describe() -> str:
-        has_live, has_shards = (index / CURRENT).exists(), any((index / UNFINISHED).glob("[!.]*"))
-        live = "the live generation is unchanged" if has_live else "no index was written"
-        return f"interrupted: {live}{', the encoded shards are kept' if has_shards else ''}"
-
-    return describe
+        chunks = (0 if no_chunk else chunk_tokens, chunk_overlap, late_chunking)
+        _write_index(
+            *(update, corpus, settings, (workers, ray), as_json, chunks),
+            lambda: check_passage_side(live.encoder, checkpoint_of(settings)),
+        )
 
 
 def _write_index(
@@ -170,14 +166,15 @@ def _write_index(
     settings: "Settings",
     workers: tuple[int | None, str | None],
     as_json: bool,
-    chunks: tuple[int | None, int | None],
+    chunks: tuple[int | None, int | None, bool | None],
     before_load: "Callable[[], None]" = lambda: None,
 ) -> None:
     from service.components import index_options_of, load_encoder_of, shard_encoder_of
-    from service.retrieval.corpus.chunking import Chunking
+    from service.retrieval.corpus.chunks.chunking import Chunking
     from service.retrieval.indexing.push import push_if_configured
 
     folder = index_folder(settings)
+    duplicates: list[Duplicates] = []
     with interruption.reporting(what_is_kept(folder)), show_progress() as on_progress:
         passages = corpus.read()
         on_progress("load", 0, None)
@@ -186,7 +183,7 @@ def _write_index(
         console.print_prompts(loaded.prompts_in_force)
         options = index_options_of(settings, loaded)
         chunking = None
-        if chunks != (None, None):
+        if chunks != (None, None, None):
             chunking = Chunking.of(loaded.side("passage").max_tokens, *chunks)
         report = write(
             passages,
@@ -197,46 +194,6 @@ def _write_index(
             before_publish=partial(push_if_configured, options=options, on_progress=on_progress),
             on_invalid=corpus.on_invalid,
             on_progress=on_progress,
+            on_duplicates=duplicates.append,
         )
-    print_report(report, corpus.num_skipped, as_json)
-
-
-def print_report(report: "BuildReport", num_skipped: int, as_json: bool) -> None:
-    """Print what a build, an update or an apply did."""
-    from service.retrieval.generation.manifest import read_manifest
-    from service.retrieval.indexing.reuse import truncated_ids
-
-    num_documents = read_manifest(report.directory).num_documents
-    if as_json:
-        facts = {
-            "generation": report.directory.name,
-            "passages": report.counts.num_passages,
-            **({"documents": num_documents} if num_documents else {}),
-            "truncated": report.counts.num_truncated,
-            "reused": report.counts.num_reused,
-            "encoded": report.counts.num_encoded,
-            "skipped": num_skipped,
-            "unembedded": report.counts.num_unembedded,
-        }
-        typer.echo(json.dumps(facts))
-        return
-    out = console.stderr_console()
-    counts = report.counts
-    out.print(
-        f"generation {report.directory.name}: {counts.num_passages} passages"
-        f"{f' of {num_documents} documents' if num_documents else ''}, "
-        f"{counts.num_encoded} embedded, {counts.num_reused} reused"
-    )
-    if counts.num_truncated:
-        names = ", ".join(truncated_ids(report.directory, MAX_NAMED))
-        more = ", ..." if counts.num_truncated > MAX_NAMED else ""
-        out.print(
-            f"{counts.num_truncated} passages were truncated at the encoder's token limit: "
-            f"{names}{more}",
-            markup=False,
-            soft_wrap=True,
-        )
-    if num_skipped:
-        out.print(f"{num_skipped} invalid passages were skipped")
-    if counts.num_unembedded:
-        out.print(f"{counts.num_unembedded} of them got no unit vector from the encoder")
+    print_report(report, corpus.num_skipped, as_json, *duplicates)

@@ -70,10 +70,15 @@ def index_check(
                 if surveyor.num_passages % PROGRESS_PASSAGES == 0:
                     on_progress("read", surveyor.num_passages, None)
             survey = surveyor.finish(corpus.num_skipped)
+        empty = [name for name in fields if name not in survey.metadata]
         if as_json:
-            typer.echo(json.dumps({**survey.as_dict(), "refusals": corpus.first_errors}))
+            found = {**survey.as_dict(), "refusals": corpus.first_errors, "empty_fields": empty}
+            typer.echo(json.dumps(found))
         else:
-            print_table(_table(survey))
+            table = _table(survey)
+            if empty:
+                table.add_row("declared with --field, and in no passage", ", ".join(empty))
+            print_table(table)
         if survey.num_refused:
             raise typer.Exit(1)
 
@@ -83,7 +88,9 @@ def _table(survey: "Survey") -> Table:
     table = Table(box=box.SIMPLE, show_header=False)
     table.add_row("passages", f"{survey.num_passages:,}")
     table.add_row("refused by a build", f"{survey.num_refused:,}")
-    table.add_row("with a text that came before", f"{survey.num_equal_texts:,}")
+    equal = "".join(f"\n{each['id']} ({each['origin']})" for each in survey.equal_texts)
+    more = "\n..." if survey.num_equal_texts > len(survey.equal_texts) else ""
+    table.add_row("with a text that came before", f"{survey.num_equal_texts:,}{equal}{more}")
     tokens = ", ".join(f"{name} {length:,}" for name, length in survey.tokens.items())
     table.add_row("tokens", tokens)
     over = f"{survey.num_over_limit:,} (a build splits them)" if survey.num_over_limit else "0"

@@ -10,6 +10,7 @@ import typer
 
 from service.cli import (
     bench,
+    build_report,
     console,
     index_admin,
     index_apply,
@@ -136,7 +137,7 @@ def demo(
 
         settings = load_settings(host=host, port=port, cache=cache)
         folder = index or settings.cache / demo_index_name(settings.encoder)
-        kept = interruption.reporting(index_build.what_is_kept(folder))
+        kept = interruption.reporting(build_report.what_is_kept(folder))
         with kept, show_progress() as on_progress:
             ensure_demo_index(folder, lambda: load_encoder_of(settings), on_progress)
         if not build_only:

@@ -109,6 +109,23 @@ EvidenceOption = Annotated[
         "default an update does as the build did",
     ),
 ]
+LateChunkingOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--late-chunking/--no-late-chunking",
+        envvar="CLEAR_LATE_CHUNKING",
+        help="Embed neighboring chunks in one pass over as many tokens as the encoder reads; by "
+        "default each alone",
+    ),
+]
+DeduplicateOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--deduplicate/--no-deduplicate",
+        envvar="CLEAR_DEDUPLICATE",
+        help="Fold documents with equal texts (but for case and spaces) in answers, with their ids",
+    ),
+]
 SkipOption = Annotated[
     bool,
     typer.Option(

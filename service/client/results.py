@@ -34,6 +34,7 @@ class Hit:
     start: int | None = None
     end: int | None = None
     more_chunks: int | None = None
+    duplicate_ids: list[str] | None = None
     evidence: Evidence | None = None
 
 

@@ -52,7 +52,7 @@ class PublishedVectors:
     ) -> Iterator[tuple[str, EncodedPassages]]:
         """Look the shards' texts up, each of which must be published."""
         for shard in shards:
-            encoded = self.find(shard.texts)
+            encoded = self.find([text for text in shard.texts if isinstance(text, str)])
             assert encoded is not None
             on_texts(len(encoded))
             yield shard.name, encoded

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from service.engine.engine import Engine
 from service.engine.work import BatchItem
-from service.retrieval.encoder.batches import PaddedBatch, Role, TokenizedText
+from service.retrieval.encoder.batches import PaddedBatch, Role, TokenizedText, are_parts
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.runtime.cuda.buckets import max_rows
 from service.retrieval.encoder.runtime.runtime import Runtime
@@ -87,7 +87,8 @@ class LaneRuntime:
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
         """Embed a padded batch, slice by slice; see `Runtime.embed`."""
         count, length = token_ids.shape
-        can_be_cut = self.device.type == "cpu" and bool(attention_mask.all())
+        is_whole = not attention_mask.all() or are_parts(token_ids, attention_mask)
+        can_be_cut = self.device.type == "cpu" and not is_whole
         size = max_rows(length, self.max_slice_tokens) if can_be_cut else count
         parts = [slice(start, start + size) for start in range(0, count, size)]
         pieces = [(token_ids[part], attention_mask[part]) for part in parts]

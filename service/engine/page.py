@@ -8,7 +8,7 @@ from service.engine.work import BatchItem, BatchResult
 from service.retrieval.defaults import ANSWER_THRESHOLD
 from service.retrieval.encoder.batches import Role
 from service.retrieval.errors import FilterError
-from service.retrieval.hits import Hit, fold_documents, fold_duplicates
+from service.retrieval.hits import Hit, fold_documents, fold_duplicates, fold_equal
 from service.retrieval.index.backend import MAX_TOP_K, Ranking
 from service.retrieval.relevance.model import DEPTH
 from service.retrieval.searcher import Searcher
@@ -24,7 +24,8 @@ class Page:
 
     `without` is the id of a document that is no hit: the one that others are to be like. Such hits
     have no relevance, because there is no question. `by_document` folds the chunks of a document.
-    `evidence` finds the part of each hit that answers. `resolve` sets what depends on the index.
+    `evidence` finds the part of each hit that answers. `text_of`, which returns the text of a
+    document, folds documents with equal texts. `resolve` sets what depends on the index.
     """
 
     top_k: int
@@ -37,11 +38,13 @@ class Page:
     by_document: bool = False
     has_chunks: bool = False
     evidence: bool = False
+    text_of: Callable[[str], str] | None = None
 
     @property
     def may_fold(self) -> bool:
         """Return whether fewer hits may be left than a ranking has."""
-        return self.fold or self.by_document or (self.has_chunks and self.without is not None)
+        folds = self.fold or self.by_document or self.text_of is not None
+        return folds or (self.has_chunks and self.without is not None)
 
     @property
     def depth(self) -> int:
@@ -65,10 +68,12 @@ class Page:
         Raises:
             FilterError: the generation has no passage `without`.
         """
+        generation = searcher.generation
         page = replace(
             self,
             by_document=self.by_document and searcher.has_chunks,
             has_chunks=searcher.has_chunks,
+            text_of=generation.passages.document_text if generation.manifest.deduplicate else None,
         )
         if self.without is None:
             return page, queries, "query"
@@ -93,7 +98,9 @@ class Page:
             ]
         if self.by_document:
             hits = fold_documents(hits)
-        return fold_duplicates(hits) if self.fold else list(hits)
+        if self.fold:  # which folds equal texts, too
+            return fold_duplicates(hits)
+        return fold_equal(hits, self.text_of) if self.text_of else list(hits)
 
     def is_answered(self, searcher: Searcher, hits: Sequence[Hit]) -> bool | None:
         """Return whether the best hit's relevance reaches the threshold; None if it has none.

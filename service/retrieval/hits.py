@@ -2,9 +2,11 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 
+from service.retrieval.corpus.duplicates import normalized
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.evidence.table import Evidence
 
@@ -26,6 +28,7 @@ class Hit:
     more_chunks: int | None = None  # hits of its document folded into it; None if none was to be
     row: int = -1  # of the passage in its generation
     evidence: Evidence | None = None
+    duplicate_ids: tuple[str, ...] = ()  # of the hits folded into this one, the best first
 
     def as_dict(self, include_text: bool = True, with_evidence: bool = False) -> dict[str, object]:
         """Return the hit as in the response of `/search`.
@@ -34,8 +37,11 @@ class Hit:
             include_text: else the text is None.
             with_evidence: whether there is a field of the evidence.
         """
-        counts = {"duplicates": self.duplicates, "more_chunks": self.more_chunks}
-        folded = {name: count for name, count in counts.items() if count is not None}
+        folded: dict[str, object] = {}
+        if self.duplicates is not None:
+            folded = {"duplicates": self.duplicates, "duplicate_ids": list(self.duplicate_ids)}
+        if self.more_chunks is not None:
+            folded["more_chunks"] = self.more_chunks
         return {
             "passage_id": self.passage.passage_id,
             "score": self.score,
@@ -56,13 +62,43 @@ def fold_duplicates(hits: Sequence[Hit]) -> list[Hit]:
     Args:
         hits: of one query, the best first.
     """
-    kept: list[Hit] = []
-    for hit, leader in zip(hits, leaders([hit.passage for hit in hits]), strict=True):
-        if leader == len(kept):
-            kept.append(replace(hit, rank=len(kept) + 1, duplicates=0))
-        else:
-            kept[leader] = replace(kept[leader], duplicates=(kept[leader].duplicates or 0) + 1)
-    return kept
+    return _fold(hits, leaders([hit.passage for hit in hits]))
+
+
+def fold_equal(hits: Sequence[Hit], text_of: Callable[[str], str]) -> list[Hit]:
+    """Fold hits of documents whose title and text are equal (`corpus.duplicates`).
+
+    Args:
+        hits: of one query, the best first.
+        text_of: returns title and text of a document that was split, by its id.
+    """
+    texts = [normalized(hit.passage.encoder_text) for hit in hits]
+    counts = Counter(texts)
+    read = cache(lambda document_id: normalized(text_of(document_id)))
+    groups: dict[tuple[str, str], int] = {}
+    numbers = []
+    for hit, text in zip(hits, texts, strict=True):
+        # Documents with an equal chunk may differ elsewhere.
+        is_part = hit.passage.chunk is not None and counts[text] > 1
+        key = (text, read(hit.passage.document_id) if is_part else "")
+        numbers.append(groups.setdefault(key, len(groups)))
+    return _fold(hits, numbers)
+
+
+def _fold(hits: Sequence[Hit], groups: Sequence[int]) -> list[Hit]:
+    """Fold hits of one group, numbered in the order in which they begin, into its first one."""
+    folded: defaultdict[int, list[Hit]] = defaultdict(list)
+    for hit, group in zip(hits, groups, strict=True):
+        folded[group].append(hit)
+    return [
+        replace(
+            best,
+            rank=rank,
+            duplicates=len(others),
+            duplicate_ids=tuple(hit.passage.passage_id for hit in others),
+        )
+        for rank, (best, *others) in enumerate(folded.values(), start=1)
+    ]
 
 
 def fold_documents(hits: Sequence[Hit]) -> list[Hit]:

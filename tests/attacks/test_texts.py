@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, normalizers
 from service.api.schemas import MAX_CHARACTERS
 from service.app import create_app
 from service.retrieval.checkpoint.manifest import write_manifest
-from service.retrieval.corpus.chunking import Chunking
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.indexing.build import build_index

@@ -9,6 +9,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -19,14 +20,17 @@ from service.retrieval.storage.artifact import canonical_json
 Origins = list[tuple[str, Passage]]
 
 
-def corpus(seed: int, count: int = 60) -> Origins:
-    """Return passages of 1 to 28 words, all of which fit, some of them equal."""
+# Splits nothing: the encoder cuts passages over its 64 tokens.
+CUT = Chunking.of(64, 0)
+MANY_WORDS = 60  # are more than the encoder reads
+
+
+def corpus(seed: int, count: int = 60, most_words: int = 28) -> Origins:
+    """Return passages of 1 to `most_words` words, some of them equal; those of 28 words fit."""
     dice = random.Random(seed)
     words = ["tea", "Nairobi", "mountain", "1707", "protein", "harp", "sun", "coast"]
-    return [
-        (f"f:{row}", Passage(f"{row:04}", " ".join(dice.choices(words, k=dice.randint(1, 28)))))
-        for row in range(count)
-    ]
+    texts = [" ".join(dice.choices(words, k=dice.randint(1, most_words))) for _ in range(count)]
+    return [(f"f:{row}", Passage(f"{row:04}", text)) for row, text in enumerate(texts)]
 
 
 def live_directory(index: Path) -> Path:

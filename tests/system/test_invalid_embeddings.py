@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from service.app import create_app
 from service.cli.main import app
-from service.retrieval.corpus.chunking import Chunking
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.reader import Passage, read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from service.retrieval.corpus.chunking import Chunking
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.errors import GenerationError

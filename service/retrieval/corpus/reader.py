@@ -45,6 +45,8 @@ class Passage:
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     chunk: Chunk | None = None
+    # Of a chunk, what the encoder reads before and after it; None where it reads the chunk alone.
+    around: tuple[str, str] | None = None
 
     @property
     def document_id(self) -> str:
@@ -60,6 +62,11 @@ class Passage:
     def encoder_text(self) -> str:
         """Return the text that the encoder reads: title and text, joined as BEIR does."""
         return f"{self.title} {self.text}".strip()
+
+    @property
+    def encoded_text(self) -> str | tuple[str, str, str]:
+        """Return the text that becomes the vector, between what is read with it, if anything is."""
+        return (self.around[0], self.text, self.around[1]) if self.around else self.encoder_text
 
 
 def no_passages(source: str = "") -> PassageError:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from service.retrieval.corpus.duplicates import MAX_NAMED, text_key
 from service.retrieval.corpus.fields import KINDS, is_of_kind
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.errors import PassageError
@@ -24,7 +25,8 @@ class Survey:
 
     num_passages: int
     num_refused: int
-    num_equal_texts: int  # passages whose text equals that of one before, but for spaces and case
+    num_equal_texts: int  # passages that are duplicates of one before
+    equal_texts: Sequence[Mapping[str, str]]  # id and origin of the first of them
     num_over_limit: int
     max_tokens: int
     tokens: Mapping[str, int]  # by percentile
@@ -63,6 +65,7 @@ class Surveyor:
         self._languages: Counter[str] = Counter()
         self._kinds: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._num_equal = 0
+        self._equal: list[dict[str, str]] = []
 
     @property
     def num_passages(self) -> int:
@@ -84,9 +87,13 @@ class Surveyor:
         number = len(self._ids)
         self._ids.add(key)
         text = passage.encoder_text
-        digest = _digest(" ".join(text.casefold().split()))
-        self._num_equal += digest in self._texts
-        self._texts.add(digest)
+        key = text_key(text)
+        if key in self._texts:
+            self._num_equal += 1
+            if len(self._equal) < MAX_NAMED:
+                name = origin.encode(errors="backslashreplace").decode()  # may be no UTF-8
+                self._equal.append({"id": passage.passage_id, "origin": name})
+        self._texts.add(key)
         if number < FIRST_DETECTED or number % DETECTED_EVERY == 0:
             self._languages[self._detect(passage.text)] += 1
         for name, value in passage.metadata.items():
@@ -108,6 +115,7 @@ class Surveyor:
             num_passages=len(self._ids),
             num_refused=num_refused,
             num_equal_texts=self._num_equal,
+            equal_texts=self._equal,
             num_over_limit=int((lengths > self._max_tokens).sum()),
             max_tokens=self._max_tokens,
             tokens={

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from service.retrieval.corpus.chunking import SEPARATOR
+from service.retrieval.corpus.chunks.chunking import SEPARATOR
 from service.retrieval.corpus.dates import parse_date
 from service.retrieval.corpus.fields import NO_FIELDS, FieldKind, Fields
 from service.retrieval.corpus.reader import Chunk, Passage
@@ -138,6 +138,11 @@ class PassageTable:
         for passage in passages:
             text += passage.text[len(text) - passage.chunk.start if passage.chunk else 0 :]
         return Passage(document_id, text, passages[0].title, passages[0].metadata)
+
+    def document_text(self, document_id: str) -> str:
+        """Return title and text of a document; empty if there is none of this id."""
+        document = self.document(document_id)
+        return document.encoder_text if document else ""
 
     def find(self, passage_id: str) -> int | None:
         """Return the row of a passage; None if there is none."""

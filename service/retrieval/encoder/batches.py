@@ -25,21 +25,22 @@ class TokenizedText:
     """One text's token ids, with the tokens of the prompt and the special tokens.
 
     `side` is the encoder's side that embeds the text, `query` if there is only one. The first
-    `num_unpooled` tokens are the prompt's, where the head does not pool them.
+    `num_unpooled` tokens and the last `num_unpooled_after` are attended to and not pooled: those of
+    a prompt where the head leaves them out, and those around a chunk that is embedded late.
     """
 
     token_ids: list[int]
     is_truncated: bool
     side: Role = "query"
     num_unpooled: int = 0
+    num_unpooled_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PaddedBatch:
     """Texts of one side, padded on the right; both arrays [B, L].
 
-    The mask is 0 for padding, `UNPOOLED` for a token of the prompt that the head does not pool,
-    else 1.
+    The mask is 0 for padding, `UNPOOLED` for a token that the head does not pool, else 1.
     """
 
     token_ids: NDArray[np.int64]
@@ -74,7 +75,21 @@ def pad_batch(
         token_ids[row, : len(text.token_ids)] = text.token_ids
         attention_mask[row, : len(text.token_ids)] = 1
         attention_mask[row, : text.num_unpooled] = UNPOOLED
+        if text.num_unpooled_after:
+            end = len(text.token_ids)
+            attention_mask[row, end - text.num_unpooled_after : end] = UNPOOLED
     return PaddedBatch(token_ids, attention_mask, side)
+
+
+def are_parts(token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> bool:
+    """Return whether the rows, two or more, are parts of one text: one pass computes its tokens.
+
+    >>> are_parts(np.array([[5, 6], [5, 6]]), np.array([[1, UNPOOLED], [UNPOOLED, 1]]))
+    True
+    """
+    if len(token_ids) == 1 or not (attention_mask == UNPOOLED).any():
+        return False
+    return bool((token_ids[1:] == token_ids[0]).all())
 
 
 def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:

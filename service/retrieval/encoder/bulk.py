@@ -8,14 +8,15 @@ texts are padded to the few lengths of `buckets`, and all batches of a length ha
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.retrieval.encoder.batches import MAX_BATCH_TOKENS
+from service.retrieval.encoder.batches import MAX_BATCH_TOKENS, TokenizedText
 from service.retrieval.encoder.encoder import Embeddings, Encoder
+from service.retrieval.encoder.parts import EncodedText, tokenize_passages
 from service.retrieval.encoder.runtime.cuda.buckets import bucket_length, max_rows
 from service.retrieval.unit_vectors import are_unit
 
@@ -81,9 +82,15 @@ def digest_of(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()[:16]
 
 
+def digest_of_part(before: str, text: str, after: str) -> bytes:
+    """Hash a part of a text, prepared, to 16 bytes; no whole text has the same bytes."""
+    parts = (each.encode() + b"\xff" for each in (before, text, after))  # which no UTF-8 holds
+    return hashlib.sha256(b"".join(parts)).digest()[:16]
+
+
 def encode_passages(
     encoder: Encoder,
-    texts: Sequence[str],
+    texts: Sequence[EncodedText],
     on_batch: Callable[[int], None] = lambda num_texts: None,
 ) -> EncodedPassages:
     """Embed passages so that an embedding does not depend on the other texts.
@@ -92,23 +99,45 @@ def encode_passages(
 
     Args:
         encoder: its passage side embeds, in this thread.
-        texts: N passages as the encoder reads them.
+        texts: N passages as the encoder reads them; parts of one text are embedded in one pass.
         on_batch: called with the number of texts after each batch.
     """
-    tokenized = encoder.tokenize(texts, "passage")
+    tokenized = tokenize_passages(encoder, texts)
     embeddings = np.empty((len(texts), encoder.embedding_dim), dtype=np.float32)
     is_gpu = encoder.device.type == "cuda"
     lengths = [len(text.token_ids) for text in tokenized]
     if is_gpu:
         lengths = [bucket_length(length, encoder.side("passage").max_tokens) for length in lengths]
     budget = GPU_BATCH_TOKENS if is_gpu else MAX_BATCH_TOKENS
-    for length, batch in equal_length_batches(lengths, budget):
+    for length, batch in _batches(texts, tokenized, lengths, budget):
         # A GPU runs one shape a length: a last, smaller batch repeats its last text.
         filling = batch[-1:] * (max_rows(length, budget) - len(batch)) if is_gpu else []
+        if len(batch) == 1 and not isinstance(texts[batch[0]], str):
+            filling = filling or batch  # a part has the same bits alone
         padded = encoder.pad([tokenized[position] for position in batch + filling], length)
         embeddings[batch] = encoder.embed(padded)[: len(batch)].cpu().numpy()
         on_batch(len(batch))
     return EncodedPassages(embeddings, np.array([text.is_truncated for text in tokenized], bool))
+
+
+def _batches(
+    texts: Sequence[EncodedText],
+    tokenized: Sequence[TokenizedText],
+    lengths: Sequence[int],
+    max_batch_tokens: int,
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield length and positions of each batch: of texts of one length, or of parts of one text."""
+    parts = defaultdict(list)
+    wholes = []
+    for position, text in enumerate(texts):
+        if isinstance(text, str):
+            wholes.append(position)
+        else:
+            parts[tuple(tokenized[position].token_ids)].append(position)
+    for length, batch in equal_length_batches([lengths[each] for each in wholes], max_batch_tokens):
+        yield length, [wholes[each] for each in batch]
+    for batch in parts.values():
+        yield lengths[batch[0]], batch
 
 
 def equal_length_batches(

@@ -103,15 +103,14 @@ class Head(nn.Module):
             [B, D], unit-norm fp32.
         """
         hidden = token_embeddings.float()
-        if not self.pooling.include_prompt:
-            attention_mask = (attention_mask == 1).to(attention_mask.dtype)
+        attention_mask = (attention_mask == 1).to(attention_mask.dtype)
         pooled = [pool(hidden, attention_mask) for pool in self._pools]
         embeddings: Tensor = self._after(pooled[0] if len(pooled) == 1 else torch.cat(pooled, -1))
         return nn.functional.normalize(embeddings[..., : self.truncate_dim], dim=-1)
 
     def attended(self, attention_mask: Tensor) -> Tensor:
-        """Return the mask that the transformer reads: 1 for a token of the prompt, too."""
-        return attention_mask if self.pooling.include_prompt else attention_mask.clamp(max=1)
+        """Return the mask that the transformer reads: 1 for a token that is not pooled, too."""
+        return attention_mask.clamp(max=1)
 
     @torch.inference_mode()
     def output_dim(self, hidden_dim: int) -> int:

@@ -4,13 +4,13 @@ A generation is named by the hash of its manifest, so that its name stands for a
 """
 
 import hashlib
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
 
-from service.retrieval.corpus.chunking import Chunking
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.fields import FieldKind
 from service.retrieval.errors import GenerationError, quoted
 from service.retrieval.relevance.background import Background
@@ -51,6 +51,12 @@ class ChunkingRecord(Document):
     longest: int
     overlap: int
     tokens: int
+    window: int | None = None
+
+    @classmethod
+    def of(cls, chunking: Chunking) -> "ChunkingRecord":
+        """Return the record of how documents were split."""
+        return cls(**asdict(chunking) | {"window": chunking.window or None})
 
 
 class Canary(Document):
@@ -73,6 +79,7 @@ class GenerationManifest(Document):
     `num_unembedded` counts passages that were left out, as the encoder gave no unit vector.
     `background` holds the scores of general questions; older generations have none.
     `chunking` is recorded if a document was split, or others would be than by default;
+    `deduplicate` says that searches fold documents with equal texts.
     `num_documents` is recorded if one was split: `count` counts its chunks.
     """
 
@@ -86,6 +93,7 @@ class GenerationManifest(Document):
     factory: JsonText
     faiss_version: JsonText | None = None
     fields: dict[JsonText, FieldKind] = {}
+    deduplicate: bool | None = None
     num_documents: int | None = None
     num_truncated: int | None = None
     num_unembedded: int | None = None
@@ -102,10 +110,13 @@ def chunking_of(manifest: GenerationManifest, limit: int) -> Chunking:
     """Return how documents are split for a generation, by an encoder that reads `limit` tokens."""
     if manifest.chunking is None:
         return Chunking.of(limit)
-    found = Chunking(**manifest.chunking.model_dump())
-    if found == Chunking.of(manifest.encoder.max_tokens or limit):
-        return Chunking.of(limit)
-    return replace(found, tokens=min(found.tokens, limit), longest=min(found.longest, limit))
+    found = Chunking(**manifest.chunking.model_dump(exclude_none=True))
+    is_late = found.window > 0
+    if found == Chunking.of(manifest.encoder.max_tokens or limit, is_late=is_late):
+        return Chunking.of(limit, is_late=is_late)
+    return Chunking(
+        min(found.tokens, limit), found.overlap, min(found.longest, limit), limit if is_late else 0
+    )
 
 
 def generation_name(manifest: bytes) -> str:

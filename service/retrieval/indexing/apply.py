@@ -64,6 +64,7 @@ def apply_changes(
         GenerationError: there is no index, its live generation is damaged, or as in `build_index`.
         PassageError: a change is invalid (by default), or no passage would be left.
     """
+    current_name(index)  # raises where the folder was removed, which is not made again
     with exclusive_writer(index):
         live = generations_directory(index) / current_name(index)
         manifest = verify_generation(live)
@@ -76,6 +77,7 @@ def apply_changes(
             shard_encoder or InProcessEncoder(encoder),
             on_progress,
             EVIDENCE in manifest.files,
+            bool(manifest.deduplicate),
         )
         stage = stage_changes(changes, assembly.fields, assembly.chunker, on_invalid, on_progress)
         table = PassageTable(live / PASSAGES, assembly.fields)

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.retrieval.corpus.chunking import Chunker, Chunking
+from service.retrieval.corpus.chunks.chunker import Chunker
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.fields import Fields
 from service.retrieval.corpus.reader import OnInvalid, no_document_left, no_passages
 from service.retrieval.corpus.table import (
@@ -71,6 +72,7 @@ class Assembly:
         shard_encoder: ShardEncoder,
         on_progress: OnProgress,
         has_evidence: bool = False,
+        deduplicate: bool = False,
     ) -> None:
         """Check the settings; nothing is built yet.
 
@@ -82,6 +84,7 @@ class Assembly:
             shard_encoder: embeds the passages.
             on_progress: called during the stages read, encode, evidence, index, check.
             has_evidence: whether to embed the segments of passages, too.
+            deduplicate: whether searches fold documents with equal texts.
 
         Raises:
             GenerationError: FAISS has no such index, or cannot filter it.
@@ -94,6 +97,7 @@ class Assembly:
         self._factory = factory
         self._shard_encoder = shard_encoder
         self._has_evidence = has_evidence
+        self._deduplicate = deduplicate
 
     def run(
         self, directory: Path, unfinished: Path, stage: Stage, base: Base, on_invalid: OnInvalid
@@ -226,6 +230,7 @@ class Assembly:
             table,
             counts.num_truncated,
             counts.num_unembedded,
+            self._deduplicate,
         )
         manifest = add_findings(manifest, directory, self._encoder, table)
         (directory / MANIFEST).write_bytes(manifest.to_bytes())

@@ -4,15 +4,17 @@ An interrupted run leaves the live generation unchanged, and its encoded shards 
 """
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.retrieval.corpus.chunking import Chunking
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.fields import NO_FIELDS, Fields
 from service.retrieval.corpus.reader import OnInvalid, Passage, refuse
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import (
     check_passage_side,
     current_name,
@@ -24,6 +26,7 @@ from service.retrieval.generation.history import UNFINISHED, publish
 from service.retrieval.generation.manifest import (
     EVIDENCE,
     MANIFEST,
+    GenerationManifest,
     chunking_of,
     generation_name,
 )
@@ -31,7 +34,7 @@ from service.retrieval.generation.writer import BUILDING, exclusive_writer
 from service.retrieval.indexing.assembly import Assembly, BuildCounts, Stage
 from service.retrieval.indexing.reuse import Base, identity_of, open_reusable
 from service.retrieval.indexing.shards import InProcessEncoder, ShardEncoder
-from service.retrieval.indexing.sources import stage_corpus
+from service.retrieval.indexing.sources import OnDuplicates, stage_corpus
 from service.retrieval.progress import OnProgress, ignore_progress
 from service.retrieval.storage import artifact
 
@@ -47,6 +50,22 @@ class BuildReport:
     counts: BuildCounts
 
 
+def checked(chunking: Chunking, encoder: Encoder) -> Chunking:
+    """Return how documents are split, if the encoder can embed the chunks.
+
+    Raises:
+        GenerationError: chunks are embedded late, and it pools otherwise than by the mean: the
+            vector of a chunk in its window would not be that of its tokens.
+    """
+    modes = tuple(encoder.side("passage").pooling.modes)
+    if chunking.window and modes != ("mean",):
+        raise GenerationError(
+            f"--late-chunking needs an encoder that pools the mean of its tokens, and "
+            f"{encoder.name} pools by {' and '.join(modes)}: leave the option out"
+        )
+    return chunking
+
+
 def do_nothing(directory: Path, name: str) -> None:
     """Do nothing before a generation is published; the default."""
 
@@ -60,10 +79,12 @@ def build_index(
     fields: Fields = NO_FIELDS,
     chunking: Chunking | None = None,
     evidence: bool = False,
+    deduplicate: bool = False,
     shard_encoder: ShardEncoder | None = None,
     before_publish: BeforePublish = do_nothing,
     on_invalid: OnInvalid = refuse,
     on_progress: OnProgress = ignore_progress,
+    on_duplicates: OnDuplicates = lambda found: None,
 ) -> BuildReport:
     """Embed passages, index them, and make the result the live generation.
 
@@ -77,28 +98,33 @@ def build_index(
         fields: metadata that hits can be filtered and counted by.
         chunking: how long documents are split; by default those over the encoder's limit are.
         evidence: whether to embed the segments of passages, too, for the evidence in hits.
+        deduplicate: whether searches fold documents with equal texts (`corpus.duplicates`).
         shard_encoder: encodes the passages; by default this thread, with `encoder`.
         before_publish: called with the finished folder and the generation's name; if it raises,
             the live generation stays.
         on_invalid: called with the error of a passage that repeats an id, violates a field, or
             has no unit vector; it raises to stop, or returns to leave the passage out.
         on_progress: called during the stages read, encode, evidence, index, check.
+        on_duplicates: called with the documents that repeat another one's text.
 
     Raises:
         PassageError: a passage is invalid (by default), or there are no passages.
         GenerationError: the index cannot be built, another build is running, or the disk is full.
     """
+    chunking = chunking or Chunking.of(encoder.side("passage").max_tokens)
     with exclusive_writer(index):
         assembly = Assembly(
             encoder,
             factory,
             fields,
-            chunking or Chunking.of(encoder.side("passage").max_tokens),
+            checked(chunking, encoder),
             shard_encoder or InProcessEncoder(encoder),
             on_progress,
             evidence,
+            deduplicate,
         )
-        stage = stage_corpus(passages, assembly.fields, assembly.chunker, on_invalid, on_progress)
+        told = (on_invalid, on_progress, on_duplicates)
+        stage = stage_corpus(passages, assembly.fields, assembly.chunker, *told)
         return publish_run(assembly, stage, index, Base(), before_publish, on_invalid)
 
 
@@ -111,10 +137,12 @@ def update_index(
     fields: Fields | None = None,
     chunking: Chunking | None = None,
     evidence: bool | None = None,
+    deduplicate: bool | None = None,
     shard_encoder: ShardEncoder | None = None,
     before_publish: BeforePublish = do_nothing,
     on_invalid: OnInvalid = refuse,
     on_progress: OnProgress = ignore_progress,
+    on_duplicates: OnDuplicates = lambda found: None,
 ) -> BuildReport:
     """Replace the live generation by one of these passages; encode new and changed ones only.
 
@@ -128,11 +156,13 @@ def update_index(
         factory: FAISS's description of the index; by default the live generation's.
         fields: as in `build_index`; by default the live generation's.
         chunking: as in `build_index`; by default the live generation's.
-        evidence: as in `build_index`; by default the live generation has it or not.
+        evidence: as in `build_index`; by default the live generation's.
+        deduplicate: as in `build_index`; by default the live generation's.
         shard_encoder: as in `build_index`.
         before_publish: as in `build_index`.
         on_invalid: as in `build_index`.
         on_progress: as in `build_index`.
+        on_duplicates: as in `build_index`.
 
     Raises:
         EncoderMismatchError: another encoder embedded the live generation.
@@ -143,21 +173,31 @@ def update_index(
     with exclusive_writer(index):
         manifest = verify_hashes(live)  # an invalid vector is not reused
         check_passage_side(manifest.encoder, encoder.checkpoint)
+        chunking = chunking or chunking_of(manifest, encoder.side("passage").max_tokens)
         assembly = Assembly(
             encoder,
             factory or manifest.factory,
             manifest.fields if fields is None else fields,
-            chunking or chunking_of(manifest, encoder.side("passage").max_tokens),
+            checked(chunking, encoder),
             shard_encoder or InProcessEncoder(encoder),
             on_progress,
             EVIDENCE in manifest.files if evidence is None else evidence,
+            bool(manifest.deduplicate) if deduplicate is None else deduplicate,
         )
-        stage = stage_corpus(passages, assembly.fields, assembly.chunker, on_invalid, on_progress)
-        identity = EncoderIdentity.of(encoder)
-        is_same = identity_of(live, manifest) == identity
-        with open_reusable(live, manifest, identity) as reusable:
-            base = Base(reusable, evidence=open_evidence(live, manifest) if is_same else None)
+        told = (on_invalid, on_progress, on_duplicates)
+        stage = stage_corpus(passages, assembly.fields, assembly.chunker, *told)
+        with _open_base(live, manifest, EncoderIdentity.of(encoder)) as base:
             return publish_run(assembly, stage, index, base, before_publish, on_invalid)
+
+
+@contextmanager
+def _open_base(
+    live: Path, manifest: GenerationManifest, identity: EncoderIdentity
+) -> Iterator[Base]:
+    """Yield what an update takes from the live generation: nothing if it has another identity."""
+    is_same = identity_of(live, manifest) == identity
+    with open_reusable(live, manifest, identity) as reusable:
+        yield Base(reusable, evidence=open_evidence(live, manifest) if is_same else None)
 
 
 def publish_run(

@@ -67,7 +67,7 @@ def encode_missing(
         on_progress("encode", done, total)
 
     def missing_shards() -> Iterator[Shard]:
-        texts = staged.encoder_texts(missing)
+        texts = staged.encoded_texts(missing)
         for start in range(0, total, SHARD_PASSAGES):
             part = missing[start : start + SHARD_PASSAGES]
             name = shard_name(shard_encoder.identity, digests[part].tobytes())

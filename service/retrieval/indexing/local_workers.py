@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from service.retrieval import interruption
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.parts import EncodedText
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.indexing.shards import OnTexts, Shard
 
@@ -113,7 +114,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _encode(texts: list[str]) -> EncodedPassages:
+def _encode(texts: Sequence[EncodedText]) -> EncodedPassages:
     # Loaded here: an error in the initializer would not reach the parent.
     if "encoder" not in _worker:
         _worker["encoder"] = _worker["load"]()

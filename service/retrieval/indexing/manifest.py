@@ -1,9 +1,8 @@
 """The manifest of a finished build: its facts, the hashes of its files, and its canaries."""
 
-from dataclasses import asdict
 from pathlib import Path
 
-from service.retrieval.corpus.chunking import Chunking
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.table import PassageTable
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
@@ -39,6 +38,7 @@ def describe_build(
     table: PassageTable,
     num_truncated: int,
     num_unembedded: int,
+    deduplicate: bool = False,
 ) -> GenerationManifest:
     """Return the manifest of a finished build, without canaries; its files are hashed."""
     names = [VECTORS, PASSAGES, TEXTS]
@@ -59,7 +59,7 @@ def describe_build(
             prompts=encoder.prompts if encoder.prompts != encoder.own_prompts else None,
         ),
         chunking=(
-            ChunkingRecord(**asdict(chunking))
+            ChunkingRecord.of(chunking)
             if table.has_chunks or chunking != Chunking.of(identity.max_tokens)
             else None
         ),
@@ -70,6 +70,7 @@ def describe_build(
         factory=factory,
         faiss_version=VERSION,
         fields=dict(table.fields),
+        deduplicate=deduplicate or None,
         num_documents=table.num_documents if table.has_chunks else None,
         num_truncated=num_truncated,
         num_unembedded=num_unembedded or None,

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
+from service.retrieval.encoder.parts import EncodedText
 from service.retrieval.errors import GenerationError
 from service.retrieval.indexing.local_workers import LoadEncoder, check_identity
 from service.retrieval.indexing.shards import OnTexts, Shard
@@ -106,7 +107,7 @@ class _EncodeActor:
         self._encoder = check_identity(load_encoder(device), identity, where)
 
     def __call__(self, row: Row) -> Row:
-        encoded = encode_passages(self._encoder, list(row["texts"]))
+        encoded = encode_passages(self._encoder, [_text(*parts) for parts in row["texts"]])
         return {
             "name": row["name"],
             "embeddings": encoded.embeddings.tobytes(),
@@ -149,7 +150,13 @@ def _import_ray() -> Any:
 
 
 def _table(shard: Shard) -> pa.Table:
-    return pa.table({"name": [shard.name], "texts": [shard.texts]})
+    texts = [[text] if isinstance(text, str) else list(text) for text in shard.texts]
+    return pa.table({"name": [shard.name], "texts": [texts]})
+
+
+def _text(first: str, *others: str) -> EncodedText:
+    """Return a text as `_table` has it: whole, or with what stands before and after it."""
+    return (first, *others) if others else first  # type: ignore[return-value]
 
 
 def _unpack(row: Row) -> EncodedPassages:

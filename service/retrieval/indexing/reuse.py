@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.retrieval.corpus.table import PassageTable, with_chunk_columns
+from service.retrieval.corpus.table import FIELD_PREFIX, PassageTable, with_chunk_columns
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity
 from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.errors import GenerationError
@@ -128,6 +128,13 @@ def truncated_ids(directory: Path, most: int) -> list[str]:
     texts, passages = map_rows(directory / TEXTS), map_rows(directory / PASSAGES)
     rows = np.flatnonzero(texts["is_truncated"].to_numpy())[:most]
     return [passages["passage_id"][row].as_py() for row in rows.tolist()]
+
+
+def empty_fields(directory: Path, manifest: GenerationManifest) -> list[str]:
+    """Return the declared fields that no passage of a generation has."""
+    passages = map_rows(directory / PASSAGES)
+    columns = {name: passages[FIELD_PREFIX + name] for name in manifest.fields}
+    return [name for name, column in columns.items() if column.null_count == len(column)]
 
 
 def identity_of(directory: Path, manifest: GenerationManifest) -> EncoderIdentity:

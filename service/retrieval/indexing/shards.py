@@ -5,7 +5,7 @@ and its encoder, so that a build of other passages finds it, too.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,7 @@ import numpy as np
 
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.parts import EncodedText
 
 DIGEST_BYTES = 32
 OnTexts = Callable[[int], None]
@@ -24,7 +25,7 @@ class Shard:
     """The texts of a few thousand passages, encoded as one unit."""
 
     name: str
-    texts: list[str]
+    texts: Sequence[EncodedText]
 
 
 class ShardEncoder(Protocol):

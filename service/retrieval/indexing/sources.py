@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from service.retrieval.corpus.changes import Change
-from service.retrieval.corpus.chunking import Chunker
+from service.retrieval.corpus.chunks.chunker import Chunker
+from service.retrieval.corpus.duplicates import NO_KEY, Duplicates, text_key
 from service.retrieval.corpus.fields import Fields, checked_values
 from service.retrieval.corpus.reader import OnInvalid, Passage, no_passages
 from service.retrieval.errors import PassageError
@@ -12,6 +13,7 @@ from service.retrieval.indexing.staging import StagedPassages
 from service.retrieval.progress import OnProgress
 
 PROGRESS_PASSAGES = 1024
+OnDuplicates = Callable[[Duplicates], None]
 
 
 def stage_corpus(
@@ -20,6 +22,7 @@ def stage_corpus(
     chunker: Chunker,
     on_invalid: OnInvalid,
     on_progress: OnProgress,
+    on_duplicates: OnDuplicates = lambda found: None,
 ) -> Callable[[StagedPassages], None]:
     """Return a function that stages a corpus, in which no id repeats.
 
@@ -29,13 +32,16 @@ def stage_corpus(
         chunker: splits long documents.
         on_invalid: called with the error of a passage that cannot be staged.
         on_progress: called during the stage read.
+        on_duplicates: called with the documents that repeat another one's text.
     """
 
     def stage(staged: StagedPassages) -> None:
         for origin, document in passages:
             try:
+                key = text_key(document.encoder_text)
                 for passage in passages_of(origin, document, fields, chunker):
-                    staged.add(origin, passage)
+                    staged.add(origin, passage, key)
+                    key = NO_KEY
             except PassageError as error:
                 on_invalid(error)
             if len(staged) % PROGRESS_PASSAGES == 0:
@@ -43,6 +49,7 @@ def stage_corpus(
         on_progress("read", len(staged), len(staged))
         if len(staged) == 0:
             raise no_passages()
+        on_duplicates(staged.duplicates())
 
     return stage
 

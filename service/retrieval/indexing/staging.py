@@ -10,16 +10,25 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from service.retrieval.corpus.chunking import AFTER_SEPARATOR, SEPARATOR
+from service.retrieval.corpus.chunks.chunking import AFTER_SEPARATOR, SEPARATOR
+from service.retrieval.corpus.duplicates import (
+    KEY_BYTES,
+    MAX_NAMED,
+    NO_KEY,
+    Duplicate,
+    Duplicates,
+    repeated_rows,
+)
 from service.retrieval.corpus.reader import Chunk, Passage
-from service.retrieval.encoder.bulk import digest_of
+from service.retrieval.encoder.bulk import digest_of, digest_of_part
+from service.retrieval.encoder.parts import EncodedText
 from service.retrieval.errors import PassageError, quoted
 
 SCHEMA = """CREATE TABLE passages (
     passage_id TEXT PRIMARY KEY, title TEXT, text TEXT, metadata TEXT, digest BLOB, origin TEXT,
-    document_id TEXT, start INTEGER, end INTEGER
+    document_id TEXT, start INTEGER, end INTEGER, before TEXT, after TEXT, text_key BLOB
 ) WITHOUT ROWID"""
-INSERT = "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT = "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # Between these bounds are the ids of a document's chunks, and ids that look like them.
 DELETE_CHUNKS = "DELETE FROM passages WHERE passage_id >= ? AND passage_id < ? AND document_id = ?"
 
@@ -64,20 +73,26 @@ class StagedPassages:
         """Return the number of passages."""
         return self._count
 
-    def add(self, origin: str, passage: Passage) -> None:
+    def add(self, origin: str, passage: Passage, key: bytes = NO_KEY) -> None:
         """Add a passage.
+
+        Args:
+            origin: where it is from.
+            passage: a document, or a chunk of one.
+            key: the `text_key` of the document, if the passage begins it.
 
         Raises:
             PassageError: a passage with the same id was added before; both origins are named.
         """
         metadata = json.dumps(passage.metadata, ensure_ascii=False)
-        digest = digest_of(self.prepare(passage.encoder_text))
+        digest = self._digest(passage.encoded_text)
         origin = origin.encode(errors="backslashreplace").decode()  # a file name may be no UTF-8
         row = (passage.passage_id, passage.title, passage.text, metadata, digest, origin)
         chunk = passage.chunk
         place = (chunk.document_id, chunk.start, chunk.end) if chunk else (None, None, None)
         try:
-            self._connection.execute(INSERT, (*row, *place))
+            around = passage.around or (None, None)
+            self._connection.execute(INSERT, (*row, *place, *around, key))
         except sqlite3.IntegrityError:
             first, first_document = self._connection.execute(
                 "SELECT origin, ifnull(document_id, passage_id) FROM passages WHERE passage_id = ?",
@@ -98,6 +113,11 @@ class StagedPassages:
             ) from None
         self._count += 1
         self.has_chunks |= chunk is not None
+
+    def _digest(self, text: EncodedText) -> bytes:
+        if isinstance(text, str):
+            return digest_of(self.prepare(text))
+        return digest_of_part(*map(self.prepare, text))
 
     def put(self, origin: str, document_id: str, passages: Iterable[Passage]) -> None:
         """Add the passages of a document in place of any that were added before."""
@@ -138,14 +158,28 @@ class StagedPassages:
         rows = self._connection.execute("SELECT digest FROM passages ORDER BY passage_id")
         return np.frombuffer(b"".join(digest for (digest,) in rows), "V16")
 
-    def encoder_texts(self, positions: NDArray[np.int64]) -> Iterator[str]:
+    def duplicates(self) -> Duplicates:
+        """Return the documents whose `text_key` a document before them in the order of ids has."""
+        found = self._connection.execute("SELECT text_key FROM passages ORDER BY passage_id")
+        keys = np.frombuffer(b"".join(key for (key,) in found), f"V{KEY_BYTES}")
+        rows, firsts = repeated_rows(keys)
+        named = list(zip(rows[:MAX_NAMED].tolist(), firsts[:MAX_NAMED].tolist(), strict=True))
+        wanted = np.unique(np.array(named, np.int64))
+        columns = "ifnull(document_id, passage_id), origin"
+        places = dict(zip(wanted.tolist(), self._at(wanted, columns), strict=True))
+        return Duplicates(
+            len(rows), [Duplicate(*places[row], *places[first]) for row, first in named]
+        )
+
+    def encoded_texts(self, positions: NDArray[np.int64]) -> Iterator[EncodedText]:
         """Yield the texts at some positions, as the encoder reads them.
 
         Args:
             positions: ascending, in the order of ids.
         """
-        for title, text in self._at(positions, "title, text"):
-            yield Passage("", text, title).encoder_text
+        for title, text, before, after in self._at(positions, "title, text, before, after"):
+            around = None if before is None else (before, after)
+            yield Passage("", text, title, around=around).encoded_text
 
     def origins(self, positions: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
         """Return ids and origins of the passages at some positions, ascending, read one by one."""

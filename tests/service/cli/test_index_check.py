@@ -96,3 +96,60 @@ def test_a_check_counts_the_tokens_of_the_prompt_and_of_a_folder_that_needs_a_po
     )
 
     assert prompted["tokens"]["longest"] > bare["tokens"]["longest"]
+
+
+@pytest.fixture
+def doubled(tmp_path: Path) -> Path:
+    """Three passages, two of which are equal but for case and spaces."""
+    path = tmp_path / "doubled.jsonl"
+    path.write_text(
+        '{"id": "b", "text": "Tea grows.", "year": 1}\n{"id": "c", "text": "Coffee."}\n'
+        '{"id": "a", "text": "tea  GROWS."}\n'
+    )
+    return path
+
+
+def test_duplicates_are_named_by_a_check_and_by_a_build(
+    tmp_path: Path, doubled: Path, run: Any
+) -> None:
+    build = ["index", "build", doubled, "--index", tmp_path / "i"]
+
+    checked, told = run("index", "check", doubled, "--json"), run("index", "check", doubled)
+    built, folded = run(*build), run(*build, "--deduplicate")
+    updated = run("index", "update", doubled, "--index", tmp_path / "i", "--json")
+
+    [found] = json.loads(checked.stdout)["equal_texts"]
+    assert found == {"id": "a", "origin": f"{doubled}:3"}
+    assert "a (" in told.stdout.replace("\n", " ")
+    line = "1 documents repeat the text of another one"
+    assert f"{line} (--deduplicate folds them in answers):" in built.stderr
+    assert f"  b ({doubled}:1) repeats a ({doubled}:3)" in built.stderr
+    assert f"{line} (answers fold them):" in folded.stderr
+    assert json.loads(updated.stdout)["duplicates"]["count"] == 1
+
+
+def test_a_declared_field_that_no_passage_has_is_named(
+    tmp_path: Path, doubled: Path, run: Any
+) -> None:
+    fields = ["--field", "yaer:number", "--field", "year:number"]
+
+    checked = run("index", "check", doubled, *fields, "--json")
+    built = run("index", "build", doubled, "--index", tmp_path / "i", *fields)
+
+    assert json.loads(checked.stdout)["empty_fields"] == ["yaer"]
+    assert "no passage has the declared field yaer: correct its name in --field" in built.stderr
+
+
+def test_a_build_embeds_chunks_late_if_it_is_asked_to(tmp_path: Path, run: Any) -> None:
+    text = "Tea grows in Kenya. " * 40
+    (tmp_path / "a.jsonl").write_text(json.dumps({"id": "a", "text": text}))
+    build = ["index", "build", tmp_path / "a.jsonl", "--index", tmp_path / "i", "--json"]
+
+    refused = run(*build, "--late-chunking", "--no-chunk")
+    late = json.loads(run(*build, "--late-chunking", "--chunk-tokens", "24").stdout)
+    alone = json.loads(run(*build, "--chunk-tokens", "24").stdout)
+
+    assert "--late-chunking embeds chunks, and --no-chunk makes none" in refused.stderr
+    assert late["passages"] == alone["passages"] > 1
+    manifest = tmp_path / "i" / "generations" / late["generation"] / "manifest.json"
+    assert json.loads(manifest.read_text())["chunking"]["window"] == 64

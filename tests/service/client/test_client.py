@@ -87,7 +87,8 @@ def test_hits_are_those_of_the_service(real: Client, address: str) -> None:
 
     found = real.search(QUERIES[0], top_k=3, language="en")
 
-    names = ("duplicates", "document_id", "start", "end", "more_chunks", "evidence")
+    folded = ("duplicates", "duplicate_ids", "more_chunks")
+    names = (*folded, "document_id", "start", "end", "evidence")
     absent = dict.fromkeys(names)
     assert [vars_of(hit) for hit in found.hits] == [
         {**absent, **hit} for hit in answer["results"][0]["hits"]

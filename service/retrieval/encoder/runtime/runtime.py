@@ -35,8 +35,8 @@ class Runtime(Protocol):
 
         Args:
             token_ids: padded on the right, [B, L].
-            attention_mask: 0 for padding, 2 for a token of the prompt that the head does not
-                pool, else 1, [B, L].
+            attention_mask: 0 for padding, 2 for a token that the head does not pool, else 1,
+                [B, L].
 
         Returns:
             [B, D], unit-norm fp32, on `device`.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from service.retrieval.encoder.batches import are_parts
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.weights import share_parameters
 from service.retrieval.encoder.static import StaticEmbedding
@@ -53,7 +54,12 @@ class TorchRuntime:
         """Embed one padded batch, [B, L] to [B, D]."""
         mask = torch.from_numpy(attention_mask).to(self.device)
         ids = torch.from_numpy(token_ids).to(self.device)
-        embeddings: Tensor = self.head(self.hidden_states(ids, self.head.attended(mask)), mask)
+        attended = self.head.attended(mask)
+        if are_parts(token_ids, attention_mask):
+            hidden = self.hidden_states(ids[:1], attended[:1]).expand(len(ids), -1, -1)
+        else:
+            hidden = self.hidden_states(ids, attended)
+        embeddings: Tensor = self.head(hidden, mask)
         return embeddings
 
     def hidden_states(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ def test_a_survey_counts_what_the_passages_hold() -> None:
         "num_passages": 4,
         "num_refused": 7,
         "num_equal_texts": 1,
+        "equal_texts": [{"id": "1", "origin": "a:1"}],
         "num_over_limit": 1,
         "max_tokens": 5,
         "tokens": {"p50": 2, "p90": 6, "p99": 6, "longest": 6},

@@ -17,7 +17,15 @@ from service.retrieval.indexing.apply import apply_changes
 from service.retrieval.indexing.build import build_index
 from service.retrieval.indexing.manifest import spread_rows
 from tests.conftest import flip_bit
-from tests.support.builds import Origins, corpus, files_of, live_directory, rewrite_manifest
+from tests.support.builds import (
+    CUT,
+    MANY_WORDS,
+    Origins,
+    corpus,
+    files_of,
+    live_directory,
+    rewrite_manifest,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Changes = list[tuple[str, Change]]
@@ -122,7 +130,7 @@ def test_many_random_changes_give_the_bytes_of_a_fresh_build(
 def test_changes_of_every_kind_give_the_bytes_of_a_fresh_build(
     tmp_path: Path, tiny_encoder: Encoder, factory: str
 ) -> None:
-    passages = {passage.passage_id: passage for _, passage in corpus(1)}
+    passages = {each.passage_id: each for _, each in corpus(1, most_words=MANY_WORDS)}
     changes = [
         put("0005", passages["0006"].text),
         put("0007", passages["0007"].text, metadata={"page": 1}),
@@ -134,13 +142,15 @@ def test_changes_of_every_kind_give_the_bytes_of_a_fresh_build(
         delete("0059"),
         delete("unknown"),
     ]
-    build_index(origins(passages), tmp_path / "changed", tiny_encoder, factory=factory)
+    before = origins(passages)
+    build_index(before, tmp_path / "changed", tiny_encoder, factory=factory, chunking=CUT)
     fresh = origins(changed(passages, changes))
-    build_index(fresh, tmp_path / "fresh", tiny_encoder, factory=factory)
+    build_index(fresh, tmp_path / "fresh", tiny_encoder, factory=factory, chunking=CUT)
 
     report = apply_changes(changes, tmp_path / "changed", tiny_encoder)
 
     assert files_of(tmp_path / "changed") == files_of(tmp_path / "fresh")
+    assert report.counts.num_truncated > 9
     assert report.counts.num_passages == 61
     assert report.counts.num_encoded == 4
     assert report.counts.num_reused == 57
@@ -289,3 +299,12 @@ def test_spread_rows_are_evenly_spread_and_repeat_nothing(
     count: int, size: int, expected: list[int]
 ) -> None:
     assert spread_rows(count, size) == expected
+
+
+def test_an_index_folder_that_was_removed_is_not_made_again(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    with pytest.raises(GenerationError, match="there is no index in"):
+        apply_changes([put("a", "tea")], tmp_path / "removed", tiny_encoder)
+
+    assert not (tmp_path / "removed").exists()

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from service.retrieval.corpus.changes import Change
-from service.retrieval.corpus.chunking import Chunking
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.fields import FieldKind
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.corpus.selection import Selections
 from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.errors import PassageError
+from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.errors import GenerationError, PassageError
 from service.retrieval.generation.generation import open_current
+from service.retrieval.generation.manifest import chunking_of
 from service.retrieval.indexing.apply import apply_changes
 from service.retrieval.indexing.build import build_index, update_index
+from tests.conftest import make_checkpoint
 from tests.support.builds import files_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,6 +28,7 @@ FIELDS: dict[str, FieldKind] = {"kind": "string"}
 WORDS = ["tea.", "Nairobi", "mountain", "1707.", "café", "harp?\n\n", "日本。", "coast"]
 IDS = ["a", "a#", "a#b", "b", "é", "日本", "Z", "0", "~"]
 SPLIT = Chunking.of(64, 24, 8)
+LATE = Chunking.of(64, 24, 8, is_late=True)
 
 
 def document(name: str, num_words: int, seed: int = 0) -> Passage:
@@ -35,6 +39,11 @@ def document(name: str, num_words: int, seed: int = 0) -> Passage:
 
 def origins(documents: Documents) -> list[tuple[str, Passage]]:
     return [("f", each) for each in documents.values()]
+
+
+def passages_of(index: Path) -> list[Passage]:
+    table = open_current(index).passages
+    return table.read(range(len(table)))
 
 
 def random_document(dice: random.Random) -> Passage:
@@ -66,7 +75,8 @@ def test_the_manifest_says_how_documents_were_split(
     manifest = open_current(tmp_path).manifest
 
     assert manifest.chunking is not None
-    assert manifest.chunking.model_dump() == {"tokens": 24, "overlap": 8, "longest": 24}
+    found = manifest.chunking.model_dump(exclude_none=True)
+    assert found == {"tokens": 24, "overlap": 8, "longest": 24}
     assert manifest.num_documents == len(kept)
 
 
@@ -124,7 +134,7 @@ def test_a_change_of_a_document_changes_all_its_chunks(
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("chunking", [SPLIT, Chunking.of(64)])
+@pytest.mark.parametrize("chunking", [SPLIT, Chunking.of(64), LATE])
 def test_any_changes_give_the_bytes_of_a_fresh_build(
     tmp_path: Path, tiny_encoder: Encoder, seed: int, chunking: Chunking
 ) -> None:
@@ -167,11 +177,52 @@ def test_under_another_limit_documents_are_split_by_the_default_of_that_limit(
     build_index(origins(kept), tmp_path, tiny_encoder)
     manifest = open_current(tmp_path).manifest
 
-    from service.retrieval.generation.manifest import chunking_of
-
     assert manifest.chunking is not None
     assert chunking_of(manifest, 64) == Chunking.of(64)
     assert chunking_of(manifest, 512) == Chunking.of(512)
+
+
+def test_late_chunks_are_built_updated_and_applied_as_the_manifest_says(
+    tmp_path: Path, tiny_encoder: Encoder, kept: Documents
+) -> None:
+    after = {**kept, "new": document("new", 50), "a": document("a", 40)}
+    build_index(origins(kept), tmp_path / "updated", tiny_encoder, chunking=LATE)
+    build_index(origins(kept), tmp_path / "applied", tiny_encoder, chunking=LATE)
+    build_index(origins(after), tmp_path / "fresh", tiny_encoder, chunking=LATE)
+
+    report = update_index(origins(after), tmp_path / "updated", tiny_encoder)
+    changes = [("c", Change(name, after[name])) for name in ("new", "a")]
+    apply_changes(changes, tmp_path / "applied", tiny_encoder)
+
+    manifest = open_current(tmp_path / "fresh").manifest
+    assert chunking_of(manifest, 64) == LATE
+    assert chunking_of(manifest, 32) == Chunking(24, 8, 24, 32)
+    assert 0 < report.counts.num_encoded < report.counts.num_reused
+    assert files_of(tmp_path / "updated") == files_of(tmp_path / "fresh")
+    assert files_of(tmp_path / "applied") == files_of(tmp_path / "fresh")
+
+
+def test_an_update_embeds_chunks_late_and_alone_again_but_no_whole_document(
+    tmp_path: Path, tiny_encoder: Encoder, kept: Documents
+) -> None:
+    build_index(origins(kept), tmp_path / "a", tiny_encoder, chunking=SPLIT)
+    build_index(origins(kept), tmp_path / "late", tiny_encoder, chunking=LATE)
+    num_whole = sum(each.chunk is None for each in passages_of(tmp_path / "a"))
+
+    report = update_index(origins(kept), tmp_path / "a", tiny_encoder, chunking=LATE)
+
+    assert report.counts.num_reused == num_whole
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "late")
+    update_index(origins(kept), tmp_path / "late", tiny_encoder, chunking=SPLIT)
+    build_index(origins(kept), tmp_path / "a", tiny_encoder, chunking=SPLIT)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "late")
+
+
+def test_late_chunks_need_an_encoder_that_pools_the_mean(tmp_path: Path, kept: Documents) -> None:
+    encoder = load_encoder(str(make_checkpoint(tmp_path / "cls", pooling="cls")), device="cpu")
+
+    with pytest.raises(GenerationError, match="--late-chunking needs .* and .* pools by cls"):
+        build_index(origins(kept), tmp_path / "index", encoder, chunking=LATE)
 
 
 @pytest.mark.parametrize("order", [1, -1])

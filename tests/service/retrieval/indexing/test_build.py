@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.retrieval.corpus.chunking import Chunking
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.reader import (
     Passage,
     read_passages,

@@ -7,7 +7,7 @@ from unicodedata import normalize
 
 import pytest
 
-from service.retrieval.corpus.chunking import Chunking
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
@@ -19,7 +19,15 @@ from service.retrieval.indexing.build import (
     update_index,
 )
 from tests.conftest import flip_bit
-from tests.support.builds import Origins, corpus, files_of, live_directory, write_manifest
+from tests.support.builds import (
+    CUT,
+    MANY_WORDS,
+    Origins,
+    corpus,
+    files_of,
+    live_directory,
+    write_manifest,
+)
 
 FACTORIES = ["Flat", "IVF2,SQ8", "HNSW8"]
 
@@ -45,12 +53,14 @@ def changed(passages: Origins) -> Origins:
 def test_an_update_has_the_bytes_of_a_fresh_build(
     tmp_path: Path, tiny_encoder: Encoder, factory: str
 ) -> None:
-    old = corpus(1)
-    build_index(old, tmp_path / "updated", tiny_encoder, factory=factory)
-    build_index(changed(old), tmp_path / "fresh", tiny_encoder, factory=factory)
+    old = corpus(1, most_words=MANY_WORDS)
+    build_index(old, tmp_path / "updated", tiny_encoder, factory=factory, chunking=CUT)
+    new = changed(old)
+    build_index(new, tmp_path / "fresh", tiny_encoder, factory=factory, chunking=CUT)
 
-    report = update_index(changed(old), tmp_path / "updated", tiny_encoder)
+    report = update_index(new, tmp_path / "updated", tiny_encoder)
 
+    assert report.counts.num_truncated > 9
     assert report.counts.num_encoded == 9
     assert report.counts.num_reused == report.counts.num_passages - 9
     assert files_of(tmp_path / "updated") == files_of(tmp_path / "fresh")
@@ -63,8 +73,9 @@ def test_any_chain_of_updates_has_the_bytes_of_a_fresh_build(
     build_index(corpus(0), tmp_path / "chain", tiny_encoder)
 
     for seed, count in itertools.product((0, 1), (1, 40)):
-        update_index(corpus(seed, count), tmp_path / "chain", tiny_encoder)
-        build_index(corpus(seed, count), tmp_path / "fresh", tiny_encoder)
+        passages = corpus(seed, count, MANY_WORDS)
+        update_index(passages, tmp_path / "chain", tiny_encoder)
+        build_index(passages, tmp_path / "fresh", tiny_encoder)
         assert files_of(tmp_path / "chain") == files_of(tmp_path / "fresh")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.retrieval.corpus.changes import Change
-from service.retrieval.corpus.chunking import Chunking
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.evidence.segments import segment_texts, spans_of

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
@@ -10,7 +11,7 @@ from service.retrieval.generation.generation import current_name
 from service.retrieval.generation.history import UNFINISHED
 from service.retrieval.indexing.build import build_index
 from service.retrieval.indexing.local_workers import LocalWorkers
-from tests.support.builds import assert_alike, corpus, die, load
+from tests.support.builds import CUT, MANY_WORDS, assert_alike, corpus, die, load
 
 
 @pytest.fixture
@@ -19,23 +20,30 @@ def workers(tiny_checkpoint: Path, tiny_encoder: Encoder) -> LocalWorkers:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("chunking", [CUT, Chunking.of(64, 24, 8, is_late=True)])
 def test_two_workers_make_the_index_of_one_process(
-    tmp_path: Path, tiny_encoder: Encoder, workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tiny_encoder: Encoder,
+    workers: LocalWorkers,
+    monkeypatch: pytest.MonkeyPatch,
+    chunking: Chunking,
 ) -> None:
     monkeypatch.setattr("service.retrieval.indexing.encoding.SHARD_PASSAGES", 20)
     reports: list[int] = []
 
-    build_index(
-        corpus(1, 150),
+    passages = corpus(1, 150, MANY_WORDS)
+    built = build_index(
+        passages,
         tmp_path / "two",
         tiny_encoder,
+        chunking=chunking,
         shard_encoder=workers,
         on_progress=lambda stage, done, total: reports.append(done) if stage == "encode" else None,
     )
-    build_index(corpus(1, 150), tmp_path / "one", tiny_encoder)
+    build_index(passages, tmp_path / "one", tiny_encoder, chunking=chunking)
 
     assert_alike(tmp_path / "two", tmp_path / "one")
-    assert reports[-1] == 150
+    assert reports[-1] == built.counts.num_passages >= 150
     assert reports == sorted(reports)
 
 

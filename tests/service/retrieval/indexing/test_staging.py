@@ -83,4 +83,4 @@ def test_passages_are_named_and_removed_by_their_position(staged: StagedPassages
     assert named == [("a", "f:3"), ("d", "f:0")]
     assert len(staged) == 3
     assert [each.passage_id for each in next(staged.windows(10))] == ["b", "c", "e"]
-    assert list(staged.encoder_texts(np.array([1, 2]))) == ["C", "E"]
+    assert list(staged.encoded_texts(np.array([1, 2]))) == ["C", "E"]

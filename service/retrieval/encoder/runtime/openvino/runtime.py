@@ -9,9 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from service.retrieval.encoder.batches import are_parts
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.openvino.core import compile_graph, output_dim, read_graph
 from service.retrieval.encoder.runtime.openvino.graph import Graph
+from service.retrieval.encoder.runtime.openvino.shapes import pad_length, round_up, split
 from service.retrieval.hardware import available_cores
 
 # bf16 prepares a new shape in 3 to 5 ms, more than a few tokens of padding cost: with padding 112
@@ -116,7 +118,10 @@ class OpenvinoRuntime:
             self._running.count += 1
         try:
             is_small = len(token_ids) < MIN_TEXTS_A_CORE * self._num_cores
-            if not self._has_copies or (is_alone and is_small):
+            if are_parts(token_ids, attention_mask):
+                is_whole_free = is_alone or not self._has_copies
+                embeddings = self._embed_one(token_ids, attention_mask, is_whole_free)
+            elif not self._has_copies or (is_alone and is_small):
                 # Large batches of passages keep the bits that they had when parts computed them.
                 is_as_parts = not (self._is_of_queries or is_small)
                 multiple = self._part_multiple if is_as_parts else self._whole_multiple
@@ -127,6 +132,21 @@ class OpenvinoRuntime:
         finally:
             with self._running.lock:
                 self._running.count -= 1
+        return embeddings
+
+    def _embed_one(
+        self,
+        token_ids: NDArray[np.int64],
+        attention_mask: NDArray[np.int64],
+        is_whole_free: bool,
+    ) -> Tensor:
+        """Embed parts of one text, one for each row of the mask, in one pass."""
+        request = self._whole if is_whole_free else self._take_part()
+        padded = self._pad(token_ids.shape[1], self._whole_multiple)
+        request.infer(self._inputs(token_ids[:1], attention_mask[:1], padded), share_inputs=True)
+        embeddings = self._apply_head(request, attention_mask)
+        if not is_whole_free:
+            self._idle_parts.append(request)
         return embeddings
 
     def _embed_whole(
@@ -169,7 +189,8 @@ class OpenvinoRuntime:
         # The tensor is OpenVINO's own, overwritten by the next batch: pooling makes a copy.
         hidden = torch.from_numpy(request.get_output_tensor(0).data)  # [B, L, H]
         mask = torch.from_numpy(attention_mask)
-        embeddings: Tensor = self.head(hidden[: mask.shape[0], : mask.shape[1]], mask)
+        hidden = hidden[: mask.shape[0], : mask.shape[1]].expand(len(mask), -1, -1)
+        embeddings: Tensor = self.head(hidden, mask)
         return embeddings
 
     def _pad(self, length: int, multiple: int) -> int:
@@ -191,46 +212,3 @@ class OpenvinoRuntime:
             mask[-rows:] = 1  # a softmax over no token would be NaN
         embedded = torch.nn.functional.embedding(torch.from_numpy(ids), self._table).float()
         return [embedded.numpy(), mask]
-
-
-def round_up(count: int) -> int:
-    """Round a number up to one of four values in each octave.
-
-    OpenVINO keeps up to a megabyte for each shape, and a new shape takes time: without rounding
-    memory grew twice as far, and mixed batches took 68 s instead of 62 s.
-
-    >>> [round_up(count) for count in (1, 7, 9, 17, 33, 64)]
-    [1, 7, 10, 20, 40, 64]
-    """
-    step: int = max(1, 2 ** (count.bit_length() - 3))
-    return -(-count // step) * step
-
-
-def pad_length(length: int, multiple: int, max_tokens: int) -> int:
-    """Round a length up to one of four multiples in each octave; a multiple of 1 rounds nothing.
-
-    In 56,000 batches of mixed traffic, all multiples of 8 gave 262 shapes, more than a stream
-    caches (5,339 misses); these give 214 shapes (591 misses) for 1.6 % more tokens.
-
-    >>> [pad_length(length, 8, 512) for length in (1, 33, 70, 129, 505)]
-    [8, 40, 80, 160, 512]
-    """
-    if multiple == 1:
-        return length
-    return min(round_up(-(-length // multiple)) * multiple, max_tokens)
-
-
-def split(lengths: NDArray[np.int64], num_parts: int) -> list[tuple[slice, int]]:
-    """Split a batch into parts of about equal numbers of tokens: rows and longest text of each.
-
-    >>> split(np.array([2, 2, 4, 8]), 2)
-    [(slice(0, 3, None), 4), (slice(3, 4, None), 8)]
-    """
-    totals = lengths.cumsum()
-    shares = totals[-1] * np.arange(1, num_parts) / num_parts
-    bounds = [0, *(np.searchsorted(totals, shares) + 1).tolist(), len(lengths)]
-    return [
-        (slice(start, end), int(lengths[start:end].max()))
-        for start, end in zip(bounds, bounds[1:], strict=False)
-        if start < end
-    ]

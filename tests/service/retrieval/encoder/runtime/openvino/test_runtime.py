@@ -361,7 +361,7 @@ def test_two_sides_have_a_graph_each_and_one_table(
 def test_lengths_come_in_few_sizes_that_hold_them_and_waste_a_quarter_at_most(
     multiple: int,
 ) -> None:
-    from service.retrieval.encoder.runtime.openvino.runtime import pad_length
+    from service.retrieval.encoder.runtime.openvino.shapes import pad_length
 
     padded = {length: pad_length(length, multiple, 512) for length in range(1, 513)}
 
@@ -372,7 +372,7 @@ def test_lengths_come_in_few_sizes_that_hold_them_and_waste_a_quarter_at_most(
 
 
 def test_a_length_stays_within_what_the_encoder_takes() -> None:
-    from service.retrieval.encoder.runtime.openvino.runtime import pad_length
+    from service.retrieval.encoder.runtime.openvino.shapes import pad_length
 
     assert [pad_length(length, 8, 100) for length in (80, 81, 97, 100)] == [80, 96, 100, 100]
 

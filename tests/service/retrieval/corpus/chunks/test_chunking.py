@@ -3,7 +3,9 @@ from itertools import pairwise
 
 import pytest
 
-from service.retrieval.corpus.chunking import Chunker, Chunking, join_pieces, sentences
+from service.retrieval.corpus.chunks.chunker import Chunker
+from service.retrieval.corpus.chunks.chunking import Chunking
+from service.retrieval.corpus.chunks.sentences import join_pieces, sentences
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import RetrievalError
@@ -200,3 +202,52 @@ def test_sizes_that_contradict_each_other_are_refused(
 ) -> None:
     with pytest.raises(RetrievalError, match=message):
         Chunking.of(*numbers)
+
+
+def late(tokens: int, overlap: int, limit: int) -> Chunker:
+    return Chunker(Chunking.of(limit, tokens, overlap, is_late=True), words)
+
+
+@pytest.mark.parametrize("overlap", [0, 6])
+@pytest.mark.parametrize("title", ["", "two words"])
+def test_late_chunks_are_those_of_early_ones_in_windows_that_the_encoder_reads(
+    overlap: int, title: str
+) -> None:
+    long = document(*[sentence(number) for number in range(40)], title=title)
+
+    found = late(16, overlap, 64).passages_of(long)
+
+    early = chunker(16, overlap, 64).passages_of(long)
+    assert [each.chunk for each in found] == [each.chunk for each in early]
+    windows = []
+    for each in found:
+        assert each.around is not None
+        assert each.chunk is not None
+        before, after = each.around
+        window = before.removeprefix(f"{title} " if title else "") + each.text + after
+        start = each.chunk.start - (len(window) - len(after) - len(each.text))
+        assert long.text[start : start + len(window)] == window
+        windows.append(f"{title} {window}".strip())
+    assert max(words(windows)) <= 64
+    num_windows = len(dict.fromkeys(windows))
+    assert num_windows <= -(-sum(words(windows)) // 64)
+    sizes = [windows.count(window) for window in dict.fromkeys(windows)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_chunk_that_fits_in_no_window_with_another_is_embedded_alone() -> None:
+    found = late(16, 0, 16).passages_of(document(*[sentence(number) for number in range(6)]))
+
+    assert {each.around for each in found} == {("", "")}
+
+
+def test_a_document_that_fits_has_nothing_around_it() -> None:
+    whole = document("one two three")
+
+    assert late(16, 0, 64).passages_of(whole) == [whole]
+    assert whole.around is None
+
+
+def test_late_chunks_need_chunks() -> None:
+    with pytest.raises(RetrievalError, match="--late-chunking embeds chunks, and --no-chunk"):
+        Chunking.of(64, 0, is_late=True)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli.index_build import what_is_kept
+from service.cli.build_report import what_is_kept
 
 
 @pytest.mark.parametrize(

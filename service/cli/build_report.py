@@ -1,0 +1,114 @@
+"""What the commands that write an index print: what they did, or what an interruption leaves."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from service.cli import console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from service.retrieval.corpus.duplicates import Duplicates
+    from service.retrieval.indexing.build import BuildReport
+
+MAX_NAMED = 20
+NOTHING_WRITTEN = "interrupted: nothing was written"
+
+
+def what_is_kept(index: Path) -> "Callable[[], str]":
+    """Return a function that says, at the end of an interrupted build, what it leaves."""
+    from service.retrieval.generation.generation import CURRENT
+    from service.retrieval.generation.history import UNFINISHED
+
+    def describe() -> str:
+        has_live, has_shards = (index / CURRENT).exists(), any((index / UNFINISHED).glob("[!.]*"))
+        live = "the live generation is unchanged" if has_live else "no index was written"
+        return f"interrupted: {live}{', the encoded shards are kept' if has_shards else ''}"
+
+    return describe
+
+
+def print_report(
+    report: "BuildReport",
+    num_skipped: int,
+    as_json: bool,
+    duplicates: "Duplicates | None" = None,
+) -> None:
+    """Print what a build, an update or an apply did.
+
+    Args:
+        report: of the generation.
+        num_skipped: invalid passages.
+        as_json: print JSON.
+        duplicates: of a whole corpus.
+    """
+    from service.retrieval.generation.manifest import read_manifest
+    from service.retrieval.indexing.reuse import empty_fields
+
+    manifest = read_manifest(report.directory)
+    empty = empty_fields(report.directory, manifest)
+    if as_json:
+        facts = {
+            "generation": report.directory.name,
+            "passages": report.counts.num_passages,
+            **({"documents": manifest.num_documents} if manifest.num_documents else {}),
+            "truncated": report.counts.num_truncated,
+            "reused": report.counts.num_reused,
+            "encoded": report.counts.num_encoded,
+            "skipped": num_skipped,
+            "unembedded": report.counts.num_unembedded,
+            **({"duplicates": asdict(duplicates)} if duplicates and duplicates.count else {}),
+            **({"empty_fields": empty} if empty else {}),
+        }
+        typer.echo(json.dumps(facts))
+        return
+    lines = [*_counts(report, num_skipped, manifest.num_documents)]
+    if duplicates and duplicates.count:
+        lines.append(describe_duplicates(duplicates, is_folded=bool(manifest.deduplicate)))
+    if empty:
+        lines.append(
+            f"no passage has the declared field {', '.join(empty)}: correct its name in --field, "
+            "or leave it out"
+        )
+    out = console.stderr_console()
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def _counts(report: "BuildReport", num_skipped: int, num_documents: int | None) -> "Iterator[str]":
+    """Yield lines that say what was embedded, truncated, and left out."""
+    from service.retrieval.indexing.reuse import truncated_ids
+
+    counts = report.counts
+    yield (
+        f"generation {report.directory.name}: {counts.num_passages} passages"
+        f"{f' of {num_documents} documents' if num_documents else ''}, "
+        f"{counts.num_encoded} embedded, {counts.num_reused} reused"
+    )
+    if counts.num_truncated:
+        names = ", ".join(truncated_ids(report.directory, MAX_NAMED))
+        more = ", ..." if counts.num_truncated > MAX_NAMED else ""
+        yield (
+            f"{counts.num_truncated} passages were truncated at the encoder's token limit: "
+            f"{names}{more}"
+        )
+    if num_skipped:
+        yield f"{num_skipped} invalid passages were skipped"
+    if counts.num_unembedded:
+        yield f"{counts.num_unembedded} of them got no unit vector from the encoder"
+
+
+def describe_duplicates(duplicates: "Duplicates", is_folded: bool) -> str:
+    """Return lines that say how many documents repeat a text, and which ones do, with origins."""
+    effect = "answers fold them" if is_folded else "--deduplicate folds them in answers"
+    named = [
+        f"  {each.document_id} ({each.origin}) repeats {each.first_id} ({each.first_origin})"
+        for each in duplicates.named
+    ]
+    more = ["  ..."] if duplicates.count > len(duplicates.named) else []
+    head = f"{duplicates.count} documents repeat the text of another one ({effect}):"
+    return "\n".join([head, *named, *more])

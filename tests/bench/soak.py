@@ -7,8 +7,9 @@ Eight clients do the actions of `tests.bench.soak_traffic`, in random order with
 answer may be missing or be a 5xx, except the 504 of a deadline of 2 ms. Readings begin after ten
 minutes of warm-up, in which batch shapes occur for the first time and each tokenizer fills its
 cache of 10,000 words (17 MiB). A reading is flat if its slope over the last two thirds is not above
-zero by more than its error, or is below 0.1 % a minute. Memory means the service's own memory;
-pages of files, which the operating system can reclaim, are only reported.
+zero by more than its error, or is below 0.1 % a minute. This holds for the service's own memory;
+pages of files, which the operating system can reclaim, are only reported. The sum of both is
+`total_mib`: its mean over the last two thirds may not exceed `--limit-mib`.
 """
 
 import argparse
@@ -34,9 +35,10 @@ MEBIBYTE = 2**20
 CLIENTS = 8
 BLOCKS = 12
 LEAST_SECONDS = 60
+LIMIT_MIB = 1024.0
 FLAT_SHARE_A_MINUTE = 0.001
 READ_SECONDS = 2
-READINGS = ("own_memory_mib", "descriptors", "threads", "files_mib")
+READINGS = ("own_memory_mib", "descriptors", "threads", "files_mib", "total_mib")
 FLAT = READINGS[:3]  # the operating system can reclaim the pages of files
 WARM_UP_SECONDS = 600.0
 
@@ -98,15 +100,15 @@ class _Connection(HTTPConnection):
         super().request(method, url, body, {"Authorization": self._bearer, **(headers or {})})
 
 
-def read(server: Server) -> tuple[float, int, int, float]:
-    """Return memory, descriptors, threads and file pages of the server's processes."""
+def read(server: Server) -> tuple[float, int, int, float, float]:
+    """Return memory, descriptors, threads, file pages and total memory of the processes."""
     tree = process_tree(server.process_id)
     descriptors = threads = 0
     for each in tree:
         descriptors += sum(1 for _ in Path(f"/proc/{each}/fd").iterdir())
         threads += sum(1 for _ in Path(f"/proc/{each}/task").iterdir())
     own, files = (round(count / MEBIBYTE, 2) for count in memory_bytes(server.process_id))
-    return own, descriptors, threads, files
+    return own, descriptors, threads, files, round(own + files, 2)
 
 
 def slope(seconds: Sequence[float], values: Sequence[float]) -> dict[str, float]:
@@ -167,7 +169,7 @@ def soak(
     time.sleep(warm_up_seconds)
     started = time.monotonic()
     times: list[float] = []
-    readings: list[tuple[float, int, int, float]] = []
+    readings: list[tuple[float, ...]] = []
     while (now := time.monotonic() - started) < seconds:
         times.append(round(now, 2))
         readings.append(read(server))
@@ -186,6 +188,7 @@ def soak(
         "faults": clients.faults[:20],
         "slopes": slopes,
         "is_flat": {name: is_flat(slopes[name]) for name in FLAT},
+        "most_mib": max(columns["total_mib"]),
         "after": dict(zip(READINGS, read(server), strict=True)),
         "seconds": times,
         **columns,
@@ -203,7 +206,7 @@ def plot(result: dict[str, object], to: Path) -> None:
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(
-        len(READINGS), 1, sharex=True, figsize=(7, 8), layout="constrained"
+        len(READINGS), 1, sharex=True, figsize=(7, 9), layout="constrained"
     )
     for panel, name in zip(panels, READINGS, strict=True):
         panel.plot(result["seconds"], result[name], linewidth=0.8)
@@ -250,6 +253,7 @@ def main() -> None:
     made.add_argument("--seconds", type=float, default=600.0)
     made.set_defaults(warm_up=WARM_UP_SECONDS)
     made.add_argument("--tiny", action="store_true", help="a random encoder, twelve passages")
+    made.add_argument("--limit-mib", type=float, default=LIMIT_MIB, help="mean of the total memory")
     options = made.parse_args()
     if options.seconds < LEAST_SECONDS:
         made.error(f"--seconds {options.seconds:g}: a slope needs {LEAST_SECONDS}")
@@ -257,11 +261,15 @@ def main() -> None:
     keys = options.work / "soak-keys.toml"
     with soaked_service(options, keys) as server:
         result = soak(server, options.port, keys, options.seconds, options.warm_up)
-    for name in ("requests", "counts", "faults", "slopes", "is_flat", "after"):
+    for name in ("requests", "counts", "faults", "slopes", "is_flat", "most_mib", "after"):
         say(f"{name}: {result[name]}")
     written = write_result("soak", options, result)
     plot(result, written.with_suffix(".png"))
-    if result["faults"] or not all(result["is_flat"].values()):  # type: ignore[attr-defined]
+    mean = result["slopes"]["total_mib"]["mean"]  # type: ignore[index]
+    if mean > options.limit_mib:
+        say(f"total_mib: {mean:.0f} is above --limit-mib {options.limit_mib:g}")
+    is_flat = all(result["is_flat"].values())  # type: ignore[attr-defined]
+    if result["faults"] or not is_flat or mean > options.limit_mib:
         raise SystemExit(1)
 
 

@@ -17,7 +17,7 @@ M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 # Large enough for tensors and bodies only: the page faults cost batches 2 to 3 % of their time.
 MMAP_THRESHOLD_BYTES = 256 * 1024
 ARENAS = 2
-TRIM_EVERY_SECONDS = 5.0  # a trim takes some 2 ms
+TRIM_EVERY_SECONDS = 2.0  # a trim takes some 2 ms
 COLLECT_AFTER_OBJECTS = 20_000
 
 

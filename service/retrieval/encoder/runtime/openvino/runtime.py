@@ -25,7 +25,9 @@ PART_MULTIPLES = {"bf16": 8}
 LONE_TOKENS = {"bf16": 32}
 WARM_UP_TOKENS = (16, 32, 64, 256)
 # Each compiled graph packs a copy of the weights. A larger one is compiled once, for all cores
-# together: cores hardly wait for each other at layers of that size. The bundled graph has 86 MB.
+# together: cores hardly wait for each other at layers of that size. The bundled graph has 86 MB;
+# compiled once, it answers .85 (bf16) or 1.0 (fp32) as many requests of one client and .92 as many
+# of 64, for 185 to 240 MiB less.
 MAX_COPIED_BYTES = 256 * 2**20
 # From this many texts a core, a batch is split among the cores.
 MIN_TEXTS_A_CORE = 4

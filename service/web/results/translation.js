@@ -48,7 +48,7 @@ async function toggle(item, node, text, language) {
   const words = element("p", { className: "translation-text", lang: language, dir: "auto" });
   const note = element("p", { className: "translation-note", role: "status" }, TEXT.translating);
   item.querySelector(".hit-text").after(element("div", { className: "translation" }, words, note));
-  node.textContent = TEXT.showOriginal;
+  node.textContent = TEXT.hideTranslation;
   try {
     words.textContent = await (await translatorFor(language)).translate(text);
     note.textContent = TEXT.translated;

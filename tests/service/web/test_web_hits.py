@@ -212,7 +212,7 @@ def test_a_hit_is_translated_into_the_language_of_the_question(page: "Page") -> 
     assert page.locator(".translation-text").inner_text() == "de: Tea grows there."
     assert page.locator(".translation-text").get_attribute("lang") == "de"
     assert page.locator(".hit-text").inner_text() == "Tea grows there."
-    assert button.inner_text() == "Show the original"
+    assert button.inner_text() == "Hide the translation"
     button.click()
 
     assert page.locator(".translation").count() == 0

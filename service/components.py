@@ -6,6 +6,10 @@ from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.encoder.runtime.choice import choose_here
+from service.retrieval.encoder.runtime.cpu import Choice, choice_of
+from service.retrieval.errors import DeviceError
+from service.retrieval.hardware import resolve_device
 from service.retrieval.index.options import IndexOptions, MilvusOptions
 from service.retrieval.indexing.local_workers import LocalWorkers
 from service.retrieval.indexing.ray_workers import RayWorkers
@@ -39,8 +43,55 @@ def load_encoder_on(settings: Settings, device: str) -> Encoder:
     return load_encoder_of(settings.model_copy(update={"device": device}))
 
 
-def load_encoder_of(settings: Settings) -> Encoder:
-    """Load the encoder that the settings name; raises as `load_encoder`."""
+def settings_for_update(settings: Settings, runtime: str | None) -> Settings:
+    """Return settings with the runtime that embedded an index in place of `auto`.
+
+    New vectors then equal those of a build, and all others are reused. A setting that names
+    another engine or precision counts more, and so does a GPU.
+
+    Args:
+        settings: of the service.
+        runtime: the runtime's name in the index's manifest.
+
+    Raises:
+        DeviceError: this machine cannot run it.
+    """
+    choice = _choice_left_open(settings, runtime)
+    if choice is None:
+        return settings
+    try:
+        choose_here(choice.engine, choice.precision)
+    except DeviceError as error:
+        raise DeviceError(
+            f"the index was embedded by {runtime}, which does not run here: {error}; or set "
+            "CLEAR_CPU_ENGINE and CLEAR_PRECISION to what does, to embed every passage again"
+        ) from None
+    return settings.model_copy(update={"cpu_engine": choice.engine, "precision": choice.precision})
+
+
+def _choice_left_open(settings: Settings, runtime: str | None) -> Choice | None:
+    """Return the engine and precision of a runtime, if the settings do not say another."""
+    choice = choice_of(runtime or "")
+    if choice is None or resolve_device(settings.device).type != "cpu":
+        return None
+    named = {(settings.cpu_engine, choice.engine), (settings.precision, choice.precision)}
+    return choice if all(setting in ("auto", found) for setting, found in named) else None
+
+
+def load_encoder_of(settings: Settings, passage_runtime: str | None = None) -> Encoder:
+    """Load the encoder that the settings name; raises as `load_encoder`.
+
+    Args:
+        settings: of the service.
+        passage_runtime: replaces `auto` for a passage side of its own, if it runs here: the
+            runtime that embedded the index, to which changes are made.
+    """
+    choice = _choice_left_open(settings, passage_runtime)
+    if choice is not None:
+        try:
+            choose_here(choice.engine, choice.precision)
+        except DeviceError:
+            choice = None
     return load_encoder(
         settings.encoder,
         cache=settings.cache,
@@ -51,6 +102,7 @@ def load_encoder_of(settings: Settings) -> Encoder:
         query_prompt=settings.query_prompt,
         passage_prompt=settings.passage_prompt,
         pooling=settings.pooling,
+        passage_choice=choice,
     )
 
 

@@ -23,6 +23,7 @@ from service.retrieval.generation.generation import (
     current_name,
     generations_directory,
     open_generation,
+    runtime_of,
 )
 from service.retrieval.language_quality import describe_languages
 from service.retrieval.searcher import Searcher
@@ -200,13 +201,13 @@ def load_engine(
         on_step("pulling the index")
     name = mirror.start() if mirror else current_name(folder)
     on_step("loading the encoder")
-    encoder = load_encoder_of(settings)
+    directory = generations_directory(folder) / name
+    encoder = load_encoder_of(settings, runtime_of(directory))
     for line in encoder.prompts_in_force.lines:
         logger.info("%s", line)
     if warning := encoder.prompts_in_force.warning:
         logger.warning("%s", warning)
     on_step("opening the index")
-    directory = generations_directory(folder) / name
     generation = open_generation(directory, index_options_of(settings, encoder))
     searcher = Searcher(encoder, generation)
     if mirror:

@@ -60,6 +60,6 @@ def _print(speeds: "list[Speed]") -> None:
             f"{each.memory_mib:,.0f}" if each.memory_mib else "",
             f"{each.question_ms:.1f}",
             f"{each.questions_per_second:,.0f}",
-            f"{each.passages_per_minute:,.0f}",
+            f"{each.passages_per_minute:,.0f}" if each.passages_per_minute > 0 else "",
         )
     print_table(table)

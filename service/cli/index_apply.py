@@ -81,6 +81,7 @@ def _apply(
         checkpoint_of,
         index_options_of,
         load_encoder_of,
+        settings_for_update,
         shard_encoder_of,
     )
     from service.retrieval.generation.generation import (
@@ -94,6 +95,7 @@ def _apply(
 
     folder = index_folder(settings)
     live = read_manifest(generations_directory(folder) / current_name(folder))
+    settings = settings_for_update(settings, live.encoder.runtime)
     corpus = Corpus(changes, names, live.fields, skip_invalid)
     with interruption.reporting(what_is_kept(folder)), show_progress() as on_progress:
         found = corpus.read_changes()

@@ -136,7 +136,7 @@ def index_update(
             cache=cache,
             device=device,
         )
-        from service.components import checkpoint_of
+        from service.components import checkpoint_of, settings_for_update
         from service.retrieval.corpus.fields import parse_fields
         from service.retrieval.generation.generation import (
             check_passage_side,
@@ -148,6 +148,7 @@ def index_update(
 
         folder = index_folder(settings)
         live = read_manifest(generations_directory(folder) / current_name(folder))
+        settings = settings_for_update(settings, live.encoder.runtime)
         fields = parse_fields(field) if field else live.fields
         kept: dict[str, Any] = {"evidence": evidence, "deduplicate": deduplicate}
         update = partial(update_index, factory=factory, fields=fields, **kept)

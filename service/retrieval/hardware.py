@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 ROOT = Path("/")
-BF16_FLAGS = re.compile(r"^flags\s*:.*\b(?:amx|avx512)_bf16\b", re.MULTILINE)
+BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 # Limit and use of memory, in cgroup version 2 and in version 1.
 MEMORY_FILES = (
     ("memory.max", "memory.current"),
@@ -42,9 +42,15 @@ def available_cores(root: Path = ROOT) -> int:
     return max(1, min([cores, *map(math.ceil, _cpu_quotas(root))]))
 
 
+def cpu_flags(root: Path = ROOT) -> frozenset[str]:
+    """Return the instructions of this CPU as the kernel names them; none if it does not tell."""
+    found = re.search(r"^flags\s*:(.*)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    return frozenset(found[1].split()) if found else frozenset()
+
+
 def multiplies_bf16(root: Path = ROOT) -> bool:
     """Return whether this CPU has bf16 matrix units or a bf16 dot product."""
-    return BF16_FLAGS.search(_read(root / "proc/cpuinfo")) is not None
+    return not BF16_FLAGS.isdisjoint(cpu_flags(root))
 
 
 def resolve_device(name: str) -> "torch.device":

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from service.retrieval.checkpoint.bundled import bundled_checkpoint
 from service.retrieval.checkpoint.checkpoint import open_checkpoint
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.head import load_head
@@ -30,6 +31,7 @@ from service.retrieval.encoder.runtime.openvino.runtime import OpenvinoRuntime
 from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.encoder.runtime.weights import load_model
 from service.retrieval.hardware import multiplies_bf16
+from tests.bench.cpu_libraries import LIBRARIES, Library
 
 Run = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
 Ids = NDArray[np.int64]
@@ -55,11 +57,13 @@ class Contender:
         return embeddings
 
 
-def load(name: str, cache: Path, calibration: list[str]) -> Encoder:
+def load(name: str, cache: Path, calibration: list[str]) -> Encoder | Library:
     """Load the bundled encoder on an engine by name, such as `onnx-int8-dynamic`."""
     engine, _, precision = name.partition("-")
     if engine in ("torch", "openvino") and precision in ("fp32", "bf16", "int8"):
         return _encoder(cache, engine, precision)
+    if engine in LIBRARIES:
+        return LIBRARIES[engine](bundled_checkpoint(cache))
     if engine == "compile":
         return _compiled(_encoder(cache, "torch", precision), name, cache)
     encoder = _encoder(cache, "openvino", "fp32")
@@ -107,7 +111,7 @@ def _onnx_graph(cache: Path) -> Path:
         example = (torch.zeros(2, 3, hidden_size), torch.tensor([[1, 1, 1], [1, 1, 0]]))
         dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", min=2, max=512)}
         program = torch.onnx.export(
-            WithoutTable(model),
+            WithoutTable(model, 1.0),
             example,
             input_names=["inputs_embeds", "attention_mask"],
             output_names=["hidden"],
@@ -224,6 +228,7 @@ def unrunnable(name: str) -> str:
 
 # The packages of an engine, and those of one of its variants in addition.
 PACKAGES = {
+    "sentence": ("sentence_transformers",),
     "onnx": ("openvino", "onnx", "onnxscript", "onnxruntime"),
     "openvino": ("openvino",),
     "openvino-int8-static": ("nncf",),
@@ -236,5 +241,5 @@ MAKERS: dict[str, Callable[[Path, Path, Batches], None]] = {
 NAMES = (
     *("torch-fp32", "torch-bf16", "compile-fp32", "compile-bf16", "onnx-fp32"),
     *("onnx-int8-dynamic", "onnx-int8-static", "openvino-fp32", "openvino-bf16"),
-    *("openvino-int8", "openvino-int8-static"),
+    *("openvino-int8", "openvino-int8-static", "sentence-transformers"),
 )

@@ -1,13 +1,21 @@
 """Comparison of CPU engines on the same texts: speed, start-up, memory, distance from fp32.
 
 Run: python -m tests.bench.cpu_engines --calibration DATA/ntrex
+     python -m tests.bench.cpu_engines --flags avx512_bf16 --table   (a row for `auto`)
+     python -m tests.bench.cpu_engines --limit AVX2 --engines torch-fp32 openvino-fp32 --table
 
 Each engine has its own process. They run in turns (A B C A B C), so that other load on the machine
-affects all of them. Graphs are built before the measurement.
+affects all of them. Graphs are built before the measurement. Each is given texts and returns
+vectors, so that libraries that tokenize themselves can take part.
+
+`--table` writes the medians as a row of the table from which `auto` chooses. `--limit` lets oneDNN
+and PyTorch use no better instructions than those named, as on a lesser processor.
 """
 
 import argparse
+import json
 import multiprocessing
+import os
 import statistics
 import time
 from multiprocessing.connection import Connection
@@ -16,12 +24,23 @@ from typing import Any
 
 import numpy as np
 
+from service.retrieval.encoder.runtime.cpu import TABLE, choices
 from tests.bench.cpu_contenders import NAMES, load, unrunnable
 from tests.bench.options import parser, say
 from tests.bench.record import surroundings, write_result
 from tests.bench.texts import questions
 
 BATCHES = (1, 8, 32)
+RUNTIMES = {f"{each.engine}-{each.precision}": each.name for each in choices()}
+LIMITS = {
+    isa: {"ONEDNN_MAX_CPU_ISA": isa, "ATEN_CPU_CAPABILITY": capability}
+    for isa, capability in {
+        "AVX2": "avx2",
+        "AVX2_VNNI": "avx2",
+        "AVX512_CORE": "avx512",
+        "AVX512_CORE_VNNI": "avx512",
+    }.items()
+}
 
 
 def main() -> None:
@@ -31,7 +50,12 @@ def main() -> None:
     made.add_argument("--engines", nargs="+", choices=NAMES, help="default: all that run here")
     made.add_argument("--texts", type=int, default=192, help="questions per measurement")
     made.add_argument("--repeats", type=int, default=5)
+    made.add_argument("--limit", choices=list(LIMITS), help="instructions to use at most")
+    made.add_argument("--flags", nargs="*", default=[], help="of the row of `--table`")
+    made.add_argument("--table", action="store_true", help="write a row of the table of `auto`")
     options = made.parse_args()
+    for name, value in LIMITS.get(options.limit, {}).items():
+        os.environ[name] = value  # the engines' processes inherit it
     texts = [each.text for each in questions(options.data)][: options.texts]
     options.engines = options.engines or _runnable()
     workers = {name: _Worker(name, options, texts) for name in options.engines}
@@ -50,7 +74,36 @@ def main() -> None:
         worker.ask(None)
     _compare(rows)
     _print(rows)
-    write_result("cpu_engines", options, {"num_texts": len(texts), "engines": rows})
+    path = write_result("cpu_engines", options, {"num_texts": len(texts), "engines": rows})
+    if options.table:
+        write_row(TABLE, options.flags, rows, path.name, options.limit)
+
+
+def write_row(
+    table: Path, flags: list[str], rows: dict[str, dict[str, Any]], source: str, limit: str | None
+) -> None:
+    """Put the speeds of engines into the table, in place of those with the same flags.
+
+    The first row that fits a processor counts, so a new one goes before those with fewer flags.
+    """
+    content = json.loads(table.read_text())
+    facts = surroundings()
+    row = {
+        "flags": flags,
+        "cpu": f"{facts['cpu']}, {facts['cores']} cores{f', limited to {limit}' if limit else ''}",
+        "date": str(facts["date"])[:10],
+        "source": source,
+        "per_second": {
+            RUNTIMES.get(name, name): [row[f"per_second_{size}"] for size in BATCHES]
+            for name, row in rows.items()
+        },
+    }
+    old = content["processors"]
+    places = [place for place, each in enumerate(old) if len(each["flags"]) <= len(flags)]
+    same = [place for place, each in enumerate(old) if each["flags"] == flags]
+    place = (same or places)[0]
+    content["processors"] = [*old[:place], row, *old[place + len(same) :]]
+    table.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _runnable() -> list[str]:
@@ -91,24 +144,23 @@ def _work(
     started = time.monotonic()
     encoder = load(name, cache, for_calibration)
     facts: dict[str, Any] = {"load_seconds": round(time.monotonic() - started, 2)}
-    tokenized = encoder.tokenize(texts, "query")
     for size in BATCHES:  # warm-up: engines compile a shape when they first see it
-        _embed(encoder, tokenized, size)
+        _embed(encoder, texts, size)
     connection.send(facts)
     while (question := connection.recv()) is not None:
         if question == "facts":
-            embeddings = np.concatenate(_embed(encoder, tokenized, 8))
+            embeddings = np.concatenate(_embed(encoder, texts, 8))
             connection.send({"rss_mb": _rss_mb(), "embeddings": embeddings})
             continue
         begun = time.perf_counter()
-        _embed(encoder, tokenized, question)
+        _embed(encoder, texts, question)
         connection.send(time.perf_counter() - begun)
 
 
-def _embed(encoder: Any, tokenized: Any, size: int) -> list[Any]:
+def _embed(encoder: Any, texts: list[str], size: int) -> list[Any]:
     return [
-        encoder.embed(encoder.pad(tokenized[start : start + size])).numpy()
-        for start in range(0, len(tokenized), size)
+        encoder.encode(texts[start : start + size], "query").embeddings
+        for start in range(0, len(texts), size)
     ]
 
 

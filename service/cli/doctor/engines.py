@@ -9,7 +9,7 @@ import numpy as np
 from service.components import checkpoint_of, load_encoder_of
 from service.retrieval.encoder.batches import MAX_TRIAL_TOKENS
 from service.retrieval.encoder.encoder import Embeddings, Encoder
-from service.retrieval.encoder.runtime.choice import CPU_ENGINES
+from service.retrieval.encoder.runtime.cpu import CPU_ENGINES
 from service.retrieval.encoder.runtime.memory import TextCost
 from service.retrieval.errors import RetrievalError
 from service.settings.settings import Settings
@@ -90,5 +90,5 @@ def _why(settings: Settings, used: Encoder, name: str) -> str:
     if settings.cpu_engine != "auto":
         return f"CLEAR_CPU_ENGINE={settings.cpu_engine}"
     if name == "openvino":
-        return "CLEAR_CPU_ENGINE=auto prefers it, and it equals torch on the probe"
+        return "CLEAR_CPU_ENGINE=auto finds it the fastest, and it equals torch on the probe"
     return "CLEAR_CPU_ENGINE=auto falls back to it where openvino is missing or cannot encode"

@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -87,14 +88,19 @@ def _version(name: str) -> str | None:
 
 
 def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
+    import torch
+
     from service.cli.doctor.engines import examine_engines, examine_longest_text
     from service.cli.options import pulled_index_folder
     from service.components import load_encoder_of
     from service.retrieval.generation.generation import open_current, query_prompt_warning
+    from service.retrieval.hardware import read_memory
 
     encoder = None
     try:
+        begun = time.monotonic()
         encoder = load_encoder_of(settings)
+        seconds = time.monotonic() - begun
         yield Finding(
             "encoder",
             f"{encoder.name}, {encoder.embedding_dim} dimensions, {encoder.max_tokens} tokens, "
@@ -105,6 +111,12 @@ def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
         prompts = encoder.prompts_in_force
         yield Finding("prompts", "; ".join(filter(None, (*prompts.lines, prompts.warning))))
         yield Finding("runtime", f"{encoder.runtime.name} on {encoder.device}")
+        mebibytes = read_memory(torch.device("cpu")).used_bytes / 2**20
+        yield Finding(
+            "cost",
+            f"loaded in {seconds:.1f} s, this process holds {mebibytes:,.0f} MiB; "
+            "`clear-service bench` measures questions a second and passages a minute here",
+        )
         for engine, found in examine_engines(settings, encoder):
             yield Finding(f"engine {engine}", found)
         yield Finding("longest text", examine_longest_text(settings, encoder))

@@ -12,7 +12,7 @@ import numpy as np
 
 from service.components import load_encoder_of
 from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.encoder.runtime.choice import CPU_ENGINES
+from service.retrieval.encoder.runtime.cpu import CPU_ENGINES
 from service.retrieval.errors import RetrievalError
 from service.retrieval.hardware import multiplies_bf16, read_memory
 from service.settings.settings import Settings
@@ -28,7 +28,10 @@ MIN_GAIN = 1.15
 
 @dataclass(frozen=True)
 class Speed:
-    """What one runtime does; `settings` are those that select it, empty for the one in use."""
+    """What one runtime does; `settings` are those that select it, empty for the one in use.
+
+    `passages_per_minute` is NaN for an encoder of queries alone.
+    """
 
     runtime: str
     settings: dict[str, str]
@@ -39,8 +42,8 @@ class Speed:
     passages_per_minute: float
 
     def as_dict(self) -> dict[str, object]:
-        """Return the figures as `--json` prints them."""
-        return asdict(self)
+        """Return the figures as `--json` prints them; what was not measured is null."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
 
 
 def measure_all(settings: Settings) -> list[Speed]:
@@ -71,9 +74,11 @@ def measure(settings: Settings, changes: dict[str, str]) -> Speed:
     load_seconds = time.monotonic() - begun
     question = _seconds_of(encoder, 1, QUESTION_TOKENS)
     questions = _seconds_of(encoder, QUESTIONS, QUESTION_TOKENS)
-    passages = _seconds_of(encoder, PASSAGES, PASSAGE_TOKENS)
     # The memory of a later engine would include the earlier ones.
     memory = None if changes else read_memory(encoder.device).used_bytes / 2**20
+    passages = math.nan
+    if encoder.encodes_passages:
+        passages = _seconds_of(encoder.side("passage"), PASSAGES, PASSAGE_TOKENS)
     return Speed(
         runtime=encoder.runtime.name,
         settings=changes,
@@ -86,24 +91,37 @@ def measure(settings: Settings, changes: dict[str, str]) -> Speed:
 
 
 def advice(speeds: list[Speed]) -> list[str]:
-    """Return a line for each runtime that answers clearly more questions than the first, in use."""
+    """Return a line for each runtime that is clearly faster than the first, which is in use."""
     used, *others = speeds
-    lines = []
-    for other in others:
-        gain = other.questions_per_second / used.questions_per_second
-        if gain >= MIN_GAIN:
-            names = " ".join(f"CLEAR_{name.upper()}={to}" for name, to in other.settings.items())
-            lines.append(
-                f"{names}: {gain:.2f} times the questions a second of {used.runtime}; an index "
-                "keeps the vectors of the runtime that built it, so build it again with these"
-            )
     if not others:
         return ["no other runtime was measured: none runs here, or there was no time for one"]
+    lines = [line for other in others if (line := _compare(used, other))]
     tried = ", ".join(other.runtime for other in others)
     return lines or [
-        f"no other runtime here answers {MIN_GAIN:g} times the questions a second of "
-        f"{used.runtime} (measured beside: {tried})"
+        f"no other runtime here is {MIN_GAIN:g} times as fast as {used.runtime} for one question, "
+        f"many, or passages (measured beside: {tried})"
     ]
+
+
+def _compare(used: Speed, other: Speed) -> str:
+    """Return in what another runtime is clearly faster, and slower; empty if in nothing faster."""
+    ratios = {
+        "the speed of one question": used.question_ms / other.question_ms,
+        "the questions a second": other.questions_per_second / used.questions_per_second,
+        "the passages a minute": other.passages_per_minute / used.passages_per_minute,
+    }
+    if not any(ratio >= MIN_GAIN for ratio in ratios.values()):
+        return ""
+    differences = ", ".join(
+        f"{ratio:.2f} times {name}"
+        for name, ratio in ratios.items()
+        if ratio >= MIN_GAIN or ratio <= 1 / MIN_GAIN
+    )
+    names = " ".join(f"CLEAR_{name.upper()}={to}" for name, to in other.settings.items())
+    return (
+        f"{names}: {differences}, compared with {used.runtime}; an index keeps the vectors of the "
+        "runtime that built it, so build it again with these"
+    )
 
 
 def _others() -> Iterator[dict[str, str]]:

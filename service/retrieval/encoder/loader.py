@@ -11,6 +11,7 @@ from service.retrieval.checkpoint.transformer.rope import check_rope
 from service.retrieval.defaults import default_cache
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.runtime.choice import RuntimeOptions, load_runtime
+from service.retrieval.encoder.runtime.cpu import Choice
 from service.retrieval.encoder.runtime.on_demand import OnDemandRuntime
 from service.retrieval.encoder.runtime.runtime import Runtime
 from service.retrieval.encoder.tokenizer import check_token_ids, has_same_tokens, load_tokenizer
@@ -29,6 +30,7 @@ def load_encoder(
     query_prompt: str | None = None,
     passage_prompt: str | None = None,
     pooling: str | None = None,
+    passage_choice: Choice | None = None,
 ) -> Encoder:
     """Load an encoder and verify the hashes of its files.
 
@@ -42,6 +44,7 @@ def load_encoder(
         query_prompt: as for `open_checkpoint`.
         passage_prompt: as for `open_checkpoint`.
         pooling: the mode for a folder without `modules.json`, as transformers saves it.
+        passage_choice: engine and precision of a passage side of its own, where they differ.
 
     Raises:
         CheckpointError: the checkpoint is missing, altered or not supported.
@@ -56,7 +59,10 @@ def load_encoder(
 
     def options(layout: CheckpointLayout) -> RuntimeOptions:
         limit = max_tokens or layout.max_tokens
-        return RuntimeOptions(found_device, cpu_engine, precision, cache, limit)
+        is_passage_side = layout is checkpoint.passage is not checkpoint.query
+        choice = passage_choice if is_passage_side else None
+        engine = (choice.engine, choice.precision) if choice else (cpu_engine, precision)
+        return RuntimeOptions(found_device, *engine, cache, limit)
 
     if checkpoint.query is checkpoint.passage:
         runtime = _load_runtime(checkpoint, checkpoint.query, options(checkpoint.query))

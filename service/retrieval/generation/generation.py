@@ -148,6 +148,14 @@ def current_name(index: Path) -> str:
     return name
 
 
+def runtime_of(directory: Path) -> str | None:
+    """Return the runtime that embedded a generation; None if its files do not say it."""
+    try:
+        return read_manifest(directory).encoder.runtime
+    except GenerationError:
+        return None
+
+
 def verify_hashes(directory: Path) -> GenerationManifest:
     """Verify the manifest by the generation's name, and every file by its hash in the manifest.
 

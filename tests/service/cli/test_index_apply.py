@@ -54,6 +54,20 @@ def test_changes_from_the_standard_input_are_applied(
     assert told == (factory != "Flat")
 
 
+@pytest.mark.parametrize("command", ["update", "apply"])
+def test_auto_reuses_the_embeddings_of_the_runtime_that_the_manifest_names(
+    command: str, index_copy: Path, passages_file: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLEAR_CPU_ENGINE", "auto")  # which would choose OpenVINO
+    monkeypatch.setenv("CLEAR_PRECISION", "auto")
+
+    done = run("index", command, passages_file, "--index", index_copy, "--device", "cpu", "--json")
+
+    assert done.exit_code == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["encoded"], facts["reused"]) == (0, facts["passages"])
+
+
 def test_changes_without_an_index_are_refused(tmp_path: Path, run: Any) -> None:
     (tmp_path / "c.jsonl").write_text('{"id": "a", "text": "tea"}\n')
 

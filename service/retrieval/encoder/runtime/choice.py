@@ -1,4 +1,4 @@
-"""Choice of the runtime from the settings and the machine, the same on equal machines."""
+"""Loading of the runtime that settings and machine select."""
 
 import logging
 from dataclasses import dataclass
@@ -10,27 +10,18 @@ import torch
 
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.encoder.head import load_head
+from service.retrieval.encoder.runtime.cpu import CPU_ENGINES, Choice, choose_cpu, passes_int8
 from service.retrieval.encoder.runtime.memory import check_memory
 from service.retrieval.encoder.runtime.openvino.graph import Graph, open_graph
 from service.retrieval.encoder.runtime.openvino.probe import check_runtime
 from service.retrieval.encoder.runtime.runtime import Runtime
 from service.retrieval.errors import CheckpointError, DeviceError, WeightsError
-from service.retrieval.hardware import multiplies_bf16
+from service.retrieval.hardware import cpu_flags
 from service.retrieval.mapped_files import release_file_pages
 
-# Precisions of each engine; the first is the exact one.
-CPU_ENGINES = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
 TORCH_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A CPU engine and its precision, such as `openvino` and `bf16`."""
-
-    engine: str
-    precision: str
 
 
 @dataclass(frozen=True)
@@ -52,43 +43,15 @@ class RuntimeOptions:
     max_tokens: int
 
 
-def choose_cpu(cpu_engine: str, precision: str, *, has_bf16: bool, has_openvino: bool) -> Choice:
-    """Choose OpenVINO if it is installed, and bf16 if the CPU has instructions for it.
-
-    Args:
-        cpu_engine: `auto`, `torch` or `openvino`.
-        precision: `auto`, `fp32`, `bf16` or `int8`.
-        has_bf16: the CPU multiplies in bf16 (amx_bf16 or avx512_bf16).
-        has_openvino: OpenVINO is installed.
-
-    Raises:
-        DeviceError: the settings contradict each other, or the machine does not support them.
-    """
-    engine = cpu_engine
-    if engine == "auto":
-        engine = "openvino" if has_openvino else "torch"
-    if engine not in CPU_ENGINES:
-        raise DeviceError(
-            f"CLEAR_CPU_ENGINE={engine} is unknown: set auto, {' or '.join(CPU_ENGINES)}"
-        )
-    if precision == "auto":
-        precision = "bf16" if has_bf16 else "fp32"
-    if precision not in CPU_ENGINES[engine]:
-        raise DeviceError(
-            f"CLEAR_PRECISION={precision} is not supported by CLEAR_CPU_ENGINE={cpu_engine}: "
-            f"set CLEAR_PRECISION to one of auto, {', '.join(CPU_ENGINES[engine])}"
-        )
-    if engine == "openvino" and not has_openvino:
-        raise DeviceError(
-            "CLEAR_CPU_ENGINE=openvino needs its packages: pip install 'clear-search[cpu]', "
-            "or set CLEAR_CPU_ENGINE=auto"
-        )
-    if precision == "bf16" and not has_bf16:
-        raise DeviceError(
-            "CLEAR_PRECISION=bf16 needs a CPU with bf16 instructions (amx_bf16, avx512_bf16), "
-            "without which it is slower than fp32: set CLEAR_PRECISION=auto or fp32"
-        )
-    return Choice(engine, precision)
+def choose_here(cpu_engine: str, precision: str, fingerprint: str = "") -> Choice:
+    """Choose engine and precision for a transformer on this machine; errors as `choose_cpu`."""
+    return choose_cpu(
+        cpu_engine,
+        precision,
+        flags=cpu_flags(),
+        has_openvino=find_spec("openvino") is not None,
+        passes_int8=passes_int8(fingerprint),
+    )
 
 
 def load_runtime(
@@ -119,12 +82,7 @@ def load_runtime(
         precision = "fp32" if options.precision == "fp32" else "bf16"
         _check_memory(layout, options, precision, shared_with)
         return _load_gpu(layout, options, shared_with)
-    choice = choose_cpu(
-        options.cpu_engine,
-        options.precision,
-        has_bf16=multiplies_bf16(),
-        has_openvino=find_spec("openvino") is not None,
-    )
+    choice = choose_here(options.cpu_engine, options.precision, fingerprint)
     _check_memory(layout, options, choice.precision, shared_with)
     if choice.engine == "torch":
         return _load_torch(layout, options.device, choice.precision, shared_with)
@@ -136,12 +94,13 @@ def load_runtime(
     except CheckpointError as error:
         if options.cpu_engine != "auto":
             raise
-        if choice.precision not in CPU_ENGINES["torch"]:
+        if options.precision not in ("auto", *CPU_ENGINES["torch"]):
             raise DeviceError(
-                f"CLEAR_PRECISION={choice.precision} needs openvino, which cannot encode: {error}; "
-                f"or set CLEAR_PRECISION to one of auto, {', '.join(CPU_ENGINES['torch'])}"
+                f"CLEAR_PRECISION={options.precision} needs openvino, which cannot encode: "
+                f"{error}; or set CLEAR_PRECISION to one of auto, {', '.join(CPU_ENGINES['torch'])}"
             ) from None
-        runtime = _load_torch(layout, options.device, choice.precision, shared_with)
+        precision = choose_here("torch", options.precision, fingerprint).precision
+        runtime = _load_torch(layout, options.device, precision, shared_with)
         logger.warning("torch encodes, as openvino cannot: %s", error)
         return runtime
 

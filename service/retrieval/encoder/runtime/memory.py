@@ -65,7 +65,7 @@ class TextCost:
         >>> round(TextCost(1024, 4096, 24, 16).seconds(8192, 512, 1.0), 1)
         34.5
         """
-        return sample_seconds * self._products(num_tokens) / self._products(sample_tokens)
+        return sample_seconds * self.products(num_tokens) / self.products(sample_tokens)
 
     def longest_fitting(self, free: int, max_tokens: int) -> int:
         """Return the largest number of tokens, up to `max_tokens`, that `free` bytes hold."""
@@ -75,7 +75,7 @@ class TextCost:
             low, high = (middle, high) if self.num_bytes(middle) <= free else (low, middle - 1)
         return low
 
-    def _products(self, num_tokens: int) -> int:
+    def products(self, num_tokens: int) -> int:
         """Return the multiplications of a layer: its matrices, then the pairs of tokens."""
         matrices = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size
         return num_tokens * matrices + 2 * num_tokens**2 * self.hidden_size

@@ -34,6 +34,7 @@ def test_a_whole_installation_needs_no_fix(
     assert "32 dimensions, 64 tokens" in findings["encoder"]["found"]
     assert "12 passages, whole" in findings["index"]["found"]
     assert 'passage prompt "passage: " (config_' in findings["prompts"]["found"]
+    assert findings["cost"]["found"].startswith("loaded in ")
     assert {"python", "cores", "packages", "cache", "device", "faiss"} < set(findings)
 
 

@@ -4,54 +4,7 @@ from pathlib import Path
 import pytest
 
 from service.retrieval.encoder.loader import load_encoder
-from service.retrieval.encoder.runtime.choice import Choice, choose_cpu
 from service.retrieval.errors import CheckpointError, DeviceError
-
-
-@pytest.mark.parametrize(
-    ("cpu_engine", "precision", "has_bf16", "has_openvino", "expected"),
-    [
-        ("auto", "auto", True, True, Choice("openvino", "bf16")),
-        ("auto", "auto", False, True, Choice("openvino", "fp32")),
-        ("auto", "auto", True, False, Choice("torch", "bf16")),
-        ("auto", "auto", False, False, Choice("torch", "fp32")),
-        ("auto", "fp32", True, True, Choice("openvino", "fp32")),
-        ("torch", "fp32", True, True, Choice("torch", "fp32")),
-        ("torch", "auto", True, True, Choice("torch", "bf16")),
-        ("openvino", "auto", False, True, Choice("openvino", "fp32")),
-        ("openvino", "bf16", True, True, Choice("openvino", "bf16")),
-        ("auto", "int8", True, True, Choice("openvino", "int8")),
-    ],
-)
-def test_settings_and_machine_choose(
-    cpu_engine: str, precision: str, has_bf16: bool, has_openvino: bool, expected: Choice
-) -> None:
-    assert (
-        choose_cpu(cpu_engine, precision, has_bf16=has_bf16, has_openvino=has_openvino) == expected
-    )
-
-
-@pytest.mark.parametrize(
-    ("cpu_engine", "precision", "reason"),
-    [
-        ("onnx", "auto", "CLEAR_CPU_ENGINE=onnx is unknown: set auto, torch or openvino"),
-        ("torch", "int8", "CLEAR_PRECISION=int8 .* CLEAR_CPU_ENGINE=torch: .* auto, fp32, bf16"),
-        ("auto", "fp16", "CLEAR_PRECISION=fp16 .* CLEAR_CPU_ENGINE=auto: .* auto, fp32, bf16"),
-        (
-            "torch",
-            "bf16",
-            r"CLEAR_PRECISION=bf16 needs a CPU .* \(amx_bf16, avx512_bf16\).*=auto or fp32",
-        ),
-        ("openvino", "fp32", r"CLEAR_CPU_ENGINE=openvino needs .* 'clear-search\[cpu\]'"),
-    ],
-)
-def test_a_contradiction_names_the_settings_and_the_fix(
-    cpu_engine: str, precision: str, reason: str
-) -> None:
-    with pytest.raises(DeviceError, match=reason) as caught:
-        choose_cpu(cpu_engine, precision, has_bf16=False, has_openvino=False)
-
-    assert "\n" not in str(caught.value)
 
 
 def test_load_encoder_computes_in_fp32_torch_by_default(tiny_checkpoint: Path) -> None:

@@ -19,6 +19,7 @@ from service.retrieval.indexing.push import push_if_configured
 
 # Documents of one generation.
 MAX_DOCUMENTS = 10_000
+OF_CHANGE = " of change "  # ends the origin of a document
 
 
 class RefusedChangeError(Exception):
@@ -58,14 +59,19 @@ class Application:
             self.check()
             self.write(self._prepared(batch, name))
 
-        report = apply_changes(
-            _numbered(batch),
-            self.index,
-            self.encoder,
-            before_publish=prepare,
-            on_invalid=_refuse,
-            on_progress=on_progress,
-        )
+        try:
+            report = apply_changes(
+                _numbered(batch),
+                self.index,
+                self.encoder,
+                before_publish=prepare,
+                on_invalid=_refuse,
+                on_progress=on_progress,
+            )
+        except PassageError as error:
+            if OF_CHANGE in str(error):  # which change it is, is known
+                _refuse(error)
+            raise
         return report.directory.name
 
     def _prepared(self, batch: Sequence[Accepted], name: str) -> Record:
@@ -77,12 +83,12 @@ def _numbered(batch: Sequence[Accepted]) -> Iterator[tuple[str, Change]]:
     """Yield all changes; each origin ends with the number of its change."""
     for accepted in batch:
         for origin, change in accepted.changes():
-            yield f"{origin} of change {accepted.number}", change
+            yield f"{origin}{OF_CHANGE}{accepted.number}", change
 
 
 def _refuse(error: PassageError) -> NoReturn:
     """Refuse the change that an error's origin names: an error begins with its origin."""
-    origin, _, rest = str(error).partition(" of change ")
+    origin, _, rest = str(error).partition(OF_CHANGE)
     number = "".join(itertools.takewhile(str.isdigit, rest))
     raise RefusedChangeError(int(number), origin + rest.removeprefix(number)) from None
 

@@ -34,9 +34,11 @@ def index_verify(index: IndexOrUrlOption = None, as_json: JsonOption = False) ->
         from service.retrieval.generation.generation import open_current
 
         generation = open_current(folder)
+        documents = generation.manifest.num_documents
         facts = {
             "generation": generation.name,
             "passages": len(generation.passages),
+            **({"documents": documents} if documents else {}),
             "unembedded": generation.manifest.num_unembedded or 0,
             "encoder": generation.manifest.encoder.model_dump(exclude_none=True),
             "factory": generation.manifest.factory,
@@ -45,7 +47,10 @@ def index_verify(index: IndexOrUrlOption = None, as_json: JsonOption = False) ->
         if as_json:
             typer.echo(json.dumps(facts))
         else:
-            typer.echo(f"generation {generation.name} is whole: {facts['passages']} passages")
+            of_documents = f" of {documents} documents" if documents else ""
+            typer.echo(
+                f"generation {generation.name} is whole: {facts['passages']} passages{of_documents}"
+            )
             if facts["unembedded"]:
                 typer.echo(f"{facts['unembedded']} more got no unit vector and were left out")
 

@@ -98,7 +98,8 @@ class Base:
         if self.evidence is not None:
             rows = beside(rows, self.evidence.rows)
         kept = self.reusable.rows(rows)
-        return kept, Splice.of(self.table, list(staged.passage_ids()), staged.touched)
+        new_ids = list(staged.passage_ids())
+        return kept, Splice.of(self.table, new_ids, staged.touched, staged.origin_of)
 
 
 @contextmanager

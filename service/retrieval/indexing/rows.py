@@ -1,6 +1,6 @@
 """Rows of a generation as it is written: those kept from another generation, and new ones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -69,13 +69,20 @@ class Splice:
     is_kept: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, table: PassageTable, new_ids: list[str], touched: set[str]) -> "Splice":
+    def of(
+        cls,
+        table: PassageTable,
+        new_ids: list[str],
+        touched: set[str],
+        origin_of: Callable[[int], str],
+    ) -> "Splice":
         """Find the places of new rows, and the rows that leave.
 
         Args:
             table: the other generation's.
             new_ids: ids of the new rows, ascending.
             touched: documents all of whose rows leave.
+            origin_of: returns where a new row is from.
 
         Raises:
             PassageError: a new row has the id of a row that stays.
@@ -88,10 +95,10 @@ class Splice:
         is_kept = np.ones(len(table), np.bool_)
         is_kept[[row for document in touched for row in table.rows_of(document)]] = False
         if (collisions := is_kept[places[is_replaced]]).any():
-            name = new_ids[int(np.flatnonzero(is_replaced)[collisions][0])]
+            row = int(np.flatnonzero(is_replaced)[collisions][0])
             raise PassageError(
-                f"the id {quoted(name)} is that of a chunk of another document, or a chunk's is "
-                "that of another document: give the document another id"
+                f"{origin_of(row)}: the id {quoted(new_ids[row])} is that of a chunk of another "
+                "document, or a chunk's is that of another document: give the document another id"
             )
         return cls(places, is_replaced, is_kept)
 

@@ -185,6 +185,11 @@ class StagedPassages:
         """Return ids and origins of the passages at some positions, ascending, read one by one."""
         return self._at(positions, "passage_id, origin")
 
+    def origin_of(self, position: int) -> str:
+        """Return the origin of the passage at a position."""
+        [(_, origin)] = self.origins(np.array([position]))
+        return origin
+
     def with_siblings(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return positions, ascending, and those of the other chunks of their documents."""
         found = {document for (document,) in self._at(positions, "document_id")} - {None}

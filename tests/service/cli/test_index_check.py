@@ -147,9 +147,13 @@ def test_a_build_embeds_chunks_late_if_it_is_asked_to(tmp_path: Path, run: Any) 
 
     refused = run(*build, "--late-chunking", "--no-chunk")
     late = json.loads(run(*build, "--late-chunking", "--chunk-tokens", "24").stdout)
+    verify = ["index", "verify", "--index", tmp_path / "i"]
+    verified, told = json.loads(run(*verify, "--json").stdout), run(*verify).stdout
     alone = json.loads(run(*build, "--chunk-tokens", "24").stdout)
 
     assert "--late-chunking embeds chunks, and --no-chunk makes none" in refused.stderr
-    assert late["passages"] == alone["passages"] > 1
+    assert late["passages"] == alone["passages"] == verified["passages"] > 1
+    assert (late["documents"], verified["documents"]) == (1, 1)
+    assert told.endswith(f"is whole: {late['passages']} passages of 1 documents\n")
     manifest = tmp_path / "i" / "generations" / late["generation"] / "manifest.json"
     assert json.loads(manifest.read_text())["chunking"]["window"] == 64

@@ -235,7 +235,7 @@ def test_an_id_that_a_chunk_has_is_refused(
         build_index([first, second], tmp_path / "a", tiny_encoder)
 
     build_index([first], tmp_path / "b", tiny_encoder)
-    with pytest.raises(PassageError, match=r"^the id 'a#1' is that of a chunk"):
+    with pytest.raises(PassageError, match=r"^c: the id 'a#1' is that of a chunk"):
         apply_changes(
             [("c", Change(second[1].passage_id, second[1]))], tmp_path / "b", tiny_encoder
         )

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from service.engine.page import Page
 from service.retrieval.corpus.changes import Change
+from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.fields import FieldKind
 from service.retrieval.corpus.filters import parse_filter
 from service.retrieval.corpus.reader import Passage
@@ -55,15 +57,45 @@ def check_changes(uri: str, prefix: str, index: Path, encoder: Encoder) -> None:
             assert "07" not in dict(found)
 
 
+def check_folding(uri: str, prefix: str, index: Path, encoder: Encoder) -> None:
+    """Fold chunks and duplicates that Milvus finds, and compare with an exact search."""
+    options = IndexOptions(
+        backend="milvus", milvus=MilvusOptions(uri, index_type="FLAT", prefix=prefix)
+    )
+    texts = ["tea " * 30 + "harp. ", "Nairobi is the capital. " * 9, "short"]
+    passages = [("f", Passage(f"{row:02}", texts[row % 3])) for row in range(12)]
+    build_index(
+        passages,
+        index,
+        encoder,
+        chunking=Chunking.of(64, 24),
+        deduplicate=True,
+        before_publish=partial(push_if_configured, options=options, on_progress=ignore_progress),
+    )
+    for fold, by_document in ((False, True), (True, False), (True, True)):
+        page, found = Page(20, fold=fold, by_document=by_document), []
+        for generation in (open_current(index, options), open_current(index)):
+            searcher = Searcher(encoder, generation)
+            resolved, _, _ = page.resolve(["tea"], searcher)
+            embeddings = encoder.encode(["tea"], "query").embeddings
+            [ranking] = searcher.rank(embeddings, 200)
+            hits = resolved.left(searcher.hits(ranking))
+            found.append({(hit.passage.text, hit.duplicates, hit.more_chunks) for hit in hits})
+        assert found[0] == found[1]
+        assert sum(1 + (hit.duplicates or 0) for hit in hits) >= len(passages)
+
+
 @pytest.mark.slow
-def test_changes_are_searched_by_milvus_lite(
+def test_changes_are_searched_and_folded_by_milvus_lite(
     tmp_path: Path, milvus_uri: str, tiny_encoder: Encoder
 ) -> None:
-    check_changes(milvus_uri, "changes", tmp_path, tiny_encoder)
+    check_changes(milvus_uri, "changes", tmp_path / "a", tiny_encoder)
+    check_folding(milvus_uri, "folding", tmp_path / "b", tiny_encoder)
 
 
 @pytest.mark.slow
-def test_changes_are_searched_by_the_standalone_milvus(
+def test_changes_are_searched_and_folded_by_the_standalone_milvus(
     tmp_path: Path, milvus_server_uri: str, tiny_encoder: Encoder
 ) -> None:
-    check_changes(milvus_server_uri, "changes", tmp_path, tiny_encoder)
+    check_changes(milvus_server_uri, "changes", tmp_path / "a", tiny_encoder)
+    check_folding(milvus_server_uri, "folding", tmp_path / "b", tiny_encoder)

@@ -1,10 +1,15 @@
 """Changes of an index that Milvus searches: each new generation is pushed before it is live."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
+from service.app import create_app
+from service.components import index_options_of
 from service.engine.page import Page
 from service.retrieval.corpus.changes import Change
 from service.retrieval.corpus.chunks.chunking import Chunking
@@ -19,6 +24,7 @@ from service.retrieval.indexing.build import build_index
 from service.retrieval.indexing.push import push_if_configured
 from service.retrieval.progress import ignore_progress
 from service.retrieval.searcher import Searcher
+from service.settings.settings import Settings
 
 FIELDS: dict[str, FieldKind] = {"page": "number"}
 
@@ -85,6 +91,43 @@ def check_folding(uri: str, prefix: str, index: Path, encoder: Encoder) -> None:
         assert sum(1 + (hit.duplicates or 0) for hit in hits) >= len(passages)
 
 
+def hits_of(settings: Settings, changes: Mapping[str, Any], **search: Any) -> list[Any]:
+    """Change documents by a service, if some are given, and search it."""
+    with TestClient(create_app(settings)) as client:
+        if changes:
+            change = client.post("/documents", json={**changes, "wait": True}).json()
+            assert change["state"] == "applied", change
+        hits = client.post("/search", json={"query": "tea", "top_k": 20} | search).json()
+    return [
+        (hit["passage_id"], hit.get("duplicates"), hit.get("more_chunks"), round(hit["score"], 3))
+        for hit in hits["results"][0]["hits"]
+    ]
+
+
+def check_service(uri: str, index: Path, checkpoint: Path, encoder: Encoder) -> None:
+    """Change documents over HTTP and fold hits, and compare with a service without Milvus."""
+    files = Settings(encoder=str(checkpoint), index=index, device="cpu", documents="open")
+    changed = {"index_backend": "milvus", "milvus_uri": uri, "milvus_index_type": "FLAT"}
+    milvus = files.model_copy(update=changed | {"milvus_prefix": "served", "apply_seconds": 0.01})
+    push = partial(
+        push_if_configured, options=index_options_of(milvus), on_progress=ignore_progress
+    )
+    passages = [("f", Passage(f"{row:02}", f"harp {row}")) for row in range(9)]
+    build_index(passages, index, encoder, before_publish=push)
+    long = " ".join(f"Sentence {number} speaks of salt." for number in range(60))
+    copies = [{"id": f"copy{number}", "text": "tea and salt of Kenya"} for number in range(3)]
+    changes = {"put": [{"id": "long", "text": long}, *copies], "delete": ["03"]}
+
+    for body in ({}, {"fold": "duplicates"}, {"group": "chunk"}, {"more_like": "copy1"}):
+        search = {"query": None, **body} if "more_like" in body else body
+        found = hits_of(milvus, changes, **search)
+        changes = {}
+
+        assert sorted(found) == sorted(hits_of(files, {}, **search)), body
+        assert (2 in [hit[1] for hit in found]) == ("fold" in body)
+        assert any(hit[2] for hit in found) == ("group" not in body)
+
+
 @pytest.mark.slow
 def test_changes_are_searched_and_folded_by_milvus_lite(
     tmp_path: Path, milvus_uri: str, tiny_encoder: Encoder
@@ -94,8 +137,16 @@ def test_changes_are_searched_and_folded_by_milvus_lite(
 
 
 @pytest.mark.slow
+def test_changes_over_http_are_folded_by_milvus_lite(
+    tmp_path: Path, milvus_uri: str, tiny_checkpoint: Path, tiny_encoder: Encoder
+) -> None:
+    check_service(milvus_uri, tmp_path, tiny_checkpoint, tiny_encoder)
+
+
+@pytest.mark.slow
 def test_changes_are_searched_and_folded_by_the_standalone_milvus(
-    tmp_path: Path, milvus_server_uri: str, tiny_encoder: Encoder
+    tmp_path: Path, milvus_server_uri: str, tiny_checkpoint: Path, tiny_encoder: Encoder
 ) -> None:
     check_changes(milvus_server_uri, "changes", tmp_path / "a", tiny_encoder)
     check_folding(milvus_server_uri, "folding", tmp_path / "b", tiny_encoder)
+    check_service(milvus_server_uri, tmp_path / "c", tiny_checkpoint, tiny_encoder)

@@ -129,6 +129,7 @@ class State:
                 "evidence": describe_evidence(generation.evidence),
                 "refused": self.refusal,
             },
+            "changes": self.changes.describe() if self.changes else None,
             "limits": {
                 "max_body_bytes": self.settings.max_body_bytes,
                 "timeout_ms": self.settings.timeout_ms,

@@ -68,6 +68,14 @@ class ChangeWriter:
         """Return the changes that this process knows: none if it is not the writer."""
         return self._register.ledger if self._register else Ledger()
 
+    def describe(self) -> dict[str, object]:
+        """Describe the changes that this process knows, for `/info`."""
+        return {
+            "is_writer": self._register is not None,
+            "waiting_documents": self.ledger.num_waiting_documents,
+            "oldest_seconds": round(self.ledger.oldest_seconds, 1),
+        }
+
     def start(self) -> None:
         """Apply what waits, once this process can be the writer; without changes do nothing."""
         self._tasks.append(asyncio.get_running_loop().create_task(self._keep_trying()))

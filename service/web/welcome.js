@@ -40,13 +40,14 @@ function exampleItem({ language, name, english_name: englishName, text }, onChoo
 }
 
 export async function showFacts() {
-  const { encoder, index, version } = await requestJson("info");
+  const { changes, encoder, index, version } = await requestJson("info");
   if (Number.isFinite(index?.passages)) {
     byId("introduction").textContent = fill(TEXT.introductionWithIndex, { passages: writeCount(index.passages) });
   }
   const facts = [
     encoder?.name && fill(TEXT.encoderFact, { name: encoder.name }),
     index?.generation && fill(TEXT.indexFact, { generation: String(index.generation).slice(0, 12) }),
+    changes?.waiting_documents && fill(TEXT.waitingFact, { count: writeCount(changes.waiting_documents) }),
     version && fill(TEXT.versionFact, { version }),
   ];
   byId("facts").replaceChildren(...facts.filter(Boolean).map((fact) => element("span", {}, fact)));

@@ -123,6 +123,9 @@ def test_a_change_is_acknowledged_before_it_is_live(start: Start) -> None:
     assert client.get("/documents/b").json()["waiting"] == {"change": 2, "deletes": False}
     assert client.get("/documents/1").json()["document"]["text"] == OLD["1"]
     assert client.get("/documents/1").json()["waiting"] == {"change": 2, "deletes": True}
+    facts = client.get("/info").json()["changes"]
+    assert (facts["is_writer"], facts["waiting_documents"]) == (True, 2)
+    assert 0 <= facts["oldest_seconds"] < 60
     metrics = client.get("/metrics").text
     assert "clear_waiting_documents 2.0" in metrics
     assert "clear_index_writer 1.0" in metrics
@@ -281,6 +284,7 @@ def test_without_keys_documents_are_closed(start: Start) -> None:
     assert status == 403
     assert "one with the scope write, or set CLEAR_DOCUMENTS=open" in detail
     assert client.get("/changes/1").status_code == 403
+    assert client.get("/info").json()["changes"] is None
     assert text_of(client, "1") == OLD["1"]
 
 

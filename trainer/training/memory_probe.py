@@ -38,8 +38,10 @@ def probe_micro_batch(
     """
     longest = max((text for texts in columns.values() for text in texts), key=len)
     device = trainable.base.device
+    reserve = step_bytes(trainable.model) if device.type == "cuda" else 0
 
     def run_pass(count: int) -> None:
+        _held = torch.empty(reserve, dtype=torch.uint8, device=device)  # until the pass ends
         trainable.model.train()
         features = trainable.model.preprocess([longest] * count)
         moved = {
@@ -74,9 +76,9 @@ def largest_that_fits(run_pass: Callable[[int], None], limit: int) -> int:
         try:
             run_pass(count)
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
             break
         fitting, count = count, min(2 * count, limit)
+    torch.cuda.empty_cache()  # not within `except`, where the error still holds the pass's tensors
     if not fitting:
         raise ConfigError(
             "not even one text fits into the device's memory: lower encoder.max_tokens, set "
@@ -98,6 +100,11 @@ def count_within(peak_bytes: Callable[[int], int], free_bytes: int, limit: int) 
     while count * 2 <= min(room, limit):
         count *= 2
     return limit if room >= limit else count
+
+
+def step_bytes(model: nn.Module) -> int:
+    """Return the bytes of a step beside its passes: gradients, their sums, and two moments."""
+    return 4 * sum(each.nbytes for each in model.parameters() if each.requires_grad)
 
 
 @contextmanager

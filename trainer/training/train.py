@@ -5,6 +5,7 @@ The way of a row: `read_epoch` reads it, `text_columns` makes columns of texts,
 A run that was stopped resumes from its last checkpoint.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -97,6 +98,8 @@ def train(
     if found and found["is_finished"]:
         return found
     own_device = local_device(device)
+    if config.optimizer.is_deterministic:  # read by cuBLAS when the encoder first computes
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     on_progress("read", 0, None)
     rows = read_epoch(config)  # wrong data are refused before anything is written
     dev_sets = [read_dev_set(each, config.dev.max_queries) for each in config.dev.sets]

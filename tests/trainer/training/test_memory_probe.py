@@ -8,7 +8,7 @@ from torch import nn
 from service.retrieval import hardware
 from trainer.config import EncoderConfig
 from trainer.training import memory_probe
-from trainer.training.memory_probe import TensorBytes, dropping_gradients, peak_bytes
+from trainer.training.memory_probe import TensorBytes, dropping_gradients, peak_bytes, step_bytes
 from trainer.training.model import load_trainable_encoder
 
 WIDTH, LAYERS = 8, 3
@@ -25,6 +25,13 @@ def run_pass() -> Callable[[int], None]:
             loss.backward()
 
     return run_pass
+
+
+def test_a_step_needs_four_times_the_bytes_of_what_is_trained_beside_its_passes() -> None:
+    model = nn.Linear(10, 10)
+    model.bias.requires_grad_(False)
+
+    assert step_bytes(model) == 4 * 400
 
 
 def test_the_bytes_of_a_text_are_those_of_its_tensors(run_pass: Callable[[int], None]) -> None:

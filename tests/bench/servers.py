@@ -51,7 +51,7 @@ def our_service(
     command = [sys.executable, "-m", "service", "serve", "--index", str(index)]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     environment = {"CLEAR_LOG_LEVEL": "warning", **environment}
-    with _running("clear", command, port, "/readyz", environment, log) as server:
+    with run_server("clear", command, port, "/readyz", environment, log) as server:
         yield server
 
 
@@ -70,7 +70,7 @@ def infinity(
         "warning",
     ]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    with _running("infinity", command, port, "/health", INFINITY_ENVIRONMENT, log) as server:
+    with run_server("infinity", command, port, "/health", INFINITY_ENVIRONMENT, log) as server:
         yield server
 
 
@@ -136,7 +136,7 @@ def cpu_seconds(process_id: int) -> float:
 
 
 @contextmanager
-def _running(
+def run_server(
     name: str,
     command: Sequence[str],
     port: int,
@@ -144,6 +144,7 @@ def _running(
     environment: Mapping[str, str],
     log: Path,
 ) -> Iterator[Server]:
+    """Run a command that serves at a port until the block ends; wait until its path answers."""
     log.parent.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}"
     with log.open("ab") as file:

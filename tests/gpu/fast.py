@@ -1,10 +1,6 @@
 """Steps that measure speed beside the card's own limits."""
 
-import http.client
-import json
-import os
 import statistics
-import threading
 import time
 from typing import Any
 
@@ -13,13 +9,10 @@ import torch
 from service.lifespan import load_engine
 from service.retrieval.searcher import Searcher
 from service.telemetry.metrics import Metrics
-from tests.bench.meter import metered
-from tests.bench.servers import our_service, served
 from tests.gpu.material import encoder_of, ensure_index, seconds_of, settings_of, texts
 from tests.gpu.step import Machine, Result
 
 TOP_K = 10
-PORT = 8799
 
 
 def limits(machine: Machine) -> Result:
@@ -95,55 +88,3 @@ def operations_a_token(machine: Machine) -> float:
     model: Any = encoder_of(machine, device="cpu", cpu_engine="torch", precision="fp32")
     linear = [each for each in model.runtime._model.modules() if isinstance(each, torch.nn.Linear)]
     return float(sum(2 * each.weight.numel() for each in linear))
-
-
-def http_clients(port: int, clients: int, seconds: float) -> dict[str, float]:
-    """Send questions by clients that send again as soon as they are answered; count failures."""
-    bodies = [json.dumps({"query": text.partition("?")[0]}) for text in texts(1024)]
-    latencies: list[float] = []
-    failed: list[int] = []
-    until = time.monotonic() + seconds
-
-    def client(number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        place = number * 37
-        while time.monotonic() < until:
-            started = time.perf_counter()
-            headers = {"Content-Type": "application/json"}
-            connection.request("POST", "/search", bodies[place % len(bodies)], headers)
-            response = connection.getresponse()
-            response.read()
-            latencies.append(time.perf_counter() - started)
-            if response.status != 200:
-                failed.append(response.status)
-            place += 1
-        connection.close()
-
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
-    started = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    ordered = sorted(latencies)
-    return {
-        "requests_per_second": len(latencies) / (time.monotonic() - started),
-        "p50_ms": 1000 * ordered[len(ordered) // 2],
-        "p99_ms": 1000 * ordered[len(ordered) * 99 // 100],
-        "failed": len(failed),
-    }
-
-
-def http_load(machine: Machine) -> Result:
-    """Measure /search of a whole service; the clients share the processor with it."""
-    environment = {"CLEAR_DEVICE": machine.device, "CLEAR_QUERY_CACHE_ENTRIES": "0"}
-    log = machine.work / "service.log"
-    index = ensure_index(machine)
-    with our_service(index, PORT, environment, log) as server:
-        found: dict[str, Any] = {"served": served(server), "cores": os.cpu_count()}
-        http_clients(PORT, 1, machine.size(2, 1))
-        for clients in [1, machine.size(64, 2), machine.size(512, 4)]:
-            with metered(server) as meter:
-                load = http_clients(PORT, clients, machine.size(8, 1))
-            found[f"clients_{clients}"] = {**load, "costs": meter.costs}
-    return found

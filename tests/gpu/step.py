@@ -47,7 +47,8 @@ Result = Mapping[str, Any]
 
 def steps() -> dict[str, Callable[[Machine], Result]]:
     """Return what each step runs."""
-    from tests.gpu import correct, fast, indexes, others
+    from tests.gpu import correct, fast, indexes, others, serving
+    from tests.gpu.varlen import varlen
 
     return {
         "limits": fast.limits,
@@ -57,9 +58,14 @@ def steps() -> dict[str, Callable[[Machine], Result]]:
         "queries": fast.queries,
         "bulk": fast.bulk,
         "flat": indexes.flat,
-        "http": fast.http_load,
+        "http": serving.http_load,
+        "million": serving.million,
+        "swaps": serving.swaps,
+        "killed": serving.killed_context,
+        "varlen": varlen,
         "faiss": indexes.faiss,
         "peers": others.peers,
+        "plain": serving.plain_server,
         "training": others.training,
         "profile": others.profile,
     }

@@ -46,7 +46,7 @@ def test_a_step_that_fails_or_takes_too_long_costs_only_itself(
 
     assert calls == list(STEPS)
     found = results(tmp_path)
-    assert found["tests"]["status"] == "stopped after 360 s"
+    assert found["tests"]["status"] == "stopped after 800 s"
     assert found["bulk"]["status"] == "exit code 1"
     assert found["faiss"]["status"] == "skipped"
     assert found["limits"] == {"status": "ok", "seconds": 0.0, "figure": 1}
@@ -69,7 +69,7 @@ def test_without_time_left_no_step_is_started(calls: list[str], tmp_path: Path) 
 
 
 def test_all_steps_together_take_less_than_nine_minutes() -> None:
-    assert TOTAL_SECONDS < 540
+    assert sum(each.seconds for each in STEPS.values()) <= TOTAL_SECONDS < 540
     assert set(step.steps()) == set(STEPS)
 
 

@@ -148,7 +148,7 @@ def plain(architecture: str = "bert", **changes: Any) -> Callable[[Path], Path]:
     return make
 
 
-def static(*, potion: bool, compressed: bool = False) -> Callable[[Path], Path]:
+def static(*, potion: bool, compressed: bool = False, dim: int = DIM) -> Callable[[Path], Path]:
     """Return a writer of a StaticEmbedding, as sentence-transformers or as model2vec saves it."""
 
     def make(directory: Path) -> Path:
@@ -163,7 +163,7 @@ def static(*, potion: bool, compressed: bool = False) -> Callable[[Path], Path]:
         tokenizer.save(str(folder / "tokenizer.json"))
         generator = torch.Generator().manual_seed(0)
         size = tokenizer.get_vocab_size()
-        table = torch.randn(size, DIM, generator=generator)
+        table = torch.randn(size, dim, generator=generator)
         tensors = {"embeddings" if potion else "embedding.weight": table}
         if compressed:
             tensors = {

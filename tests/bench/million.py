@@ -1,0 +1,127 @@
+"""1,000,000 short passages: build, apply, serve; seconds, processor time and memory of each.
+
+Run: python -m tests.bench.million                     (ten minutes, 10 GB of disk)
+     python -m tests.bench.million --steps build       (in parts)
+     python -m tests.bench.million --steps apply serve
+
+The encoder is a table of random vectors of 384 dimensions, so that next to nothing is spent on it.
+Memory is a process's own, apart from the pages of files that the system can take back.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.bench.closed_loop import measure
+from tests.bench.corpus import ROOT
+from tests.bench.meter import MEBIBYTE
+from tests.bench.options import environment_of, parser, say
+from tests.bench.record import write_result
+from tests.bench.servers import memory_bytes, our_service, served
+from tests.bench.texts import questions, search_bodies, write_bodies
+from tests.support.layouts import static
+
+STEPS = ("build", "apply", "serve")
+CHANGES = (1, 1000)
+DIMENSIONS = 384
+
+
+def measured(arguments: list[str]) -> dict[str, float]:
+    """Run a command of the service; return its costs."""
+    command = [sys.executable, "-m", "service", *arguments]
+    started, own, files = time.monotonic(), 0, 0
+    process = subprocess.Popen(command, cwd=ROOT)
+    while process.poll() is None:
+        now = memory_bytes(process.pid)
+        own, files = max(own, now[0]), max(files, now[1])
+        processor = _processor_seconds(process.pid) or 0.0
+        time.sleep(0.1)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with code {process.returncode}")
+    return {
+        "seconds": round(time.monotonic() - started, 1),
+        "processor_seconds": round(processor, 1),
+        "own_mib": round(own / MEBIBYTE),
+        "files_mib": round(files / MEBIBYTE),
+    }
+
+
+def build(folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Write the passages, and build their index."""
+    passages = folder / "passages.jsonl"
+    with passages.open("w", encoding="utf-8") as file:
+        for number in range(options.passages):
+            file.write(f'{{"id": "{number:07}", "text": "passage {number} of tea and salt"}}\n')
+    return measured(["index", "build", str(passages), *_chosen(folder)])
+
+
+def apply(folder: Path, count: int, options: argparse.Namespace) -> dict[str, float]:
+    """Put new texts for some passages, spread evenly."""
+    changes = folder / "changes.jsonl"
+    with changes.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            row = number * options.passages // count
+            change = {"id": f"{row:07}", "text": f"new {time.time_ns()} of tea"}
+            file.write(json.dumps(change) + "\n")
+    return measured(["index", "apply", str(changes), *_chosen(folder)])
+
+
+def serve(folder: Path, options: argparse.Namespace) -> dict[str, object]:
+    """Start the service, and search by 1 and by 32 clients."""
+    bodies = write_bodies(search_bodies(questions(options.data)), folder / "bodies.jsonl")
+    environment = {**environment_of(options), "CLEAR_ENCODER": str(folder / "encoder")}
+    started = time.monotonic()
+    log = folder / "service.log"
+    with our_service(folder / "index", options.port, environment, log) as server:
+        ready = round(time.monotonic() - started, 1)
+        runs = [
+            measure(server, "search", bodies, clients, options.seconds, options.warm_up)
+            for clients in (1, 32)
+        ]
+        own, files = (round(each / MEBIBYTE) for each in memory_bytes(server.process_id))
+        facts = served(server)
+    memory = {"ready_seconds": ready, "own_mib": own, "files_mib": files}
+    return {**memory, "served": facts, "runs": runs}
+
+
+def main() -> None:
+    """Run the steps, and record them."""
+    made = parser(__doc__)
+    made.add_argument("--passages", type=int, default=1_000_000)
+    made.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
+    made.add_argument("--seconds", type=float, default=10)
+    options = made.parse_args()
+    folder: Path = options.work / "million"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "encoder").exists():
+        static(potion=False, dim=DIMENSIONS)(folder / "encoder")
+    found: dict[str, object] = {"passages": options.passages}
+    if "build" in options.steps:
+        found["build"] = build(folder, options)
+    if "apply" in options.steps:
+        found["apply"] = {str(count): apply(folder, count, options) for count in CHANGES}
+    if "serve" in options.steps:
+        found["serve"] = serve(folder, options)
+    say(json.dumps(found))
+    write_result("million", options, found)
+
+
+def _chosen(folder: Path) -> list[str]:
+    return ["--index", str(folder / "index"), "--encoder", str(folder / "encoder")]
+
+
+def _processor_seconds(process_id: int) -> float | None:
+    """Return the processor time of a process and its descendants; None if it has ended."""
+    try:
+        fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    main()

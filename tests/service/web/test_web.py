@@ -71,12 +71,12 @@ def test_the_time_opened_names_every_stage(page: "Page") -> None:
 
 def test_the_foot_tells_how_many_changed_documents_wait(page: "Page", address: str) -> None:
     facts = page.request.get(f"{address}/info").json()
-    assert "wait to go live" not in page.locator("#facts").inner_text()
+    assert "waiting" not in page.locator("#facts").inner_text()
     changes = {"is_writer": True, "waiting_documents": 1234, "oldest_seconds": 0.5}
     page.route("**/info", lambda route: route.fulfill(json=facts | {"changes": changes}))
     page.reload()
 
-    page.locator("#facts", has_text="1,234 changed documents wait to go live").wait_for()
+    page.locator("#facts", has_text="Changes waiting: 1,234").wait_for()
 
 
 def test_the_button_and_the_number_of_hits_search_too(page: "Page") -> None:

@@ -29,9 +29,11 @@ DataCardsOption = Annotated[
     list[Path] | None, typer.Option(help="card.json of an import; repeat for more.")
 ]
 LanguagesFileOption = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
-        "--languages", metavar="FILE", help="The encoder's languages.json of `evaluate --output`."
+        "--languages",
+        metavar="FILE",
+        help="The encoder's languages.json of `evaluate --output`; a further one fills gaps.",
     ),
 ]
 AsAdapterOption = Annotated[

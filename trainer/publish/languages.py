@@ -1,11 +1,13 @@
 """Reads `languages.json`, the quality by language that `clear-trainer evaluate` writes."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from pydantic import RootModel
 
 from service.retrieval.errors import ArtifactError
-from service.retrieval.language_quality import LanguageRecord
+from service.retrieval.language_quality import LanguageQuality, LanguageRecord, QueryKind
 from service.retrieval.storage.artifact import read_json_object
 from service.retrieval.storage.schema import parse_document
 from trainer.data.languages import canonical_language
@@ -14,15 +16,35 @@ from trainer.errors import DataError
 FIX = "name the languages.json of `clear-trainer evaluate --output`"
 
 
-def read_languages(path: Path) -> LanguageRecord:
+def read_languages(paths: Sequence[Path]) -> LanguageRecord:
     """Read the quality by language; codes become BCP 47's shortest form.
 
     Args:
-        path: of a JSON object, `{"sw": {"questions": 0.7, "statements": 0.9, "n": 100}}`.
+        paths: of JSON objects, `{"sw": {"questions": 0.7, "statements": 0.9, "n": 100}}`. A later
+            file adds the languages and the kinds of queries that the earlier ones lack.
 
     Raises:
         DataError: naming the file, the field that is wrong, and how to fix it.
     """
+    joined: LanguageRecord = {}
+    for path in paths:
+        for language, quality in _read_record(path).items():
+            joined[language] = _filled(joined.get(language), quality)
+    return joined
+
+
+def _filled(known: LanguageQuality | None, other: LanguageQuality) -> LanguageQuality:
+    if known is None:
+        return other
+    added = {
+        kind: getattr(other, kind)
+        for kind in get_args(QueryKind)
+        if getattr(known, kind) is None and getattr(other, kind) is not None
+    }
+    return known.model_copy(update={**added, "n": known.n + other.n}) if added else known
+
+
+def _read_record(path: Path) -> LanguageRecord:
     try:
         content = read_json_object(path, ArtifactError)
         record = parse_document(RootModel[LanguageRecord], content, path, ArtifactError, FIX).root

@@ -13,9 +13,21 @@ def test_a_record_is_read_with_the_shortest_codes(tmp_path: Path) -> None:
     path = tmp_path / "languages.json"
     path.write_text('{"swa": {"questions": 1, "n": 2}, "zho_Hant": {"statements": 0.5, "n": 3}}')
 
-    assert read_languages(path) == {
+    assert read_languages([path]) == {
         "sw": LanguageQuality(questions=1.0, n=2),
         "zh-Hant": LanguageQuality(statements=0.5, n=3),
+    }
+
+
+def test_a_further_file_adds_languages_and_kinds_that_are_missing(tmp_path: Path) -> None:
+    paths = [tmp_path / "flores.json", tmp_path / "news.json", tmp_path / "questions.json"]
+    paths[0].write_text('{"sw": {"statements": 0.9, "n": 800}}')
+    paths[1].write_text('{"swa": {"statements": 0.5, "n": 4}, "fr": {"statements": 1, "n": 600}}')
+    paths[2].write_text('{"sw": {"questions": 0.7, "statements": 0.1, "n": 100}}')
+
+    assert read_languages(paths) == {
+        "sw": LanguageQuality(questions=0.7, statements=0.9, n=900),
+        "fr": LanguageQuality(statements=1.0, n=600),
     }
 
 
@@ -42,11 +54,11 @@ def test_a_wrong_file_is_refused_by_name_and_field(
     path.write_text(json.dumps(content))
 
     with pytest.raises(DataError, match=re.escape(message)) as caught:
-        read_languages(path)
+        read_languages([path])
 
     assert str(path) in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none.json"):
-        read_languages(tmp_path / "none.json")
+        read_languages([tmp_path / "none.json"])

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.api.schemas import MAX_CHARACTERS, Body, IndexInfo, Text, Timeout, check_text
@@ -11,12 +11,20 @@ MAX_DOCUMENTS = 1000
 DocumentText = Annotated[str, Field(min_length=1), AfterValidator(check_text)]
 
 
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+# A whole number is taken as its digits, as in files.
+Id = Annotated[Text, BeforeValidator(_as_text, json_schema_input_type=Text | int)]
+
+
 class Document(Body):
     """A document to put; all further fields are its metadata."""
 
     model_config = ConfigDict(extra="allow")
 
-    id: Text
+    id: Id
     text: Annotated[DocumentText, Field(description="Of any length that the body may have")]
     title: Annotated[str, Field(max_length=MAX_CHARACTERS)] = ""
 
@@ -36,7 +44,7 @@ class DocumentsRequest(Body):
     )
 
     put: Annotated[list[Document], Field(max_length=MAX_DOCUMENTS)] = []
-    delete: Annotated[list[Text], Field(max_length=MAX_DOCUMENTS)] = []
+    delete: Annotated[list[Id], Field(max_length=MAX_DOCUMENTS)] = []
     wait: Annotated[
         bool, Field(description="Answer when the change is live, or the deadline has passed")
     ] = False

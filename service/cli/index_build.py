@@ -31,6 +31,7 @@ from service.cli.options import (
     TextFieldOption,
     TitleFieldOption,
     WorkersOption,
+    chunk_limits,
     index_folder,
     load_settings,
 )
@@ -95,7 +96,7 @@ def index_build(
             deduplicate=bool(deduplicate),
         )
         corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
-        chunks = (0 if no_chunk else chunk_tokens, chunk_overlap, late_chunking)
+        chunks = chunk_limits(chunk_tokens, chunk_overlap, late_chunking, no_chunk)
         _write_index(build, corpus, settings, (workers, ray), as_json, chunks)
 
 
@@ -154,7 +155,7 @@ def index_update(
         update = partial(update_index, factory=factory, fields=fields, **kept)
         corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
 
-        chunks = (0 if no_chunk else chunk_tokens, chunk_overlap, late_chunking)
+        chunks = chunk_limits(chunk_tokens, chunk_overlap, late_chunking, no_chunk)
         _write_index(
             *(update, corpus, settings, (workers, ray), as_json, chunks),
             lambda: check_passage_side(live.encoder, checkpoint_of(settings)),

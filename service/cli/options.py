@@ -175,3 +175,20 @@ def pulled_index_folder(settings: "Settings") -> Path:
     with show_progress() as on_progress:
         mirror.pull_current(on_progress)
     return mirror.folder
+
+
+def chunk_limits(
+    tokens: int | None, overlap: int | None, late: bool | None, is_unsplit: bool
+) -> tuple[int | None, int | None, bool | None]:
+    """Return the arguments of `Chunking.of`; refuse options that contradict each other."""
+    if not is_unsplit:
+        return tokens, overlap, late
+    given = {"chunk-tokens": tokens, "chunk-overlap": overlap, "late-chunking": late or None}
+    for name, value in given.items():
+        if value is not None:
+            variable = name.upper().replace("-", "_")
+            console.fail(
+                f"--no-chunk (CLEAR_NO_CHUNK) and --{name} (CLEAR_{variable}) contradict each "
+                "other: leave one out"
+            )
+    return 0, None, late

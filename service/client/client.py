@@ -17,6 +17,7 @@ from service.client.documents import (
     ChangeOptions,
     Document,
     Documents,
+    Ids,
     Passage,
     change_bodies,
     document_path,
@@ -102,7 +103,7 @@ class Client:
         return read_embeddings([self._post("/encode", body) for body in encode_bodies(texts, role)])
 
     def change_documents(
-        self, put: Documents = (), delete: Sequence[str] = (), **options: Unpack[ChangeOptions]
+        self, put: Documents = (), delete: Ids = (), **options: Unpack[ChangeOptions]
     ) -> list[Change]:
         """Put documents (`id`, `text`, `title`, metadata) and delete others."""
         bodies = change_bodies(put, delete, options)
@@ -198,7 +199,7 @@ class AsyncClient:
         return read_embeddings([await self._post("/encode", body) for body in bodies])
 
     async def change_documents(
-        self, put: Documents = (), delete: Sequence[str] = (), **options: Unpack[ChangeOptions]
+        self, put: Documents = (), delete: Ids = (), **options: Unpack[ChangeOptions]
     ) -> list[Change]:
         """Put documents (`id`, `text`, `title`, metadata) and delete others."""
         bodies = change_bodies(put, delete, options)

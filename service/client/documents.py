@@ -9,6 +9,7 @@ from service.client.messages import MAX_REQUEST_CHARACTERS, ClientError
 
 MAX_DOCUMENTS = 1000
 Documents = Sequence[Mapping[str, Any]]
+Ids = Sequence[str | int]  # a whole number is taken as its digits
 
 
 class ChangeOptions(TypedDict, total=False):
@@ -55,9 +56,7 @@ class Document:
     generation: str
 
 
-def change_bodies(
-    put: Documents, delete: Sequence[str], options: ChangeOptions
-) -> Iterator[dict[str, Any]]:
+def change_bodies(put: Documents, delete: Ids, options: ChangeOptions) -> Iterator[dict[str, Any]]:
     """Yield the bodies of as many requests as the service's limits need, in order.
 
     >>> [len(body["put"]) for body in change_bodies([{"id": "a", "text": "t"}] * 1500, [], {})]

@@ -79,10 +79,10 @@ def test_a_change_goes_live_and_equals_a_fresh_build(
     client = start()
     put = [
         {"id": "new", "text": "Nairobi", "title": "Kenya", "year": 2026},
-        {"id": "1", "text": "changed"},
+        {"id": 1, "text": "changed"},
     ]
 
-    found = change(client, put=put, delete=["2", "unknown"])
+    found = change(client, put=put, delete=[2, "unknown"])
 
     assert found == {
         "change": 1,
@@ -225,7 +225,9 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"put": [{"id": "a"}]}, "put[0].text", "Field required"),
     ({"put": [{"id": "a", "text": " "}]}, "put[0].text", "must not be empty"),
     ({"put": [{"id": "", "text": "t"}]}, "put[0].id", "at least 1 character"),
-    ({"put": [{"id": 7, "text": "t"}]}, "put[0].id", "valid string"),
+    ({"put": [{"id": 7.5, "text": "t"}]}, "put[0].id", "valid string"),
+    ({"put": [{"id": True, "text": "t"}]}, "put[0].id", "valid string"),
+    ({"put": [{"id": 7, "text": "t"}], "delete": ["7"]}, "delete[0]", "another document"),
     ({"put": [{"id": "a", "text": "t", "year": "x"}]}, "put[0]", "has a `year` that is not a"),
     ({"put": [{"id": "a", "text": "t", "delete": True}]}, "put[0].delete", "id into `delete` of"),
     ({"put": [{"id": "a", "text": "t"}] * 2}, "put[1]", "is that of another document"),

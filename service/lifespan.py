@@ -119,6 +119,7 @@ class State:
                 "languages": describe_languages(encoder.checkpoint.languages),
             },
             "relevance": self.engine.searcher.relevance.describe(),
+            "identifiers": {"reason": generation.identifiers.reason},
             "index": {
                 "generation": generation.name,
                 "created": generation.created.isoformat(timespec="seconds"),

@@ -41,6 +41,13 @@ class Hit(ChunkPlace):
         ),
     ]
     rank: Annotated[int, Field(description="1 is the best hit")]
+    matched: Annotated[
+        list[str],
+        Field(
+            description="Rare codes, numbers, acronyms and names of the query that the passage "
+            "holds, as it writes them; they lift it above passages of a higher score"
+        ),
+    ]
     title: str
     text: Annotated[str | None, Field(description="Null if include_text is false")]
     metadata: dict[str, Any]
@@ -136,6 +143,7 @@ class SearchResponse(BaseModel):
                                     "score": 0.87,
                                     "relevance": 0.93,
                                     "rank": 1,
+                                    "matched": [],
                                     "title": "Kenya",
                                     "text": "Nairobi is the capital of Kenya.",
                                     "metadata": {"page": 1},

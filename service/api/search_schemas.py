@@ -38,7 +38,11 @@ class SearchRequest(Body):
     ] = None
     more_like: Annotated[
         str | None,
-        Field(description="The id of a passage, in place of a query: find others like it"),
+        Field(
+            description="The id of a passage, in place of a query: find the passages nearest to "
+            "it. Itself and the other chunks of its document are left out; the id of a document "
+            "that was split stands for its first chunk. Hits have no relevance"
+        ),
     ] = None
     top_k: Annotated[
         int,

@@ -72,7 +72,7 @@ def search(
             searcher.prepare_relevance()
             hits = searcher.search([query], top_k, filter=chosen, evidence=True)[0]
         console.print_warning(searcher.warning)
-        print_hits(hits, as_json)
+        print_hits(hits, not searcher.relevance.reason, as_json)
 
 
 def _check_query(query: str) -> None:

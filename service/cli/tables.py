@@ -24,18 +24,21 @@ if TYPE_CHECKING:  # their modules import torch
 NOT_ANSWERED = "probably not answered here; nearest passages:"
 
 
-def print_hits(hits: "Sequence[Hit]", as_json: bool) -> None:
-    """Print the hits of one query."""
+def print_hits(hits: "Sequence[Hit]", has_relevance: bool, as_json: bool) -> None:
+    """Print the hits of one query, and whether it is answered."""
+    best = hits[0].relevance if hits else 0.0
+    answered = has_relevance and (best or 0.0) >= ANSWER_THRESHOLD
     if as_json:
         is_utf8 = sys.stdout.encoding.lower() == "utf-8"
-        typer.echo(
-            json.dumps([hit.as_dict(with_evidence=True) for hit in hits], ensure_ascii=not is_utf8)
-        )
+        found = {
+            "answered": answered if has_relevance else None,
+            "hits": [hit.as_dict(with_evidence=True) for hit in hits],
+        }
+        typer.echo(json.dumps(found, ensure_ascii=not is_utf8))
         return
     table = Table(box=box.SIMPLE_HEAD, show_lines=False, padding=(0, 1, 1, 0))
     table.add_column("#", justify="right")
-    relevances = [hit.relevance for hit in hits if hit.relevance is not None]
-    if relevances:
+    if has_relevance:
         table.add_column("relevance", justify="right")
     table.add_column("score", justify="right")
     table.add_column("passage", ratio=1)
@@ -43,10 +46,11 @@ def print_hits(hits: "Sequence[Hit]", as_json: bool) -> None:
         passage = Text.assemble(
             *((hit.passage.title or hit.passage.passage_id, "bold"), "\n", _with_evidence(hit)),
             *("\n", (hit.passage.passage_id, "dim")),
+            *((f"  matched: {', '.join(hit.matched)}", "bold") if hit.matched else "",),
         )
         relevance = [] if hit.relevance is None else [f"{hit.relevance:.2f}"]
         table.add_row(str(hit.rank), *relevance, f"{hit.score:.3f}", passage)
-    if relevances and relevances[0] < ANSWER_THRESHOLD:
+    if has_relevance and hits and not answered:
         Console().print(NOT_ANSWERED)
     Console().print(table if hits else "no hits")
 

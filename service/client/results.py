@@ -1,6 +1,6 @@
 """Results of searches as the service answers them: hits, their evidence, facets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -19,7 +19,8 @@ class Hit:
 
     `relevance` is the probability that it answers the query, if known. Of a document that was split
     it is a chunk, from `start` to `end`; `more_chunks` counts the others that were found.
-    `evidence` is None unless it was asked for, and where nothing in the text stands out.
+    `matched` are rare codes, numbers and names of the query that it holds. `evidence` is None
+    unless it was asked for, and where nothing in the text stands out.
     """
 
     passage_id: str
@@ -36,6 +37,7 @@ class Hit:
     more_chunks: int | None = None
     duplicate_ids: list[str] | None = None
     evidence: Evidence | None = None
+    matched: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

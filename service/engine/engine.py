@@ -26,6 +26,7 @@ from service.errors import DeadlineExceededError, InvalidEmbeddingError, Request
 from service.retrieval.corpus.filters import Filter
 from service.retrieval.encoder.batches import Role, TokenizedText
 from service.retrieval.hits import Hit
+from service.retrieval.index.backend import Ranking
 from service.retrieval.relevance.model import DEPTH
 from service.retrieval.searcher import CANARY_TOP_K, Searcher
 from service.telemetry.metrics import Metrics, Stage
@@ -103,15 +104,16 @@ class Engine:
         try:
             languages, labels = self._languages.languages_of(queries, language)
             self._metrics.count_queries(labels, "declared" if language else "detected")
+            matches = page.matches(searcher, queries, filter)
         finally:
             answers = await running
         seconds |= batch_seconds(answers)
         seconds["search"] = max(answer.result.search_seconds for answer in answers)
         started = time.monotonic()
-        hits = await self._look_up(searcher, answers, page)
+        hits = await self._look_up(searcher, rankings_of(answers, matches), page)
         if page.may_fold:
             hits = await deepen(
-                *(items, answers, hits, page),
+                *(items, answers, matches, hits, page),
                 lambda again: self.batcher.run(again, "query", deadline),
                 lambda found: self._look_up(searcher, found, page),
             )
@@ -191,7 +193,7 @@ class Engine:
             answers = await self._find(searcher, searcher.canary_queries, CANARY_TOP_K)
         except InvalidEmbeddingError as error:
             raise searcher.invalid_canary(error.position) from None
-        hits = await self._look_up(searcher, answers, Page(CANARY_TOP_K))
+        hits = await self._look_up(searcher, rankings_of(answers), Page(CANARY_TOP_K))
         searcher.compare_canaries(hits)
         if queries := searcher.background_queries:
             searcher.use_background(rankings_of(await self._find(searcher, queries, DEPTH)))
@@ -232,10 +234,9 @@ class Engine:
         return await self.threads.run(tokenize, spent)
 
     async def _look_up(
-        self, searcher: Searcher, answers: Sequence[Answer[BatchResult]], page: Page
+        self, searcher: Searcher, rankings: Sequence[Ranking], page: Page
     ) -> list[list[Hit]]:
-        """Return what is left of the hits of each answer."""
-        rankings = rankings_of(answers)
+        """Return what is left of the hits of each ranking."""
 
         def look_up() -> list[list[Hit]]:
             return [

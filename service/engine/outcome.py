@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from service.batching.request import Answer
 from service.engine.work import BatchResult
@@ -9,6 +10,7 @@ from service.retrieval.corpus.selection import Facet
 from service.retrieval.encoder.encoder import Embeddings
 from service.retrieval.generation.generation import Generation
 from service.retrieval.hits import Hit
+from service.retrieval.identifiers.index import Match, fuse
 from service.retrieval.index.backend import Ranking
 from service.telemetry.metrics import Stage
 
@@ -44,9 +46,18 @@ def best_scores(answers: Sequence[Answer[BatchResult]]) -> list[float | None]:
     ]
 
 
-def rankings_of(answers: Sequence[Answer[BatchResult]]) -> list[Ranking]:
-    """Return the rankings of the answers that have one."""
-    return [answer.result.ranking for answer in answers if answer.result.ranking]
+def rankings_of(
+    answers: Sequence[Answer[BatchResult]], matches: Sequence[Match | None] = ()
+) -> list[Ranking]:
+    """Return the rankings of answers that have one, with what their queries' identifiers match."""
+    found = zip_longest([answer.result for answer in answers], matches)
+    return [
+        fuse(result.ranking, result.embedding.float().cpu().numpy(), match)
+        if match
+        else result.ranking
+        for result, match in found
+        if result.ranking
+    ]
 
 
 def batch_seconds(answers: Sequence[Answer[BatchResult]]) -> dict[Stage, float]:

@@ -4,11 +4,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from service.batching.request import Answer
+from service.engine.outcome import rankings_of
 from service.engine.work import BatchItem, BatchResult
+from service.retrieval.corpus.filters import Filter
 from service.retrieval.defaults import ANSWER_THRESHOLD
 from service.retrieval.encoder.batches import Role
 from service.retrieval.errors import FilterError
 from service.retrieval.hits import Hit, fold_documents, fold_duplicates, fold_equal
+from service.retrieval.identifiers.index import Match
 from service.retrieval.index.backend import MAX_TOP_K, Ranking
 from service.retrieval.relevance.model import DEPTH
 from service.retrieval.searcher import Searcher
@@ -89,6 +92,14 @@ class Page:
         if self.min_relevance is not None and (reason := searcher.relevance.reason):
             raise FilterError("min_relevance", f"hits have no relevance here: {reason}")
 
+    def matches(
+        self, searcher: Searcher, queries: Sequence[str], filter: Filter | None
+    ) -> list[Match | None]:
+        """Return what the identifiers of each query match; a liked passage is no question."""
+        if self.without is not None:
+            return [None] * len(queries)
+        return [searcher.match(query, filter) for query in queries]
+
     def left(self, hits: Sequence[Hit]) -> list[Hit]:
         """Return what is left of a ranking's hits, ranked anew."""
         if self.without is not None:
@@ -150,20 +161,22 @@ class Page:
 async def deepen(
     items: Sequence[BatchItem],
     answers: Sequence[Answer[BatchResult]],
+    matches: Sequence[Match | None],
     hits: Sequence[list[Hit]],
     page: Page,
     run: Callable[[Sequence[BatchItem]], Awaitable[Sequence[Answer[BatchResult]]]],
-    look_up: Callable[[Sequence[Answer[BatchResult]]], Awaitable[list[list[Hit]]]],
+    look_up: Callable[[Sequence[Ranking]], Awaitable[list[list[Hit]]]],
 ) -> list[list[Hit]]:
     """Search again, deeper, for the queries of which folding left too few hits.
 
     Args:
         items: the queries.
         answers: of the queries.
+        matches: of the queries' identifiers.
         hits: what is left of each query's hits.
         page: what the request asks for.
         run: searches.
-        look_up: returns what is left of the hits of answers.
+        look_up: returns what is left of the hits of rankings.
     """
     left = dict(enumerate(hits))
     searched = dict(enumerate(zip(items, answers, strict=True)))
@@ -173,6 +186,7 @@ async def deepen(
         if (depth := page.deeper(left[row], answer.result.ranking, item.top_k))
     }:
         found = await run(list(again.values()))
-        left |= dict(zip(again, await look_up(found), strict=True))
+        rankings = rankings_of(found, [matches[row] for row in again])
+        left |= dict(zip(again, await look_up(rankings), strict=True))
         searched = dict(zip(again, zip(again.values(), found, strict=True), strict=True))
     return [left[row] for row in range(len(items))]

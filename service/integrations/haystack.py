@@ -84,6 +84,7 @@ class ClearRetriever:
                     "title": hit.title,
                     "relevance": hit.relevance,
                     "evidence": hit.evidence and asdict(hit.evidence),
+                    "matched": hit.matched,
                 },
                 score=hit.score,
             )

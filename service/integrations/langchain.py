@@ -131,7 +131,12 @@ class ClearVectorStore(VectorStore):
 
 def _judgment_of(hit: Hit) -> dict[str, Any]:
     evidence = hit.evidence and asdict(hit.evidence)
-    return {"score": hit.score, "relevance": hit.relevance, "evidence": evidence}
+    return {
+        "score": hit.score,
+        "relevance": hit.relevance,
+        "evidence": evidence,
+        "matched": hit.matched,
+    }
 
 
 def _document_of(hit: Hit, further: Mapping[str, Any] = {}) -> Document:

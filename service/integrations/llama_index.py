@@ -71,6 +71,7 @@ class ClearRetriever(BaseRetriever):
                         "title": hit.title,
                         "relevance": hit.relevance,
                         "evidence": hit.evidence and asdict(hit.evidence),
+                        "matched": hit.matched,
                     },
                 ),
                 score=hit.score,

@@ -40,6 +40,9 @@ class FoundPassage(BaseModel):
         float | None,
         Field(description="Probability that the passage answers the question; null if unknown"),
     ]
+    matched: Annotated[
+        list[str], Field(description="Rare codes, numbers and names of the question that it holds")
+    ] = []
     title: str
     text: str
     metadata: dict[str, Any]

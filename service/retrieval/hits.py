@@ -24,6 +24,7 @@ class Hit:
     score: float
     passage: Passage
     relevance: float | None = None  # the probability that it answers; None without calibration
+    matched: tuple[str, ...] = ()  # rare identifiers of the query, as the passage writes them
     duplicates: int | None = None  # hits folded into this one; None if none was to be folded
     more_chunks: int | None = None  # hits of its document folded into it; None if none was to be
     row: int = -1  # of the passage in its generation
@@ -47,6 +48,7 @@ class Hit:
             "score": self.score,
             "relevance": self.relevance,
             "rank": self.rank,
+            "matched": list(self.matched),
             "title": self.passage.title,
             "text": self.passage.text if include_text else None,
             "metadata": dict(self.passage.metadata),

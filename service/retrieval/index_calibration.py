@@ -120,7 +120,8 @@ def _judge(searcher: Searcher, questions: Sequence[Question]) -> list[JudgedRank
         background = searcher.measure_background()
     if background is None:
         raise QuestionsError("the encoder has no unit vector for some general questions")
-    found = searcher.search([question.query for question in questions], DEPTH)
+    queries = [question.query for question in questions]
+    found = searcher.search(queries, DEPTH, by_identifiers=False)
     return [
         JudgedRanking(
             np.array([hit.score for hit in hits], np.float32),

@@ -10,9 +10,11 @@ from service.retrieval.corpus.filters import Filter
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.corpus.selection import Selections
 from service.retrieval.encoder.encoder import Embeddings, Encoder
-from service.retrieval.errors import FIX, EmbeddingError, FilterError, GenerationError
+from service.retrieval.errors import EmbeddingError, FilterError, GenerationError
+from service.retrieval.generation import canaries
 from service.retrieval.generation.generation import Generation, query_prompt_warning
 from service.retrieval.hits import Hit
+from service.retrieval.identifiers.index import Match, fuse, written
 from service.retrieval.index.backend import Ranking
 from service.retrieval.relevance.background import (
     Background,
@@ -96,50 +98,22 @@ class Searcher:
             GenerationError: as in `compare_canaries`, or a query has no unit vector.
         """
         try:
-            answers = self.search(self.canary_queries, CANARY_TOP_K)
+            answers = self.search(self.canary_queries, CANARY_TOP_K, by_identifiers=False)
         except EmbeddingError as error:
             raise self.invalid_canary(error.positions[0]) from None
         self.compare_canaries(answers)
 
     def invalid_canary(self, position: int) -> GenerationError:
         """Return the error of a canary query for which the encoder gives no unit vector."""
-        return GenerationError(
-            f"the generation {self.generation.name} fails its canary query {position + 1}: the "
-            f"encoder {self.encoder.public_name} gives NaN, infinity or zero for it: {FIX}"
-        )
+        return canaries.invalid_canary(self.generation, self.encoder, position)
 
     def compare_canaries(self, answers: Sequence[Sequence[Hit]]) -> None:
         """Compare the hits of the canary queries with those that the build recorded.
 
-        A query misses if its recorded first passage is not among its hits. The query side that the
-        build used must not miss any. A query side trained later may miss half of them; one that
-        misses more does not belong to these vectors.
-
-        Args:
-            answers: the hits of each canary query.
-
         Raises:
             GenerationError: too many canary queries miss.
         """
-        canaries = self.generation.manifest.canaries
-        misses = []
-        for number, (canary, hits) in enumerate(zip(canaries, answers, strict=True), start=1):
-            found = [hit.passage.passage_id for hit in hits]
-            if canary.passage_ids and canary.passage_ids[0] not in found:
-                misses.append(
-                    f"canary query {number}: {canary.passage_ids[0]} expected, "
-                    f"{', '.join(found)} found"
-                )
-        built_by = self.generation.manifest.encoder
-        is_other_side = built_by.canary_fingerprint != self.encoder.fingerprint
-        if len(misses) > (len(canaries) // 2 if is_other_side else 0):
-            prompt = self.encoder.prompts_in_force.query
-            raise GenerationError(
-                f"the generation {self.generation.name} fails its {misses[0]} (a canary query is "
-                "the beginning of a passage; the build recorded its hits): build again, or leave "
-                "CLEAR_NPROBE and CLEAR_EF_SEARCH out if they are set"
-                + (", or CLEAR_QUERY_PROMPT" if prompt.source == "CLEAR_QUERY_PROMPT" else "")
-            )
+        canaries.compare_canaries(self.generation, self.encoder, answers)
 
     @property
     def has_chunks(self) -> bool:
@@ -167,8 +141,9 @@ class Searcher:
         min_score: float = -1.0,
         filter: Filter | None = None,
         evidence: bool = False,
+        by_identifiers: bool = True,
     ) -> list[list[Hit]]:
-        """Find each query's best passages.
+        """Find the best passages of each query.
 
         Args:
             queries: in any language.
@@ -176,6 +151,7 @@ class Searcher:
             min_score: drop hits below this inner product.
             filter: search only among passages that match it.
             evidence: whether to find the evidence in each hit.
+            by_identifiers: lift passages that hold rare identifiers of the query.
 
         Raises:
             FilterError: the index does not declare a field of the filter.
@@ -185,8 +161,16 @@ class Searcher:
             self.selections.select(filter)
         embeddings = self.encoder.encode(queries, "query").embeddings
         rankings = self.rank(embeddings, max(top_k, DEPTH), [filter] * len(queries))
+        if by_identifiers:
+            matches = [self.match(query, filter) for query in queries]
+            rankings = list(map(fuse, rankings, embeddings, matches))
         found = [self.hits(ranking, min_score, top_k) for ranking in rankings]
         return list(map(self.with_evidence, found, embeddings)) if evidence else found
+
+    def match(self, query: str, filter: Filter | None = None) -> Match | None:
+        """Return the passages that hold rare identifiers of a query, among those of a filter."""
+        found = self.generation.identifiers.match(query)
+        return found.among(self.selections.select(filter).mask) if found and filter else found
 
     def rank(
         self,
@@ -210,18 +194,19 @@ class Searcher:
             min_score: drop hits below this inner product.
             top_k: most hits; all by default.
         """
-        is_number = ~np.isnan(ranking.scores)
-        all_scores, rows = ranking.scores[is_number], ranking.rows[is_number]
-        count = min(int((all_scores >= min_score).sum()), top_k or len(rows))
-        found: Sequence[float | None] = self.relevance.of(all_scores) or [None] * count
-        scores = all_scores[:count].tolist()
-        passages = self.generation.passages.read(rows[:count].tolist())
-        return [
-            Hit(rank, score, passage, relevance, row=row)
-            for rank, (score, passage, relevance, row) in enumerate(
-                zip(scores, passages, found[:count], rows[:count].tolist(), strict=True), start=1
-            )
-        ]
+        lifted = ranking.scores if ranking.lifted is None else ranking.lifted
+        is_number = ~np.isnan(lifted)
+        scores, rows = ranking.scores[is_number], ranking.rows[is_number]
+        found: Sequence[float | None] = self.relevance.of(lifted[is_number]) or [None] * len(rows)
+        kept = np.flatnonzero(scores >= min_score)[:top_k].tolist()
+        hits: list[Hit] = []
+        passages = self.generation.passages.read(rows[kept].tolist())
+        for place, passage in zip(kept, passages, strict=True):
+            row = int(rows[place])
+            matched = written(passage, ranking.matched.get(row, ()))
+            score = float(scores[place])
+            hits.append(Hit(len(hits) + 1, score, passage, found[place], matched, row=row))
+        return hits
 
     def with_evidence(self, hits: Sequence[Hit], query: Embeddings) -> list[Hit]:
         """Return hits with the evidence in each for a query [D]; all without if there is none."""
@@ -233,11 +218,7 @@ class Searcher:
 
 
 def _embed_general_questions(encoder: Encoder) -> Embeddings:
-    """Embed the general questions, a length at a time: their bits depend on nothing else.
-
-    Raises:
-        EmbeddingError: one of them has no unit vector.
-    """
+    """Embed the general questions, a length at a time: their bits depend on nothing else."""
     key = (encoder.fingerprint, encoder.runtime.name, encoder.max_tokens)
     if key not in _GENERAL:
         texts = encoder.tokenize(general_questions(), "query")

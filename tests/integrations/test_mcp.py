@@ -52,6 +52,7 @@ def test_search_finds_what_the_service_finds(address: str) -> None:
     assert [each["passage_id"] for each in found] == [hit.passage_id for hit in hits]
     assert [each["text"] for each in found] == [hit.text for hit in hits]
     assert {each["relevance"] for each in found} == {None}
+    assert all(each["matched"] == [] for each in found)
     assert result.structured_content["answered"] is None
     assert [each["score"] for each in found] == pytest.approx([hit.score for hit in hits])
 

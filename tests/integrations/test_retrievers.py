@@ -63,6 +63,7 @@ def test_langchain_s_documents_are_the_hits(client: Client) -> None:
         ]
     assert len(retriever.batch([QUERY, "sun"])) == 2
     assert {each.metadata["relevance"] for each in retriever.invoke(QUERY)} == {None}
+    assert all(each.metadata["matched"] == [] for each in retriever.invoke(QUERY))
 
 
 def test_llama_index_s_nodes_are_the_hits(client: Client) -> None:

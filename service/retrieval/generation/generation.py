@@ -2,14 +2,14 @@
 
 INDEX/CURRENT                     the name of the live generation
 INDEX/calibration.json            the relevance of hits, if `index calibrate` made it
-INDEX/generations/<name>/         manifest.json, vectors.faiss, passages.arrow, texts.arrow and,
-                                  where the index is not flat, embeddings.f32; evidence.arrow,
-                                  if it was built with evidence
+INDEX/generations/<name>/         manifest.json, vectors.faiss, passages.arrow, texts.arrow,
+                                  identifiers.u64 and, where the index is not flat,
+                                  embeddings.f32; evidence.arrow, if it was built with evidence
 """
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,14 +20,15 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.evidence.table import EvidenceTable
 from service.retrieval.generation.manifest import (
-    EVIDENCE,
     PASSAGES,
     VECTORS,
     EncoderRecord,
     GenerationManifest,
     read_manifest,
 )
+from service.retrieval.generation.optional_files import open_evidence, open_identifiers
 from service.retrieval.generation.vectors import check_vectors
+from service.retrieval.identifiers.index import IdentifierIndex, NoIdentifiers
 from service.retrieval.index.backend import VectorIndex
 from service.retrieval.index.open import choose_backend, open_vectors
 from service.retrieval.index.options import Backend, IndexOptions
@@ -46,6 +47,7 @@ class Generation:
 
     `backend` is the one that searches the vectors; the manifest names the one that built them.
     `calibration` is that of the index, or the reason why it cannot be read, if it has one.
+    `identifiers` finds passages by identifiers, or says why it cannot.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Generation:
     passages: PassageTable
     calibration: Calibration | str | None = None
     evidence: EvidenceTable | None = None
+    identifiers: IdentifierIndex | NoIdentifiers = field(default_factory=NoIdentifiers)
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Check that an encoder's passage side embedded this index; raises as the function."""
@@ -235,15 +238,5 @@ def open_verified(
     return Generation(
         *(directory.name, created, manifest, backend, vectors, passages, calibration),
         open_evidence(directory, manifest),
+        open_identifiers(directory, manifest, passages),
     )
-
-
-def open_evidence(directory: Path, manifest: GenerationManifest) -> EvidenceTable | None:
-    """Open the evidence of a generation whose hashes were verified; None if it has none.
-
-    Raises:
-        GenerationError: the file does not belong to the generation.
-    """
-    if EVIDENCE not in manifest.files:
-        return None
-    return EvidenceTable(directory / EVIDENCE, manifest.count)

@@ -22,6 +22,7 @@ FORMAT_VERSION = 2
 MANIFEST, VECTORS, PASSAGES = "manifest.json", "vectors.faiss", "passages.arrow"
 TEXTS, EMBEDDINGS = "texts.arrow", "embeddings.f32"  # read by the next update only
 EVIDENCE = "evidence.arrow"  # only of an index that was built with it
+IDENTIFIERS = "identifiers.u64"  # older generations have none
 
 
 class EncoderRecord(Document):

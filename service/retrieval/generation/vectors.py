@@ -41,6 +41,19 @@ def open_vectors_of(directory: Path, manifest: GenerationManifest) -> Iterator[N
     yield np.memmap(path, np.float32, "r", shape=shape)
 
 
+def map_vectors(directory: Path, manifest: GenerationManifest) -> NDArray[np.float32] | None:
+    """Map the vectors of a verified generation, [N, D]; None if it holds a compressed index only.
+
+    In the file of a flat index they come last.
+    """
+    shape = (manifest.count, manifest.dimension)
+    path = directory / (EMBEDDINGS if EMBEDDINGS in manifest.files else VECTORS)
+    offset = path.stat().st_size - 4 * manifest.count * manifest.dimension
+    if path.name == VECTORS and manifest.factory != "Flat" or offset < 0:
+        return None
+    return np.memmap(path, np.float32, "r", offset, shape)
+
+
 def check_vectors(directory: Path, manifest: GenerationManifest) -> None:
     """Check that every vector is finite and of length 1.
 

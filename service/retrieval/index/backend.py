@@ -3,8 +3,8 @@
 A row is the position of a vector in an index; rows never leave `service.retrieval`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -27,10 +27,16 @@ Candidates = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The nearest vectors of one query, best first; short only where too few are selected."""
+    """The nearest vectors of one query, best first; short only where too few are selected.
+
+    Where identifiers of the query lifted some, `lifted` holds the scores with the lifts, which
+    order them, and `matched` the keys of the identifiers by row.
+    """
 
     scores: NDArray[np.float32]
     rows: NDArray[np.int64]
+    lifted: NDArray[np.float32] | None = None
+    matched: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def first(self, top_k: int) -> "Ranking":
         """Return the `top_k` best of the ranking."""

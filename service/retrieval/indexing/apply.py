@@ -13,7 +13,6 @@ from service.retrieval.generation.generation import (
     check_passage_side,
     current_name,
     generations_directory,
-    open_evidence,
     verify_generation,
 )
 from service.retrieval.generation.manifest import (
@@ -22,6 +21,7 @@ from service.retrieval.generation.manifest import (
     GenerationManifest,
     chunking_of,
 )
+from service.retrieval.generation.optional_files import open_evidence, open_postings
 from service.retrieval.generation.writer import exclusive_writer
 from service.retrieval.indexing.assembly import Assembly
 from service.retrieval.indexing.build import BeforePublish, BuildReport, do_nothing, publish_run
@@ -82,7 +82,8 @@ def apply_changes(
         stage = stage_changes(changes, assembly.fields, assembly.chunker, on_invalid, on_progress)
         table = PassageTable(live / PASSAGES, assembly.fields)
         with open_reusable(live, manifest, EncoderIdentity.of(encoder)) as reusable:
-            base = Base(reusable, table, open_evidence(live, manifest))
+            optional = open_evidence(live, manifest), open_postings(live, manifest)
+            base = Base(reusable, table, *optional)
             return publish_run(assembly, stage, index, base, before_publish, on_invalid)
 
 

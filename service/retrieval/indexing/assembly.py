@@ -26,10 +26,12 @@ from service.retrieval.evidence.table import SCHEMA as EVIDENCE_SCHEMA
 from service.retrieval.generation.manifest import (
     EMBEDDINGS,
     EVIDENCE,
+    IDENTIFIERS,
     MANIFEST,
     PASSAGES,
     VECTORS,
 )
+from service.retrieval.identifiers.postings import write_postings
 from service.retrieval.index.faiss.build import build_faiss_index, check_factory, write_flat_header
 from service.retrieval.indexing.encoding import EncodedSegments, encode_missing
 from service.retrieval.indexing.invalid import InvalidPassages
@@ -144,6 +146,8 @@ class Assembly:
             has_chunks = staged.holds_chunks() or any_chunk(kept.passages, splice.is_kept)
             is_truncated = self._write(directory, splice.merge(kept, new), count, has_chunks)
         staging.unlink()
+        table = PassageTable(directory / PASSAGES, self.fields)
+        write_postings(directory / IDENTIFIERS, table, base.kept_postings(splice))
         self._index(directory, count)
         counts = BuildCounts(
             count,

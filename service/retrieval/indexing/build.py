@@ -19,7 +19,6 @@ from service.retrieval.generation.generation import (
     check_passage_side,
     current_name,
     generations_directory,
-    open_evidence,
     verify_hashes,
 )
 from service.retrieval.generation.history import UNFINISHED, publish
@@ -30,6 +29,7 @@ from service.retrieval.generation.manifest import (
     chunking_of,
     generation_name,
 )
+from service.retrieval.generation.optional_files import open_evidence
 from service.retrieval.generation.writer import BUILDING, exclusive_writer
 from service.retrieval.indexing.assembly import Assembly, BuildCounts, Stage
 from service.retrieval.indexing.reuse import Base, identity_of, open_reusable

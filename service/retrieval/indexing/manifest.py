@@ -12,6 +12,7 @@ from service.retrieval.generation.manifest import (
     EMBEDDINGS,
     EVIDENCE,
     FORMAT_VERSION,
+    IDENTIFIERS,
     PASSAGES,
     TEXTS,
     VECTORS,
@@ -25,6 +26,7 @@ from service.retrieval.index.options import IndexOptions
 from service.retrieval.searcher import CANARY_TOP_K, Searcher
 from service.retrieval.storage import checksums
 
+NUM_CANARIES = 8
 CANARY_CHARACTERS = 200
 NUM_CANARIES = 8
 
@@ -41,7 +43,7 @@ def describe_build(
     deduplicate: bool = False,
 ) -> GenerationManifest:
     """Return the manifest of a finished build, without canaries; its files are hashed."""
-    names = [VECTORS, PASSAGES, TEXTS]
+    names = [VECTORS, PASSAGES, TEXTS, IDENTIFIERS]
     if factory != "Flat":
         names.append(EMBEDDINGS)
     if (directory / EVIDENCE).exists():
@@ -94,7 +96,7 @@ def add_findings(
         manifest: the generation's, without canaries.
         directory: the generation's folder.
         encoder: encodes the canary queries.
-        table: the generation's passages.
+        table: the beginnings of some of its passages are the canary queries.
 
     Raises:
         EmbeddingError: no query has a unit vector.
@@ -105,7 +107,7 @@ def add_findings(
     found = None
     while found is None:
         try:
-            found = searcher.search(queries, CANARY_TOP_K)
+            found = searcher.search(queries, CANARY_TOP_K, by_identifiers=False)
         except EmbeddingError as error:
             invalid = set(error.positions)
             queries = [query for row, query in enumerate(queries) if row not in invalid]

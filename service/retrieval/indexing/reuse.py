@@ -24,6 +24,7 @@ from service.retrieval.generation.manifest import (
     GenerationManifest,
 )
 from service.retrieval.generation.vectors import open_vectors_of
+from service.retrieval.identifiers.postings import KeptPostings, Postings, places_of
 from service.retrieval.indexing.rows import Rows, Splice, beside
 from service.retrieval.indexing.staging import StagedPassages
 from service.retrieval.storage.arrow_files import map_rows
@@ -71,12 +72,14 @@ class Base:
     """What a run adds to and takes from: a verified generation; for a build, nothing.
 
     `reusable` holds embeddings for new passages with a known text, and those of `table`, if given;
-    `evidence` likewise holds the vectors of their segments.
+    `evidence` likewise holds the vectors of their segments. `postings` are the identifiers of
+    `table`; an older generation has none.
     """
 
     reusable: ReusableEmbeddings | None = None
     table: PassageTable | None = None
     evidence: EvidenceTable | None = None
+    postings: Postings | None = None
 
     @property
     def known_evidence(self) -> EvidenceTable | None:
@@ -100,6 +103,12 @@ class Base:
         kept = self.reusable.rows(rows)
         new_ids = list(staged.passage_ids())
         return kept, Splice.of(self.table, new_ids, staged.touched, staged.origin_of)
+
+    def kept_postings(self, splice: Splice) -> KeptPostings | None:
+        """Return the identifiers of the rows that a splice keeps."""
+        if self.postings is None:
+            return None
+        return KeptPostings(self.postings, places_of(splice.places, splice.is_kept))
 
 
 @contextmanager

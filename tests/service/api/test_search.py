@@ -45,6 +45,7 @@ def test_a_hit_has_the_documented_fields_and_no_row(client: TestClient) -> None:
         "score": kenya["score"],
         "relevance": None,
         "rank": found.index(kenya) + 1,
+        "matched": [],
         "title": "Kenya",
         "text": "Nairobi is the capital of Kenya.",
         "metadata": {"page": 1},

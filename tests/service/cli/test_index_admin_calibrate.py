@@ -24,14 +24,17 @@ def test_an_index_gets_a_calibration_that_search_uses(
     run: Any, tmp_path: Path, index_copy: Path
 ) -> None:
     before = json.loads(run("search", "Tokyo", "--json").stdout)
-    assert {hit["relevance"] for hit in before} == {None}
+    assert before["answered"] is None
+    assert {hit["relevance"] for hit in before["hits"]} == {None}
 
     path = write(tmp_path / "q.jsonl", questions())
     result = run("index", "calibrate", "--questions", path, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["questions"] == 240
 
-    hits = json.loads(run("search", "Tokyo", "--json").stdout)
+    found = json.loads(run("search", "Tokyo", "--json").stdout)
+    hits = found["hits"]
+    assert found["answered"] is (hits[0]["relevance"] >= 0.5)
     assert all(0 < hit["relevance"] < 1 for hit in hits)
     shown = run("search", "qx 7 zz 49").stdout
     assert "relevance" in shown and "probably not answered here; nearest passages:" in shown

@@ -57,7 +57,7 @@ def assert_one_line_error(result: Any, *words: str) -> None:
 
 
 def ids(output: str) -> set[str]:
-    return {hit["passage_id"] for hit in json.loads(output)}
+    return {hit["passage_id"] for hit in json.loads(output)["hits"]}
 
 
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
@@ -213,7 +213,7 @@ def test_a_beir_folder_is_built(tmp_path: Path, tiny: list[str]) -> None:
     found = run("search", "tea", "--index", tmp_path / "index", "--json", *tiny)
 
     assert built.exit_code == 0
-    assert json.loads(found.stdout)[0]["metadata"] == {"url": "u"}
+    assert json.loads(found.stdout)["hits"][0]["metadata"] == {"url": "u"}
 
 
 def test_texts_over_the_limit_are_counted_and_named_where_they_are_not_split(
@@ -238,7 +238,18 @@ def test_a_long_document_is_split(tmp_path: Path, tiny: list[str]) -> None:
     assert report["truncated"] == 0
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "vectors.faiss", "passages.arrow"])
+@pytest.mark.parametrize("option", ["--chunk-tokens", "--chunk-overlap"])
+@pytest.mark.parametrize("verb", ["build", "update"])
+def test_options_of_chunks_beside_none_are_refused(
+    tiny_index: Path, passages_file: Path, tiny: list[str], verb: str, option: str
+) -> None:
+    arguments = [passages_file, "--index", tiny_index, *tiny, "--no-chunk", option, 8]
+    assert_one_line_error(run("index", verb, *arguments), "--no-chunk", option, "leave one out")
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "vectors.faiss", "passages.arrow", "identifiers.u64"]
+)
 def test_verify_finds_a_flipped_bit_and_names_the_file(index_copy: Path, name: str) -> None:
     flip_bit(next(index_copy.glob(f"generations/*/{name}")))
 
@@ -268,7 +279,7 @@ def test_a_search_reports_what_it_waits_for(
 def test_top_k_bounds_the_hits_of_a_search(tiny_index: Path, tiny: list[str]) -> None:
     result = run("search", "tea", "--index", tiny_index, "--top-k", 2, "--json", *tiny)
 
-    assert [hit["rank"] for hit in json.loads(result.stdout)] == [1, 2]
+    assert [hit["rank"] for hit in json.loads(result.stdout)["hits"]] == [1, 2]
 
 
 def test_a_query_that_is_no_unicode_is_refused(tiny_index: Path, tiny: list[str]) -> None:

@@ -31,7 +31,7 @@ from tests.service.engine.test_engine import make_engine
 from tests.support.builds import rewrite_manifest
 from tests.support.fake_runtime import FakeRuntime
 
-FILES = ["manifest.json", "vectors.faiss", "passages.arrow", "texts.arrow"]
+FILES = ["manifest.json", "vectors.faiss", "passages.arrow", "texts.arrow", "identifiers.u64"]
 WAIT_SECONDS = 60
 
 

@@ -21,7 +21,7 @@ from service.retrieval.searcher import Searcher
 from tests.conftest import cut_short, flip_bit
 from tests.support.builds import live_directory, rewrite_manifest
 
-FILES = ["manifest.json", "vectors.faiss", "passages.arrow", "texts.arrow"]
+FILES = ["manifest.json", "vectors.faiss", "passages.arrow", "texts.arrow", "identifiers.u64"]
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ FIELDS: dict[str, FieldKind] = {
     "page": "number",
     "tags": "strings",
 }
-WORDS = ["tea", "Nairobi", "mountain", "1707", "café", "harp", "日本", "coast"]
+WORDS = ["tea", "Nairobi", "mountain", "1707", "café", "AA-1720", "日本", "NASA"]
 IDS = [*(f"{number:02}" for number in range(60)), "é", "z", "日本", "𝄞", "Z", "0", "~"]
 SLOW_FACTORIES = ["Flat", "SQ8", "HNSW8", "IVF2,SQ8"]
 

@@ -102,6 +102,7 @@ def test_the_manifest_says_how_it_was_built(tmp_path: Path, tiny_encoder: Encode
     assert manifest.factory == "IVF1,Flat"
     assert sorted(manifest.files) == [
         "embeddings.f32",
+        "identifiers.u64",
         "passages.arrow",
         "texts.arrow",
         "vectors.faiss",

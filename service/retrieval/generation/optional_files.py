@@ -1,0 +1,46 @@
+"""Files of a generation that it may lack: evidence and identifiers."""
+
+from pathlib import Path
+
+from service.retrieval.corpus.table import PassageTable
+from service.retrieval.evidence.table import EvidenceTable
+from service.retrieval.generation.manifest import EVIDENCE, IDENTIFIERS, GenerationManifest
+from service.retrieval.generation.vectors import map_vectors
+from service.retrieval.identifiers.index import IdentifierIndex, NoIdentifiers
+from service.retrieval.identifiers.postings import Postings
+
+
+def open_evidence(directory: Path, manifest: GenerationManifest) -> EvidenceTable | None:
+    """Open the evidence of a generation whose hashes were verified; None if it has none.
+
+    Raises:
+        GenerationError: the file does not belong to the generation.
+    """
+    if EVIDENCE not in manifest.files:
+        return None
+    return EvidenceTable(directory / EVIDENCE, manifest.count)
+
+
+def open_postings(directory: Path, manifest: GenerationManifest) -> Postings | None:
+    """Open the postings of a generation whose hashes were verified; None if it has none.
+
+    Raises:
+        GenerationError: the file does not hold postings.
+    """
+    return Postings(directory / IDENTIFIERS) if IDENTIFIERS in manifest.files else None
+
+
+def open_identifiers(
+    directory: Path, manifest: GenerationManifest, passages: PassageTable
+) -> IdentifierIndex | NoIdentifiers:
+    """Open the identifiers of a generation whose hashes were verified.
+
+    They need its vectors as they were computed, and the background that is their unit.
+
+    Raises:
+        GenerationError: the file does not hold postings.
+    """
+    postings, vectors = open_postings(directory, manifest), map_vectors(directory, manifest)
+    if postings is None or vectors is None or manifest.background is None:
+        return NoIdentifiers()
+    return IdentifierIndex(postings, passages, vectors, manifest.background.spread)

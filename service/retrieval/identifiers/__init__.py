@@ -1,0 +1,1 @@
+"""Identifiers: codes, numbers, acronyms and Latin names, which no translation changes."""

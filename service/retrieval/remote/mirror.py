@@ -101,7 +101,7 @@ class Mirror:
                     shutil.rmtree(stale)
             partial = generations / (PULLING + name)
             partial.mkdir(exist_ok=True)
-            pull_generation(self._store, name, partial, self._check_stopped, on_progress)
+            pull_generation(self._store, name, partial, on_progress)
             artifact.publish_directory(partial, target)
 
     def keep(self, name: str) -> None:
@@ -120,18 +120,14 @@ class Mirror:
             logger.warning("%s", error)
 
     def stop(self) -> None:
-        """Let a pull that goes on in another thread end with an error."""
+        """Let what waits for the store in another thread end with an error."""
         self._stopped.set()
 
     @property
     def _store(self) -> Store:
         if self._opened is None:
-            self._opened = Store(self.url)
+            self._opened = Store(self.url, self._stopped)
         return self._opened
-
-    def _check_stopped(self) -> None:
-        if self._stopped.is_set():
-            raise StoreError(f"the pull of {self.url} was stopped")
 
     def _pull_calibration(self) -> None:
         """Have the calibration of the index beside its generations, or none."""
@@ -156,7 +152,8 @@ class Mirror:
             generations.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / LOCK)
             while not lock.is_locked:
-                self._check_stopped()
+                if self._stopped.is_set():
+                    raise StoreError(f"{self.url} is not pulled: the program ends")
                 with suppress(Timeout):
                     lock.acquire(timeout=LOCK_SECONDS)
             try:

@@ -22,7 +22,6 @@ def pull_generation(
     store: Store,
     name: str,
     directory: Path,
-    check_stopped: Callable[[], None],
     on_progress: OnProgress,
 ) -> None:
     """Have all files of a generation in a folder; those that are there and whole stay.
@@ -31,7 +30,6 @@ def pull_generation(
         store: where the generation is.
         name: the generation's, which proves its manifest.
         directory: the folder, which another pull may have begun to fill.
-        check_stopped: called between blocks; raises to end the pull.
         on_progress: told how many bytes are there.
 
     Raises:
@@ -50,7 +48,6 @@ def pull_generation(
     for file, record in records.items():
 
         def on_bytes(num_bytes: int, before: int = done) -> None:
-            check_stopped()
             on_progress("pull", before + num_bytes, total)
 
         on_bytes(0)

@@ -4,8 +4,10 @@ Credentials are those that the store's own library finds: variables, profiles, r
 """
 
 import importlib
+import logging
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ from service.retrieval.remote.address import LIBRARIES, scheme_of
 from service.retrieval.storage import artifact
 
 BLOCK_BYTES = 8 * 2**20
-# s3fs itself tries five times; a store that cannot be reached is given up within a minute.
+WAIT_SECONDS = 0.2  # between two looks at whether to stop
+# With `S3_TRIES` of s3fs itself a store that does not answer is given up within a minute.
 S3_CONFIG = {
     "connect_timeout": 5,
     "read_timeout": 15,
     "retries": {"mode": "standard", "total_max_attempts": 2},
 }
-OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": S3_CONFIG}}
+S3_TRIES = 2
+# Parts of 50 MiB that are in memory at once.
+OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": S3_CONFIG, "max_concurrency": 3}}
 EXTRAS = {"s3": "clear-search[s3]"}  # the others are installed by the name of their package
 # Errors of the libraries that are no OSError.
 LIBRARY_ERRORS = {
@@ -50,8 +55,12 @@ CREDENTIALS = {
 class Store:
     """The objects below a URL, by names such as `generations/NAME/manifest.json`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, stopped: threading.Event | None = None) -> None:
         """Load the library of the URL's kind; nothing is asked of the store yet.
+
+        Args:
+            url: where.
+            stopped: once it is set, what waits for the store gives up.
 
         Raises:
             StoreError: the library is not installed.
@@ -59,6 +68,7 @@ class Store:
         from fsspec.core import url_to_fs
 
         self.url = url
+        self._stopped = stopped or threading.Event()
         self._scheme = scheme_of(url)
         options = OPTIONS.get(self._scheme, {})
         try:
@@ -74,6 +84,9 @@ class Store:
             raise StoreError(
                 f"{url} needs the package {LIBRARIES[self._scheme]}: pip install '{package}'"
             ) from None
+        if self._scheme == "s3":
+            self._files.retries = S3_TRIES
+            logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # where credentials are from
 
     def read(self, name: str) -> bytes:
         """Return the content of a small object.
@@ -82,40 +95,32 @@ class Store:
             MissingObjectError: there is none of the name.
             StoreError: the store cannot be reached, or refuses.
         """
-        with self._errors_in_words(name):
-            self._files.invalidate_cache()
-            content: bytes = self._files.cat_file(self._path(name))
-            return content
+        self._files.invalidate_cache()
+        content: bytes = self._ask(name, self._files.cat_file, self._path(name))
+        return content
 
     def size_bytes(self, name: str) -> int | None:
         """Return the size of an object, or None where there is none; raises as `read`."""
+        self._files.invalidate_cache()
         try:
-            with self._errors_in_words(name):
-                self._files.invalidate_cache()
-                return int(self._files.info(self._path(name))["size"])
+            return int(self._ask(name, self._files.info, self._path(name))["size"])
         except MissingObjectError:
             return None
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """Yield the content of an object in blocks; raises as `read`."""
-        with self._errors_in_words(name):
-            file = self._files.open(self._path(name), "rb", block_size=BLOCK_BYTES)
+        file = self._ask(name, self._files.open, self._path(name), "rb", block_size=BLOCK_BYTES)
         with file:
-            while True:
-                with self._errors_in_words(name):
-                    block: bytes = file.read(BLOCK_BYTES)
-                if not block:
-                    return
+            while block := self._ask(name, file.read, BLOCK_BYTES):
                 yield block
 
     def write(self, name: str, content: bytes) -> None:
         """Replace an object at once: a reader sees the old content or the new. Raises as `read`."""
-        with self._errors_in_words(name):
-            self._make_folder(name)
-            if self._scheme == "file":
-                artifact.replace_file(Path(self._path(name)), content)
-            else:
-                self._files.pipe_file(self._path(name), content)
+        self._make_folder(name)
+        if self._scheme == "file":
+            self._ask(name, artifact.replace_file, Path(self._path(name)), content)
+        else:
+            self._ask(name, self._files.pipe_file, self._path(name), content)
 
     def send(self, path: Path, name: str, on_bytes: Callable[[int], None]) -> None:
         """Send a file; call `on_bytes` with the bytes of each part. Raises as `read`."""
@@ -125,16 +130,14 @@ class Store:
             def relative_update(self, inc: int = 1) -> None:
                 on_bytes(inc)
 
-        with self._errors_in_words(name):
-            self._make_folder(name)
-            self._files.put_file(str(path), self._path(name), callback=Count())
+        self._make_folder(name)
+        self._ask(name, self._files.put_file, str(path), self._path(name), callback=Count())
 
     def names(self, folder: str) -> list[str]:
         """Return the names of what lies in a folder; raises as `read`."""
+        self._files.invalidate_cache()
         try:
-            with self._errors_in_words(folder):
-                self._files.invalidate_cache()
-                found = self._files.ls(self._path(folder), detail=False)
+            found = self._ask(folder, self._files.ls, self._path(folder), detail=False)
         except MissingObjectError:
             return []
         return [str(each).rstrip("/").rpartition("/")[2] for each in found]
@@ -142,8 +145,7 @@ class Store:
     def remove(self, name: str) -> None:
         """Remove an object, if there is one, or a folder with all that it holds."""
         try:
-            with self._errors_in_words(name):
-                self._files.rm(self._path(name), recursive=True)
+            self._ask(name, self._files.rm, self._path(name), recursive=True)
         except MissingObjectError:
             return
 
@@ -153,17 +155,17 @@ class Store:
     def _make_folder(self, name: str) -> None:
         """Create the folder of a name in a file system; an object store has no folders."""
         if self._scheme == "file":
-            self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+            folder = self._path(name).rpartition("/")[0]
+            self._ask(name, self._files.makedirs, folder, exist_ok=True)
 
-    @contextmanager
-    def _errors_in_words(self, name: str) -> Iterator[None]:
-        """Raise errors of the store's library as those of this program.
+    def _ask(self, name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Call a function of the library; raise its errors as those of this program.
 
         A message is the same for the same cause: it holds no number of a request.
         """
         place = f"{self.url}/{name}"
         try:
-            yield
+            return self._wait(lambda: function(*arguments, **options))
         except FileNotFoundError:
             raise MissingObjectError(f"{place} is missing: upload the index again") from None
         except PermissionError:
@@ -182,3 +184,25 @@ class Store:
                 f"{place} cannot be read or written ({kind}): check the bucket, the network and "
                 "the store's address"
             ) from None
+
+    def _wait(self, work: Callable[[], Any]) -> Any:
+        """Wait for work in a thread that the end of the program does not wait for.
+
+        A store that does not answer would else hold up the end of a service for a minute.
+        """
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except (OSError, *self._errors) as error:
+                future.set_exception(error)
+            finally:
+                if not future.done():  # an error of the program, which the thread prints
+                    future.set_exception(StoreError(f"{self.url} could not be asked: see above"))
+
+        threading.Thread(target=run, name="store", daemon=True).start()
+        while not wait([future], WAIT_SECONDS).done:
+            if self._stopped.is_set():
+                raise StoreError(f"{self.url} was not waited for: the program ends")
+        return future.result()

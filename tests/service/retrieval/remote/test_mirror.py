@@ -64,8 +64,6 @@ def test_a_pull_is_the_index_byte_for_byte(mirror: Mirror, index_copy: Path) -> 
         ("vectors.faiss", altered, "vectors.faiss was altered"),
         ("passages.arrow", gone, "passages.arrow is missing"),
         ("manifest.json", altered, "manifest.json was altered"),
-        ("manifest.json", cut_short, "manifest.json was altered"),
-        ("manifest.json", gone, "manifest.json is missing"),
     ],
 )
 def test_a_damaged_upload_is_refused_by_name_and_the_copy_stays_as_it_was(
@@ -85,9 +83,6 @@ def test_a_damaged_upload_is_refused_by_name_and_the_copy_stays_as_it_was(
     assert current_name(mirror.folder) == old
     assert not (mirror.folder / "generations" / new).exists()
     assert mirror.start() == old
-    upload(index_copy, Store(mirror.url), is_forced=True)
-    assert mirror.pull_current() == new
-    assert files_of(mirror.folder) == files_of(index_copy)
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "../../etc/passwd", "0" * 31])
@@ -224,20 +219,24 @@ def test_the_calibration_of_the_index_is_pulled_with_its_hash(
 def test_a_pull_can_be_stopped_from_another_thread(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_end = threading.Event()
+    """A store that did not answer held up the end of a service for minutes."""
+    asked, may_answer = threading.Event(), threading.Event()
 
-    def blocks(store: Store, name: str) -> Iterator[bytes]:
-        while not may_end.wait(0.001):
-            yield b"x"
+    def silent(*arguments: object, **options: object) -> bytes:
+        asked.set()
+        may_answer.wait()
+        raise OSError
 
-    monkeypatch.setattr(Store, "blocks", blocks)
-    threading.Timer(0.05, mirror.stop).start()
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.open", silent)
+    stopping = threading.Thread(target=lambda: asked.wait() and mirror.stop())
+    stopping.start()
 
-    try:
-        with pytest.raises(StoreError, match="was stopped"):
-            mirror.pull_current()
-    finally:
-        may_end.set()
+    with pytest.raises(StoreError, match="was not waited for: the program ends"):
+        mirror.pull_current()
+
+    may_answer.set()
+    stopping.join()
+    assert not (mirror.folder / "CURRENT").exists()
 
 
 def test_processes_that_share_a_copy_pull_one_after_another(mirror: Mirror) -> None:

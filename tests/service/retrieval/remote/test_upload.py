@@ -143,7 +143,7 @@ def test_an_upload_that_fails_anywhere_leaves_current_as_it_was_and_goes_on_late
         return genuine(store, name, *arguments)
 
     monkeypatch.setattr(Store, step, fails)
-    for _ in range(20):
+    for _ in range(12):
         try:
             upload(index_copy, store)
         except StoreError:

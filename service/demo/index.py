@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.demo.factbook import factbook_passages
-from service.demo.vectors import open_published
+from service.demo.vectors import RUNTIME, open_published
 from service.retrieval.corpus.fields import Fields
 from service.retrieval.defaults import BUNDLED, BUNDLED_BASE
 from service.retrieval.encoder.encoder import Encoder
@@ -16,6 +16,7 @@ from service.retrieval.generation.generation import (
     generations_directory,
     verify_generation,
 )
+from service.retrieval.generation.manifest import EVIDENCE
 from service.retrieval.indexing.build import build_index
 from service.retrieval.progress import OnProgress
 
@@ -43,8 +44,9 @@ def ensure_demo_index(
     """
     if (index / "CURRENT").is_file():
         try:
-            verify_generation(generations_directory(index) / current_name(index))
-            return
+            manifest = verify_generation(generations_directory(index) / current_name(index))
+            if EVIDENCE in manifest.files or manifest.encoder.runtime != RUNTIME:
+                return  # an older version of this package published no vectors of sentences
         except GenerationError:
             logger.warning("the demo index is damaged: building it again")
     on_progress("load", 0, None)
@@ -56,6 +58,7 @@ def ensure_demo_index(
         index,
         encoder,
         fields=FIELDS,
+        evidence=published is not None and published.has_sentences,
         shard_encoder=published,
         on_progress=on_progress,
     )

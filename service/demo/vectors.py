@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from service.demo.sentences import SENTENCES, read_sentences
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.bulk import (
     EncodedPassages,
@@ -39,13 +40,18 @@ class PublishedVectors:
         embeddings: Embeddings,
         is_truncated: NDArray[np.bool_],
         encoder: Encoder,
+        has_sentences: bool = False,
     ) -> None:
-        """Index the embeddings [N, D] by the digests of their prepared texts [N]."""
+        """Index the embeddings [N, D] by the digests of their prepared texts [N].
+
+        They are those of the passages and, if `has_sentences`, of all segments.
+        """
         self.identity = replace(identity, runtime=RUNTIME)
         self._rows = {digest.tobytes(): row for row, digest in enumerate(digests)}
         self._embeddings = embeddings
         self._is_truncated = is_truncated
         self._encoder = encoder
+        self.has_sentences = has_sentences
 
     def encode(
         self, shards: Iterable[Shard], on_texts: OnTexts
@@ -67,7 +73,10 @@ class PublishedVectors:
 
 
 def open_published(
-    passages: Sequence[Passage], encoder: Encoder, path: Path = VECTORS
+    passages: Sequence[Passage],
+    encoder: Encoder,
+    path: Path = VECTORS,
+    sentences: Path = SENTENCES,
 ) -> PublishedVectors | None:
     """Open the published vectors; None, with the reason in the log, if they do not fit.
 
@@ -100,7 +109,19 @@ def open_published(
             cosine,
         )
         return None
-    return published
+    prepare = encoder.side("passage").prepare
+    found = read_sentences(sentences, passages, identity.fingerprint, prepare)
+    if found is None:
+        return published
+    # A passage's own vector comes last, and is found.
+    return PublishedVectors(
+        identity,
+        np.concatenate([found[0], digests]),
+        np.concatenate([found[1], embeddings]),
+        np.concatenate([np.zeros(len(found[0]), np.bool_), is_truncated]),
+        encoder,
+        has_sentences=True,
+    )
 
 
 def _least_cosine(published: PublishedVectors, texts: Sequence[str], encoder: Encoder) -> float:

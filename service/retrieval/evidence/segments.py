@@ -38,6 +38,17 @@ def spans_of(text: str) -> list[Span]:
     return _joined(text, spans)
 
 
+def segments_of(passage: Passage) -> tuple[list[Span], list[str]]:
+    """Return where the segments of a passage are, and the texts that are encoded for them.
+
+    A single one is left out: nothing stands out in it.
+    """
+    spans = spans_of(passage.text)
+    if len(spans) == 1:
+        spans = []
+    return spans, segment_texts(passage, spans)
+
+
 def segment_texts(passage: Passage, spans: list[Span]) -> list[str]:
     """Return the texts that stand for segments: each with the passage's title before it."""
     return [f"{passage.title} {passage.text[start:end]}".strip() for start, end in spans]

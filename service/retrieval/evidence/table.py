@@ -72,9 +72,7 @@ class EvidenceTable:
         if not any(counts):
             return [None] * len(counts)
         bytes_of = np.concatenate([self.vectors(row) for row in rows])
-        vectors = bytes_of.reshape(-1, len(query)).astype(np.float32)  # [S, D]
-        scores = vectors @ query
-        scores /= np.maximum(1, np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
+        scores = directions(bytes_of.reshape(-1, len(query))) @ query
         found: list[Evidence | None] = []
         first = 0
         for count, places in zip(counts, spans, strict=True):
@@ -113,6 +111,13 @@ def quantized(vectors: NDArray[np.float32]) -> NDArray[np.int8]:
     largest = np.maximum(np.abs(finite).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     rounded: NDArray[np.int8] = np.rint(finite / largest * LARGEST).astype(np.int8)
     return rounded
+
+
+def directions(vectors: NDArray[np.int8]) -> NDArray[np.float32]:
+    """Return the unit vectors of `quantized` ones, [S, D]; zeros stay zeros."""
+    found = vectors.astype(np.float32)
+    found /= np.maximum(1, np.linalg.norm(found, axis=1, keepdims=True))
+    return found
 
 
 def to_columns(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.bulk import EncoderIdentity, digest_of
 from service.retrieval.encoder.encoder import Embeddings
-from service.retrieval.evidence.segments import Span, segment_texts, spans_of
+from service.retrieval.evidence.segments import Span, segments_of
 from service.retrieval.evidence.table import EvidenceTable, quantized, to_columns
 from service.retrieval.indexing.invalid import InvalidPassages
 from service.retrieval.indexing.rows import WINDOW_ROWS
@@ -100,11 +100,8 @@ class Segments:
 
     @classmethod
     def of(cls, passage: Passage, prepare: Callable[[str], str]) -> "Segments":
-        """Find the segments of a passage; a single one is left out, as nothing stands out."""
-        spans = spans_of(passage.text)
-        if len(spans) == 1:
-            spans = []
-        texts = segment_texts(passage, spans)
+        """Find the segments of a passage."""
+        spans, texts = segments_of(passage)
         return cls(spans, texts, [digest_of(prepare(text)) for text in texts])
 
     @property

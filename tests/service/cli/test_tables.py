@@ -1,0 +1,31 @@
+import json
+
+import pytest
+
+from service.cli.tables import print_hits
+from service.retrieval.corpus.reader import Passage
+from service.retrieval.evidence.table import Evidence
+from service.retrieval.hits import Hit
+
+TEXT = "It is high. Tea grows on its slopes. It is cold."
+HIT = Hit(1, 0.5, Passage("a", TEXT, "Mountain"), evidence=Evidence(12, 36, 0.8))
+
+
+def test_the_evidence_of_a_hit_is_bold(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+
+    print_hits([HIT], as_json=False)
+
+    assert (
+        "It is high. \x1b[1mTea grows on its slopes.\x1b[0m It is cold." in capsys.readouterr().out
+    )
+
+
+def test_json_has_the_evidence_of_each_hit(capsys: pytest.CaptureFixture[str]) -> None:
+    print_hits([HIT, Hit(2, 0.4, Passage("b", "Sea"))], as_json=True)
+
+    found = json.loads(capsys.readouterr().out)
+    assert [hit["evidence"] for hit in found] == [{"start": 12, "end": 36, "score": 0.8}, None]

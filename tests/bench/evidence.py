@@ -4,7 +4,8 @@ Run: python -m tests.bench.evidence --data data/xquad --afriqa data/afriqa --way
 
 XQuAD's questions are for exploring, AfriQA's dev set decides. The passage is the one that answers;
 counted is the share of questions whose best segment holds the whole answer, among passages of at
-least two segments. Chance is the mean share of the segments that hold it.
+least two segments. Chance is the mean share of the segments that hold it. `shown` is the share of
+those for which a search shows evidence, because the best segment leads.
 
     untitled   each segment is embedded alone
     titled     the passage's title stands before it: what `index build --evidence` does
@@ -31,7 +32,7 @@ from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime.on_demand import load
 from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.evidence.segments import Span, segment_texts, spans_of
-from service.retrieval.evidence.table import directions, quantized
+from service.retrieval.evidence.table import best_of, directions, quantized
 from tests.bench.options import parser, say
 from tests.bench.record import write_result
 from tests.bench.texts import LANGUAGES
@@ -136,6 +137,7 @@ def measure(
     """Return the number of questions that count, chance, and the share of each way."""
     chances: list[float] = []
     hits: dict[str, list[bool]] = {way: [] for way in vectors}
+    shown: dict[str, list[bool]] = {way: [] for way in vectors}
     for question, query in zip(questions, queries, strict=True):
         spans, (start, end) = segments[question.row], question.answer
         if len(spans) < 2:
@@ -143,9 +145,16 @@ def measure(
         holds = [first <= start and end <= last for first, last in spans]
         chances.append(sum(holds) / len(holds))
         for way, found in vectors.items():
-            hits[way].append(holds[int((found[question.row] @ query).argmax())])
-    shares = {way: float(np.mean(found)) for way, found in hits.items()}
-    return {"questions": len(chances), "chance": float(np.mean(chances)), **shares}
+            scores = found[question.row] @ query
+            hits[way].append(holds[int(scores.argmax())])
+            if evidence := best_of(scores, np.array(spans, np.int32).ravel()):
+                shown[way].append(holds[spans.index((evidence.start, evidence.end))])
+    shares = {"questions": len(chances), "chance": float(np.mean(chances))}
+    for way in vectors:
+        shares[way] = float(np.mean(hits[way]))
+        shares[f"{way}, shown"] = float(np.mean(shown[way]))
+        shares[f"{way}, share shown"] = len(shown[way]) / len(chances)
+    return shares
 
 
 def embed(encoder: Encoder, texts: list[list[str]]) -> list[Embeddings]:

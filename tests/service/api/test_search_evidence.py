@@ -26,6 +26,12 @@ RECORDS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_least_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show evidence however little it leads: the tiny encoder's cosines are close together."""
+    monkeypatch.setattr("service.retrieval.evidence.table.LEAST_LEAD", 0.0)
+
+
 @pytest.fixture(scope="module")
 def shown(
     tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, tiny_encoder: Encoder

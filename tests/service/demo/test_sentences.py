@@ -23,6 +23,12 @@ PASSAGES = [
 CORPUS = [("corpus", passage) for passage in PASSAGES]
 
 
+@pytest.fixture(autouse=True)
+def no_least_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show evidence however little it leads: the tiny encoder's cosines are close together."""
+    monkeypatch.setattr("service.retrieval.evidence.table.LEAST_LEAD", 0.0)
+
+
 @pytest.fixture
 def files(tmp_path: Path, tiny_encoder: Encoder) -> tuple[Path, Path]:
     vectors, sentences = tmp_path / "vectors.safetensors", tmp_path / "sentences.safetensors"

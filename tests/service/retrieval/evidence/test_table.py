@@ -6,8 +6,11 @@ import pytest
 from service.retrieval.errors import GenerationError
 from service.retrieval.evidence.segments import Span
 from service.retrieval.evidence.table import (
+    LEAST_LEAD,
     SCHEMA,
+    Evidence,
     EvidenceTable,
+    best_of,
     describe_evidence,
     quantized,
     to_columns,
@@ -47,6 +50,16 @@ def test_the_evidence_is_the_segment_of_the_largest_cosine(tmp_path: Path) -> No
         assert evidence is not None
         assert (evidence.start, evidence.end) == spans[row][best]
         assert evidence.score == pytest.approx(cosines[best], abs=0.01)
+
+
+def test_nothing_is_evidence_where_the_best_segment_does_not_lead() -> None:
+    places = np.array([0, 5, 6, 9], np.int32)
+
+    assert best_of(np.array([0.8, 0.8 - LEAST_LEAD / 2], np.float32), places) is None
+    assert best_of(np.array([0.8, 0.8 + 2 * LEAST_LEAD], np.float32), places) == Evidence(
+        6, 9, pytest.approx(0.8 + 2 * LEAST_LEAD)
+    )
+    assert best_of(np.array([0.8], np.float32), places[:2]) is None
 
 
 def test_passages_without_segments_have_no_evidence(tmp_path: Path) -> None:

@@ -28,6 +28,12 @@ SENTENCES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_least_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show evidence however little it leads: the tiny encoder's cosines are close together."""
+    monkeypatch.setattr("service.retrieval.evidence.table.LEAST_LEAD", 0.0)
+
+
 def passage(number: int, dice: random.Random) -> Passage:
     text = " ".join(dice.choices(SENTENCES, k=dice.randint(1, 5)))
     return Passage(f"{number:03}", text, dice.choice(["", "Title"]))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ def address(
 ) -> Iterator[str]:
     """A service whose index declares a field."""
     index = tmp_path_factory.mktemp("filtered") / "index"
-    build_index(read_passages(passages_file), index, tiny_encoder, fields={"page": "number"})
+    build_index(
+        read_passages(passages_file), index, tiny_encoder, fields={"page": "number"}, evidence=True
+    )
     with serving(service_settings.model_copy(update={"index": index})) as address:
         yield address
 
@@ -42,6 +45,11 @@ def expected(client: Client, **options: Any) -> list[tuple[str, float, str | Non
         (hit.passage_id, hit.score, hit.text, hit.title, hit.metadata.get("page"))
         for hit in client.search(QUERY, **options).hits
     ]
+
+
+def evidence(client: Client) -> list[dict[str, Any] | None]:
+    hits = client.search(QUERY, top_k=3, filter={"page": 2}, evidence=True).hits
+    return [hit.evidence and asdict(hit.evidence) for hit in hits]
 
 
 def test_langchain_s_documents_are_the_hits(client: Client) -> None:
@@ -64,6 +72,7 @@ def test_langchain_s_documents_are_the_hits(client: Client) -> None:
     assert len(retriever.batch([QUERY, "sun"])) == 2
     assert {each.metadata["relevance"] for each in retriever.invoke(QUERY)} == {None}
     assert all(each.metadata["matched"] == [] for each in retriever.invoke(QUERY))
+    assert [each.metadata["evidence"] for each in retriever.invoke(QUERY)] == evidence(client)
 
 
 def test_llama_index_s_nodes_are_the_hits(client: Client) -> None:
@@ -83,6 +92,7 @@ def test_llama_index_s_nodes_are_the_hits(client: Client) -> None:
             )
             for found in nodes
         ]
+        assert [found.node.metadata["evidence"] for found in nodes] == evidence(client)
 
 
 def test_haystack_s_documents_are_the_hits_also_after_yaml(client: Client, address: str) -> None:
@@ -108,6 +118,7 @@ def test_haystack_s_documents_are_the_hits_also_after_yaml(client: Client, addre
             )
             for document in documents
         ]
+        assert [document.meta["evidence"] for document in documents] == evidence(client)
     given = retriever.run(QUERY, top_k=1, filters={"page": 1})["documents"]
     assert [document.meta["page"] for document in given] == [1]
 

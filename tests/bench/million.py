@@ -107,7 +107,7 @@ def main() -> None:
     if "serve" in options.steps:
         found["serve"] = serve(folder, options)
     say(json.dumps(found))
-    write_result("million", options, found)
+    write_result(f"million-{'-'.join(options.steps)}", options, found)
 
 
 def _chosen(folder: Path) -> list[str]:

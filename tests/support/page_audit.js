@@ -7,6 +7,11 @@
                         || node.matches('section.column') || node.innerText?.trim()))
     .map((node) => node.outerHTML.slice(0, 200)),
 
+  /** Controls whose spoken name lacks the words that are seen (WCAG 2.5.3). */
+  unsaid: () => [...document.querySelectorAll('button[aria-label], summary[aria-label], a[aria-label]')]
+    .filter((node) => node.checkVisibility() && !node.ariaLabel.includes(node.innerText.replace(/ ×$/, '').trim()))
+    .map((node) => node.outerHTML.slice(0, 200)),
+
   /** Ids that more than one element has. */
   twice: () => { const ids = [...document.querySelectorAll('[id]')].map(({ id }) => id);
     return ids.filter((id, index) => ids.indexOf(id) !== index); },

@@ -1,4 +1,4 @@
-"""Language codes: `hau`, `arb_Arab` and `zho-CN` of data sets become BCP 47's shortest form."""
+"""Language codes in BCP 47's shortest form, from `hau`, `arb_Arab` and `zho-CN`; their names."""
 
 from functools import lru_cache
 
@@ -11,6 +11,29 @@ ENGLISH = "en"
 SHORT_CODE = 2
 # FLORES's codes of languages whose usual writing CLDR names otherwise or does not name.
 USUAL = {"ko-Hang": "ko", "pbt-Arab": "ps"}
+# CLDR's names of the languages of evaluation sets and of multilingual encoders.
+_NAMES = """
+af Afrikaans|ak Akan|am Amharic|ar Arabic|as Assamese|ast Asturian|ay Aymara|az Azerbaijani
+ba Bashkir|be Belarusian|bem Bemba|bg Bulgarian|bho Bhojpuri|bm Bambara|bn Bangla|bo Tibetan
+br Breton|bs Bosnian|ca Catalan|ceb Cebuano|ckb Central Kurdish|cs Czech|cy Welsh|da Danish
+de German|dv Divehi|dz Dzongkha|ee Ewe|el Greek|en English|eo Esperanto|es Spanish|et Estonian
+eu Basque|fa Persian|ff Fula|fi Finnish|fil Filipino|fj Fijian|fo Faroese|fon Fon|fr French
+fy Western Frisian|ga Irish|gd Scottish Gaelic|gl Galician|gn Guarani|gu Gujarati|ha Hausa
+he Hebrew|hi Hindi|hr Croatian|ht Haitian Creole|hu Hungarian|hy Armenian|id Indonesian|ig Igbo
+ilo Iloko|is Icelandic|it Italian|ja Japanese|jv Javanese|ka Georgian|kab Kabyle|kg Kongo
+ki Kikuyu|kk Kazakh|km Khmer|kn Kannada|ko Korean|ks Kashmiri|ku Kurdish|ky Kyrgyz|la Latin
+lb Luxembourgish|lg Ganda|ln Lingala|lo Lao|lt Lithuanian|lua Luba-Lulua|luo Luo|lus Mizo
+lv Latvian|mai Maithili|mg Malagasy|mi Māori|min Minangkabau|mk Macedonian|ml Malayalam
+mn Mongolian|mni Manipuri|mos Mossi|mr Marathi|ms Malay|mt Maltese|my Burmese|nb Norwegian Bokmål
+ne Nepali|nl Dutch|nn Norwegian Nynorsk|no Norwegian|nso Northern Sotho|ny Nyanja|oc Occitan
+om Oromo|or Odia|pa Punjabi|pl Polish|ps Pashto|pt Portuguese|qu Quechua|rn Rundi|ro Romanian
+ru Russian|rw Kinyarwanda|sa Sanskrit|sat Santali|sd Sindhi|sg Sango|si Sinhala|sk Slovak
+sl Slovenian|sm Samoan|sn Shona|so Somali|sq Albanian|sr Serbian|ss Swati|st Southern Sotho
+su Sundanese|sv Swedish|sw Swahili|ta Tamil|te Telugu|tg Tajik|th Thai|ti Tigrinya|tk Turkmen
+tn Tswana|tpi Tok Pisin|tr Turkish|ts Tsonga|tt Tatar|tum Tumbuka|tw Twi|ug Uyghur|uk Ukrainian
+ur Urdu|uz Uzbek|vi Vietnamese|war Waray|wo Wolof|xh Xhosa|yi Yiddish|yo Yoruba|zh Chinese|zu Zulu
+"""
+NAMES = dict(entry.split(" ", 1) for entry in _NAMES.replace("\n", "|").split("|") if entry)
 
 
 @lru_cache(maxsize=1024)  # a file repeats few codes in many rows
@@ -48,6 +71,16 @@ def known_language(code: str) -> str:
         return canonical_language(code)
     except ValueError as error:
         raise DataError(f"--language: {error}") from None
+
+
+def in_words(code: str) -> str:
+    """Return a language's name with its code; the code alone if the name is not known.
+
+    >>> in_words("sw"), in_words("zh-Hant"), in_words("kea"), in_words("macro mean")
+    ('Swahili (sw)', 'Chinese (zh-Hant)', 'kea', 'macro mean')
+    """
+    name = NAMES.get(code.split("-")[0])
+    return f"{name} ({code})" if name else code
 
 
 def _shortest(language: Language) -> str:

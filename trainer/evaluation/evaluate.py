@@ -122,7 +122,8 @@ def _results(
         if task.direction == "mixed":
             values |= pool_measures(qrels, run)
         articles = {query_id: query.article for query_id, query in judged.items()}
-        yield Result(task, articles, values), run
+        first = {name: max(found, key=found.__getitem__) for name, found in run.items() if found}
+        yield Result(task, articles, values, first), run
 
 
 def _search(

@@ -16,6 +16,7 @@ class Result:
     task: Task
     articles: Mapping[str, str]  # query id -> article
     values: Mapping[str, Mapping[str, float]]  # measure -> query id -> value
+    first: Mapping[str, str] = field(default_factory=dict)  # query id -> passage that came first
 
     @property
     def measures(self) -> dict[str, float]:

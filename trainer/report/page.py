@@ -3,7 +3,6 @@
 The page's text and layout are in `page.html.jinja`; this module computes what it shows.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,22 @@ from service.retrieval.errors import ArtifactError
 from service.retrieval.storage.artifact import read_json_object
 from service.retrieval.storage.json_lines import read_json_lines
 from trainer.errors import DataError
-from trainer.evaluation.measures import NAMES
 from trainer.report.coverage import coverage_sections
+from trainer.report.page_tables import (
+    conditions,
+    differences,
+    making,
+    measures,
+    summary,
+    verdict,
+    worst_tables,
+)
 from trainer.report.plots import (
-    base_of,
     difference_bars,
     heat_map,
     label_of,
     language_dots,
+    language_order,
     loss_terms,
 )
 
@@ -36,14 +43,6 @@ class Training:
 
     log: Sequence[Content] = ()
     curve_svg: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table of the page; a row that starts with `macro mean` is set off."""
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +105,19 @@ def html_page(content: Content, training: Training) -> str:
     )
     return templates.get_template(TEMPLATE).render(
         encoder=label_of(evaluations[0]),
+        verdict=verdict(content),
         gates=[
             *(gate for each in content["comparisons"] for gate in each["english_gates"]),
             *content.get("gates", []),  # a report of an older version has none
         ],
-        summary=_summary(evaluations),
+        summary=summary(evaluations),
         trade_off=_trade_off(training),
         coverage=list(coverage_sections(content)),
         sets=list(_sets(content)),
         losses=_losses(training),
-        conditions=_conditions(evaluations),
-        passages=json.dumps(evaluations[0]["num_passages"]),
+        worst=list(worst_tables(content)),
+        conditions=conditions(evaluations),
+        making=making(content),
     )
 
 
@@ -127,7 +128,7 @@ def _sets(content: Content) -> Iterator[Content]:
         caption = f"nDCG@10 of {label_of(evaluation)} by language and direction."
         yield {
             "name": name,
-            "heat_map": Figure(heat_map(evaluation, name), caption)
+            "heat_map": Figure(heat_map(evaluation, name, language_order(content, name)), caption)
             if len(directions) > 1
             else None,
             "directions": [_direction(content, name, each) for each in directions],
@@ -136,24 +137,24 @@ def _sets(content: Content) -> Iterator[Content]:
 
 def _direction(content: Content, set_name: str, direction: str) -> Content:
     evaluations, comparisons = content["evaluations"], content["comparisons"]
-    base = base_of(content)
+    order = language_order(content, set_name)
     return {
         "name": direction,
         "dots": Figure(
-            language_dots(evaluations, set_name, direction, base),
+            language_dots(evaluations, set_name, direction, order),
             "Each language's mean; articles, not questions, are resampled for the interval.",
         ),
         "comparisons": [
             {
                 "bars": Figure(
-                    difference_bars(each, set_name, direction),
+                    difference_bars(each, set_name, direction, order),
                     f"{each['encoder']} against {each['base']}.",
                 ),
-                "differences": _differences(each, set_name, direction),
+                "differences": differences(each, set_name, direction, order),
             }
             for each in comparisons
         ],
-        "measures": [_measures(each, set_name, direction) for each in evaluations],
+        "measures": [measures(each, set_name, direction, order) for each in evaluations],
     }
 
 
@@ -165,79 +166,6 @@ def _trade_off(training: Training) -> Figure | None:
 def _losses(training: Training) -> Figure | None:
     caption = f"The loss and its terms in training, {len(training.log)} logged steps."
     return Figure(loss_terms(training.log), caption) if training.log else None
-
-
-def _summary(evaluations: Sequence[Content]) -> Table:
-    """Return the macro means of nDCG@10: a row per set and direction, a column per encoder."""
-    rows = [
-        [f"{set_name}, {direction}"]
-        + [f"{_macro(each, set_name, direction):.4f}" for each in evaluations]
-        for set_name, directions in evaluations[0]["sets"].items()
-        for direction in directions
-    ]
-    headings = ["nDCG@10, macro mean", *(label_of(each) for each in evaluations)]
-    return Table(headings, rows)
-
-
-def _macro(evaluation: Content, set_name: str, direction: str) -> float:
-    return float(evaluation["sets"][set_name][direction]["macro_mean"]["ndcg@10"])
-
-
-def _measures(evaluation: Content, set_name: str, direction: str) -> Table:
-    group = evaluation["sets"][set_name][direction]
-    keys = list(group["macro_mean"])
-    rows = [
-        [language, str(values["num_queries"]), *(f"{values[key]:.4f}" for key in keys)]
-        for language, values in group["languages"].items()
-    ]
-    if len(rows) > 1:
-        count = sum(values["num_queries"] for values in group["languages"].values())
-        means = [f"{group['macro_mean'][key]:.4f}" for key in keys]
-        rows.append(["macro mean", str(count), *means])
-    headings = [label_of(evaluation), "queries", *(NAMES[key] for key in keys)]
-    return Table(headings, rows)
-
-
-def _differences(comparison: Content, set_name: str, direction: str) -> Table:
-    rows = [
-        [*_difference(each["task"]["language"], each), f"{each['p']:.4f}", f"{each['p_holm']:.4f}"]
-        for each in comparison["languages"]
-        if (each["task"]["set_name"], each["task"]["direction"]) == (set_name, direction)
-    ]
-    if len(rows) > 1:
-        rows += [
-            [*_difference("macro mean", each), "", ""]
-            for each in comparison["macro_means"]
-            if (each["set_name"], each["direction"]) == (set_name, direction)
-        ]
-    headings = ["language", comparison["base"], comparison["encoder"], "difference"]
-    return Table([*headings, "95 % interval", "p", "p (Holm)"], rows)
-
-
-def _difference(name: str, each: Content) -> list[str]:
-    return [
-        name,
-        f"{each['base']:.4f}",
-        f"{each['value']:.4f}",
-        f"{each['difference']:+.4f}",
-        f"{each['interval']['low']:+.4f} to {each['interval']['high']:+.4f}",
-    ]
-
-
-def _conditions(evaluations: Sequence[Content]) -> Table:
-    rows = [
-        [
-            label_of(each),
-            each["encoder"]["fingerprint"][:16],
-            each["encoder"]["passage_fingerprint"][:16],
-            str(each["encoder"]["max_tokens"]),
-            each["encoder"]["device"],
-            each["encoder"]["runtime"],
-        ]
-        for each in evaluations
-    ]
-    headings = ["encoder", "fingerprint", "of passages", "tokens", "device", "runtime"]
-    return Table(headings, rows)
 
 
 def _read_svg(path: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from trainer.data.languages import ENGLISH, in_words
 from trainer.errors import MissingPackageError
 
 # Okabe and Ito's colors, distinguishable with color blindness.
@@ -18,19 +19,20 @@ WIDTH_INCHES = 7.2
 Content = Mapping[str, Any]
 
 
-def language_dots(evaluations: Sequence[Content], set_name: str, direction: str, base: str) -> str:
+def language_dots(
+    evaluations: Sequence[Content], set_name: str, direction: str, order: Sequence[str]
+) -> str:
     """Plot each language's nDCG@10 with its 95 % interval, in one color per encoder.
 
     Args:
         evaluations: of the encoders, as in `report.json`.
         set_name: the evaluation set.
         direction: one of its directions.
-        base: the label of the encoder whose values sort the languages, best first.
+        order: of the languages, the first at the top.
     """
     groups = [each["sets"][set_name][direction]["languages"] for each in evaluations]
     labels = [label_of(each) for each in evaluations]
-    reference = groups[labels.index(base)]
-    order = sorted(reference, key=lambda language: float(reference[language]["ndcg@10"]))
+    order = [language for language in reversed(order) if language in groups[0]]
     figure, axes = make_figure(len(order))
     for number, (label, languages) in enumerate(zip(labels, groups, strict=True)):
         shift = (number - (len(groups) - 1) / 2) * 0.22
@@ -47,7 +49,7 @@ def language_dots(evaluations: Sequence[Content], set_name: str, direction: str,
             elinewidth=1,
             label=label,
         )
-    axes.set_yticks(range(len(order)), order)
+    axes.set_yticks(range(len(order)), [in_words(language) for language in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlabel("nDCG@10, 95 % interval over articles")
     axes.grid(axis="x", color="0.9")
@@ -56,16 +58,19 @@ def language_dots(evaluations: Sequence[Content], set_name: str, direction: str,
     return svg_of(figure, f"dots {set_name} {direction}")
 
 
-def difference_bars(comparison: Content, set_name: str, direction: str) -> str:
+def difference_bars(
+    comparison: Content, set_name: str, direction: str, order: Sequence[str]
+) -> str:
     """Plot each language's difference from the base with its 95 % interval, then the macro mean.
 
     A bar whose interval holds 0 is hollow.
     """
-    rows = [
-        (each["task"]["language"], each)
+    found = {
+        each["task"]["language"]: each
         for each in comparison["languages"]
         if (each["task"]["set_name"], each["task"]["direction"]) == (set_name, direction)
-    ]
+    }
+    rows = [(in_words(language), found[language]) for language in order if language in found]
     if len(rows) > 1:
         rows += [
             ("macro mean", each)
@@ -96,12 +101,9 @@ def difference_bars(comparison: Content, set_name: str, direction: str) -> str:
     return svg_of(figure, f"differences {comparison['encoder']} {set_name} {direction}")
 
 
-def heat_map(evaluation: Content, set_name: str) -> str:
-    """Plot nDCG@10 by language and direction."""
+def heat_map(evaluation: Content, set_name: str, languages: Sequence[str]) -> str:
+    """Plot nDCG@10 by language, in the given order, and direction."""
     directions = list(evaluation["sets"][set_name])
-    languages = sorted(
-        {name for each in directions for name in evaluation["sets"][set_name][each]["languages"]}
-    )
     values = [
         [
             evaluation["sets"][set_name][direction]["languages"]
@@ -119,7 +121,7 @@ def heat_map(evaluation: Content, set_name: str) -> str:
                 color = "white" if value < 0.55 else "black"
                 axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=color)
     axes.set_xticks(range(len(directions)), directions)
-    axes.set_yticks(range(len(languages)), languages)
+    axes.set_yticks(range(len(languages)), [in_words(language) for language in languages])
     return svg_of(figure, f"heat {label_of(evaluation)} {set_name}")
 
 
@@ -158,6 +160,22 @@ def base_of(content: Content) -> str:
     """Return the label of the encoder whose values sort languages: the base, if there is one."""
     comparisons = content["comparisons"]
     return str(comparisons[0]["base"] if comparisons else label_of(content["evaluations"][0]))
+
+
+def language_order(content: Content, set_name: str) -> list[str]:
+    """Return the languages of a set, the base's best first: one order for all plots and tables.
+
+    A language counts by the mean of its directions; English alone stands before the others.
+    """
+    base = next(each for each in content["evaluations"] if label_of(each) == base_of(content))
+    values: dict[str, list[float]] = {}
+    for group in base["sets"][set_name].values():
+        for language, found in group["languages"].items():
+            values.setdefault(language, []).append(float(found["ndcg@10"]))
+    return sorted(
+        values,
+        key=lambda each: (each != ENGLISH, -sum(values[each]) / len(values[each]), each),
+    )
 
 
 def require_matplotlib() -> ModuleType:

@@ -11,8 +11,12 @@ OUTPUT/indexes/      indexes of corpora and embeddings of queries, kept for late
 
 import json
 import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +39,11 @@ from trainer.report.coverage import (
 )
 from trainer.report.page import Training, html_page
 from trainer.report.tables import evaluation_content, report_markdown
+from trainer.report.worst import worst_content
 
 INDEXES, RUNS, REPORT, PAGE = "indexes", "runs", "report.json", "report.html"
 LANGUAGES = "languages.json"
+VERSIONS = ("clear-search", "torch", "transformers", "numpy", "ir-measures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,8 @@ class Outcome:
     evaluations: tuple[Evaluation, ...]
     comparisons: tuple[Comparison, ...]
     verdicts: tuple[Verdict, ...] = ()
+    worst: tuple[dict[str, Any], ...] = ()
+    made: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passes(self) -> bool:
@@ -95,6 +103,8 @@ class Outcome:
             "evaluations": [evaluation_content(each) for each in self.evaluations],
             "comparisons": [comparison_content(each) for each in self.comparisons],
             "gates": [{"passes": each.passes, "verdict": each.verdict} for each in self.verdicts],
+            "worst": list(self.worst),
+            "made": dict(self.made),
         }
 
 
@@ -138,7 +148,8 @@ def run_evaluation(
         control = _evaluate(sets, name, encoder_options, options, on_progress, is_centered=True)
         evaluations.append(control)
         comparisons.append(compare(control, base, margin=options.margin))
-    return Outcome(tuple(evaluations), tuple(comparisons), tuple(verdicts))
+    worst = worst_content(evaluations[0], sets)
+    return Outcome(tuple(evaluations), tuple(comparisons), tuple(verdicts), tuple(worst), _made())
 
 
 def write_outcome(output: Path, outcome: Outcome, training: Training) -> None:
@@ -167,6 +178,15 @@ def write_outcome(output: Path, outcome: Outcome, training: Training) -> None:
         raise OutputError(
             f"reports cannot be written to {output} ({error.strerror}): name another folder"
         ) from None
+
+
+def _made() -> dict[str, str]:
+    """Return when, by which command and with which versions a report was made."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **{name: version(name) for name in VERSIONS},
+    }
 
 
 def _write_coverage(output: Path, content: dict[str, Any]) -> None:

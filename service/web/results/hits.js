@@ -73,7 +73,7 @@ function foldToggle(item, title) {
   const toggle = button("text-button hit-toggle", () => write(item.classList.toggle("is-folded")));
   const write = (isFolded) => {
     toggle.textContent = isFolded ? TEXT.showPassage : TEXT.foldPassage;
-    toggle.ariaLabel = fill(isFolded ? TEXT.showPassageOf : TEXT.foldPassageOf, { title });
+    toggle.ariaLabel = `${toggle.textContent}: ${title}`;
     toggle.ariaExpanded = String(!isFolded);
   };
   toggle.hidden = true;

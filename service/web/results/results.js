@@ -47,10 +47,10 @@ export function showAnswer(answer, wanted, choice, onWithoutFilters) {
   if (!one.hits.length && !other?.hits.length) showNoHits(wanted, onWithoutFilters);
   if (other) {
     const numCommon = showComparison([one, other], questions, languages, views);
-    setStatus(`${plural(TEXT.hits, one.hits.length)}, ${plural(TEXT.common, numCommon)}`);
+    setStatus(`${plural(TEXT.hits, one.hits.length)} · ${plural(TEXT.common, numCommon)}`);
   } else {
     const hits = plural(TEXT.hits, one.hits.length);
-    setStatus(languages[0] ? `${hits}, ${languageLabel(languages[0])}` : hits);
+    setStatus(languages[0] ? `${hits} · ${languageLabel(languages[0])}` : hits);
     byId("not-answered").hidden = one.answered !== false || !one.hits.length;
     byId("hits").replaceChildren(...hitItems(one.hits, views[0]));
   }

@@ -40,7 +40,7 @@ def test_the_status_line_shows_hits_language_and_time(page: "Page") -> None:
     search(page, BENGALI)
 
     status = page.locator("#status").inner_text()
-    assert re.fullmatch(r"10 hits, asked in (Bangla|Bengali) \(bn\)", status)
+    assert re.fullmatch(r"10 hits · asked in (Bangla|Bengali) \(bn\)", status)
     assert re.fullmatch(r"[\d.]+ m?s", page.locator("#timing-total").inner_text())
 
 

@@ -207,7 +207,7 @@ def test_a_long_title_is_folded_with_its_passage(page: "Page") -> None:
     answer = {"results": [found], "took_ms": {"encode": 1.0}}
     page.route("**/search", lambda route: route.fulfill(json=answer))
     search(page, "tea")
-    toggle = page.get_by_role("button", name="Show all of A title")
+    toggle = page.get_by_role("button", name="Show all: A title")
     folded = page.locator(".hit-title").first.bounding_box()
 
     toggle.click()

@@ -114,7 +114,7 @@ def test_a_folded_passage_begins_with_its_mark(page: "Page") -> None:
     mark = page.locator("mark").bounding_box()
     passage = page.locator(".hit-text").bounding_box()
     assert mark and passage and mark["y"] < passage["y"] + passage["height"]
-    page.get_by_role("button", name="Show all of Tea").click()
+    page.get_by_role("button", name="Show all: Tea").click()
     assert page.locator(".hit-text").inner_text() == text
 
 

@@ -96,6 +96,8 @@ def test_a_phone_has_room_for_each_language(
     assert page.locator("#not-answered").inner_text() == text(language, "notAnswered")
     assert box and box["y"] < 740 / 3
     assert page.evaluate(wide) <= 0
+    audit = (Path(__file__).parents[2] / "support/page_audit.js").read_text()
+    assert page.evaluate(f"({audit}).unsaid()") == []
     page.close()
 
 

@@ -11,9 +11,11 @@ from trainer.evaluation.comparison import compare, comparison_content
 from trainer.evaluation.result import Evaluation, Result
 from trainer.evaluation.tasks import Task
 from trainer.report.page import Training, html_page, read_report, read_training
-from trainer.report.plots import difference_bars, language_dots
+from trainer.report.page_tables import verdict
+from trainer.report.plots import difference_bars, language_dots, language_order
 from trainer.report.tables import evaluation_content
 
+ORDER = ["en", "de", "sw"]
 LOG = [
     {"step": 1, "loss": 2.0, "terms": {"forward": 1.5, "kl": 0.5}},
     {"step": 2, "loss": 1.0, "terms": {"forward": 0.8, "kl": 0.2}},
@@ -71,17 +73,23 @@ def test_every_plot_is_well_formed(content: dict[str, Any]) -> None:
 
 
 def test_dots_name_each_language_and_each_encoder(content: dict[str, Any]) -> None:
-    svg = language_dots(content["evaluations"], "tea", "L-en", "base")
+    svg = language_dots(content["evaluations"], "tea", "L-en", ["sw", "de"])
 
-    for text in ("de", "sw", "base", "&lt;tuned&gt;", "nDCG@10, 95 % interval over articles"):
+    for text in (
+        "German (de)",
+        "Swahili (sw)",
+        "base",
+        "&lt;tuned&gt;",
+        "nDCG@10, 95 % interval over articles",
+    ):
         assert f">{text}</text>" in svg
 
 
 def test_bars_end_with_the_macro_mean(content: dict[str, Any]) -> None:
     (comparison,) = content["comparisons"]
 
-    assert "macro mean" in difference_bars(comparison, "tea", "L-en")
-    assert "macro mean" not in difference_bars(comparison, "tea", "en-en")
+    assert "macro mean" in difference_bars(comparison, "tea", "L-en", ORDER)
+    assert "macro mean" not in difference_bars(comparison, "tea", "en-en", ORDER)
 
 
 def test_the_same_report_gives_the_same_page(content: dict[str, Any]) -> None:
@@ -136,8 +144,68 @@ def test_a_bar_whose_interval_holds_0_is_hollow(content: dict[str, Any]) -> None
     comparison = content["comparisons"][0]
     each = next(e for e in comparison["languages"] if e["task"]["direction"] == "en-en")
     each["interval"] |= {"low": -0.1, "high": 0.1}
-    hollow = difference_bars(comparison, "tea", "en-en")
+    hollow = difference_bars(comparison, "tea", "en-en", ORDER)
     assert re.search(r'<g id="patch_3">\s*<path [^>]*style="fill: none', hollow)
     each["interval"] |= {"low": 0.01, "high": 0.1}
-    filled = difference_bars(comparison, "tea", "en-en")
+    filled = difference_bars(comparison, "tea", "en-en", ORDER)
     assert re.search(r'<g id="patch_3">\s*<path [^>]*style="fill: #', filled)
+
+
+def test_the_page_begins_with_the_verdict_in_a_sentence(content: dict[str, Any]) -> None:
+    page = html_page(content, Training())
+    alone = {"evaluations": content["evaluations"][:1], "comparisons": []}
+
+    assert re.search(
+        r"<h1>[^\n]*</h1>\n<p class=\"verdict\">&lt;tuned&gt; passes every gate. Against base it "
+        r"is better in 3, worse in 0, and not shown to differ in 0 of 3 languages and directions",
+        page,
+    )
+    assert "there is no base to compare it with" in html_page(alone, Training())
+
+
+def test_a_failed_gate_and_doubtful_languages_are_in_the_verdict(content: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(content))
+    comparison = changed["comparisons"][0]
+    comparison["english_gates"][0]["passes"] = False
+    comparison["languages"][0]["interval"] = {"low": -0.2, "high": -0.1}
+    comparison["languages"][1]["interval"] = {"low": -0.1, "high": 0.1}
+
+    sentence = verdict(changed)
+
+    assert "does not pass: 1 of 1 gates failed" in sentence
+    assert "better in 1, worse in 1, and not shown to differ in 1 of 3" in sentence
+
+
+def test_plots_and_tables_have_one_order_the_base_s_best_first(content: dict[str, Any]) -> None:
+    changed = json.loads(json.dumps(content))
+    languages = changed["evaluations"][1]["sets"]["tea"]["L-en"]["languages"]
+    languages["de"]["ndcg@10"], languages["sw"]["ndcg@10"] = 0.2, 0.9
+
+    order = language_order(changed, "tea")
+    page = html_page(changed, Training())
+
+    assert order == ["en", "sw", "de"]
+    tables = re.findall(r"<td>(Swahili|German) \(", page)
+    assert tables == ["Swahili", "German"] * (len(tables) // 2)
+    assert len(tables) == 6
+
+
+def test_a_mean_has_its_interval_in_the_table(content: dict[str, Any]) -> None:
+    groups = content["evaluations"][0]["sets"]["tea"]["L-en"]["languages"]
+    low, high = groups["de"]["ndcg@10_interval"]
+
+    assert f"<td>{low:.4f} to {high:.4f}</td>" in html_page(content, Training())
+
+
+def test_the_worst_questions_and_the_making_are_on_the_page(content: dict[str, Any]) -> None:
+    question = {"query_id": "q1", "query": "Chai?", "ndcg@10": 0.0}
+    question |= {"first_id": "p2", "first": "<Salt>"}
+    worst = [{"set": "tea", "language": "sw", "questions": [question]}]
+    made = {"date": "2026-01-02T03:04:05+00:00", "command": "clear-trainer evaluate tea"}
+
+    page = html_page(content | {"worst": worst, "made": made}, Training())
+
+    assert "<summary>tea, Swahili (sw)</summary>" in page
+    assert "<td>Chai?</td><td>&lt;Salt&gt;</td><td>0.000</td>" in page
+    for text in (*made.values(), "English (en) 4"):
+        assert text in page

@@ -84,7 +84,7 @@ def write_row(
 ) -> None:
     """Put the speeds of engines into the table, in place of those with the same flags.
 
-    The first row that fits a processor counts, so a new one goes before those with fewer flags.
+    The first row that fits a processor counts: a new one goes before those with fewer flags.
     """
     content = json.loads(table.read_text())
     facts = surroundings()
@@ -99,11 +99,20 @@ def write_row(
         },
     }
     old = content["processors"]
-    places = [place for place, each in enumerate(old) if len(each["flags"]) <= len(flags)]
+    places = [place for place, each in enumerate(old) if len(each["flags"]) < len(flags)]
     same = [place for place, each in enumerate(old) if each["flags"] == flags]
-    place = (same or places)[0]
+    place = (same or [*places, len(old)])[0]
     content["processors"] = [*old[:place], row, *old[place + len(same) :]]
-    table.write_text(json.dumps(content, indent=1) + "\n")
+    write_table(table, content)
+
+
+def write_table(path: Path, content: dict[str, Any]) -> None:
+    """Write the table of `auto` with one row a line."""
+    parts = [
+        f'"{name}": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]"
+        for name, rows in content.items()
+    ]
+    path.write_text("{" + ",\n".join(parts) + "}\n")
 
 
 def _runnable() -> list[str]:

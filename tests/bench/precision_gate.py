@@ -16,6 +16,7 @@ from service.retrieval.defaults import default_cache
 from service.retrieval.encoder.runtime.cpu import TABLE
 from service.retrieval.hardware import multiplies_bf16
 from service.retrieval.progress import ignore_progress
+from tests.bench.cpu_engines import write_table
 from tests.bench.options import parser, say
 from tests.bench.record import surroundings, write_result
 from trainer.evaluation.measures import MAIN
@@ -103,7 +104,7 @@ def write_gates(table: Path, gates: list[dict[str, object]], source: str) -> Non
         each for each in content["quality"] if (each["encoder"], each["precision"]) not in replaced
     ]
     content["quality"] = [*kept, *new]
-    table.write_text(json.dumps(content, indent=1) + "\n")
+    write_table(table, content)
 
 
 if __name__ == "__main__":

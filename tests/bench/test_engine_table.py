@@ -26,11 +26,11 @@ def table(tmp_path: Path, *flags: list[str]) -> Path:
     [
         (["b"], [["a", "b"], ["b"], []]),
         ([], [["a", "b"], ["b"], []]),
-        (["c"], [["a", "b"], ["c"], ["b"], []]),
-        (["a", "c"], [["a", "c"], ["a", "b"], ["b"], []]),
+        (["c"], [["a", "b"], ["b"], ["c"], []]),
+        (["a", "c"], [["a", "b"], ["a", "c"], ["b"], []]),
     ],
 )
-def test_a_row_replaces_that_of_its_flags_or_goes_before_those_with_no_more(
+def test_a_row_replaces_that_of_its_flags_or_goes_before_those_with_fewer(
     tmp_path: Path, flags: list[str], expected: list[list[str]]
 ) -> None:
     path = table(tmp_path, ["a", "b"], ["b"], [])

@@ -18,6 +18,7 @@ from service.retrieval.encoder.runtime.cpu import (
 from service.retrieval.errors import DeviceError
 
 AMX, BF16, VNNI, AVX2 = {"amx_bf16"}, {"avx512_bf16", "avx512_vnni"}, {"avx512_vnni"}, {"avx2"}
+BUNDLED = "34b87bcd7e556484c80bbce1bbf6ebb9c037fdc5b8a2d31b5ce54dfe2520de1f"
 SPEEDS = {
     "openvino-ir-fp32": [10, 10, 10],
     "openvino-ir-bf16": [11, 11, 11],
@@ -74,6 +75,14 @@ def test_each_row_of_the_table_says_where_its_figures_come_from(row: dict[str, A
     assert row["date"] and row["source"]
     assert {"openvino-ir-fp32", "torch-fp32"} <= set(row["per_second"])
     assert all(len(speeds) == 3 and min(speeds) > 0 for speeds in row["per_second"].values())
+
+
+@pytest.mark.parametrize("bf16_flag", ["amx_bf16", "avx512_bf16"])
+def test_vnni_means_int8_for_the_bundled_encoder_where_there_is_no_bf16(bf16_flag: str) -> None:
+    assert choose(VNNI, passes_int8=passes_int8(BUNDLED)) == Choice("openvino", "int8")
+    assert choose(VNNI, passes_int8=passes_int8("another encoder")).precision == "fp32"
+    assert choose({*VNNI, bf16_flag}, passes_int8=passes_int8(BUNDLED)).precision == "bf16"
+    assert choose(AVX2, passes_int8=passes_int8(BUNDLED)).precision == "fp32"
 
 
 def test_the_last_row_fits_any_processor() -> None:

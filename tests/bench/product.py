@@ -39,7 +39,7 @@ ROWS = 2048
 PRODUCT_SECONDS = 1.5
 ENCODER = "bundled-base"
 TOKENS = 'clear_batch_tokens_total{kind="text",lane="query"}'
-ITEMS = 'clear_batch_items_sum{lane="query"}'
+ITEMS = "clear_batch_items_sum"
 
 
 def main() -> None:

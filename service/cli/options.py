@@ -82,7 +82,7 @@ ChunkTokensOption = Annotated[
         "--chunk-tokens",
         envvar="CLEAR_CHUNK_TOKENS",
         help="Split documents over this many tokens, into chunks of as many; by default those over "
-        "the encoder's limit, into chunks of 160",
+        "the encoder's limit, into chunks of 80",
     ),
 ]
 ChunkOverlapOption = Annotated[

@@ -63,7 +63,7 @@ def test_by_default_documents_within_the_encoders_limit_are_whole() -> None:
     fitting, long = document(sentence(0) * 102), document(sentence(0) * 103)
 
     assert by_default.passages_of(fitting) == [fitting]
-    assert len(by_default.passages_of(long)) == 4
+    assert len(by_default.passages_of(long)) == 7
 
 
 def test_a_chunk_knows_its_document_and_where_it_is() -> None:

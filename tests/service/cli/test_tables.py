@@ -17,7 +17,7 @@ def test_the_evidence_of_a_hit_is_bold(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
 
-    print_hits([HIT], as_json=False)
+    print_hits([HIT], has_relevance=False, as_json=False)
 
     assert (
         "It is high. \x1b[1mTea grows on its slopes.\x1b[0m It is cold." in capsys.readouterr().out
@@ -25,7 +25,11 @@ def test_the_evidence_of_a_hit_is_bold(
 
 
 def test_json_has_the_evidence_of_each_hit(capsys: pytest.CaptureFixture[str]) -> None:
-    print_hits([HIT, Hit(2, 0.4, Passage("b", "Sea"))], as_json=True)
+    hits = [HIT, Hit(2, 0.4, Passage("b", "Sea"), matched=("AA-1",))]
+    print_hits(hits, has_relevance=False, as_json=True)
 
     found = json.loads(capsys.readouterr().out)
-    assert [hit["evidence"] for hit in found] == [{"start": 12, "end": 36, "score": 0.8}, None]
+    spans = [hit["evidence"] for hit in found["hits"]]
+    assert spans == [{"start": 12, "end": 36, "score": 0.8}, None]
+    assert [hit["matched"] for hit in found["hits"]] == [[], ["AA-1"]]
+    assert found["answered"] is None

@@ -151,7 +151,7 @@ def test_a_build_embeds_chunks_late_if_it_is_asked_to(tmp_path: Path, run: Any) 
     verified, told = json.loads(run(*verify, "--json").stdout), run(*verify).stdout
     alone = json.loads(run(*build, "--chunk-tokens", "24").stdout)
 
-    assert "--late-chunking embeds chunks, and --no-chunk makes none" in refused.stderr
+    assert "--late-chunking (CLEAR_LATE_CHUNKING) contradict each other" in refused.stderr
     assert late["passages"] == alone["passages"] == verified["passages"] > 1
     assert (late["documents"], verified["documents"]) == (1, 1)
     assert told.endswith(f"is whole: {late['passages']} passages of 1 documents\n")

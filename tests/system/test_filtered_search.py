@@ -221,7 +221,7 @@ def test_the_command_line_declares_fields_and_filters(
     wrong = CliRunner().invoke(app, ["search", "a question", "--filter", "{year", *common])
 
     assert built.exit_code == 0, built.output
-    assert {hit["passage_id"] for hit in json.loads(asked.stdout)} == {"00", "01"}
+    assert {hit["passage_id"] for hit in json.loads(asked.stdout)["hits"]} == {"00", "01"}
     assert wrong.exit_code == 1
     assert "--filter is not valid JSON" in wrong.stderr
 

@@ -149,7 +149,7 @@ def test_another_query_side_may_rank_a_few_canaries_differently_but_not_most(
     queries = [canary.query for canary in generation.manifest.canaries]
     found = [
         hits[0].passage.passage_id
-        for hits in Searcher(tuned_encoder, generation).search(queries, 1)
+        for hits in Searcher(tuned_encoder, generation).search(queries, 1, by_identifiers=False)
     ]
 
     def with_misses(num_misses: int) -> Generation:

@@ -1,6 +1,6 @@
 """Language codes in BCP 47's shortest form, from `hau`, `arb_Arab` and `zho-CN`; their names."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from langcodes import Language, standardize_tag, tag_is_valid
 from langcodes.tag_parser import LanguageTagError
@@ -33,7 +33,6 @@ su Sundanese|sv Swedish|sw Swahili|ta Tamil|te Telugu|tg Tajik|th Thai|ti Tigrin
 tn Tswana|tpi Tok Pisin|tr Turkish|ts Tsonga|tt Tatar|tum Tumbuka|tw Twi|ug Uyghur|uk Ukrainian
 ur Urdu|uz Uzbek|vi Vietnamese|war Waray|wo Wolof|xh Xhosa|yi Yiddish|yo Yoruba|zh Chinese|zu Zulu
 """
-NAMES = dict(entry.split(" ", 1) for entry in _NAMES.replace("\n", "|").split("|") if entry)
 
 
 @lru_cache(maxsize=1024)  # a file repeats few codes in many rows
@@ -79,8 +78,13 @@ def in_words(code: str) -> str:
     >>> in_words("sw"), in_words("zh-Hant"), in_words("kea"), in_words("macro mean")
     ('Swahili (sw)', 'Chinese (zh-Hant)', 'kea', 'macro mean')
     """
-    name = NAMES.get(code.split("-")[0])
+    name = _names().get(code.split("-")[0])
     return f"{name} ({code})" if name else code
+
+
+@cache
+def _names() -> dict[str, str]:
+    return dict(entry.split(" ", 1) for entry in _NAMES.replace("\n", "|").split("|") if entry)
 
 
 def _shortest(language: Language) -> str:

@@ -22,7 +22,7 @@ def test_an_upload_says_what_it_sent_and_a_second_one_that_all_was_there(
     second = run("index", "upload", url + "/", "--index", index_copy, "--json")
 
     assert first.exit_code == 0, first.output
-    assert f"generation {name} is live at {url}: 4 files sent" in first.output
+    assert f"generation {name} is live at {url}: 5 files sent" in first.output
     facts = json.loads(second.stdout)
     assert facts.pop("kept")[-1] == "manifest.json"
     assert facts == {"generation": name, "sent": [], "bytes": 0, "removed": []}

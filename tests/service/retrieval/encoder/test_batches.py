@@ -48,7 +48,7 @@ def test_batches_hold_each_text_once_and_keep_the_budget(seed: int) -> None:
 def test_the_examples_of_the_docstrings_hold() -> None:
     results = doctest.testmod(batches)
 
-    assert (results.attempted, results.failed) == (2, 0)
+    assert (results.attempted, results.failed) == (3, 0)
 
 
 def test_the_prompts_tokens_are_marked_in_the_mask() -> None:

@@ -139,7 +139,8 @@ def test_a_pull_goes_on_after_the_files_that_are_there(
 
     mirror.pull_current()
 
-    assert sorted(fetched) == sorted(["passages.arrow", "texts.arrow", "vectors.faiss", fetched[1]])
+    files = ["identifiers.u64", "passages.arrow", "texts.arrow", "vectors.faiss"]
+    assert sorted(fetched) == sorted([*files, fetched[1]])
     open_current(mirror.folder)
 
 

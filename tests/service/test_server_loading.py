@@ -20,9 +20,9 @@ import sys
 from service import lifespan
 from service.__main__ import main
 load = lifespan.load_encoder_of
-def wait_and_load(settings):
+def wait_and_load(*arguments):
     assert sys.stdin.readline()
-    return load(settings)
+    return load(*arguments)
 lifespan.load_encoder_of = wait_and_load
 main()
 """

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from service.retrieval.language_quality import THRESHOLDS, LanguageQuality, QueryKind
-from trainer.data.languages import ENGLISH
+from trainer.data.languages import ENGLISH, in_words
 from trainer.evaluation.coverage import Coverage
 from trainer.markdown import markdown_table
 from trainer.report.plots import (
@@ -143,7 +143,7 @@ def coverage_dots(evaluations: Sequence[Content], kind: QueryKind, base: str) ->
                 elinewidth=0.7,
                 label=label if column == 0 else None,
             )
-        axes.set_yticks(range(len(shown)), shown, fontsize=7)
+        axes.set_yticks(range(len(shown)), list(map(in_words, shown)), fontsize=7)
         axes.set_ylim(num_rows - 0.3, -0.7)
         low, high = axes.get_xlim()
         for threshold in THRESHOLDS[kind]:

@@ -77,8 +77,8 @@ def test_a_plot_has_a_dot_with_an_interval_for_each_language_and_encoder() -> No
     texts = [
         node.text for node in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
     ]
-    assert [each for each in texts if each in ("sw", "ay", "tuned", "base")] == [
-        *("sw", "ay"),
+    assert [each for each in texts if each in ("Swahili (sw)", "Aymara (ay)", "tuned", "base")] == [
+        *("Swahili (sw)", "Aymara (ay)"),
         *("tuned", "base"),
     ]
     assert svg == coverage_dots([TUNED, BASE], "statements", "base")

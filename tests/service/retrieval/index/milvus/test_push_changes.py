@@ -18,6 +18,7 @@ from service.retrieval.corpus.filters import parse_filter
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.generation import open_current
+from service.retrieval.hits import Hit
 from service.retrieval.index.options import IndexOptions, MilvusOptions
 from service.retrieval.indexing.apply import apply_changes
 from service.retrieval.indexing.build import build_index
@@ -25,6 +26,7 @@ from service.retrieval.indexing.push import push_if_configured
 from service.retrieval.progress import ignore_progress
 from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
+from tests.support.relevance import calibrate
 
 FIELDS: dict[str, FieldKind] = {"page": "number"}
 
@@ -40,27 +42,37 @@ def check_changes(uri: str, prefix: str, index: Path, encoder: Encoder) -> None:
     ]
     build_index(passages, index, encoder, fields=FIELDS, before_publish=push)
     changes = [
-        ("c", Change("05", Passage("05", "harp of Nairobi", metadata={"page": 1}))),
+        ("c", Change("05", Passage("05", "harp of Nairobi AA-1720", metadata={"page": 1}))),
         ("c", Change("new", Passage("new", "a mountain", metadata={"page": 1}))),
         ("c", Change("07")),
     ]
 
     apply_changes(changes, index, encoder, before_publish=push)
+    calibrate(index, encoder.fingerprint)
 
     by_milvus = Searcher(encoder, open_current(index, options))
     exact = Searcher(encoder, open_current(index))
     by_milvus.check_canaries()
+    for searcher in (by_milvus, exact):
+        searcher.prepare_relevance()
     for chosen in (None, parse_filter({"page": 1})):
-        for query in ("harp of Nairobi", "a mountain", "tea 7"):
+        for query in ("harp of Nairobi", "a mountain", "tea of aa1720"):
             found, expected = (
                 [
-                    (hit.passage.passage_id, round(hit.score, 4))
+                    (hit.passage.passage_id, round(hit.score, 4), *judged(hit))
                     for hit in each.search([query], 30, filter=chosen)[0]
                 ]
                 for each in (by_milvus, exact)
             )
             assert sorted(found) == sorted(expected)
-            assert "07" not in dict(found)
+            assert "07" not in {each[0] for each in found}
+            assert [each[0] for each in found if each[3]] == ["05"] * (query != "a mountain")
+
+
+def judged(hit: Hit) -> tuple[float, tuple[str, ...]]:
+    """Return a hit's relevance, and the identifiers of the query that it holds."""
+    assert hit.relevance is not None
+    return round(hit.relevance, 3), hit.matched
 
 
 def check_folding(uri: str, prefix: str, index: Path, encoder: Encoder) -> None:

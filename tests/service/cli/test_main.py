@@ -554,7 +554,7 @@ def test_a_locale_that_lacks_letters_prints_escapes(
 
     assert (table.returncode, hits.returncode) == (0, 0)
     assert b"\\u6c34" in table.stdout
-    assert json.loads(hits.stdout)[0]["passage_id"] == "é"
+    assert json.loads(hits.stdout)["hits"][0]["passage_id"] == "é"
 
 
 def test_variables_of_kubernetes_are_one_debug_line(monkeypatch: pytest.MonkeyPatch) -> None:

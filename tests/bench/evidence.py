@@ -198,7 +198,7 @@ def late_title(
 ) -> list[Embeddings]:
     """Pool the tokens of the title and of each segment from the forward pass of its passage."""
     return [
-        _pooled(encoder, passage, [[(-1 - len(passage.title), -1), span] for span in spans])
+        _pooled(encoder, passage, [[(-1 - len(passage.title or ""), -1), span] for span in spans])
         for passage, spans in zip(passages, segments, strict=True)
     ]
 
@@ -216,7 +216,7 @@ def _pooled(encoder: Encoder, passage: Passage, wanted: list[list[Span]]) -> Emb
     runtime = load(side.runtime)
     assert isinstance(runtime, TorchRuntime)
     tokenizer = _library_tokenizer(side.checkpoint.passage.tokenizer)
-    before = f"{side.prompts['passage']}{passage.title} "
+    before = side.prompts["passage"] + (f"{passage.title} " if passage.title else "")
     encoding = tokenizer.encode(before + passage.text)
     ids = torch.tensor([encoding.ids[: side.max_tokens]])
     hidden = runtime.hidden_states(ids, torch.ones_like(ids))

@@ -190,7 +190,8 @@ class Engine:
             RequestError: the queries could not be run.
         """
         try:
-            answers = await self._find(searcher, searcher.canary_queries, CANARY_TOP_K)
+            queries = searcher.canary_queries
+            answers = await self._find(searcher, queries, CANARY_TOP_K) if queries else []
         except InvalidEmbeddingError as error:
             raise searcher.invalid_canary(error.position) from None
         hits = await self._look_up(searcher, rankings_of(answers), Page(CANARY_TOP_K))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from unicodedata import decimal, normalize
 
-LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
+# With the letters of African and Azerbaijani spellings, and apostrophes that are letters.
+LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u1e00-\u1eff\u2c60-\u2c7f\ua720-\ua7ff"
 # Latin letters and digits, joined by one mark; other scripts end a word.
 WORD = re.compile(rf"[{LATIN}0-9]+(?:[-_./][{LATIN}0-9]+|(?<=[0-9])[,'][0-9]+)*")
 # An acronym and the number after it, as in "AA 1720".
@@ -17,6 +18,8 @@ SPACED_CODE = re.compile(rf"(?<![{LATIN}0-9])([A-Z]{{2,5}}) ([0-9]{{2,}})(?![{LA
 GROUPED = re.compile(r"([0-9]{1,3}(?:([.,'])[0-9]{3})(?:\2[0-9]{3})*)(?:(?!\2)[.,]([0-9]+))?")
 DECIMAL = re.compile(r"([0-9]+)[.,]([0-9]+)")
 SEPARATORS = re.compile(r"[-_./,']")
+# Fractions and raised digits, which compatibility forms would join to a number, and the micro sign.
+RAISED = re.compile(r"[\u00b2\u00b3\u00b5\u00b9\u00bc-\u00be\u2070-\u209c\u2150-\u215f]")
 OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 HAS_DIGIT, HAS_LATIN = re.compile(r"[0-9]"), re.compile(f"[{LATIN}]")
 DIGIT_RUN = re.compile(r"[0-9]+")
@@ -62,7 +65,7 @@ def fold(text: str) -> str:
     """
     if text.isascii():
         return text
-    folded = normalize("NFKC", text).translate(SAME)
+    folded = normalize("NFKC", RAISED.sub(" ", text)).translate(SAME)
     return OTHER_DIGIT.sub(lambda digit: str(decimal(digit[0])), folded)
 
 

@@ -1,5 +1,6 @@
 """The manifest of a finished build: its facts, the hashes of its files, and its canaries."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from service.retrieval.corpus.chunks.chunking import Chunking
@@ -21,6 +22,7 @@ from service.retrieval.generation.manifest import (
     EncoderRecord,
     GenerationManifest,
 )
+from service.retrieval.hits import Hit
 from service.retrieval.index.faiss.library import VERSION
 from service.retrieval.index.options import IndexOptions
 from service.retrieval.searcher import CANARY_TOP_K, Searcher
@@ -28,7 +30,7 @@ from service.retrieval.storage import checksums
 
 NUM_CANARIES = 8
 CANARY_CHARACTERS = 200
-NUM_CANARIES = 8
+LEAST_LEAD = 0.001  # of scores; those of a text differ by less between batches, also in bf16
 
 
 def describe_build(
@@ -90,7 +92,9 @@ def add_findings(
 
     What general questions score is recorded as its background.
 
-    A passage whose beginning has no unit vector as a query is left out of the canaries.
+    A passage whose beginning has no unit vector as a query is left out of the canaries. Where
+    more passages than a canary's hits have nearly equal scores, chance decides which are found: no
+    hits are recorded then.
 
     Args:
         manifest: the generation's, without canaries.
@@ -107,18 +111,25 @@ def add_findings(
     found = None
     while found is None:
         try:
-            found = searcher.search(queries, CANARY_TOP_K, by_identifiers=False)
+            found = searcher.search(queries, CANARY_TOP_K + 1, by_identifiers=False)
         except EmbeddingError as error:
             invalid = set(error.positions)
             queries = [query for row, query in enumerate(queries) if row not in invalid]
             if not queries:
                 raise
     canaries = [
-        Canary(query=query, passage_ids=[hit.passage.passage_id for hit in hits])
+        Canary(query=query, passage_ids=_decided(hits))
         for query, hits in zip(queries, found, strict=True)
     ]
     background = searcher.measure_background()
     return manifest.model_copy(update={"canaries": canaries, "background": background})
+
+
+def _decided(hits: Sequence[Hit]) -> list[str]:
+    """Return the ids of a canary's hits, unless its first passage might not be among them."""
+    if len(hits) > CANARY_TOP_K and hits[0].score - hits[CANARY_TOP_K].score < LEAST_LEAD:
+        return []
+    return [hit.passage.passage_id for hit in hits[:CANARY_TOP_K]]
 
 
 def spread_rows(count: int, size: int) -> list[int]:

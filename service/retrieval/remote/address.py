@@ -51,6 +51,8 @@ def parse_url(url: str) -> str:
         )
     if SPECIAL.search(rest) or ".." in rest.split("/") or not rest.isprintable():
         raise ValueError("a URL of an index is a bucket and a prefix, as in s3://bucket/prefix")
+    if scheme == "file" and not rest.startswith("/"):
+        raise ValueError(f"{url} names a host: write a folder as in file:///data/index")
     if not rest.strip("/"):
         raise ValueError(f"{url} names no bucket: write it as in s3://bucket/prefix")
     return url.rstrip("/")

@@ -61,6 +61,7 @@ def upload(
     name = current_name(index)
     directory = generations_directory(index) / name
     records = verify_generation(directory).files | record_files(directory, [MANIFEST])
+    _check_is_upload(store)
     total, done = sum(record["size_bytes"] for record in records.values()), 0
     sent = []
     for file, record in records.items():  # the manifest is the last
@@ -89,6 +90,20 @@ class _Counted:
     def __call__(self, num_bytes: int) -> None:
         self._done = min(self._done + num_bytes, self._total)
         self._on_progress("upload", self._done, self._total)
+
+
+def _check_is_upload(store: Store) -> None:
+    """Refuse to write over an index that was built where the URL leads: it may be in use."""
+    try:
+        name = remote_current(store)
+    except (MissingObjectError, GenerationError):
+        return
+    manifest = f"{GENERATIONS}/{name}/{MANIFEST}"
+    if store.size_bytes(manifest) is not None and read_hash(store, manifest) is None:
+        raise StoreError(
+            f"{store.url} is an index that was built there, not an upload: name another place, or "
+            "remove it first"
+        )
 
 
 def remote_current(store: Store) -> str:

@@ -254,6 +254,29 @@ def test_a_generation_that_fails_its_canaries_is_refused(
     assert served(client) == before
 
 
+def test_a_generation_without_canaries_is_served_at_once(
+    client: TestClient, index_copy: Path
+) -> None:
+    name = rewrite_manifest(index_copy, canaries=[]).name
+    (index_copy / "CURRENT").write_text(name)
+
+    assert client.post("/admin/reload").status_code == 200
+    assert served(client)[0] == name
+
+
+def test_passages_that_tie_are_no_canaries(
+    client: TestClient, index_copy: Path, tiny_encoder: Encoder
+) -> None:
+    texts = ["Tea grows.", "The capital of Kenya", "A mountain lake", *["harp"] * 13]
+    passages = [("f", Passage(str(row), text)) for row, text in enumerate(texts)]
+    build_index(passages, index_copy, tiny_encoder)
+    canaries = open_current(index_copy).manifest.canaries
+
+    assert {bool(each.passage_ids) for each in canaries if each.query == "harp"} == {False}
+    assert any(each.passage_ids for each in canaries)
+    assert client.post("/admin/reload").status_code == 200
+
+
 def test_a_generation_that_does_not_fit_beside_the_live_one_is_refused(
     client: TestClient, index_copy: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,17 @@ def test_in_another_script_every_latin_word_is_a_name_in_any_case() -> None:
     assert {"a:NASA", "n:nasa"} <= keys_of("NASA was founded")
 
 
+def test_letters_of_african_and_azerbaijani_spellings_are_latin() -> None:
+    for question in ("gidan who \u0257an kasuwa us", "wie viele \u00b5g Vitamin who"):
+        assert not any("WHO" in key for _, keys in asked(question) for key in keys)
+    assert "n:m\u0259mm\u0259d" in keys_of("by M\u0259mm\u0259d")
+
+
+def test_fractions_and_raised_digits_do_not_join_a_number() -> None:
+    assert asked("a plank of 123\u00bd cm") == [(Kind.NUMBER, ("c:123",))]
+    assert keys_of("x\u00b2y\u00b3") == set()
+
+
 def test_in_latin_script_a_name_is_capitalized_within_a_sentence() -> None:
     assert asked("Quién es Bogotá") == [(Kind.NAME, ("n:bogota",))]
     assert asked("Hallo. Wie geht es") == []

@@ -36,6 +36,7 @@ def test_a_place_is_a_folder_or_a_url(place: object, expected: object) -> None:
         ("s3://bucket/a/../b", "is a bucket and a prefix"),
         ("s3://bucket/*", "is a bucket and a prefix"),
         ("s3://bucket/a?versionId=1", "is a bucket and a prefix"),
+        ("file://data/index", "file://data/index names a host"),
         ("s3://bucket/a b", "is a bucket and a prefix"),
     ],
 )

@@ -1,6 +1,7 @@
 """Uploads to a share (`file://`); tests/system/test_object_store.py asks a server of S3."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -74,6 +75,17 @@ def test_current_is_written_last_and_the_manifest_before_it(
         "CURRENT",
         "HISTORY",
     ]
+
+
+def test_an_index_that_was_built_there_is_left_as_it_is(index_copy: Path, tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    shutil.copytree(index_copy, built)
+    before = sorted(path for path in built.rglob("*") if path.is_file())
+
+    with pytest.raises(StoreError, match="is an index that was built there, not an upload"):
+        upload(index_copy, Store(f"file://{built}"), keep=0)
+
+    assert sorted(path for path in built.rglob("*") if path.is_file()) == before
 
 
 def test_what_is_there_with_its_hash_is_not_sent_again(store: Store, index_copy: Path) -> None:

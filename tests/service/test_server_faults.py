@@ -56,6 +56,7 @@ def test_a_client_that_sends_byte_by_byte_delays_no_other(
         assert slow.recv(12) == b"HTTP/1.1 200"
 
 
+@pytest.mark.slow
 def test_sigterm_loses_no_request_in_flight(tiny_checkpoint: Path, tiny_index: Path) -> None:
     with running(tiny_checkpoint, tiny_index) as server, ExitStack() as requests:
         finish = [requests.enter_context(half_sent_search(server.port, QUERY)) for _ in range(30)]

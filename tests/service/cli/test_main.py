@@ -497,8 +497,9 @@ def start(arguments: Sequence[object]) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize(
     ("sent", "exit_code"),
-    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)],
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
 )
+@pytest.mark.slow
 def test_a_signal_during_a_build_writes_no_index_and_leaves_no_folder(
     tmp_path: Path, tiny: list[str], sent: signal.Signals, exit_code: int
 ) -> None:

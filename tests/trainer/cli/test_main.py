@@ -53,7 +53,9 @@ def test_a_missing_encoder_is_one_line_and_exit_code_1(xquad: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("name", "exit_code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("name", "exit_code"), [pytest.param("SIGINT", 130, marks=pytest.mark.slow), ("SIGTERM", 143)]
+)
 def test_a_signal_is_one_line_and_its_exit_code(xquad: Path, name: str, exit_code: int) -> None:
     code = f"""
 import os, signal

@@ -239,7 +239,17 @@ def test_queries_trained_for_frozen_passages_keep_their_fingerprint(
     [
         # The other terms are off: they would teach the English of a random base.
         {"objective": {"name": "frozen_bridge", "cross": 1, "kl": 0, "anchor": 0}},
-        {"optimizer": {"steps": 30, "micro_batch_rows": 3, "batch_rows": 8, "learning_rate": 3e-3}},
+        pytest.param(
+            {
+                "optimizer": {
+                    "steps": 30,
+                    "micro_batch_rows": 3,
+                    "batch_rows": 8,
+                    "learning_rate": 3e-3,
+                }
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_eight_pairs_are_learned_to_recall_1(

@@ -116,6 +116,7 @@ def test_a_lossy_precision_is_close_to_fp32(
     ]
 
 
+@pytest.mark.slow
 def test_a_text_at_a_limit_that_is_no_round_number_fits(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "odd", max_tokens=37)
     expected = by_sentence_transformers(checkpoint)

@@ -61,6 +61,8 @@ class SearchResult:
     """The hits of one query, and the index and encoder that found them.
 
     `answered` says whether the best hit probably answers it; None if the service cannot tell.
+    `language_quality` says how well the encoder serves the query's language: `good`, `fair`, `poor`
+    or `unknown`. `truncated` says whether the query was over the encoder's limit.
     """
 
     language: str
@@ -71,6 +73,8 @@ class SearchResult:
     encoder: str
     took_ms: dict[str, float]
     answered: bool | None = None
+    language_quality: str = "unknown"
+    truncated: bool = False
 
 
 def read_results(answer: dict[str, Any]) -> list[SearchResult]:
@@ -89,6 +93,8 @@ def read_results(answer: dict[str, Any]) -> list[SearchResult]:
             encoder=answer["encoder"],
             took_ms=answer["took_ms"],
             answered=result.get("answered"),
+            language_quality=result.get("language_quality", "unknown"),
+            truncated=bool(result.get("truncated")),
         )
         for result in answer["results"]
     ]

@@ -96,6 +96,8 @@ def test_hits_are_those_of_the_service(real: Client, address: str) -> None:
     assert (found.language, found.encoder) == ("en", answer["encoder"])
     assert found.generation == answer["index"]["generation"]
     assert found.num_passages == 12
+    assert found.language_quality == answer["results"][0]["language_quality"]
+    assert [real.search(text).truncated for text in ("tea", "tea " * 200)] == [False, True]
 
 
 def vars_of(record: Any) -> dict[str, Any]:

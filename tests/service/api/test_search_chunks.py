@@ -1,18 +1,14 @@
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
 from service.client.results import read_results
 from service.retrieval.corpus.chunks.chunking import Chunking
-from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.indexing.build import build_index
-from service.settings.settings import Settings
-from tests.conftest import PASSAGES, write_passages
+from tests.conftest import PASSAGES
+from tests.support.searches import hits_of, serving
 
 LONG: list[dict[str, Any]] = [
     {
@@ -27,21 +23,12 @@ RECORDS = [*PASSAGES, *LONG]
 
 
 @pytest.fixture(scope="module")
-def split(
-    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, tiny_encoder: Encoder
-) -> Iterator[TestClient]:
+def split(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[TestClient]:
     """A service whose index holds three documents that were split."""
     folder = tmp_path_factory.mktemp("split")
-    passages = read_passages(write_passages(folder / "passages.jsonl", RECORDS))
-    build_index(
-        passages,
-        folder / "index",
-        tiny_encoder,
-        fields={"kind": "string"},
-        chunking=Chunking.of(64, 48),
-    )
-    settings = Settings(encoder=str(tiny_checkpoint), index=folder / "index", device="cpu")
-    with TestClient(create_app(settings)) as client:
+    with serving(
+        folder, RECORDS, tiny_encoder, fields={"kind": "string"}, chunking=Chunking.of(64, 48)
+    ) as client:
         yield client
 
 
@@ -51,18 +38,14 @@ def answer(client: TestClient, **body: Any) -> dict[str, Any]:
     return dict(response.json())
 
 
-def found(client: TestClient, **body: Any) -> list[dict[str, Any]]:
-    return list(answer(client, **body)["results"][0]["hits"])
-
-
 def document_of(hit: dict[str, Any]) -> str:
     return str(hit.get("document_id", hit["passage_id"]))
 
 
 def test_hits_fold_by_document_into_the_best_chunk(split: TestClient) -> None:
-    chunks = found(split, query=LONG[0]["text"][:60], top_k=200, group="chunk")
+    chunks = hits_of(split, query=LONG[0]["text"][:60], top_k=200, group="chunk")
 
-    folded = found(split, query=LONG[0]["text"][:60], top_k=200)
+    folded = hits_of(split, query=LONG[0]["text"][:60], top_k=200)
 
     firsts: dict[str, dict[str, Any]] = {}
     for hit in chunks:
@@ -76,9 +59,9 @@ def test_hits_fold_by_document_into_the_best_chunk(split: TestClient) -> None:
 
 @pytest.mark.parametrize(("top_k", "offset"), [(1, 0), (3, 0), (3, 2), (23, 0)])
 def test_top_k_and_offset_count_documents(split: TestClient, top_k: int, offset: int) -> None:
-    everything = [document_of(hit) for hit in found(split, query="tea", top_k=200)]
+    everything = [document_of(hit) for hit in hits_of(split, query="tea", top_k=200)]
 
-    page = found(split, query="tea", top_k=top_k, offset=offset)
+    page = hits_of(split, query="tea", top_k=top_k, offset=offset)
 
     assert [document_of(hit) for hit in page] == everything[offset : offset + top_k]
 
@@ -86,7 +69,7 @@ def test_top_k_and_offset_count_documents(split: TestClient, top_k: int, offset:
 def test_a_chunk_says_where_it_is_in_its_document(split: TestClient) -> None:
     texts = {record["id"]: record["text"] for record in RECORDS}
 
-    for hit in found(split, query="tea", top_k=200, group="chunk"):
+    for hit in hits_of(split, query="tea", top_k=200, group="chunk"):
         if "document_id" in hit:
             assert hit["text"] == texts[hit["document_id"]][hit["start"] : hit["end"]]
             assert (hit["title"], hit["metadata"]) == ("Long", {"kind": "long"})
@@ -116,14 +99,14 @@ def test_a_document_and_a_chunk_are_returned_by_their_ids(split: TestClient) -> 
 
 @pytest.mark.parametrize("liked", ["long/1", "long/1#2"])
 def test_others_are_like_a_document_without_its_own_chunks(split: TestClient, liked: str) -> None:
-    hits = found(split, more_like=liked, top_k=22, group="chunk")
+    hits = hits_of(split, more_like=liked, top_k=22, group="chunk")
 
     assert len(hits) == 22
     assert "long/1" not in {document_of(hit) for hit in hits}
 
 
 def test_duplicates_fold_after_documents(split: TestClient) -> None:
-    hits = found(split, query="tea", top_k=200, fold="duplicates")
+    hits = hits_of(split, query="tea", top_k=200, fold="duplicates")
 
     assert sum(1 + hit["duplicates"] for hit in hits) == len(RECORDS)
 

@@ -1,20 +1,16 @@
 """Searches of an index that was built with --deduplicate."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
 from service.client.results import read_results
 from service.retrieval.corpus.chunks.chunking import Chunking
-from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.indexing.build import build_index
-from service.settings.settings import Settings
-from tests.conftest import PASSAGES, write_passages
+from tests.conftest import PASSAGES
+from tests.support.searches import hits_of, serving
 
 TEXT = "Tea is grown in the mountains."
 HEADER = "".join(f"Sentence {row} of the header is about the harp. " for row in range(6))
@@ -33,33 +29,22 @@ RECORDS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def copies(
-    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, tiny_encoder: Encoder
-) -> Iterator[TestClient]:
+def copies(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[TestClient]:
     """A service whose index holds copies of a short and of a long document."""
     folder = tmp_path_factory.mktemp("copies")
-    passages = read_passages(write_passages(folder / "passages.jsonl", RECORDS))
-    build_index(
-        passages,
-        folder / "index",
+    with serving(
+        folder,
+        RECORDS,
         tiny_encoder,
         fields={"kind": "string"},
         chunking=Chunking.of(64, 32),
         deduplicate=True,
-    )
-    settings = Settings(encoder=str(tiny_checkpoint), index=folder / "index", device="cpu")
-    with TestClient(create_app(settings)) as client:
+    ) as client:
         yield client
 
 
-def hits(client: TestClient, **body: Any) -> list[dict[str, Any]]:
-    response = client.post("/search", json=body)
-    assert response.status_code == 200, response.text
-    return list(response.json()["results"][0]["hits"])
-
-
 def test_documents_with_equal_texts_are_one_hit_that_names_the_others(copies: TestClient) -> None:
-    found = {hit["passage_id"]: hit for hit in hits(copies, query=TEXT, top_k=200)}
+    found = {hit["passage_id"]: hit for hit in hits_of(copies, query=TEXT, top_k=200)}
 
     assert found["copy/0"]["duplicates"] == 3
     assert found["copy/0"]["duplicate_ids"] == ["copy/1", "copy/2", "copy/3"]
@@ -70,19 +55,21 @@ def test_documents_with_equal_texts_are_one_hit_that_names_the_others(copies: Te
 
 
 def test_top_k_and_offset_count_what_is_left(copies: TestClient) -> None:
-    whole = [hit["passage_id"] for hit in hits(copies, query=TEXT, top_k=6)]
+    whole = [hit["passage_id"] for hit in hits_of(copies, query=TEXT, top_k=6)]
 
-    assert [hit["passage_id"] for hit in hits(copies, query=TEXT, top_k=4, offset=2)] == whole[2:]
+    assert [hit["passage_id"] for hit in hits_of(copies, query=TEXT, top_k=4, offset=2)] == whole[
+        2:
+    ]
 
 
 def test_a_copy_that_the_filter_selects_is_found(copies: TestClient) -> None:
-    [hit] = hits(copies, query=TEXT, filter={"kind": "k2"})
+    [hit] = hits_of(copies, query=TEXT, filter={"kind": "k2"})
 
     assert (hit["passage_id"], hit["duplicates"]) == ("copy/2", 0)
 
 
 def test_documents_that_share_a_chunk_alone_are_two_hits(copies: TestClient) -> None:
-    found = hits(copies, query=HEADER[:100], top_k=200)
+    found = hits_of(copies, query=HEADER[:100], top_k=200)
 
     by_document = {hit.get("document_id", hit["passage_id"]): hit for hit in found}
     assert "other" in by_document

@@ -1,20 +1,16 @@
 """The field `evidence` of `/search`, and what `/info` says where there is none."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
 from service.client.results import Evidence, read_results
-from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.evidence.segments import spans_of
-from service.retrieval.indexing.build import build_index
-from service.settings.settings import Settings
-from tests.conftest import PASSAGES, write_passages
+from tests.conftest import PASSAGES
+from tests.support.searches import hits_of, serving
 
 RECORDS: list[dict[str, Any]] = [
     *PASSAGES,
@@ -33,27 +29,16 @@ def no_least_lead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def shown(
-    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, tiny_encoder: Encoder
-) -> Iterator[TestClient]:
+def shown(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[TestClient]:
     """A service whose index has evidence."""
     folder = tmp_path_factory.mktemp("evidence")
-    passages = read_passages(write_passages(folder / "passages.jsonl", RECORDS))
-    build_index(passages, folder / "index", tiny_encoder, evidence=True)
-    settings = Settings(encoder=str(tiny_checkpoint), index=folder / "index", device="cpu")
-    with TestClient(create_app(settings)) as client:
+    with serving(folder, RECORDS, tiny_encoder, evidence=True) as client:
         yield client
 
 
-def hits(client: TestClient, **body: Any) -> list[dict[str, Any]]:
-    response = client.post("/search", json=body)
-    assert response.status_code == 200, response.text
-    return list(response.json()["results"][0]["hits"])
-
-
 def test_each_hit_has_its_evidence_only_if_it_is_asked_for(shown: TestClient) -> None:
-    asked = hits(shown, query="tea", top_k=50, evidence=True)
-    plain = hits(shown, query="tea", top_k=50)
+    asked = hits_of(shown, query="tea", top_k=50, evidence=True)
+    plain = hits_of(shown, query="tea", top_k=50)
 
     for hit, other in zip(asked, plain, strict=True):
         evidence = hit.pop("evidence")
@@ -67,16 +52,16 @@ def test_each_hit_has_its_evidence_only_if_it_is_asked_for(shown: TestClient) ->
 
 
 def test_evidence_is_there_without_the_text_and_on_later_pages(shown: TestClient) -> None:
-    everything = hits(shown, query="tea", top_k=50, evidence=True)
+    everything = hits_of(shown, query="tea", top_k=50, evidence=True)
 
-    page = hits(shown, query="tea", top_k=5, offset=3, evidence=True, include_text=False)
+    page = hits_of(shown, query="tea", top_k=5, offset=3, evidence=True, include_text=False)
 
     assert [hit["evidence"] for hit in page] == [hit["evidence"] for hit in everything[3:8]]
 
 
 def test_each_query_has_its_own_evidence(shown: TestClient) -> None:
     queries = ["How many strings has a harp?", "Where does tea grow?"]
-    alone = [hits(shown, query=query, top_k=50, evidence=True) for query in queries]
+    alone = [hits_of(shown, query=query, top_k=50, evidence=True) for query in queries]
 
     response = shown.post("/search", json={"queries": queries, "top_k": 50, "evidence": True})
 
@@ -89,7 +74,7 @@ def test_each_query_has_its_own_evidence(shown: TestClient) -> None:
 
 
 def test_a_passage_in_place_of_a_query_asks_nothing(shown: TestClient) -> None:
-    found = hits(shown, more_like="harp", top_k=50, evidence=True)
+    found = hits_of(shown, more_like="harp", top_k=50, evidence=True)
 
     assert {hit["evidence"] for hit in found} == {None}
 
@@ -101,7 +86,7 @@ def test_info_says_that_the_index_has_evidence(shown: TestClient) -> None:
 
 
 def test_an_index_without_evidence_answers_null_and_info_says_why(client: TestClient) -> None:
-    found = hits(client, query="tea", top_k=50, evidence=True)
+    found = hits_of(client, query="tea", top_k=50, evidence=True)
 
     assert {hit["evidence"] for hit in found} == {None}
     assert client.get("/info").json()["index"]["evidence"] == {

@@ -1,16 +1,12 @@
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
-from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.indexing.build import build_index
-from service.settings.settings import Settings
-from tests.conftest import PASSAGES, write_passages
+from tests.conftest import PASSAGES
+from tests.support.searches import hits_of, serving
 
 REPEATED = "Nairobi is the capital of Kenya and its largest city by far."
 RECORDS: list[dict[str, Any]] = [
@@ -21,22 +17,11 @@ RECORDS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def copies(
-    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, tiny_encoder: Encoder
-) -> Iterator[TestClient]:
+def copies(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder) -> Iterator[TestClient]:
     """A service whose index holds 30 copies of one text."""
     folder = tmp_path_factory.mktemp("copies")
-    passages = read_passages(write_passages(folder / "passages.jsonl", RECORDS))
-    build_index(passages, folder / "index", tiny_encoder, fields={"page": "number"})
-    settings = Settings(encoder=str(tiny_checkpoint), index=folder / "index", device="cpu")
-    with TestClient(create_app(settings)) as client:
+    with serving(folder, RECORDS, tiny_encoder, fields={"page": "number"}) as client:
         yield client
-
-
-def found(client: TestClient, **body: Any) -> list[dict[str, Any]]:
-    response = client.post("/search", json=body)
-    assert response.status_code == 200, response.text
-    return list(response.json()["results"][0]["hits"])
 
 
 @pytest.mark.parametrize("record", [RECORDS[0], RECORDS[7], RECORDS[20], RECORDS[-1]])
@@ -65,16 +50,16 @@ def test_an_unknown_id_is_404_with_the_passages_problem(
 
 
 def test_pages_of_hits_join_to_one_ranking(copies: TestClient) -> None:
-    whole = found(copies, query="tea", top_k=20)
-    parts = [found(copies, query="tea", top_k=8, offset=offset) for offset in (0, 8, 16)]
+    whole = hits_of(copies, query="tea", top_k=20)
+    parts = [hits_of(copies, query="tea", top_k=8, offset=offset) for offset in (0, 8, 16)]
 
     assert [hit for part in parts for hit in part][:20] == whole
     assert [hit["rank"] for hit in parts[1]] == list(range(9, 17))
-    assert found(copies, query="tea", top_k=8, offset=900) == []
+    assert hits_of(copies, query="tea", top_k=8, offset=900) == []
 
 
 def test_offset_and_top_k_reach_a_thousand_together(copies: TestClient) -> None:
-    assert found(copies, query="tea", top_k=1, offset=999) == []
+    assert hits_of(copies, query="tea", top_k=1, offset=999) == []
 
     response = copies.post("/search", json={"query": "tea", "top_k": 2, "offset": 999})
 
@@ -86,7 +71,7 @@ def test_offset_and_top_k_reach_a_thousand_together(copies: TestClient) -> None:
 
 
 def test_folded_copies_are_one_hit_and_the_page_is_full(copies: TestClient) -> None:
-    hits = found(copies, query=REPEATED, top_k=10, fold="duplicates")
+    hits = hits_of(copies, query=REPEATED, top_k=10, fold="duplicates")
 
     assert [hit["rank"] for hit in hits] == list(range(1, 11))
     [leader] = [hit for hit in hits if hit["passage_id"].startswith("copy/")]
@@ -95,15 +80,17 @@ def test_folded_copies_are_one_hit_and_the_page_is_full(copies: TestClient) -> N
 
 
 def test_a_folded_page_continues_where_the_last_one_ended(copies: TestClient) -> None:
-    whole = found(copies, query=REPEATED, top_k=6, fold="duplicates", include_text=False)
-    second = found(copies, query=REPEATED, top_k=3, offset=3, fold="duplicates", include_text=False)
+    whole = hits_of(copies, query=REPEATED, top_k=6, fold="duplicates", include_text=False)
+    second = hits_of(
+        copies, query=REPEATED, top_k=3, offset=3, fold="duplicates", include_text=False
+    )
 
     assert [hit["passage_id"] for hit in second] == [hit["passage_id"] for hit in whole[3:]]
 
 
 def test_more_like_a_passage_finds_others_as_its_own_vector_does(copies: TestClient) -> None:
-    hits = found(copies, more_like="copy/07", top_k=5, fold="duplicates")
-    unfolded = found(copies, more_like="copy/07", top_k=40)
+    hits = hits_of(copies, more_like="copy/07", top_k=5, fold="duplicates")
+    unfolded = hits_of(copies, more_like="copy/07", top_k=40)
 
     assert hits[0]["duplicates"] == 28  # itself is none of them
     assert "copy/07" not in {hit["passage_id"] for hit in unfolded}
@@ -112,7 +99,7 @@ def test_more_like_a_passage_finds_others_as_its_own_vector_does(copies: TestCli
 
 
 def test_more_like_takes_filters_and_is_refused_for_an_unknown_id(copies: TestClient) -> None:
-    hits = found(copies, more_like="copy/07", filter={"page": {"lt": 3}}, top_k=3)
+    hits = hits_of(copies, more_like="copy/07", filter={"page": {"lt": 3}}, top_k=3)
     response = copies.post("/search", json={"more_like": "nothing"})
 
     assert {hit["metadata"]["page"] for hit in hits} <= {0, 1, 2}

@@ -98,7 +98,13 @@ class ChangeResponse(BaseModel):
     generation: Annotated[
         str | None, Field(description="The first generation that has the change, if applied")
     ]
-    reason: Annotated[str | None, Field(description="Why the change was refused")]
+    reason: Annotated[
+        str | None,
+        Field(
+            description="Why the change was refused; of an applied one, why its generation is not "
+            "served"
+        ),
+    ]
 
 
 class LiveDocument(BaseModel):

@@ -33,7 +33,7 @@ from service.retrieval.indexing.sources import with_checked_values
 router = APIRouter(route_class=JsonRoute)
 POST_CHANGE_RESPONSES = {
     **POST_RESPONSES,
-    202: {"model": ChangeResponse, "description": "The change is on the disk, and waits"},
+    202: {"model": ChangeResponse, "description": "The change is on the disk, and not live yet"},
     409: PROBLEM_RESPONSES[409],
     507: PROBLEM_RESPONSES[507],
 }
@@ -53,7 +53,8 @@ async def change_documents(body: DocumentsRequest, request: Request) -> Response
     if body.wait:
         waiting = changes.result_of(number, seconds_left(deadline))
         result = await cancel_on_disconnect(request, waiting)
-    status = 202 if result.state == "waiting" else 200
+    is_unserved = result.state == "applied" and result.reason is not None
+    status = 202 if result.state == "waiting" or is_unserved else 200
     return JSONResponse(_describe(number, result), status_code=status)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from service.changes.application import MAX_DOCUMENTS, Application, RefusedChangeError
 from service.changes.journal import Record
+from service.changes.ledger import applied_record
 from service.changes.register import Register
 from service.engine.engine import Engine
 from service.engine.lane import encoder_in_bulk_lane
@@ -87,14 +88,16 @@ class Applier:
 
     async def _go_live(self, numbers: list[int], generation: str) -> None:
         """Serve a generation that was published, and settle its changes."""
+        reason = None
         try:
             await self.reloader.reload()
         except RequestError as error:  # it is published; a later one may be served
+            reason = f"its generation is not served: {error}"
             logger.error("changes were applied, and are not served yet: %s", error)
         waiting, now = self.register.ledger.waiting, time.time()
         for number in numbers:
             self.metrics.change_seconds.observe(now - waiting[number].at)
-        await self._settle({"applied": numbers, "generation": generation})
+        await self._settle(applied_record(numbers, generation, reason))
         self._made = [*(name for name in self._made if name != generation), generation]
         old = self._made[: -1 - KEPT_GENERATIONS]
         try:

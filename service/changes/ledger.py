@@ -42,7 +42,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a change; an applied one is in a generation, a refused one has a reason."""
+    """What became of a change.
+
+    An applied one is in a generation; its reason says why that was not served. A refused one has a
+    reason.
+    """
 
     state: State
     generation: str | None = None
@@ -72,7 +76,7 @@ class Ledger:
             case {"applied": numbers, "generation": generation}:
                 self.prepared = None
                 for number in numbers:
-                    self._settle(number, Result("applied", generation))
+                    self._settle(number, Result("applied", generation, record.get("reason")))
             case {"refused": number, "reason": reason}:
                 self._settle(number, Result("refused", reason=reason))
             case {"next": number}:
@@ -83,7 +87,7 @@ class Ledger:
         yield {"next": self.next_number}
         for number, result in self.results.items():
             if result.state == "applied":
-                yield {"applied": [number], "generation": result.generation}
+                yield applied_record([number], result.generation, result.reason)
             else:
                 yield {"refused": number, "reason": result.reason}
         for accepted in self.waiting.values():
@@ -137,3 +141,11 @@ class Ledger:
         for _, change in accepted.changes():
             if self._last.get(change.document_id) == number:
                 del self._last[change.document_id]
+
+
+def applied_record(
+    numbers: Sequence[int], generation: str | None, reason: str | None = None
+) -> Record:
+    """Return the record of changes that a generation has; the reason says why it is not served."""
+    record: Record = {"applied": list(numbers), "generation": generation}
+    return record | ({"reason": reason} if reason else {})

@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.auth.keys import make_key, write_line
 from service.changes.journal import Journal
+from service.engine.reloader import Reloader
+from service.errors import ReloadRefusedError
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.generation import current_name, open_current
@@ -139,6 +141,23 @@ def test_a_wait_ends_with_its_deadline(start: Start) -> None:
     found = change(client, 202, put=[{"id": "b", "text": "t"}], timeout_ms=1)
 
     assert found["state"] == "waiting"
+
+
+def test_a_change_whose_generation_is_not_served_is_202_with_the_reason(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(reloader: Reloader) -> None:
+        raise ReloadRefusedError("it fails its canary query 1")
+
+    client = start()
+    with monkeypatch.context() as patched:
+        patched.setattr(Reloader, "reload", refuse)
+        found = change(client, 202, put=[{"id": "a", "text": "tea"}], wait=True)
+
+    assert found["state"] == "applied"
+    assert found["reason"] == "its generation is not served: it fails its canary query 1"
+    assert change(client, put=[{"id": "b", "text": "sea"}], wait=True)["reason"] is None
+    assert text_of(client, "a") == "tea"
 
 
 @pytest.mark.slow

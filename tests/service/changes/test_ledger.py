@@ -3,7 +3,7 @@ import time
 
 from service.changes import ledger as ledger_module
 from service.changes.journal import Record
-from service.changes.ledger import Accepted, Ledger, Result
+from service.changes.ledger import Accepted, Ledger, Result, applied_record
 from service.retrieval.corpus.reader import Passage
 
 
@@ -31,6 +31,14 @@ def test_a_change_waits_until_it_is_applied_or_refused() -> None:
     assert ledger.result_of(2) == Result("refused", reason="why")
     assert ledger.result_of(4) is None
     assert (ledger.waiting, ledger.num_waiting_documents, ledger.next_number) == ({}, 0, 4)
+
+
+def test_an_applied_change_keeps_why_its_generation_is_not_served() -> None:
+    ledger = played(accepted(1, "a"), applied_record([1], "g", "why"))
+
+    assert ledger.result_of(1) == Result("applied", "g", "why")
+    assert played(*ledger.records()).result_of(1) == Result("applied", "g", "why")
+    assert applied_record([1], "g") == {"applied": [1], "generation": "g"}
 
 
 def test_a_documents_last_waiting_change_is_known() -> None:

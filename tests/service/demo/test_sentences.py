@@ -1,12 +1,18 @@
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import safe_open
 
-from service.demo.sentences import sentences_of, write_sentences
+from service.demo.factbook import factbook_passages
+from service.demo.sentences import SENTENCES, sentences_of, write_sentences
 from service.demo.vectors import open_published, write_vectors
 from service.retrieval.corpus.reader import Passage
+from service.retrieval.encoder.bulk import encode_passages
 from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.evidence.table import quantized
 from service.retrieval.generation.generation import open_current
 from service.retrieval.indexing.build import build_index
 from service.retrieval.searcher import Searcher
@@ -86,3 +92,17 @@ def test_sentences_of_another_encoder_or_corpus_are_not_used(
 
 def test_each_sentence_is_published_once() -> None:
     assert len(sentences_of([*PASSAGES, *PASSAGES])) == 2 * len(PASSAGES)
+
+
+@pytest.mark.slow
+def test_the_published_sentences_are_those_of_the_bundled_encoder() -> None:
+    encoder = load_encoder("bundled-base", device="cpu")
+    texts = sentences_of([passage for _, passage in factbook_passages()])
+    with safe_open(SENTENCES, "numpy") as file:
+        published = file.get_tensor("vectors").reshape(len(texts), -1)
+
+    rows = range(0, len(texts), len(texts) // 24)
+    found = quantized(encode_passages(encoder, [texts[row] for row in rows]).embeddings)
+
+    differences = np.abs(published[rows].astype(int) - found.reshape(len(rows), -1))
+    assert differences.max() <= 1  # another machine may round otherwise

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from service.retrieval.errors import GenerationError
@@ -24,7 +25,9 @@ SCHEMA = pa.schema(
         ("evidence.vectors", pa.binary()),  # int8 [S, D], each of any length
     ]
 )
+SPAN_BYTES = 8
 LARGEST = 127
+WINDOW_ROWS = 1 << 16
 # Where the best segment leads by less, it is right about every second time (bench/evidence.py).
 LEAST_LEAD = 0.004
 
@@ -41,8 +44,13 @@ class Evidence:
 class EvidenceTable:
     """The vectors of segments by passage, mapped from the file."""
 
-    def __init__(self, path: Path, count: int) -> None:
-        """Map the file, whose hash must have been verified.
+    def __init__(self, path: Path, count: int, dimension: int) -> None:
+        """Map the file, whose hash must have been verified, and check its form.
+
+        Args:
+            path: of the file.
+            count: of the passages.
+            dimension: of a vector, D.
 
         Raises:
             GenerationError: the file is not an Arrow file of `count` rows of this form.
@@ -52,6 +60,8 @@ class EvidenceTable:
             raise GenerationError(
                 f"{path} does not hold the evidence of {count} passages: build the index again"
             )
+        if fault := find_fault(self.rows, dimension):
+            raise GenerationError(f"{path} is damaged, {fault}: build the index again")
         _, self._spans, self._vectors = self.rows.columns
 
     def rows_by_key(self) -> dict[bytes, int]:
@@ -81,6 +91,36 @@ class EvidenceTable:
             found.append(best_of(scores[first : first + count], places))
             first += count
         return found
+
+
+def find_fault(rows: pa.Table, dimension: int) -> str:
+    """Return what of a table's content is not evidence, with its row; an empty string if all is."""
+    try:
+        rows.validate(full=True)
+    except pa.ArrowInvalid as error:
+        return str(error)
+    _, spans, vectors = rows.columns
+    if any(column.null_count for column in rows.columns):
+        return "it lacks values"
+    span_bytes, vector_bytes = (pc.binary_length(each).to_numpy() for each in (spans, vectors))
+    counts = span_bytes // SPAN_BYTES
+    wrong = (span_bytes % SPAN_BYTES != 0) | (vector_bytes != counts * dimension)
+    if wrong.any():
+        row = int(wrong.argmax())
+        return (
+            f"row {row} has {span_bytes[row]} bytes of spans and {vector_bytes[row]} of vectors "
+            f"of {dimension}"
+        )
+    for start in range(0, len(rows), WINDOW_ROWS):
+        content = b"".join(spans.slice(start, WINDOW_ROWS).to_pylist())
+        places = np.frombuffer(content, np.int32).reshape(-1, 2)
+        is_none = (places[:, 0] < 0) | (places[:, 0] > places[:, 1])
+        if is_none.any():
+            first = int(is_none.argmax())
+            ends = counts[start : start + WINDOW_ROWS].cumsum()
+            row = start + int(np.searchsorted(ends, first, "right"))
+            return f"row {row} has a span from {places[first, 0]} to {places[first, 1]}"
+    return ""
 
 
 def describe_evidence(table: EvidenceTable | None) -> dict[str, object]:

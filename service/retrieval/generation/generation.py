@@ -26,7 +26,11 @@ from service.retrieval.generation.manifest import (
     GenerationManifest,
     read_manifest,
 )
-from service.retrieval.generation.optional_files import open_evidence, open_identifiers
+from service.retrieval.generation.optional_files import (
+    check_optional_files,
+    open_evidence,
+    open_identifiers,
+)
 from service.retrieval.generation.vectors import check_vectors
 from service.retrieval.identifiers.index import IdentifierIndex, NoIdentifiers
 from service.retrieval.index.backend import VectorIndex
@@ -174,16 +178,17 @@ def verify_hashes(directory: Path) -> GenerationManifest:
 
 
 def verify_generation(directory: Path) -> GenerationManifest:
-    """Verify the hashes, and that every vector is finite and of length 1.
+    """Verify the hashes, that every vector is finite and of length 1, and the optional files.
 
     Returns:
         The manifest.
 
     Raises:
-        GenerationError: as in `verify_hashes` and `check_vectors`.
+        GenerationError: as in `verify_hashes`, `check_vectors` and `check_optional_files`.
     """
     manifest = verify_hashes(directory)
     check_vectors(directory, manifest)
+    check_optional_files(directory, manifest)
     return manifest
 
 

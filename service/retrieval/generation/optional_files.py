@@ -10,6 +10,16 @@ from service.retrieval.identifiers.index import IdentifierIndex, NoIdentifiers
 from service.retrieval.identifiers.postings import Postings
 
 
+def check_optional_files(directory: Path, manifest: GenerationManifest) -> None:
+    """Check the evidence and the identifiers of a generation whose hashes were verified.
+
+    Raises:
+        GenerationError: as in `open_evidence` and `open_postings`.
+    """
+    open_evidence(directory, manifest)
+    open_postings(directory, manifest)
+
+
 def open_evidence(directory: Path, manifest: GenerationManifest) -> EvidenceTable | None:
     """Open the evidence of a generation whose hashes were verified; None if it has none.
 
@@ -18,16 +28,18 @@ def open_evidence(directory: Path, manifest: GenerationManifest) -> EvidenceTabl
     """
     if EVIDENCE not in manifest.files:
         return None
-    return EvidenceTable(directory / EVIDENCE, manifest.count)
+    return EvidenceTable(directory / EVIDENCE, manifest.count, manifest.dimension)
 
 
 def open_postings(directory: Path, manifest: GenerationManifest) -> Postings | None:
     """Open the postings of a generation whose hashes were verified; None if it has none.
 
     Raises:
-        GenerationError: the file does not hold postings.
+        GenerationError: the file does not hold postings of the generation's passages.
     """
-    return Postings(directory / IDENTIFIERS) if IDENTIFIERS in manifest.files else None
+    if IDENTIFIERS not in manifest.files:
+        return None
+    return Postings(directory / IDENTIFIERS, manifest.count)
 
 
 def open_identifiers(
@@ -38,7 +50,7 @@ def open_identifiers(
     They need its vectors as they were computed, and the background that is their unit.
 
     Raises:
-        GenerationError: the file does not hold postings.
+        GenerationError: the file does not hold postings of the generation's passages.
     """
     postings, vectors = open_postings(directory, manifest), map_vectors(directory, manifest)
     if postings is None or vectors is None or manifest.background is None:

@@ -21,6 +21,7 @@ from service.retrieval.identifiers.tokens import identifiers_of
 ROW_BITS = 28
 ROW_MASK = (1 << ROW_BITS) - 1
 WINDOW_ROWS = 1024
+WINDOW_ITEMS = 1 << 20
 CACHED_KEYS = 1 << 16
 ITEM = np.dtype("<u8")
 
@@ -31,16 +32,31 @@ Rows = NDArray[np.int64]
 class Postings:
     """The postings of a verified generation, mapped from their file."""
 
-    def __init__(self, path: Path) -> None:
-        """Map the file.
+    def __init__(self, path: Path, count: int) -> None:
+        """Map the file, and check its form.
+
+        Args:
+            path: of the file.
+            count: of the passages.
 
         Raises:
-            GenerationError: its size is wrong.
+            GenerationError: its size is wrong, its postings do not ascend, or one names a row that
+                is not there.
         """
         size = path.stat().st_size
         if size % ITEM.itemsize:
             raise GenerationError(f"{path} does not hold whole postings: build the index again")
         self.items: Items = np.memmap(path, ITEM, "r") if size else np.empty(0, ITEM)
+        for start in range(0, len(self.items), WINDOW_ITEMS):
+            window = self.items[start : start + WINDOW_ITEMS + 1]
+            largest = int((window & ROW_MASK).max())
+            if largest >= count:
+                fault = f"names row {largest} of {count}"
+            elif (window[1:] <= window[:-1]).any():
+                fault = "has postings that do not ascend"
+            else:
+                continue
+            raise GenerationError(f"{path} is damaged, it {fault}: build the index again")
 
     def rows(self, key: str) -> Rows:
         """Return the rows of the passages that hold an identifier, ascending.

@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from service.retrieval.errors import GenerationError
+from service.retrieval.evidence import table
 from service.retrieval.evidence.segments import Span
 from service.retrieval.evidence.table import (
     LEAST_LEAD,
@@ -29,7 +31,7 @@ def write(path: Path, vectors: list[np.ndarray], spans: list[list[Span]]) -> Evi
     keys = [bytes([row]) * 16 for row in range(len(spans))]
     with ArrowWriter(path, SCHEMA) as table:
         table.write_rows(to_columns(keys, spans, [quantized(each) for each in vectors]))
-    return EvidenceTable(path, len(spans))
+    return EvidenceTable(path, len(spans), DIM)
 
 
 def test_the_evidence_is_the_segment_of_the_largest_cosine(tmp_path: Path) -> None:
@@ -85,7 +87,57 @@ def test_a_file_of_another_number_of_passages_is_refused(tmp_path: Path) -> None
     write(path, [unit_vectors(2)], [[(0, 1), (2, 3)]])
 
     with pytest.raises(GenerationError, match="evidence of 2 passages: build the index again"):
-        EvidenceTable(path, 2)
+        EvidenceTable(path, 2, DIM)
+
+
+def packed(*places: int) -> bytes:
+    return np.array(places, np.int32).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("spans", "vectors", "fault"),
+    [
+        (packed(0, 3, 4, 8), bytes(DIM), "row 1 has 16 bytes of spans and 32 of vectors of 32"),
+        (packed(0, 3)[:7], bytes(DIM), "row 1 has 7 bytes of spans and 32 of vectors of 32"),
+        (packed(), bytes(DIM), "row 1 has 0 bytes of spans and 32 of vectors of 32"),
+        (packed(0, 3, 8, 4), bytes(2 * DIM), "row 1 has a span from 8 to 4"),
+        (packed(-1, 3, 4, 8), bytes(2 * DIM), "row 1 has a span from -1 to 3"),
+        (None, bytes(DIM), "it lacks values"),
+        (packed(0, 3), None, "it lacks values"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("window", [1, 1 << 16])
+def test_a_row_that_is_no_evidence_is_refused_by_name(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spans: bytes | None,
+    vectors: bytes | None,
+    fault: str,
+    window: int,
+) -> None:
+    monkeypatch.setattr(table, "WINDOW_ROWS", window)
+    path = tmp_path / "evidence.arrow"
+    columns = [[bytes(16)] * 3, [packed(0, 9), spans, packed()], [bytes(DIM), vectors, b""]]
+    rows = [pa.array(column, kind.type) for column, kind in zip(columns, SCHEMA, strict=True)]
+    with ArrowWriter(path, SCHEMA) as writer:
+        writer.write_rows(pa.table(rows, schema=SCHEMA))
+
+    with pytest.raises(GenerationError) as caught:
+        EvidenceTable(path, 3, DIM)
+
+    assert str(caught.value) == f"{path} is damaged, {fault}: build the index again"
+
+
+def test_a_file_whose_values_lie_outside_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.arrow"
+    write(path, [unit_vectors(2), unit_vectors(3)], [[(0, 1)] * 2, [(0, 1)] * 3])
+    content, offsets = path.read_bytes(), packed(0, 2 * DIM, 5 * DIM)
+    assert content.count(offsets) == 1
+    path.write_bytes(content.replace(offsets, packed(0, 2 * DIM, 1 << 30)))
+
+    with pytest.raises(GenerationError, match="is damaged, .*: build the index again"):
+        EvidenceTable(path, 2, DIM)
 
 
 def test_an_index_without_evidence_says_how_to_have_it() -> None:

@@ -36,7 +36,7 @@ def test_each_identifier_has_the_rows_of_the_passages_that_hold_it(tmp_path: Pat
     texts = random_texts(50, seed=1)
     write_postings(tmp_path / "file", table_of(tmp_path / "table", texts))
 
-    found = Postings(tmp_path / "file")
+    found = Postings(tmp_path / "file", 50)
 
     for key in ("c:aa1720", "a:NASA", "n:nasa", "c:1990", "n:bogota", "c:12500", "c:xr500b"):
         expected = [row for row, text in enumerate(texts) if key in identifiers_of(text)]
@@ -65,7 +65,9 @@ def test_kept_postings_give_the_bytes_of_new_ones(
         text for text, kept in zip(old, is_kept, strict=True) if kept
     ]
 
-    write_postings(tmp_path / "kept", table, KeptPostings(Postings(tmp_path / "old"), new_rows))
+    write_postings(
+        tmp_path / "kept", table, KeptPostings(Postings(tmp_path / "old", len(old)), new_rows)
+    )
 
     write_postings(tmp_path / "fresh", table)
     assert (tmp_path / "kept").read_bytes() == (tmp_path / "fresh").read_bytes() != b""
@@ -76,13 +78,35 @@ def test_a_corpus_without_identifiers_has_an_empty_file(tmp_path: Path) -> None:
         writer.write([Passage("a", "no identifier")])
     write_postings(tmp_path / "file", PassageTable(tmp_path / "table"))
     assert (tmp_path / "file").read_bytes() == b""
-    assert Postings(tmp_path / "file").rows("c:aa1720").tolist() == []
+    assert Postings(tmp_path / "file", 1).rows("c:aa1720").tolist() == []
 
 
 def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"123456789")
     with pytest.raises(GenerationError, match="does not hold whole postings"):
-        Postings(tmp_path / "file")
+        Postings(tmp_path / "file", 1)
+
+
+@pytest.mark.parametrize(
+    ("items", "fault"),
+    [
+        ([1 << 28, 2 << 28 | 3], "names row 3 of 3"),
+        ([2 << 28, 1 << 28], "has postings that do not ascend"),
+        ([1 << 28 | 2, 1 << 28 | 2], "has postings that do not ascend"),
+    ],
+)
+@pytest.mark.parametrize("window", [1, 1 << 20])
+def test_postings_that_no_table_has_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, items: list[int], fault: str, window: int
+) -> None:
+    monkeypatch.setattr(postings, "WINDOW_ITEMS", window)
+    path = tmp_path / "file"
+    path.write_bytes(np.array(items, "<u8").tobytes())
+
+    with pytest.raises(GenerationError) as caught:
+        Postings(path, 3)
+
+    assert str(caught.value) == f"{path} is damaged, it {fault}: build the index again"
 
 
 def test_more_rows_than_a_posting_can_name_are_refused(

@@ -11,17 +11,14 @@ them: in digits of the question's script, in small letters, in full width, with 
 `unanswered.*.jsonl` ask about identifiers that no record has.
 """
 
-import argparse
 import random
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.demo.factbook import factbook_passages
 from service.retrieval.corpus.reader import Passage
-from tests.bench.options import say
+from tests.bench.demo_set import write_demo_set
 from trainer.data.evaluation_set import EvaluationData, Query
-from trainer.data.evaluation_set_writer import write_evaluation_set
 
 TEMPLATES = Path(__file__).with_suffix(".toml")
 RECORDS_OF_A_KIND, QUESTIONS_OF_A_KIND, UNANSWERED_OF_A_KIND = 120, 9, 2
@@ -128,18 +125,5 @@ def build_set(passages: list[Passage]) -> EvaluationData:
     return EvaluationData({"en": [*passages, *records]}, queries, qrels, unanswered=unanswered)
 
 
-def main() -> None:
-    """Write the evaluation set."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("directory", type=Path)
-    options = parser.parse_args()
-    judged = build_set([passage for _, passage in factbook_passages()])
-    write_evaluation_set(options.directory, judged)
-    say(
-        f"{len(judged.qrels)} questions in {len(judged.queries)} languages on "
-        f"{len(judged.passages['en'])} passages: {options.directory}"
-    )
-
-
 if __name__ == "__main__":
-    main()
+    write_demo_set(__doc__, build_set)

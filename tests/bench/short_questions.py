@@ -10,18 +10,15 @@ if it is about the country and states the fact. Questions on the same country ar
 (`off_topic.toml`), for `clear-trainer calibrate`.
 """
 
-import argparse
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 from babel import Locale
 
-from service.demo.factbook import factbook_passages
 from service.retrieval.corpus.reader import Passage
-from tests.bench.options import say
+from tests.bench.demo_set import write_demo_set
 from trainer.data.evaluation_set import EvaluationData, Query
-from trainer.data.evaluation_set_writer import write_evaluation_set
 
 TEMPLATES = Path(__file__).with_suffix(".toml")
 OFF_TOPIC = TEMPLATES.with_name("off_topic.toml")
@@ -69,18 +66,5 @@ def build_set(passages: list[Passage]) -> EvaluationData:
     return EvaluationData({"en": passages}, queries, qrels, unanswered=unanswered)
 
 
-def main() -> None:
-    """Write the evaluation set."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("directory", type=Path)
-    options = parser.parse_args()
-    judged = build_set([passage for _, passage in factbook_passages()])
-    write_evaluation_set(options.directory, judged)
-    say(
-        f"{len(judged.qrels)} questions in {len(judged.queries)} languages on "
-        f"{len(judged.passages['en'])} passages: {options.directory}"
-    )
-
-
 if __name__ == "__main__":
-    main()
+    write_demo_set(__doc__, build_set)

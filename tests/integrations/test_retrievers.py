@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from service.client import Client, ProblemError
-from service.retrieval.corpus.reader import read_passages
+from service.retrieval.corpus.reader import Passage, read_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.indexing.build import build_index
 from service.settings.settings import Settings
 from tests.support.serving import serving
 
 QUERY = "Where does tea grow?"
+TWO_SENTENCES = Passage(
+    "tea", "Where does tea grow? Tea. It is grown for export and flowers.", metadata={"page": 2}
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +30,8 @@ def address(
 ) -> Iterator[str]:
     """A service whose index declares a field."""
     index = tmp_path_factory.mktemp("filtered") / "index"
-    build_index(
-        read_passages(passages_file), index, tiny_encoder, fields={"page": "number"}, evidence=True
-    )
+    corpus = [*read_passages(passages_file), ("two sentences", TWO_SENTENCES)]
+    build_index(corpus, index, tiny_encoder, fields={"page": "number"}, evidence=True)
     with serving(service_settings.model_copy(update={"index": index})) as address:
         yield address
 
@@ -47,9 +49,17 @@ def expected(client: Client, **options: Any) -> list[tuple[str, float, str | Non
     ]
 
 
+@pytest.fixture(autouse=True)
+def no_least_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show evidence however little it leads: the tiny encoder's cosines are close together."""
+    monkeypatch.setattr("service.retrieval.evidence.table.LEAST_LEAD", 0.0)
+
+
 def evidence(client: Client) -> list[dict[str, Any] | None]:
     hits = client.search(QUERY, top_k=3, filter={"page": 2}, evidence=True).hits
-    return [hit.evidence and asdict(hit.evidence) for hit in hits]
+    found = [hit.evidence and asdict(hit.evidence) for hit in hits]
+    assert any(found)
+    return found
 
 
 def test_langchain_s_documents_are_the_hits(client: Client) -> None:
@@ -93,6 +103,17 @@ def test_llama_index_s_nodes_are_the_hits(client: Client) -> None:
             for found in nodes
         ]
         assert [found.node.metadata["evidence"] for found in nodes] == evidence(client)
+
+
+def test_mcp_s_passages_have_the_evidence_of_the_hits(client: Client, address: str) -> None:
+    pytest.importorskip("mcp", reason="mcp is not installed")
+    from tests.integrations.test_mcp import ask
+
+    arguments = {"query": QUERY, "top_k": 3, "filter": {"page": 2}}
+    result = ask(address, lambda assistant: assistant.call_tool("search", arguments))
+
+    found = result.structured_content["passages"]
+    assert [each["evidence"] for each in found] == evidence(client)
 
 
 def test_haystack_s_documents_are_the_hits_also_after_yaml(client: Client, address: str) -> None:

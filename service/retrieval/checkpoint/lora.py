@@ -94,10 +94,16 @@ def add_product(
             f"{[lora_b.shape[0], lora_a.shape[1]]}, the base's weights are "
             f"{list(module.weight.shape)}: use the adapter with the base it was trained on"
         )
-    merged = module.weight.detach() + scale * (lora_b.float() @ lora_a.float())
+    merged = with_product(module.weight.detach(), lora_a, lora_b, scale)
     if not bool(torch.isfinite(merged).all()):
         raise CheckpointError(
             f"{path}: {quoted(name)} makes weights that are not finite numbers: restore the "
             "adapter from a copy or train it again"
         )
     module.weight = nn.Parameter(merged, requires_grad=False)
+
+
+def with_product(weight: Tensor, lora_a: Tensor, lora_b: Tensor, scale: float) -> Tensor:
+    """Return W + scale * B A in fp32: W [O, I], A [R, I], B [O, R]."""
+    merged: Tensor = weight + scale * (lora_b.float() @ lora_a.float())
+    return merged

@@ -87,7 +87,8 @@ def load_runtime(
     if choice.engine == "torch":
         return _load_torch(layout, options.device, choice.precision, shared_with)
     try:
-        graph = open_graph(layout, fingerprint, options.cache, partial(_export, layout=layout))
+        write = partial(_write_graph, layout=layout, fingerprint=fingerprint)
+        graph = open_graph(layout, fingerprint, options.cache, write)
         return _load_openvino(graph, layout, choice.precision, options, shared_with, for_queries)
     except WeightsError:
         raise
@@ -113,6 +114,12 @@ def _check_memory(
 
 
 # Each library is imported only if chosen: transformers alone takes seconds.
+
+
+def _write_graph(directory: Path, layout: CheckpointLayout, fingerprint: str) -> str:
+    from service.retrieval.encoder.runtime.openvino.published import write_published
+
+    return write_published(directory, layout, fingerprint) or _export(directory, layout)
 
 
 def _export(directory: Path, layout: CheckpointLayout) -> str:

@@ -17,6 +17,7 @@ from service.engine.language import LanguageDetector
 from service.engine.reloader import Reloader
 from service.errors import RequestError, SettingsError
 from service.process import freeze_imported_objects, freeze_loaded_objects, trim_memory
+from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.reference.comparison import Comparison, read_comparison
 from service.retrieval.evidence.table import describe_evidence
 from service.retrieval.generation.generation import (
@@ -171,11 +172,11 @@ async def lifespan(state: State, tracing: Tracing) -> AsyncIterator[None]:
         await asyncio.to_thread(tracing.close)
 
 
-def load(state: State) -> None:
-    """Load and warm up the engine; raises as `load_engine`."""
+def load(state: State, encoder: Encoder | None = None) -> None:
+    """Load and warm up the engine, with an encoder if one is given; raises as `load_engine`."""
     settings = state.settings
     freeze_imported_objects()
-    engine = load_engine(settings, state.metrics, state.begin)
+    engine = load_engine(settings, state.metrics, state.begin, encoder)
     with ExitStack() as on_error:
         on_error.callback(engine.close)
         state.comparison = read_comparison(settings.cache, engine.searcher.encoder)
@@ -188,9 +189,12 @@ def load(state: State) -> None:
 
 
 def load_engine(
-    settings: Settings, metrics: Metrics, on_step: Callable[[str], None] = lambda step: None
+    settings: Settings,
+    metrics: Metrics,
+    on_step: Callable[[str], None] = lambda step: None,
+    encoder: Encoder | None = None,
 ) -> Engine:
-    """Load the encoder and the live index generation; call `on_step` with what comes next.
+    """Load the encoder, unless it is given, and the live generation; tell `on_step` what comes.
 
     Raises:
         SettingsError: the settings name no index.
@@ -202,9 +206,10 @@ def load_engine(
     if mirror:
         on_step("pulling the index")
     name = mirror.start() if mirror else current_name(folder)
-    on_step("loading the encoder")
     directory = generations_directory(folder) / name
-    encoder = load_encoder_of(settings, runtime_of(directory))
+    if encoder is None:
+        on_step("loading the encoder")
+        encoder = load_encoder_of(settings, runtime_of(directory))
     for line in encoder.prompts_in_force.lines:
         logger.info("%s", line)
     if warning := encoder.prompts_in_force.warning:

@@ -19,6 +19,7 @@ from service.lifespan import NO_INDEX, State, load
 from service.listeners import address_of
 from service.loading.responder import Responder
 from service.process import report_exhausted_files, trim_memory_regularly
+from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.generation import current_name
 from service.settings.settings import Settings
 
@@ -56,8 +57,15 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(settings: Settings, listeners: list[socket.socket], responder: Responder) -> None:
+def serve(
+    settings: Settings,
+    listeners: list[socket.socket],
+    responder: Responder,
+    encoder: Encoder | None = None,
+) -> None:
     """Load, while the responder answers, and serve until a signal ends the process.
+
+    An encoder that the caller has loaded by the same settings is not loaded again.
 
     Raises:
         ServiceError: a setting is invalid; no index is named.
@@ -74,7 +82,7 @@ def serve(settings: Settings, listeners: list[socket.socket], responder: Respond
     state = app.state.service
     assert isinstance(state, State)
     state.announce = responder.begin
-    load(state)  # outside of an event loop, which would catch signals until a call returns
+    load(state, encoder)  # outside of an event loop, which would catch signals until a call returns
     responder.stop()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(app, state, listeners))

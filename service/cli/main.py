@@ -37,6 +37,7 @@ from service.retrieval import interruption
 from service.retrieval.progress import show_progress
 
 if TYPE_CHECKING:
+    from service.retrieval.encoder.encoder import Encoder
     from service.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -129,9 +130,10 @@ def demo(
 ) -> None:
     """Serve the CIA World Factbook with the bundled encoder; build its index the first time."""
     with console.one_line_errors():
-        from service.process import configure_openmp
+        from service.process import configure_allocator, configure_openmp
 
         configure_openmp()
+        configure_allocator()
         from service.components import load_encoder_of
         from service.demo.index import demo_index_name, ensure_demo_index
 
@@ -139,9 +141,9 @@ def demo(
         folder = index or settings.cache / demo_index_name(settings.encoder)
         kept = interruption.reporting(build_report.what_is_kept(folder))
         with kept, show_progress() as on_progress:
-            ensure_demo_index(folder, lambda: load_encoder_of(settings), on_progress)
+            encoder = ensure_demo_index(folder, lambda: load_encoder_of(settings), on_progress)
         if not build_only:
-            _serve(settings.model_copy(update={"index": folder}))
+            _serve(settings.model_copy(update={"index": folder}), encoder)
 
 
 @app.command()
@@ -215,7 +217,8 @@ def mcp(
         create_server(client, version("clear-search"), allow_changes).run()
 
 
-def _serve(settings: "Settings") -> None:
+def _serve(settings: "Settings", encoder: "Encoder | None" = None) -> None:
+    """Serve an index, with an encoder that has been loaded by the settings or is loaded now."""
     from service.listeners import listening
     from service.loading.responder import answering
     from service.process import configure_allocator
@@ -228,4 +231,4 @@ def _serve(settings: "Settings") -> None:
     with listening(settings) as listeners, answering(settings, listeners) as responder:
         from service.server import serve as run_server  # takes a second: the ports answer already
 
-        run_server(settings, listeners, responder)
+        run_server(settings, listeners, responder, encoder)

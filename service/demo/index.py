@@ -36,8 +36,11 @@ def demo_index_name(encoder: str) -> str:
 
 def ensure_demo_index(
     index: Path, load_encoder: Callable[[], Encoder], on_progress: OnProgress
-) -> None:
+) -> Encoder | None:
     """Build the demo's index unless an undamaged one exists.
+
+    Returns:
+        The encoder, if it was loaded.
 
     Raises:
         RetrievalError: the corpus or the encoder is missing, or the index cannot be written.
@@ -46,7 +49,7 @@ def ensure_demo_index(
         try:
             manifest = verify_generation(generations_directory(index) / current_name(index))
             if EVIDENCE in manifest.files or manifest.encoder.runtime != RUNTIME:
-                return  # an older version of this package published no vectors of sentences
+                return None  # an older version of this package published no sentences
         except GenerationError:
             logger.warning("the demo index is damaged: building it again")
     on_progress("load", 0, None)
@@ -62,3 +65,4 @@ def ensure_demo_index(
         shard_encoder=published,
         on_progress=on_progress,
     )
+    return encoder

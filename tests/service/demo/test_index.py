@@ -5,9 +5,12 @@ import pytest
 
 from service.demo import index as demo
 from service.demo.index import ensure_demo_index
+from service.lifespan import load_engine
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.generation import open_current
+from service.settings.settings import Settings
+from service.telemetry.metrics import Metrics
 from tests.conftest import flip_bit
 
 
@@ -44,9 +47,24 @@ def test_a_missing_index_is_built(tmp_path: Path, tiny_encoder: Encoder) -> None
 def test_a_whole_index_is_left_as_it_is_and_no_encoder_is_loaded(index_copy: Path) -> None:
     before = open_current(index_copy).name
 
-    ensure_demo_index(index_copy, refuse_to_load, lambda stage, done, total: None)
+    loaded = ensure_demo_index(index_copy, refuse_to_load, lambda stage, done, total: None)
 
+    assert loaded is None
     assert open_current(index_copy).name == before
+
+
+def test_the_encoder_that_built_the_index_is_served(
+    tmp_path: Path, tiny_encoder: Encoder, tiny_checkpoint: Path
+) -> None:
+    index = tmp_path / "demo"
+    loaded = ensure_demo_index(index, lambda: tiny_encoder, lambda stage, done, total: None)
+
+    engine = load_engine(
+        Settings(encoder=str(tiny_checkpoint), index=index), Metrics(), encoder=loaded
+    )
+
+    assert engine.searcher.encoder is tiny_encoder
+    engine.close()
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "vectors.faiss", "passages.arrow"])

@@ -9,15 +9,19 @@ affects all of them. Graphs are built before the measurement. Each is given text
 vectors, so that libraries that tokenize themselves can take part.
 
 `--table` writes the medians as a row of the table from which `auto` chooses. `--limit` lets oneDNN
-and PyTorch use no better instructions than those named, as on a lesser processor.
+and PyTorch use no better instructions than those named, as on a lesser processor. An engine whose
+process dies is left out: its row says how it ended.
 """
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
+import signal
 import statistics
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -58,25 +62,34 @@ def main() -> None:
         os.environ[name] = value  # the engines' processes inherit it
     texts = [each.text for each in questions(options.data)][: options.texts]
     options.engines = options.engines or _runnable()
-    workers = {name: _Worker(name, options, texts) for name in options.engines}
-    rows = {name: worker.start() for name, worker in workers.items()}
-    for size in BATCHES:
-        seconds: dict[str, list[float]] = {name: [] for name in workers}
-        for _ in range(options.repeats):
-            for name, worker in workers.items():
-                seconds[name].append(worker.ask(size))
-        for name in workers:
-            rate = len(texts) / statistics.median(seconds[name])
-            spread = [round(len(texts) / each, 1) for each in sorted(seconds[name])]
-            rows[name] |= {f"per_second_{size}": round(rate, 1), f"all_{size}": spread}
-    for name, worker in workers.items():
-        rows[name] |= worker.ask("facts")
-        worker.ask(None)
+    rows = measure(options, texts)
     _compare(rows)
     _print(rows)
     path = write_result("cpu_engines", options, {"num_texts": len(texts), "engines": rows})
     if options.table:
         write_row(TABLE, options.flags, rows, path.name, options.limit)
+
+
+def measure(options: argparse.Namespace, texts: list[str]) -> dict[str, dict[str, Any]]:
+    """Measure every engine in turns; return its figures, or `failed` with how its process ended."""
+    workers = [_Worker(name, options, texts) for name in options.engines]
+    for worker in workers:
+        worker.start()
+    for size in BATCHES:
+        seconds: dict[str, list[float]] = {worker.name: [] for worker in workers}
+        for _ in range(options.repeats):
+            for worker in workers:
+                if not worker.has_failed:
+                    seconds[worker.name].append(worker.ask(size).get("seconds", math.nan))
+        for worker in workers:
+            if not worker.has_failed:
+                rates = sorted(len(texts) / each for each in seconds[worker.name])
+                rate = {f"per_second_{size}": round(statistics.median(rates), 1)}
+                worker.row |= rate | {f"all_{size}": [round(each, 1) for each in rates]}
+    for worker in workers:
+        worker.row |= worker.ask("facts")
+        worker.end()
+    return {worker.name: worker.row for worker in workers}
 
 
 def write_row(
@@ -96,6 +109,7 @@ def write_row(
         "per_second": {
             RUNTIMES.get(name, name): [row[f"per_second_{size}"] for size in BATCHES]
             for name, row in rows.items()
+            if "failed" not in row
         },
     }
     old = content["processors"]
@@ -125,7 +139,7 @@ def _runnable() -> list[str]:
 
 
 class _Worker:
-    """The process of one engine."""
+    """The process of one engine, and the row of its figures."""
 
     def __init__(self, name: str, options: argparse.Namespace, texts: list[str]) -> None:
         ours, theirs = multiprocessing.Pipe()
@@ -133,16 +147,57 @@ class _Worker:
         arguments = (name, theirs, options.work / "cache", texts, options.calibration)
         self._connection = ours
         self._process = context.Process(target=_work, args=arguments, daemon=True)
-        self._name = name
+        self.name = name
+        self.row: dict[str, Any] = {}
 
-    def start(self) -> dict[str, Any]:
-        say(f"{self._name}: loading")
+    @property
+    def has_failed(self) -> bool:
+        """Return whether the process has died."""
+        return "failed" in self.row
+
+    def start(self) -> None:
+        """Start the process, and wait until the engine is loaded."""
+        say(f"{self.name}: loading")
         self._process.start()
-        return dict(self._connection.recv())
+        self.row |= self._receive()
 
-    def ask(self, question: int | str | None) -> Any:
-        self._connection.send(question)
-        return self._connection.recv() if question is not None else None
+    def ask(self, question: int | str) -> dict[str, Any]:
+        """Return the answer; nothing, with how it ended in the row, if the process has died."""
+        if self.has_failed:
+            return {}
+        with suppress(BrokenPipeError):
+            self._connection.send(question)
+        return self._receive()
+
+    def end(self) -> None:
+        """Let the process end."""
+        if not self.has_failed:
+            self._connection.send(None)
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            return dict(self._connection.recv())
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            self.row = {"failed": describe_end(self._process.exitcode)}
+            say(f"{self.name}: failed, {self.row['failed']}")
+            return {}
+
+
+def describe_end(exit_code: int | None) -> str:
+    """Return in words how a process ended.
+
+    >>> describe_end(-4)
+    'its process was ended by SIGILL, an instruction that this machine lacks'
+    """
+    if exit_code is None or exit_code >= 0:
+        return f"its process ended with exit status {exit_code}: its error is printed above"
+    reasons = {
+        signal.SIGILL: ", an instruction that this machine lacks",
+        signal.SIGKILL: ", perhaps for lack of memory",
+    }
+    number = signal.Signals(-exit_code)
+    return f"its process was ended by {number.name}{reasons.get(number, '')}"
 
 
 def _work(
@@ -163,7 +218,7 @@ def _work(
             continue
         begun = time.perf_counter()
         _embed(encoder, texts, question)
-        connection.send(time.perf_counter() - begun)
+        connection.send({"seconds": time.perf_counter() - begun})
 
 
 def _embed(encoder: Any, texts: list[str], size: int) -> list[Any]:
@@ -187,11 +242,13 @@ def _rss_mb() -> int:
 
 
 def _compare(rows: dict[str, dict[str, Any]]) -> None:
-    reference = rows.get("torch-fp32", next(iter(rows.values())))["embeddings"]
-    for row in rows.values():
-        row["min_cosine"] = round(float((row["embeddings"] * reference).sum(axis=1).min()), 6)
-    for row in rows.values():
-        del row["embeddings"]
+    """Put the lowest cosine to torch in fp32 into each row, in place of the embeddings."""
+    found = {name: row.pop("embeddings") for name, row in rows.items() if "embeddings" in row}
+    if not found:
+        return
+    reference = found.get("torch-fp32", next(iter(found.values())))
+    for name, embeddings in found.items():
+        rows[name]["min_cosine"] = round(float((embeddings * reference).sum(axis=1).min()), 6)
 
 
 def _print(rows: dict[str, dict[str, Any]]) -> None:
@@ -201,7 +258,8 @@ def _print(rows: dict[str, dict[str, Any]]) -> None:
     say(f"| engine | {' | '.join(columns)} |")
     say("|---" * (len(columns) + 1) + "|")
     for name, row in rows.items():
-        say(f"| {name} | {' | '.join(str(row[column]) for column in columns)} |")
+        cells = [row["failed"]] if "failed" in row else [str(row[column]) for column in columns]
+        say(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -3,26 +3,42 @@
 The page is plain HTML, CSS and JavaScript in `service/web`, without a build step.
 """
 
+import json
 from pathlib import Path
 
-from fastapi import FastAPI, Response
-from fastapi.responses import FileResponse
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.response import state_of
 from service.http.headers import PAGE_HEADERS
+from service.retrieval.corpus.table import PassageTable
 
 WEB = Path(__file__).parents[1] / "web"
 
 
 def serve_page(app: FastAPI) -> None:
     """Add the page at `/` and its files below `/web` to an app."""
+    examples: list[dict[str, str]] = json.loads((WEB / "examples.json").read_text())
+
+    @app.get("/web/examples.json", include_in_schema=False)
+    async def answered_examples(request: Request) -> Response:
+        engine = state_of(request).engine
+        found = answered_by(engine.searcher.generation.passages, examples) if engine else []
+        return JSONResponse(found, headers=PAGE_HEADERS)
+
     files: ASGIApp = _PageFiles(directory=WEB)
     app.mount("/web", files, name="web")
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> Response:
         return _WholeFile(WEB / "index.html", headers=PAGE_HEADERS)
+
+
+def answered_by(passages: PassageTable, examples: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the examples that an index answers, those of which it holds the passage."""
+    return [example for example in examples if passages.rows_of(example["passage_id"])]
 
 
 def _without_range(scope: Scope) -> Scope:

@@ -17,11 +17,12 @@ from service.api.response import (
 from service.api.search_answers import PassageResponse, SearchResponse
 from service.api.search_schemas import SearchRequest
 from service.batching.request import Spent
+from service.engine.language import QueryLanguage
 from service.engine.page import Page
 from service.errors import ShortDeadlineError, UnknownPassageError
 from service.http.disconnect import cancel_on_disconnect
 from service.retrieval.corpus.selection import Facet
-from service.retrieval.language_quality import grade_of
+from service.retrieval.language_quality import LanguageRecord, grade_of
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -64,13 +65,11 @@ async def search(body: SearchRequest, request: Request) -> Response:
         ) from None
     generation = found.generation
     took_ms = milliseconds_of(found.stage_seconds)
-    languages = engine.searcher.encoder.checkpoint.languages
     return json_response(
         {
             "results": [
                 {
-                    "language": language,
-                    "language_quality": grade_of(languages, language),
+                    **_language(language, engine.searcher.encoder.checkpoint.languages),
                     "answered": answered,
                     **({"truncated": True} if truncated else {}),
                     "hits": [hit.as_dict(body.include_text, body.evidence) for hit in hits],
@@ -114,6 +113,17 @@ async def passage(passage_id: str, request: Request) -> dict[str, object]:
         "metadata": dict(found.metadata),
         **found.place,
         "index": index_info(generation),
+    }
+
+
+def _language(language: QueryLanguage, record: LanguageRecord | None) -> dict[str, object]:
+    """Return the language of a query, with its quality in a record if it is certain."""
+    if language.is_certain:
+        return {"language": language.code, "language_quality": grade_of(record, language.code)}
+    return {
+        "language": language.code,
+        "language_uncertain": True,
+        "language_quality": "unknown",
     }
 
 

@@ -90,9 +90,19 @@ class SearchResult(BaseModel):
     language: Annotated[
         str, Field(description="The language as given in the request, else as detected (BCP 47)")
     ]
+    language_uncertain: Annotated[
+        bool | None,
+        Field(
+            description="True if the query is too short, or too like several languages, to detect "
+            "its language for certain; else absent"
+        ),
+    ] = None
     language_quality: Annotated[
         Grade,
-        Field(description="How well the encoder finds passages for queries in this language"),
+        Field(
+            description="How well the encoder finds passages for queries in this language; unknown "
+            "where the language is uncertain"
+        ),
     ]
     answered: Annotated[
         bool | None,

@@ -62,7 +62,9 @@ class SearchResult:
 
     `answered` says whether the best hit probably answers it; None if the service cannot tell.
     `language_quality` says how well the encoder serves the query's language: `good`, `fair`, `poor`
-    or `unknown`. `truncated` says whether the query was over the encoder's limit.
+    or `unknown`. `language_uncertain` says whether the query was too short, or too like several
+    languages, to detect its language for certain. `truncated` says whether the query was over the
+    encoder's limit.
     """
 
     language: str
@@ -75,6 +77,7 @@ class SearchResult:
     answered: bool | None = None
     language_quality: str = "unknown"
     truncated: bool = False
+    language_uncertain: bool = False
 
 
 def read_results(answer: dict[str, Any]) -> list[SearchResult]:
@@ -95,6 +98,7 @@ def read_results(answer: dict[str, Any]) -> list[SearchResult]:
             answered=result.get("answered"),
             language_quality=result.get("language_quality", "unknown"),
             truncated=bool(result.get("truncated")),
+            language_uncertain=bool(result.get("language_uncertain")),
         )
         for result in answer["results"]
     ]

@@ -29,12 +29,12 @@ def load_identifier(cache: Path | None) -> LanguageIdentifier:
         cache: a folder; without one, or where it cannot be written, memory holds the whole model.
     """
     if cache is None:
-        return LanguageIdentifier.from_model_file(MODEL_FILE)
+        return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     folder = cache / f"language{FORMAT_VERSION}-{version('py3langid')}"
     try:
         return _read(folder)
     except (ArtifactError, OSError):
-        identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+        identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     try:
         _write(folder, identifier)
         return _read(folder)
@@ -71,5 +71,6 @@ def _read(folder: Path) -> LanguageIdentifier:
         rest["classes"],
         memoryview(moves),  # whose numbers are Python's, faster than an array's
         rest["features"],
+        norm_probs=True,
         tk_row=array("H", rest["rows"]),
     )

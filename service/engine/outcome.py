@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from service.batching.request import Answer
+from service.engine.language import QueryLanguage
 from service.engine.work import BatchResult
 from service.retrieval.corpus.selection import Facet
 from service.retrieval.encoder.encoder import Embeddings
@@ -23,7 +24,7 @@ class SearchOutcome:
     hits: list[list[Hit]]
     answered: list[bool | None]
     truncated: list[bool]
-    languages: list[str]
+    languages: list[QueryLanguage]
     stage_seconds: dict[Stage, float]
     facets: dict[str, Facet]
 

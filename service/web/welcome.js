@@ -3,6 +3,7 @@
 import { requestJson } from "./client.js";
 import { button, byId, element } from "./element.js";
 import { TEXT, fill, writeCount } from "./languages/text.js";
+import { operatorNote } from "./results/failures.js";
 
 const NUM_EXAMPLES_FOLDED = matchMedia("(max-width: 30rem)").matches ? 6 : 12;
 
@@ -11,7 +12,7 @@ export function fillWords() {
   for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", TEXT[node.dataset.label]);
 }
 
-/** Show an example in each language, the reader's own first.
+/** Show an example in each language, the reader's own first; none if the index answers none of them.
  *
  * @param {(text: string) => void} onChoose receives the chosen question
  */
@@ -19,6 +20,7 @@ export async function showExamples(onChoose) {
   const own = [document.documentElement.lang, ...navigator.languages].map((tag) => tag.split("-")[0]);
   const place = ({ language }) => (own.includes(language) ? own.indexOf(language) : own.length);
   const examples = (await requestJson("web/examples.json")).toSorted((one, other) => place(one) - place(other));
+  if (!examples.length) return;
   const items = examples.map((example) => exampleItem(example, onChoose));
   const toggle = byId("all-examples");
   const setFolded = (isFolded) => {
@@ -51,4 +53,5 @@ export async function showFacts() {
     version && fill(TEXT.versionFact, { version }),
   ];
   byId("facts").replaceChildren(...facts.filter(Boolean).map((fact) => element("span", {}, fact)));
+  if (index?.refused) byId("facts").prepend(element("div", {}, TEXT.refusedFact, operatorNote(index.refused)));
 }

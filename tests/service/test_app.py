@@ -53,16 +53,21 @@ def test_info_and_search_give_the_quality_by_language(
         tmp_path / "a", tiny_encoder, base=str(tiny_checkpoint), languages=record
     )
     settings = Settings(encoder=str(adapter), index=tiny_index, device="cpu")
-    questions = ["Ni lugha zipi zinazozungumzwa nchini Tanzania?", "Woher hat Venezuela den Namen?"]
+    questions = ["Ni lugha zipi zinazozungumzwa nchini?", "Woher hat Venezuela seinen Namen?"]
 
     with TestClient(create_app(settings)) as client:
         facts = client.get("/info").json()["encoder"]["languages"]
         detected = client.post("/search", json={"queries": questions}).json()["results"]
         declared = client.post("/search", json={"query": "Chai?", "language": "sw-TZ"}).json()
+        uncertain = client.post("/search", json={"query": "Wo ist Lima?"}).json()
 
     assert facts["sw"] == {"quality": "poor", "questions": 0.55, "n": 9}
     assert [each["language_quality"] for each in detected] == ["poor", "good"]
+    assert all("language_uncertain" not in each for each in detected)
     assert declared["results"][0]["language_quality"] == "poor"
+    assert uncertain["results"][0]["language"] == "de"
+    assert uncertain["results"][0]["language_uncertain"] is True
+    assert uncertain["results"][0]["language_quality"] == "unknown"
 
 
 def test_info_and_the_log_of_the_start_name_the_prompts_in_force(

@@ -45,7 +45,7 @@ def opened(browser: "Browser", address: str) -> "Iterator[Page]":
     page = browser.new_page(locale="en-GB")
     watch = Watch(page, address)
     page.goto(address)
-    page.wait_for_selector(".example")
+    page.wait_for_selector("#facts span")
     yield page
     page.close()
     assert watch.foreign == []

@@ -41,10 +41,9 @@ export function plural(forms, count) {
   return fill(forms[pluralRules.select(count)] ?? forms.other, { count: writeCount(count) });
 }
 
-/** Return the detected language of a question, or "" if the question is too short to be sure. */
-export function languageOf(question, detected) {
-  const isLong = question.split(/\s+/).length > 2 || /[^\P{L}\p{Script=Latin}]/u.test(question);
-  return isLong && detected !== UNDETERMINED ? detected : "";
+/** Return the language of a result's question, or "" if the service is not certain of it. */
+export function languageOf({ language, language_uncertain: isUncertain }) {
+  return isUncertain || language === UNDETERMINED ? "" : language;
 }
 
 /** Return a note on a language in which questions find less, and on languages in which they find more. */
@@ -60,9 +59,10 @@ export function languageLabel(code) {
   return name === code ? code : fill(TEXT.language, { name, code });
 }
 
+/** Return the name of a language; catalogs name those that browsers don't know. */
 export function languageName(code) {
   try {
-    return languageNames.of(code);
+    return TEXT.languageNames[code] ?? languageNames.of(code);
   } catch {
     return code; // not a BCP 47 code
   }

@@ -14,7 +14,7 @@ export function showFailure(failure, onRetry) {
   showParts("error", [
     ...noticeParts(title, ...lines),
     ...(failure.mayPass === false ? [] : [retryButton(seconds, onRetry)]),
-    ...(operatorDetail ? [operatorNote(failure)] : []),
+    ...(operatorDetail ? [operatorNote(`${failure.status}: ${operatorDetail}`)] : []),
   ]);
 }
 
@@ -31,9 +31,10 @@ function kindOf(failure) {
   return field.startsWith("filter") ? "filters" : "refused";
 }
 
-function operatorNote({ status, detail }) {
+/** Build a folded line in the service's own words. */
+export function operatorNote(detail) {
   return element("details", { className: "operator-note" }, element("summary", {}, TEXT.operatorDetail),
-    element("p", { lang: "en", dir: "ltr" }, `${status}: ${detail}`));
+    element("p", { lang: "en", dir: "ltr" }, detail));
 }
 
 function retryButton(waitSeconds, onRetry) {

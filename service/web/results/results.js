@@ -39,7 +39,7 @@ export function showLoading() {
 export function showAnswer(answer, wanted, choice, onWithoutFilters) {
   const [one, other] = answer.results;
   const questions = other ? [wanted.query, wanted.otherQuery] : [wanted.query];
-  const languages = questions.map((question, side) => languageOf(question, answer.results[side].language));
+  const languages = answer.results.map(languageOf);
   const views = languages.map((language) => ({ language: language || document.documentElement.lang, choice }));
   clearResults();
   markLanguages(...languages);

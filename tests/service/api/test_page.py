@@ -1,11 +1,14 @@
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from service.api.page import WEB
+from service.api.page import WEB, answered_by
+from service.retrieval.generation.generation import open_current
 
+FILES = {path for path in WEB.rglob("*") if path.is_file()} - {WEB / "examples.json"}
 FOREIGN = re.compile(r"(?:https?:)?//(?!localhost\b)[\w.-]+\.\w+")
 
 
@@ -33,9 +36,7 @@ def test_a_page_loads_nothing_from_another_host(client: TestClient, path: str) -
             assert client.get(f"/{reference.lstrip('/')}").status_code == 200, reference
 
 
-@pytest.mark.parametrize(
-    "name", sorted(str(path.relative_to(WEB)) for path in WEB.rglob("*") if path.is_file())
-)
+@pytest.mark.parametrize("name", sorted(str(path.relative_to(WEB)) for path in FILES))
 def test_each_file_of_the_page_is_served_with_the_page_s_headers(
     client: TestClient, name: str
 ) -> None:
@@ -53,6 +54,15 @@ def test_the_page_may_load_only_from_its_own_host(client: TestClient, path: str)
     assert "default-src 'self'" in policy
     assert "unsafe" not in policy
     assert not FOREIGN.search(policy)
+
+
+def test_the_examples_are_those_that_the_index_answers(
+    client: TestClient, tiny_index: Path
+) -> None:
+    examples = [{"text": "Chai?", "passage_id": passage_id} for passage_id in ("peru.2", "none")]
+
+    assert client.get("/web/examples.json").json() == []
+    assert answered_by(open_current(tiny_index).passages, examples) == examples[:1]
 
 
 def test_head_of_the_page_has_its_headers_and_no_body(client: TestClient) -> None:

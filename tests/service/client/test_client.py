@@ -97,6 +97,10 @@ def test_hits_are_those_of_the_service(real: Client, address: str) -> None:
     assert found.generation == answer["index"]["generation"]
     assert found.num_passages == 12
     assert found.language_quality == answer["results"][0]["language_quality"]
+    assert [real.search(text).language_uncertain for text in ("tea", "How do you make tea?")] == [
+        True,
+        False,
+    ]
     assert [real.search(text).truncated for text in ("tea", "tea " * 200)] == [False, True]
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from service.engine.language import LanguageDetector
+from service.engine.language import LanguageDetector, QueryLanguage
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +72,57 @@ def test_every_detected_language_is_canonical_bcp_47(detector: LanguageDetector)
     }
 
     assert wrong == {"tl": "fil"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Who was Kwame Nkrumah?",
+        "Who is Yemi Osinbajo?",
+        "When did Ngũgĩ wa Thiong'o die?",
+        "Was Ogun state in Nigeria named after the Yoruba deity Ogun?",
+    ],
+)
+def test_english_words_around_foreign_names_are_english(
+    detector: LanguageDetector, text: str
+) -> None:
+    assert detector.detect(text) == "en"
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("de", "Wann starb Wole Soyinka, und wo?"),
+        ("sw", "Rais wa kwanza wa Ghana alikuwa Kwame Nkrumah?"),
+        ("pcm", "Wetin be di capital of Nigeria?"),
+    ],
+)
+def test_other_words_around_foreign_names_keep_their_language(
+    detector: LanguageDetector, language: str, text: str
+) -> None:
+    assert detector.detect(text) == language
+
+
+@pytest.mark.parametrize(
+    ("text", "is_certain"),
+    [
+        ("Ni lugha zipi zinazozungumzwa nchini Tanzania?", True),
+        ("Where does tea grow in the highlands?", True),
+        ("tea", False),
+        ("Москва", False),  # is Bulgarian, too
+        ("1234", False),
+    ],
+)
+def test_a_detection_is_certain_where_it_is_more_probable_than_all_others(
+    detector: LanguageDetector, text: str, is_certain: bool
+) -> None:
+    [found], _ = detector.languages_of([text], None)
+
+    assert found.is_certain is is_certain
+
+
+def test_a_declared_language_is_certain(detector: LanguageDetector) -> None:
+    assert detector.languages_of(["tea", "chai"], "sw-TZ") == (
+        [QueryLanguage("sw-TZ", is_certain=True)] * 2,
+        ["sw", "sw"],
+    )

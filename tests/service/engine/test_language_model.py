@@ -48,7 +48,9 @@ def test_a_cache_that_cannot_be_written_leaves_the_model_in_memory(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(language_model.LanguageIdentifier, "from_model_file", lambda path: whole)
+    monkeypatch.setattr(
+        language_model.LanguageIdentifier, "from_model_file", lambda path, norm_probs: whole
+    )
     (tmp_path / "file").write_text("")
 
     assert load_identifier(tmp_path / "file") is whole

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.engine.language import LanguageDetector
 from tests.support.chromium import titles
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
-CATALOGS = Path(__file__).parents[3] / "service/web/languages"
+WEB = Path(__file__).parents[3] / "service/web"
+CATALOGS = WEB / "languages"
+EXAMPLES = json.loads((WEB / "examples.json").read_text())
 
 
 def text(language: str, name: str) -> Any:
@@ -22,6 +25,7 @@ def text(language: str, name: str) -> Any:
 def opened_in(browser: "Browser", address: str, locale: str, **options: Any) -> "Page":
     """Open the page as a reader whose browser is set to a language."""
     page = browser.new_page(locale=locale, **options)
+    page.route("**/web/examples.json", lambda route: route.fulfill(json=EXAMPLES))
     page.goto(address)
     page.wait_for_selector(".example, .hit")
     return page
@@ -113,4 +117,50 @@ def test_from_right_to_left_the_rank_is_at_the_right_and_passages_stay_english(
     assert rank and passage and rank["x"] > passage["x"] + passage["width"] / 2
     direction = "node => getComputedStyle(node).direction"
     assert page.locator(".hit-text").first.evaluate(direction) == "ltr"
+    page.close()
+
+
+def test_each_language_that_is_detected_has_a_name_in_each_language_of_the_page(
+    browser: "Browser", address: str
+) -> None:
+    """Chromium names neither Nigerian Pidgin nor, in Hausa and Yoruba, any language."""
+    codes = sorted(LanguageDetector()._labels - {"und"})
+    page = browser.new_page()
+    names = "(locale, codes) => { const names = new Intl.DisplayNames([locale], "
+    names += "{ type: 'language', fallback: 'none' }); "
+    names += "return [names.resolvedOptions().locale, codes.filter((code) => names.of(code))]; }"
+
+    for language in sorted(path.stem for path in CATALOGS.glob("*.json")):
+        named = text(language, "languageNames")
+        locale, known = page.evaluate(
+            f"([locale, codes]) => ({names})(locale, codes)", [language, codes]
+        )
+        known = known if locale == language else []
+        assert [code for code in codes if code not in named and code not in known] == []
+    page.close()
+
+
+def test_a_question_in_nigerian_pidgin_is_named_in_the_language_of_the_page(
+    browser: "Browser", address: str
+) -> None:
+    hit = {"passage_id": "1", "score": 0.5, "rank": 1, "title": "T", "text": "x", "metadata": {}}
+    result = {"language": "pcm", "language_quality": "poor", "hits": [hit]}
+    page = opened_in(browser, address, "sw")
+    page.route("**/search", lambda route: route.fulfill(json={"results": [result]}))
+    page.goto(f"{address}/?q=Wetin be di capital")
+    page.wait_for_selector(".hit")
+
+    assert "Pijini ya Nigeria (pcm)" in page.locator("#status").inner_text()
+    assert "Pijini ya Nigeria" in page.locator("#search-notes").inner_text()
+    page.unroute("**/search")
+    page.route(
+        "**/search",
+        lambda route: route.fulfill(
+            json={"results": [result | {"language_uncertain": True, "language_quality": "unknown"}]}
+        ),
+    )
+    page.reload()
+    page.wait_for_selector(".hit")
+    assert "Nigeria" not in page.locator("#status").inner_text()
+    assert not page.locator("#search-notes").is_visible()
     page.close()

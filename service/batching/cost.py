@@ -1,5 +1,7 @@
 """What a batch costs: a forecast of its seconds, and how many padded tokens memory allows."""
 
+import math
+
 # Weight of the past with each new batch: the last fifty or so decide.
 DECAY = 0.98
 # Under a backlog, batches are large and few, and the forecast must be right within seconds.
@@ -22,6 +24,16 @@ class BatchCost:
         self._text_tokens = 0.0
         self._backlog_tokens = self._backlog_seconds = 0.0
         self._least_seconds_per_token = 0.0
+        self._most_overhead_seconds = math.inf
+
+    def learn_alone(self, num_tokens: int, seconds: float) -> None:
+        """Add a batch that ran while nothing else did: no overhead takes longer than all of it.
+
+        Under load a batch also waits for the cores that read and answer requests. That time grows
+        with the texts and not with the batches, so padding does not save it.
+        """
+        self._most_overhead_seconds = min(self._most_overhead_seconds, seconds)
+        self.learn(num_tokens, seconds)
 
     def learn(
         self,
@@ -84,7 +96,8 @@ class BatchCost:
     @property
     def overhead_tokens(self) -> float:
         """Return how many padding tokens take as long as another batch."""
-        return self.overhead_seconds / self.seconds_per_token
+        overhead = min(self.overhead_seconds, self._most_overhead_seconds)
+        return overhead / self.seconds_per_token
 
     def _fit(self) -> None:
         mean_tokens, mean_seconds = self._tokens / self._weight, self._seconds / self._weight

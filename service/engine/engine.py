@@ -178,7 +178,7 @@ class Engine:
     def warm_up(self) -> None:
         """Run the smallest and the largest batch, and check the index's canary queries."""
         for num_tokens, seconds in self._program.warm_up(self.searcher, self._limits):
-            self.batcher.cost.learn(num_tokens, seconds)
+            self.batcher.cost.learn_alone(num_tokens, seconds)
         self.searcher.check_canaries()
         self.searcher.prepare_relevance()
 

@@ -25,6 +25,16 @@ def test_equal_batches_still_predict_their_own_time() -> None:
     assert cost.seconds_per_token > 0
 
 
+def test_what_load_adds_to_a_batch_does_not_pay_for_padding() -> None:
+    cost = BatchCost()
+    cost.learn_alone(20, 0.005)
+    for tokens in (100, 200, 300, 400) * 20:  # under load: 40 ms more for each batch
+        cost.learn(tokens, 0.045 + 0.0001 * tokens)
+
+    assert cost.overhead_seconds == pytest.approx(0.045, rel=0.05)
+    assert cost.overhead_tokens == pytest.approx(0.005 / cost.seconds_per_token)
+
+
 def test_a_change_of_speed_is_followed() -> None:
     cost = BatchCost()
 

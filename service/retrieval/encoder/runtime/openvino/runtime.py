@@ -82,7 +82,8 @@ class OpenvinoRuntime:
         has_lone = self._has_copies
         self._lone_tokens = min(LONE_TOKENS.get(precision, 0), max_tokens) if has_lone else 0
         self._num_cores = available_cores()
-        self.num_slots = self._num_cores if self._has_copies else 1
+        # One more than there are streams: a stream finds the next batch while another is searched.
+        self.num_slots = self._num_cores + 1 if self._has_copies else 1
         model = read_graph(graph, precision)
         compiled = compile_graph(model, precision)
         self._whole = compiled.create_infer_request()
@@ -90,7 +91,7 @@ class OpenvinoRuntime:
             lone = compile_graph(model, precision, shape=(1, self._lone_tokens))
             self._lone = lone.create_infer_request()
         if self._has_copies:
-            self._parts = compile_graph(model, precision, num_streams=self.num_slots)
+            self._parts = compile_graph(model, precision, num_streams=self._num_cores)
         self._idle_parts: list[Any] = []
         self._running: _Running = shared_with._running if shared_with else _Running()
         self._lock = Lock()
@@ -108,9 +109,9 @@ class OpenvinoRuntime:
         if not self._has_copies:
             return
         for length in (length for length in WARM_UP_TOKENS if length <= self._max_tokens):
-            count = max(1, max_batch_tokens // length) * self.num_slots
+            count = max(1, max_batch_tokens // length) * self._num_cores
             ids = np.ones((count, length), np.int64)
-            self._embed_parts(ids, np.ones_like(ids), self.num_slots)
+            self._embed_parts(ids, np.ones_like(ids), self._num_cores)
 
     @torch.inference_mode()
     def embed(self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> Tensor:
@@ -129,7 +130,7 @@ class OpenvinoRuntime:
                 multiple = self._part_multiple if is_as_parts else self._whole_multiple
                 embeddings = self._embed_whole(token_ids, attention_mask, multiple)
             else:
-                num_parts = self.num_slots if is_alone else 1
+                num_parts = self._num_cores if is_alone else 1
                 embeddings = self._embed_parts(token_ids, attention_mask, num_parts)
         finally:
             with self._running.lock:

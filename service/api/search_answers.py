@@ -24,7 +24,8 @@ class Evidence(BaseModel):
     start: Annotated[int, Field(description="Characters of the hit's text before it")]
     end: Annotated[int, Field(description="Where it ends, in characters")]
     score: Annotated[
-        float, Field(description="Inner product of the embeddings of query and part, -1 to 1")
+        float,
+        Field(description="Inner product of the embeddings of query and best sentence, -1 to 1"),
     ]
 
 

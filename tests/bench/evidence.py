@@ -2,10 +2,17 @@
 
 Run: python -m tests.bench.evidence --data data/xquad --afriqa data/afriqa --ways titled late
 
-XQuAD's questions are for exploring, AfriQA's dev set decides. The passage is the one that answers;
-counted is the share of questions whose best segment holds the whole answer, among passages of at
-least two segments. Chance is the mean share of the segments that hold it. `shown` is the share of
-those for which a search shows evidence, because the best segment leads.
+XQuAD's questions are for exploring, AfriQA's dev set decides. The passage is the one that answers,
+of at least two segments. Shares of the questions:
+
+    segment      the best segment holds the whole answer
+    evidence     the one or two segments that are the evidence hold it
+    chance       so many segments side by side, anywhere in the passage, hold it
+    marked       of the passage's characters that are evidence
+    shown        the evidence leads the other segments, so that a search shows it
+    shown right  of these: it holds the answer
+
+Ways to embed segments:
 
     untitled   each segment is embedded alone
     titled     the passage's title stands before it: what `index build --evidence` does
@@ -14,12 +21,10 @@ those for which a search shows evidence, because the best segment leads.
     late-title its tokens and the title's
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,23 +37,23 @@ from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime.on_demand import load
 from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.evidence.segments import Span, segment_texts, spans_of
-from service.retrieval.evidence.table import best_of, directions, quantized
+from service.retrieval.evidence.table import answering, best_of, directions, quantized
+from tests.bench.answer_sets import Question, read_afriqa, read_xquad
 from tests.bench.options import parser, say
 from tests.bench.record import write_result
-from tests.bench.texts import LANGUAGES
+
+Segments = list[list[Span]]
 
 
 @dataclass(frozen=True)
-class Question:
-    """A question, the row of the passage that answers it, and where in its text the answer is."""
+class Judged:
+    """Whether the best segment and the evidence hold the answer, and what chance would give."""
 
-    text: str
-    row: int
-    answer: Span
-
-
-Questions = dict[str, list[Question]]
-Segments = list[list[Span]]
+    is_best_right: bool
+    is_right: bool
+    chance: float
+    marked: float
+    is_shown: bool
 
 
 def main() -> None:
@@ -72,60 +77,9 @@ def main() -> None:
             queries = encoder.encode([each.text for each in questions], "query").embeddings
             shares = measure(questions, queries, segments, vectors)
             found.setdefault(name, {})[language] = shares
-            values = " ".join(f"{way} {share:.3f}" for way, share in shares.items())
+            values = ", ".join(f"{way} {share:.3f}" for way, share in shares.items())
             say(f"{name} {language:>3} {values}")
     write_result("evidence", options, {"found": found})
-
-
-def read_xquad(folder: Path, most: int) -> tuple[list[Passage], Questions]:
-    """Return the English paragraphs, and their questions in each language, evenly spread."""
-    passages: list[Passage] = []
-    places: dict[str, tuple[int, Span]] = {}
-    for article, paragraph in _paragraphs(folder / "xquad.en.json"):
-        title = article["title"].replace("_", " ")
-        passages.append(Passage(str(len(passages)), paragraph["context"], title))
-        for question in paragraph["qas"]:
-            answer = question["answers"][0]
-            start = answer["answer_start"]
-            places[question["id"]] = len(passages) - 1, (start, start + len(answer["text"]))
-    asked = {}
-    for language in ("en", *(each for each in LANGUAGES if each != "en")):
-        paragraphs = _paragraphs(folder / f"xquad.{language}.json")
-        found = [each for _, paragraph in paragraphs for each in paragraph["qas"]]
-        every = max(1, len(found) // most)
-        asked[language] = [Question(each["question"], *places[each["id"]]) for each in found][
-            ::every
-        ]
-    return passages, asked
-
-
-def _paragraphs(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    for article in json.loads(path.read_bytes())["data"]:
-        for paragraph in article["paragraphs"]:
-            yield article, paragraph
-
-
-def read_afriqa(folder: Path, most: int) -> tuple[list[Passage], Questions]:
-    """Return the English passages of the dev sets, and the questions, also as translated ("en")."""
-    passages: dict[str, Passage] = {}
-    asked: Questions = {"en": []}
-    for path in sorted(folder.glob("gold_span_passages.afriqa.*.en.dev.json")):
-        language = path.name.split(".")[2]
-        for line in path.read_text(encoding="utf-8").splitlines():
-            item = json.loads(line)
-            context, pivot = item["context"], item["answer_pivot"]
-            places = zip(pivot["answer_start"], pivot["text"], strict=False)
-            start, text = next(places, (0, ""))
-            if not text or not context.startswith(text, start):
-                continue
-            passage = passages.setdefault(
-                context, Passage(str(len(passages)), context, item["title"])
-            )
-            place = int(passage.passage_id), (start, start + len(text))
-            if len(asked.setdefault(language, [])) < most:
-                asked[language].append(Question(item["question_lang"], *place))
-                asked["en"].append(Question(item["question_translated"], *place))
-    return list(passages.values()), asked
 
 
 def measure(
@@ -134,27 +88,50 @@ def measure(
     segments: Segments,
     vectors: dict[str, list[Embeddings]],
 ) -> dict[str, float]:
-    """Return the number of questions that count, chance, and the share of each way."""
-    chances: list[float] = []
-    hits: dict[str, list[bool]] = {way: [] for way in vectors}
-    shown: dict[str, list[bool]] = {way: [] for way in vectors}
+    """Return the number of questions that count, and the shares of each way."""
+    found: dict[str, list[Judged]] = {way: [] for way in vectors}
     for question, query in zip(questions, queries, strict=True):
-        spans, (start, end) = segments[question.row], question.answer
+        spans = segments[question.row]
         if len(spans) < 2:
             continue
-        holds = [first <= start and end <= last for first, last in spans]
-        chances.append(sum(holds) / len(holds))
-        for way, found in vectors.items():
-            scores = found[question.row] @ query
-            hits[way].append(holds[int(scores.argmax())])
-            if evidence := best_of(scores, np.array(spans, np.int32).ravel()):
-                shown[way].append(holds[spans.index((evidence.start, evidence.end))])
-    shares = {"questions": len(chances), "chance": float(np.mean(chances))}
-    for way in vectors:
-        shares[way] = float(np.mean(hits[way]))
-        shares[f"{way}, shown"] = float(np.mean(shown[way]))
-        shares[f"{way}, share shown"] = len(shown[way]) / len(chances)
+        for way, embeddings in vectors.items():
+            scores = (embeddings[question.row] @ query).tolist()
+            found[way].append(judge(scores, spans, question.answer))
+    shares: dict[str, float] = {}
+    for way, judged in found.items():
+        shown = [each for each in judged if each.is_shown]
+        values = {
+            "segment": [each.is_best_right for each in judged],
+            "evidence": [each.is_right for each in judged],
+            "chance": [each.chance for each in judged],
+            "marked": [each.marked for each in judged],
+            "shown": [each.is_shown for each in judged],
+            "shown right": [each.is_right for each in shown],
+        }
+        shares["questions"] = len(judged)
+        shares |= {f"{way}, {name}": float(np.mean(each)) for name, each in values.items()}
     return shares
+
+
+def judge(scores: list[float], spans: list[Span], answer: Span) -> Judged:
+    """Judge the evidence that scores choose for a question."""
+    start, end = answer
+    first, last = answering(scores)
+
+    def holds(row: int, following: int) -> bool:
+        return spans[row][0] <= start and end <= spans[following][1]
+
+    size = last - first
+    windows = [holds(row, row + size) for row in range(len(spans) - size)]
+    best = scores.index(max(scores))
+    length = sum(b - a for a, b in spans)
+    return Judged(
+        holds(best, best),
+        holds(first, last),
+        sum(windows) / len(windows),
+        sum(b - a for a, b in spans[first : last + 1]) / length,
+        best_of(scores, np.array(spans, np.int32).ravel()) is not None,
+    )
 
 
 def embed(encoder: Encoder, texts: list[list[str]]) -> list[Embeddings]:

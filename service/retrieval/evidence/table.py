@@ -28,13 +28,16 @@ SCHEMA = pa.schema(
 SPAN_BYTES = 8
 LARGEST = 127
 WINDOW_ROWS = 1 << 16
-# Where the best segment leads by less, it is right about every second time (bench/evidence.py).
+# A segment beside the best one whose score is this near answers in its place, or with it, so often
+# that both are shown (bench/evidence.py).
+NEAR = 0.02
+# Where they lead all others by less, they are right about every second time (bench/evidence.py).
 LEAST_LEAD = 0.004
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The part of a passage's text that answers a query best, and its score, a cosine."""
+    """The part of a passage's text that answers a query best, and its best segment's cosine."""
 
     start: int
     end: int
@@ -84,7 +87,7 @@ class EvidenceTable:
         if not any(counts):
             return [None] * len(counts)
         bytes_of = np.concatenate([self.vectors(row) for row in rows])
-        scores = directions(bytes_of.reshape(-1, len(query))) @ query
+        scores: list[float] = (directions(bytes_of.reshape(-1, len(query))) @ query).tolist()
         found: list[Evidence | None] = []
         first = 0
         for count, places in zip(counts, spans, strict=True):
@@ -129,21 +132,35 @@ def describe_evidence(table: EvidenceTable | None) -> dict[str, object]:
     return {"available": table is not None, "reason": reason}
 
 
-def best_of(scores: NDArray[np.float32], places: NDArray[np.int32]) -> Evidence | None:
-    """Return the segment of the best score; None if it leads by less than `LEAST_LEAD`.
+def best_of(scores: Sequence[float], places: NDArray[np.int32]) -> Evidence | None:
+    """Return the segments that answer best; None if they lead by less than `LEAST_LEAD`.
 
     Args:
-        scores: of the segments, [S].
+        scores: of the segments, S of them.
         places: where each starts and ends, [2 S].
     """
     if len(scores) < 2:
         return None
-    second, first = np.partition(scores, -2)[-2:]
-    if first - second < LEAST_LEAD:
+    first, last = answering(scores)
+    best = max(scores[first : last + 1])
+    if best - max([*scores[:first], *scores[last + 1 :]]) < LEAST_LEAD:
         return None
-    best = int(scores.argmax())
-    start, end = places[2 * best : 2 * best + 2].tolist()
-    return Evidence(start, end, float(scores[best]))
+    return Evidence(int(places[2 * first]), int(places[2 * last + 1]), best)
+
+
+def answering(scores: Sequence[float]) -> tuple[int, int]:
+    """Return the first and the last of the segments that answer best: one, or two side by side.
+
+    Of two segments only one is taken: both are the whole passage.
+
+    >>> answering([0.80, 0.84, 0.83])
+    (1, 2)
+    """
+    best = max(range(len(scores)), key=scores.__getitem__)
+    beside = [row for row in (best - 1, best + 1) if 0 <= row < len(scores) and len(scores) > 2]
+    near = [row for row in beside if scores[best] - scores[row] < NEAR]
+    other = max(near, key=scores.__getitem__, default=best)
+    return min(best, other), max(best, other)
 
 
 def quantized(vectors: NDArray[np.float32]) -> NDArray[np.int8]:

@@ -9,6 +9,7 @@ from service.retrieval.evidence import table
 from service.retrieval.evidence.segments import Span
 from service.retrieval.evidence.table import (
     LEAST_LEAD,
+    NEAR,
     SCHEMA,
     Evidence,
     EvidenceTable,
@@ -54,14 +55,43 @@ def test_the_evidence_is_the_segment_of_the_largest_cosine(tmp_path: Path) -> No
         assert evidence.score == pytest.approx(cosines[best], abs=0.01)
 
 
-def test_nothing_is_evidence_where_the_best_segment_does_not_lead() -> None:
-    places = np.array([0, 5, 6, 9], np.int32)
+PLACES = np.array([0, 5, 6, 9, 10, 15, 16, 20], np.int32)
 
-    assert best_of(np.array([0.8, 0.8 - LEAST_LEAD / 2], np.float32), places) is None
-    assert best_of(np.array([0.8, 0.8 + 2 * LEAST_LEAD], np.float32), places) == Evidence(
-        6, 9, pytest.approx(0.8 + 2 * LEAST_LEAD)
-    )
-    assert best_of(np.array([0.8], np.float32), places[:2]) is None
+
+def test_nothing_is_evidence_where_the_best_segment_does_not_lead() -> None:
+    assert best_of([0.8, 0.8 - LEAST_LEAD / 2], PLACES[:4]) is None
+    assert best_of([0.8, 0.8 + 2 * LEAST_LEAD], PLACES[:4]) == Evidence(6, 9, 0.8 + 2 * LEAST_LEAD)
+    assert best_of([0.8], PLACES[:2]) is None
+    assert best_of([0.8, 0.7, 0.8 - LEAST_LEAD / 2], PLACES[:6]) is None
+
+
+@pytest.mark.parametrize(
+    ("scores", "span"),
+    [
+        ([0.80, 0.70, 0.70, 0.70], (0, 5)),
+        ([0.80, 0.80 - NEAR / 2, 0.70, 0.70], (0, 9)),
+        ([0.70, 0.80 - NEAR / 2, 0.80, 0.70], (6, 15)),
+        ([0.70, 0.80 - NEAR / 2, 0.80, 0.80 - NEAR / 4], (10, 20)),  # the better one
+        ([0.70, 0.70, 0.80 - NEAR / 2, 0.80], (10, 20)),
+        ([0.70, 0.80 - 2 * NEAR, 0.80, 0.70], (10, 15)),
+        ([0.80 - NEAR / 2, 0.70, 0.80, 0.70], (10, 15)),  # not beside it
+    ],
+)
+def test_the_better_segment_beside_the_best_one_joins_it_where_it_is_near(
+    scores: list[float], span: tuple[int, int]
+) -> None:
+    assert best_of(scores, PLACES) == Evidence(*span, 0.80)
+
+
+def test_two_segments_of_which_both_would_be_the_whole_passage_do_not_join() -> None:
+    assert best_of([0.80, 0.80 - NEAR / 2], PLACES[:4]) == Evidence(0, 5, 0.80)
+
+
+def test_a_joined_segment_leads_nothing_alone() -> None:
+    low = 0.80 - LEAST_LEAD / 2
+
+    assert best_of([0.70, 0.80, low, 0.70], PLACES) == Evidence(6, 15, 0.80)
+    assert best_of([low, 0.70, 0.80, low], PLACES) is None
 
 
 def test_passages_without_segments_have_no_evidence(tmp_path: Path) -> None:

@@ -29,9 +29,10 @@ SENTENCES = [
 
 
 @pytest.fixture(autouse=True)
-def no_least_lead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Show evidence however little it leads: the tiny encoder's cosines are close together."""
+def one_segment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show the best segment alone, and always: the tiny encoder's cosines are close together."""
     monkeypatch.setattr("service.retrieval.evidence.table.LEAST_LEAD", 0.0)
+    monkeypatch.setattr("service.retrieval.evidence.table.NEAR", 0.0)
 
 
 def passage(number: int, dice: random.Random) -> Passage:

@@ -1,0 +1,110 @@
+"""What relevance, identifiers and evidence cost: p50, throughput, processor time; in turns.
+
+Run: python -m tests.bench.answers_cost --clients 1 8 --rounds 4 --seconds 6
+
+Two services run at once on the demo's passages; the one that is not measured idles. The questions
+are XQuAD's in eight languages, top_k 10.
+
+    none      an index without identifiers, whose calibration is not in force
+    answers   hits have `relevance` and `matched`
+    evidence  hits have evidence, too
+"""
+
+import argparse
+import json
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+from service.demo.index import ensure_demo_index
+from service.retrieval.encoder.loader import load_encoder
+from service.retrieval.generation.manifest import IDENTIFIERS, MANIFEST
+from service.retrieval.progress import ignore_progress
+from service.retrieval.relevance.calibration import PACKAGED, read_calibration, write_calibration
+from service.retrieval.relevance.choice import CALIBRATION
+from tests.bench.options import environment_of, parser, say
+from tests.bench.record import write_result
+from tests.bench.servers import Server, cpu_seconds, our_service
+from tests.bench.texts import questions, search_bodies, write_bodies
+from tests.bench.wrk import settle, wrk
+from tests.support.builds import live_directory, write_manifest
+
+WAYS = ("none", "answers", "evidence")
+
+
+def main() -> None:
+    """Measure the three ways in turns."""
+    made = parser(__doc__)
+    made.add_argument("--clients", type=int, nargs="+", default=[1, 8])
+    made.add_argument("--rounds", type=int, default=4)
+    made.add_argument("--seconds", type=float, default=6.0)
+    options = made.parse_args()
+    index, log = options.work / "answers-index", options.work / "answers_cost.log"
+    ensure_demo_index(index, lambda: load_encoder("bundled", device="cpu"), ignore_progress)
+    without = index_without_answers(index, options.work / "answers-none-index")
+    bodies = bodies_of_ways(options)
+    runs: dict[str, dict[str, list[dict[str, float]]]] = {}
+    environment = environment_of(options)
+    with (
+        our_service(index, options.port, environment, log) as full,
+        our_service(without, options.port + 1, environment, log) as plain,
+    ):
+        servers = {way: plain if way == "none" else full for way in WAYS}
+        for way, server in servers.items():
+            measure(server, bodies[way], 8, options.warm_up)
+        for clients in options.clients:
+            found = runs.setdefault(str(clients), defaultdict(list))
+            for _ in range(options.rounds):
+                for way, server in servers.items():
+                    found[way].append(measure(server, bodies[way], clients, options.seconds))
+            say_ratios(clients, found)
+    write_result("answers_cost", options, {"runs": runs})
+
+
+def index_without_answers(index: Path, copy: Path) -> Path:
+    """Copy an index without its identifiers, and with the calibration of another encoder."""
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(index, copy)
+    live = live_directory(copy)
+    manifest = json.loads((live / MANIFEST).read_bytes())
+    del manifest["files"][IDENTIFIERS]
+    (live / IDENTIFIERS).unlink()
+    (copy / "CURRENT").write_text(write_manifest(copy, manifest).name)
+    other = read_calibration(PACKAGED / "bundled.json").model_copy(update={"fingerprint": "0" * 64})
+    write_calibration(copy / CALIBRATION, other)
+    return copy
+
+
+def bodies_of_ways(options: argparse.Namespace) -> dict[str, Path]:
+    """Write the bodies of requests; return their files by way."""
+    plain = search_bodies(questions(options.data))
+    asked = [body[:-1] + b',"evidence":true}' for body in plain]
+    return {
+        way: write_bodies(asked if way == "evidence" else plain, options.work / f"{way}.jsonl")
+        for way in WAYS
+    }
+
+
+def measure(server: Server, bodies: Path, clients: int, seconds: float) -> dict[str, float]:
+    """Run wrk; return what it counts, and the server's processor time of a request."""
+    url = f"{server.url}/search"
+    settle(url, bodies)
+    before = cpu_seconds(server.process_id)
+    found = wrk(url, bodies, clients, seconds)
+    spent = cpu_seconds(server.process_id) - before
+    return {**found, "processor_ms": round(1000 * spent / found["requests"], 3)}
+
+
+def say_ratios(clients: int, found: dict[str, list[dict[str, float]]]) -> None:
+    """Print p50 and requests per second of each way, and both beside those of none."""
+    for name in ("p50_ms", "requests_per_second", "processor_ms"):
+        medians = {way: median(run[name] for run in found[way]) for way in WAYS}
+        values = ", ".join(
+            f"{way} {value:.2f} ({value / medians['none']:.3f})" for way, value in medians.items()
+        )
+        say(f"{clients} clients, {name}: {values}")
+
+
+if __name__ == "__main__":
+    main()

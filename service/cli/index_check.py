@@ -99,5 +99,16 @@ def _table(survey: "Survey") -> Table:
     table.add_row(f"languages, of {survey.num_detected:,} texts", shares)
     for name, kinds in survey.metadata.items():
         counts = ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
-        table.add_row(f"metadata {name}", counts)
+        table.add_row(f"metadata {name}", counts + _advice(name, survey))
     return table
+
+
+def _advice(name: str, survey: "Survey") -> str:
+    """Return what a declaration of a key with values of several kinds would refuse."""
+    if name not in survey.mixed:
+        return ""
+    kind, count = survey.mixed[name]
+    return (
+        f"\nof several kinds: --field {name}:{kind} would refuse {count:,}, without those in cells "
+        f"of CSV that can be read as {kind}: check again with it"
+    )

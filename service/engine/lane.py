@@ -12,9 +12,15 @@ from torch import Tensor
 
 from service.engine.engine import Engine
 from service.engine.work import BatchItem
-from service.retrieval.encoder.batches import PaddedBatch, Role, TokenizedText, are_parts
+from service.retrieval.encoder.batches import (
+    PaddedBatch,
+    Role,
+    Shape,
+    TokenizedText,
+    are_parts,
+    max_rows,
+)
 from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.encoder.runtime.cuda.buckets import max_rows
 from service.retrieval.encoder.runtime.runtime import Runtime
 
 EMBED_SECONDS = 600.0
@@ -26,7 +32,7 @@ def encoder_in_bulk_lane(
 ) -> Encoder:
     """Return a copy of the engine's encoder for another thread; the batcher runs its batches.
 
-    On a CPU a batch without padding is cut into slices, between which searches run: each row has
+    On a CPU a batch of no fixed shape is cut into slices, between which searches run: each row has
     the same bits whichever rows are beside it (`service.retrieval.encoder.bulk`).
 
     Args:
@@ -81,6 +87,10 @@ class LaneRuntime:
         """Return the number of threads that may run `embed` at once."""
         return self.runtime.num_slots
 
+    def passage_shape(self, length: int) -> Shape | None:
+        """Return the only shape of passages of a length, if there is one."""
+        return self.runtime.passage_shape(length)
+
     def warm_up(self, max_batch_tokens: int) -> None:
         """Do nothing: the runtime that computes is warm."""
 
@@ -88,7 +98,8 @@ class LaneRuntime:
         """Embed a padded batch, slice by slice; see `Runtime.embed`."""
         count, length = token_ids.shape
         is_whole = not attention_mask.all() or are_parts(token_ids, attention_mask)
-        can_be_cut = self.device.type == "cpu" and not is_whole
+        is_fixed = self.device.type != "cpu" or self.passage_shape(length) is not None
+        can_be_cut = not (is_whole or is_fixed)
         size = max_rows(length, self.max_slice_tokens) if can_be_cut else count
         parts = [slice(start, start + size) for start in range(0, count, size)]
         pieces = [(token_ids[part], attention_mask[part]) for part in parts]

@@ -28,6 +28,7 @@ def chosen(found: Settings) -> tuple[str, str]:
         ("torch-fp32", ("torch", "fp32")),
         ("openvino-ir-fp32", ("openvino", "fp32")),
         ("openvino-ir-int8", ("openvino", "int8")),
+        ("openvino-ir-int8-fixed", ("openvino", "int8")),
         ("published-fp16", ("auto", "auto")),
         ("cuda-fp16", ("auto", "auto")),
         (None, ("auto", "auto")),

@@ -25,6 +25,9 @@ class FakeRuntime:
         self.may_end = threading.Event()
         self.may_end.set()
 
+    def passage_shape(self, length: int) -> None:
+        """Name no shape: an embedding is the same in any."""
+
     def warm_up(self, max_batch_tokens: int) -> None:
         self.warmed_up_tokens = max_batch_tokens
 

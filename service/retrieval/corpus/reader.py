@@ -193,6 +193,11 @@ def taken_id(origin: str, record: dict[str, Any], columns: Columns) -> str:
     passage_id = take(record, columns.id_in(record))
     if isinstance(passage_id, int) and not isinstance(passage_id, bool):
         passage_id = str(passage_id)
+    if isinstance(passage_id, bool | float):
+        raise PassageError(
+            f"{origin} has the id {json.dumps(passage_id)}, which is neither text nor a whole "
+            "number: make it text (in JSON, in quotes)"
+        )
     if not isinstance(passage_id, str) or is_blank(passage_id):
         raise PassageError(
             f"{origin} needs a field {_id_names(columns)} with text or a whole number, and has "

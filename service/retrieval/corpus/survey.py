@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,26 @@ WINDOW_PASSAGES = 256
 # A language is detected in the first texts, and then in one of many.
 FIRST_DETECTED, DETECTED_EVERY = 2_000, 50
 PERCENTILES = (50, 90, 99, 100)
+
+
+class Mixture(NamedTuple):
+    """The kind that most values of a key have, and how many values it would refuse as a field."""
+
+    kind: str
+    num_refused: int
+
+    @classmethod
+    def of(cls, kinds: Mapping[str, int]) -> "Mixture | None":
+        """Return the mixture of values, counted by kind; None where one kind holds all.
+
+        >>> Mixture.of({"number": 5, "date": 1, "string": 1, "null": 9})
+        Mixture(kind='number', num_refused=2)
+        """
+        found = Counter({kind: count for kind, count in kinds.items() if kind != "null"})
+        if "string" in found:
+            found["string"] += found.pop("date", 0)  # which is text, too
+        [(kind, count), *others] = found.most_common() or [("", 0)]
+        return cls(kind, found.total() - count) if others and kind in KINDS else None
 
 
 @dataclass(frozen=True)
@@ -33,10 +53,12 @@ class Survey:
     languages: Mapping[str, float]  # shares of the texts in which it was detected
     num_detected: int
     metadata: Mapping[str, Mapping[str, int]]  # by key, how many values have which kind
+    mixed: Mapping[str, Mixture]  # by key, where no kind holds all values
 
     def as_dict(self) -> dict[str, Any]:
         """Return the survey as JSON values."""
-        return asdict(self)
+        mixed = {name: found._asdict() for name, found in self.mixed.items()}
+        return asdict(self) | {"mixed": mixed}
 
 
 class Surveyor:
@@ -130,6 +152,11 @@ class Surveyor:
             },
             num_detected=detected,
             metadata={name: dict(kinds.most_common()) for name, kinds in self._kinds.items()},
+            mixed={
+                name: found
+                for name, kinds in self._kinds.items()
+                if (found := Mixture.of(kinds)) is not None
+            },
         )
 
     def _measure(self) -> None:

@@ -21,6 +21,19 @@ UNPOOLED = 2  # the mask's value of a token that is attended to but not pooled
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """The shape of a padded batch: B rows of L tokens."""
+
+    num_rows: int
+    length: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Return the number of tokens, padding included."""
+        return self.num_rows * self.length
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizedText:
     """One text's token ids, with the tokens of the prompt and the special tokens.
 
@@ -46,6 +59,11 @@ class PaddedBatch:
     token_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int64]
     side: Role = "query"
+
+
+def max_rows(length: int, max_batch_tokens: int) -> int:
+    """Return the largest power of two of rows within the budget, at least one."""
+    return 1 << max(0, (max_batch_tokens // length).bit_length() - 1)
 
 
 def num_prompt_tokens(tokenizer: Tokenizer | UnigramTokenizer, prompt: str) -> int:

@@ -1,26 +1,26 @@
 """Bulk encoding of passages, reproducible to the bit: an embedding depends on its text alone.
 
-A matrix product may round differently with the shape of a batch. Here a batch holds texts of one
-length, so that nothing is padded and a passage has the same bits whichever passages are encoded
-with it: an updated index equals one built from scratch. A GPU chooses its kernels by shape: there
-texts are padded to the few lengths of `buckets`, and all batches of a length have equal size.
+A matrix product may round differently with the shape of a batch. Where it does, a runtime names one
+shape for each length (`Runtime.passage_shape`): texts are padded to it, and rows that are missing
+are filled. Elsewhere a batch holds texts of one length, so that nothing is padded. A passage has
+the same bits whichever passages are encoded with it: an updated index equals one built from
+scratch.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.retrieval.encoder.batches import MAX_BATCH_TOKENS, TokenizedText
+from service.retrieval.encoder.batches import MAX_BATCH_TOKENS, Shape, TokenizedText, max_rows
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.encoder.parts import EncodedText, tokenize_passages
-from service.retrieval.encoder.runtime.cuda.buckets import bucket_length, max_rows
+from service.retrieval.encoder.runtime.cpu import FIXED
+from service.retrieval.encoder.runtime.cuda.buckets import passage_shape
 from service.retrieval.unit_vectors import are_unit
-
-GPU_BATCH_TOKENS = 16_384
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,10 @@ class EncoderIdentity:
             EncoderMismatchError: the encoder has no passage side.
         """
         passage = encoder.side("passage")
-        return cls(encoder.passage_fingerprint, passage.max_tokens, passage.runtime.name)
+        runtime, limit = passage.runtime, passage.max_tokens
+        is_fixed = runtime.device.type == "cpu" and runtime.passage_shape(limit)
+        name = runtime.name + FIXED if is_fixed else runtime.name  # a GPU's shapes were always
+        return cls(encoder.passage_fingerprint, limit, name)
 
     def __str__(self) -> str:
         """Return the identity as messages name it."""
@@ -103,30 +106,40 @@ def encode_passages(
         on_batch: called with the number of texts after each batch.
     """
     tokenized = tokenize_passages(encoder, texts)
+    side = encoder.side("passage")
     embeddings = np.empty((len(texts), encoder.embedding_dim), dtype=np.float32)
-    is_gpu = encoder.device.type == "cuda"
-    lengths = [len(text.token_ids) for text in tokenized]
-    if is_gpu:
-        lengths = [bucket_length(length, encoder.side("passage").max_tokens) for length in lengths]
-    budget = GPU_BATCH_TOKENS if is_gpu else MAX_BATCH_TOKENS
-    for length, batch in _batches(texts, tokenized, lengths, budget):
-        # A GPU runs one shape a length: a last, smaller batch repeats its last text.
-        filling = batch[-1:] * (max_rows(length, budget) - len(batch)) if is_gpu else []
-        if len(batch) == 1 and not isinstance(texts[batch[0]], str):
-            filling = filling or batch  # a part has the same bits alone
-        padded = encoder.pad([tokenized[position] for position in batch + filling], length)
+    fixed = [_fixed_shape(side, len(text.token_ids)) for text in tokenized]
+    for batch in _batches(texts, tokenized, fixed):
+        rows, shape = [tokenized[position] for position in batch], fixed[batch[0]]
+        if not isinstance(texts[batch[0]], str):
+            # A part has the same bits alone; equal texts are embedded in one pass.
+            rows += rows[-1:] * max(len(rows) == 1, shape.num_rows - len(rows) if shape else 0)
+        elif shape:
+            rows += [_filler(rows[0])] * (shape.num_rows - len(rows))
+        padded = encoder.pad(rows, shape.length if shape else 0)
         embeddings[batch] = encoder.embed(padded)[: len(batch)].cpu().numpy()
         on_batch(len(batch))
     return EncodedPassages(embeddings, np.array([text.is_truncated for text in tokenized], bool))
 
 
+def _fixed_shape(side: Encoder, length: int) -> Shape | None:
+    """Return the only shape of passages of a length, if they have one."""
+    if side.device.type == "cuda":
+        return passage_shape(length, side.max_tokens)
+    return side.runtime.passage_shape(length)
+
+
+def _filler(text: TokenizedText) -> TokenizedText:
+    """Return a text of one token, in the place of one that is missing in a batch."""
+    return replace(text, token_ids=text.token_ids[:1], num_unpooled=0, num_unpooled_after=0)
+
+
 def _batches(
     texts: Sequence[EncodedText],
     tokenized: Sequence[TokenizedText],
-    lengths: Sequence[int],
-    max_batch_tokens: int,
-) -> Iterator[tuple[int, list[int]]]:
-    """Yield length and positions of each batch: of texts of one length, or of parts of one text."""
+    fixed: Sequence[Shape | None],
+) -> list[list[int]]:
+    """Return the positions of each batch: of texts of one shape, or of parts of one text."""
     parts = defaultdict(list)
     wholes = []
     for position, text in enumerate(texts):
@@ -134,33 +147,34 @@ def _batches(
             wholes.append(position)
         else:
             parts[tuple(tokenized[position].token_ids)].append(position)
-    for length, batch in equal_length_batches([lengths[each] for each in wholes], max_batch_tokens):
-        yield length, [wholes[each] for each in batch]
-    for batch in parts.values():
-        yield lengths[batch[0]], batch
+    lengths = (len(tokenized[each].token_ids) for each in wholes)
+    shapes = [
+        fixed[each] or Shape(max_rows(length, MAX_BATCH_TOKENS), length)
+        for each, length in zip(wholes, lengths, strict=True)
+    ]
+    batches = [[wholes[each] for each in batch] for batch in batches_of_one_shape(shapes)]
+    return [*batches, *parts.values()]
 
 
-def equal_length_batches(
-    lengths: Sequence[int], max_batch_tokens: int
-) -> list[tuple[int, list[int]]]:
-    """Group texts of equal length.
+def batches_of_one_shape(shapes: Sequence[Shape]) -> list[list[int]]:
+    """Group texts of equal shape.
 
     Args:
-        lengths: tokens of each text.
-        max_batch_tokens: upper limit of a batch's tokens; a longer text is a batch of its own.
+        shapes: each text's, with the most rows of a batch.
 
     Returns:
-        Length and positions of each batch, the longest texts first; each position once. The size
-        of a batch is a power of two, except for the last of its length.
+        Positions of each batch, the longest texts first; each position once.
 
-    >>> equal_length_batches([16, 32, 16, 16], max_batch_tokens=32)
-    [(32, [1]), (16, [0, 2]), (16, [3])]
+    >>> short, long = Shape(2, 16), Shape(1, 32)
+    >>> batches_of_one_shape([short, long, short, short])
+    [[1], [0, 2], [3]]
     """
     positions = defaultdict(list)
-    for position, length in enumerate(lengths):
-        positions[length].append(position)
-    batches = []
-    for length, found in sorted(positions.items(), reverse=True):
-        size = max_rows(length, max_batch_tokens)
-        batches += [(length, found[start : start + size]) for start in range(0, len(found), size)]
-    return batches
+    for position, shape in enumerate(shapes):
+        positions[shape].append(position)
+    longest_first = sorted(positions.items(), key=lambda item: item[0].length, reverse=True)
+    return [
+        found[start : start + shape.num_rows]
+        for shape, found in longest_first
+        for start in range(0, len(found), shape.num_rows)
+    ]

@@ -1,13 +1,24 @@
 """Files of a generation that it may lack: evidence and identifiers."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from service.retrieval.corpus.table import PassageTable
+from service.retrieval.errors import GenerationError
 from service.retrieval.evidence.table import EvidenceTable
-from service.retrieval.generation.manifest import EVIDENCE, IDENTIFIERS, GenerationManifest
+from service.retrieval.generation.manifest import (
+    EVIDENCE,
+    IDENTIFIERS,
+    GenerationManifest,
+    read_manifest,
+)
 from service.retrieval.generation.vectors import map_vectors
 from service.retrieval.identifiers.index import IdentifierIndex, NoIdentifiers
 from service.retrieval.identifiers.postings import Postings
+from service.retrieval.storage.checksums import verify_files
+
+logger = logging.getLogger(__name__)
 
 
 def check_optional_files(directory: Path, manifest: GenerationManifest) -> None:
@@ -56,3 +67,35 @@ def open_identifiers(
     if postings is None or vectors is None or manifest.background is None:
         return NoIdentifiers()
     return IdentifierIndex(postings, passages, vectors, manifest.background.spread)
+
+
+def verify_but(
+    directory: Path, replaceable: Sequence[str]
+) -> tuple[GenerationManifest, GenerationManifest]:
+    """Verify a generation's files; leave out damaged ones that the caller makes again.
+
+    Args:
+        directory: the generation's folder.
+        replaceable: evidence, identifiers or both; one that is damaged is named in the log.
+
+    Returns:
+        The manifest, and the same without the records of the damaged files.
+
+    Raises:
+        GenerationError: another file is missing or damaged; it is named.
+    """
+    manifest = read_manifest(directory)
+    files = dict(manifest.files)
+    for name in replaceable:
+        open_file = open_evidence if name == EVIDENCE else open_postings
+        try:
+            verify_files(directory, {name: files[name]} if name in files else {}, GenerationError)
+            open_file(directory, manifest)
+        except GenerationError as error:
+            logger.warning("it is made again: %s", error)
+            del files[name]
+    others = {name: record for name, record in files.items() if name not in replaceable}
+    verify_files(directory, others, GenerationError)
+    usable = manifest.model_copy(update={"files": files})
+    check_optional_files(directory, usable)
+    return manifest, usable

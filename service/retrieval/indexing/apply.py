@@ -1,6 +1,7 @@
 """Applying changes to an index: the live generation and some changes in, a new generation out."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from service.retrieval.corpus.changes import Change
@@ -8,20 +9,26 @@ from service.retrieval.corpus.reader import OnInvalid, refuse
 from service.retrieval.corpus.table import PassageTable
 from service.retrieval.encoder.bulk import EncoderIdentity
 from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.errors import EncoderMismatchError
+from service.retrieval.encoder.runtime.cpu import FIXED
+from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.generation.generation import (
     check_passage_side,
     current_name,
     generations_directory,
-    verify_generation,
 )
 from service.retrieval.generation.manifest import (
     EVIDENCE,
+    IDENTIFIERS,
     PASSAGES,
     GenerationManifest,
     chunking_of,
 )
-from service.retrieval.generation.optional_files import open_evidence, open_postings
+from service.retrieval.generation.optional_files import (
+    open_evidence,
+    open_postings,
+    verify_but,
+)
+from service.retrieval.generation.vectors import check_vectors
 from service.retrieval.generation.writer import exclusive_writer
 from service.retrieval.indexing.assembly import Assembly
 from service.retrieval.indexing.build import BeforePublish, BuildReport, do_nothing, publish_run
@@ -67,7 +74,7 @@ def apply_changes(
     current_name(index)  # raises where the folder was removed, which is not made again
     with exclusive_writer(index):
         live = generations_directory(index) / current_name(index)
-        manifest = verify_generation(live)
+        manifest = _verify(live)
         check_identity(live, manifest, encoder)
         assembly = Assembly(
             encoder,
@@ -87,6 +94,20 @@ def apply_changes(
             return publish_run(assembly, stage, index, base, before_publish, on_invalid)
 
 
+def _verify(live: Path) -> GenerationManifest:
+    """Verify a generation; identifiers that are damaged are made again from its passages."""
+    try:
+        _, manifest = verify_but(live, [IDENTIFIERS])
+    except GenerationError as error:
+        if EVIDENCE not in str(error):
+            raise
+        raise GenerationError(
+            f"{error}; `clear-service index update` with the whole corpus makes this file again"
+        ) from None
+    check_vectors(live, manifest)
+    return manifest
+
+
 def check_identity(live: Path, manifest: GenerationManifest, encoder: Encoder) -> None:
     """Check that an encoder's vectors may stand beside those of a generation.
 
@@ -96,6 +117,12 @@ def check_identity(live: Path, manifest: GenerationManifest, encoder: Encoder) -
     """
     check_passage_side(manifest.encoder, encoder.checkpoint)
     built_by, found = identity_of(live, manifest), EncoderIdentity.of(encoder)
+    if found == replace(built_by, runtime=built_by.runtime + FIXED):
+        raise EncoderMismatchError(
+            f"the index was embedded by {built_by.runtime} of an earlier version, whose vectors "
+            "differ in the last digits: run `clear-service index update` with the whole corpus "
+            "once, which embeds it again"
+        )
     if built_by != found:
         raise EncoderMismatchError(
             f"the index was embedded by {built_by}, and this encoder is {found}: changes are "

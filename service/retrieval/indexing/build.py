@@ -19,17 +19,17 @@ from service.retrieval.generation.generation import (
     check_passage_side,
     current_name,
     generations_directory,
-    verify_hashes,
 )
 from service.retrieval.generation.history import UNFINISHED, publish
 from service.retrieval.generation.manifest import (
     EVIDENCE,
+    IDENTIFIERS,
     MANIFEST,
     GenerationManifest,
     chunking_of,
     generation_name,
 )
-from service.retrieval.generation.optional_files import open_evidence
+from service.retrieval.generation.optional_files import open_evidence, verify_but
 from service.retrieval.generation.writer import BUILDING, exclusive_writer
 from service.retrieval.indexing.assembly import Assembly, BuildCounts, Stage
 from service.retrieval.indexing.reuse import Base, identity_of, open_reusable
@@ -171,7 +171,7 @@ def update_index(
     """
     live = generations_directory(index) / current_name(index)
     with exclusive_writer(index):
-        manifest = verify_hashes(live)  # an invalid vector is not reused
+        manifest, usable = verify_but(live, [EVIDENCE, IDENTIFIERS])
         check_passage_side(manifest.encoder, encoder.checkpoint)
         chunking = chunking or chunking_of(manifest, encoder.side("passage").max_tokens)
         assembly = Assembly(
@@ -184,9 +184,9 @@ def update_index(
             EVIDENCE in manifest.files if evidence is None else evidence,
             bool(manifest.deduplicate) if deduplicate is None else deduplicate,
         )
-        told = (on_invalid, on_progress, on_duplicates)
-        stage = stage_corpus(passages, assembly.fields, assembly.chunker, *told)
-        with _open_base(live, manifest, EncoderIdentity.of(encoder)) as base:
+        parts = (assembly.fields, assembly.chunker, on_invalid, on_progress, on_duplicates)
+        stage = stage_corpus(passages, *parts)
+        with _open_base(live, usable, EncoderIdentity.of(encoder)) as base:
             return publish_run(assembly, stage, index, base, before_publish, on_invalid)
 
 

@@ -41,7 +41,11 @@ def pull_generation(
     if not NAME.fullmatch(name) or generation_name(content) != name:
         raise GenerationError(f"{place}/{MANIFEST} was altered: {UPLOAD_AGAIN}")
     (directory / MANIFEST).write_bytes(content)
-    records = parse_manifest(directory / MANIFEST).files
+    try:
+        records = parse_manifest(directory / MANIFEST).files
+    except GenerationError as error:  # which names the copy
+        reason = str(error).removeprefix(f"{directory / MANIFEST}").lstrip(": ")
+        raise GenerationError(f"{place}/{MANIFEST} {reason}") from None
     for file in records:
         _check_name(file, place)
     total, done = sum(record["size_bytes"] for record in records.values()), 0

@@ -88,6 +88,11 @@ class Store:
             self._files.retries = S3_TRIES
             logging.getLogger("aiobotocore").setLevel(logging.WARNING)  # where credentials are from
 
+    @property
+    def folder(self) -> Path | None:
+        """Return the folder that the URL names, or None where it leads to an object store."""
+        return Path(self._root) if self._scheme == "file" else None
+
     def read(self, name: str) -> bytes:
         """Return the content of a small object.
 
@@ -154,9 +159,15 @@ class Store:
 
     def _make_folder(self, name: str) -> None:
         """Create the folder of a name in a file system; an object store has no folders."""
-        if self._scheme == "file":
-            folder = self._path(name).rpartition("/")[0]
+        if self._scheme != "file":
+            return
+        folder = self._path(name).rpartition("/")[0]
+        try:
             self._ask(name, self._files.makedirs, folder, exist_ok=True)
+        except MissingObjectError:
+            raise StoreError(
+                f"{self.url} cannot be written: no folder can be made there; name another place"
+            ) from None
 
     def _ask(self, name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call a function of the library; raise its errors as those of this program.

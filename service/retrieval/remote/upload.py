@@ -58,6 +58,10 @@ def upload(
         GenerationError: there is no index, or its live generation is damaged.
         StoreError: the store cannot be reached, or refuses; another upload goes on from there.
     """
+    if store.folder is not None and store.folder.resolve().is_relative_to(index.resolve()):
+        raise StoreError(
+            f"{store.url} is the folder of the index itself, or in it: name another place"
+        )
     name = current_name(index)
     directory = generations_directory(index) / name
     records = verify_generation(directory).files | record_files(directory, [MANIFEST])

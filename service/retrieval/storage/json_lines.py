@@ -13,6 +13,8 @@ from service.retrieval.storage.compression import (
     open_bytes,
 )
 
+MAX_DIGITS = 4300  # of a whole number, which take the square of them to read
+
 
 def read_json_lines(
     path: Path,
@@ -73,13 +75,24 @@ def parse_json(text: str, *, nan_is_null: bool = False) -> object:
         raise ValueError(f"{name} is not a JSON value: write null")
 
     try:
-        return json.loads(text, parse_constant=constant, object_pairs_hook=_object)
+        return json.loads(
+            text, parse_constant=constant, parse_int=_integer, object_pairs_hook=_object
+        )
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{error.msg.removesuffix(' at')} at {_place(error)}: correct it"
         ) from None
     except RecursionError:
         raise ValueError("it is nested too deeply: flatten it") from None
+
+
+def _integer(digits: str) -> int | float:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(
+            f"a whole number has {len(digits):,} digits, of {MAX_DIGITS:,} at most: write it in "
+            "quotes, as text"
+        )
+    return -0.0 if digits == "-0" else int(digits)  # only a fraction has a sign at zero
 
 
 def _place(error: json.JSONDecodeError) -> str:

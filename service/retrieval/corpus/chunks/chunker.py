@@ -74,11 +74,18 @@ class Chunker:
         budget = self.chunking.tokens - self._count([title])[0]
         while True:
             spans = self._split(text, max(1, budget))
-            texts = [f"{title} {text[start:end]}".strip() for start, end in spans]
-            over = max(self._count(texts)) - self.chunking.tokens
+            over = max(self._count(self._read(text, title, spans))) - self.chunking.tokens
             if over <= 0 or budget <= 1:  # the tokens of sentences add up, but for a few
                 return spans
             budget -= over
+
+    def _read(self, text: str, title: str, spans: Sequence[Span]) -> list[str]:
+        """Return parts of a text as the encoder reads them: late ones with the space at their end.
+
+        Such a space may be a token.
+        """
+        read = [(f"{title} " if title else "") + text[start:end] for start, end in spans]
+        return read if self.chunking.window else [each.strip() for each in read]
 
     def _windows(
         self, text: str, title: str, spans: Sequence[Span], num_tokens: int
@@ -96,8 +103,7 @@ class Chunker:
         for number in range(-(-num_tokens // self.chunking.window), len(spans)):
             bounds = [len(spans) * part // number for part in range(number + 1)]
             windows = [(spans[first][0], spans[last - 1][1]) for first, last in pairwise(bounds)]
-            texts = [f"{title} {text[start:end]}".strip() for start, end in windows]
-            if max(self._count(texts)) <= self.chunking.window:
+            if max(self._count(self._read(text, title, windows))) <= self.chunking.window:
                 sizes = [last - first for first, last in pairwise(bounds)]
                 return [
                     window for window, size in zip(windows, sizes, strict=True) for _ in range(size)

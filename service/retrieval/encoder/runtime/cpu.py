@@ -19,6 +19,9 @@ from service.retrieval.hardware import BF16_FLAGS
 CPU_ENGINES = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
 # As manifests of indexes record them; `openvino-*` without `ir` had other graphs.
 RUNTIME_NAMES = {"torch": "torch", "openvino": "openvino-ir"}
+# Ends the name in a manifest where the passages had fixed shapes (`Runtime.passage_shape`). Older
+# vectors of such a runtime rounded by what was embedded with them: they are not mixed.
+FIXED = "-fixed"
 TABLE = Path(__file__).parent / "speeds.json"
 # A less exact precision must be this many times as fast.
 MIN_GAIN = 1.15
@@ -138,8 +141,9 @@ def passes_int8(fingerprint: str) -> bool:
 
 
 def choice_of(runtime: str) -> Choice | None:
-    """Return the choice that a runtime's name stands for; None if it is not one of a CPU."""
-    return next((choice for choice in choices() if choice.name == runtime), None)
+    """Return the choice that a runtime's name in a manifest stands for; None if a GPU computed."""
+    name = runtime.removesuffix(FIXED)
+    return next((choice for choice in choices() if choice.name == name), None)
 
 
 @cache

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from service.retrieval.encoder.batches import Shape
 from service.retrieval.encoder.runtime.runtime import Runtime
 from service.retrieval.errors import CheckpointError
 
@@ -57,6 +58,10 @@ class OnDemandRuntime:
                     )
                 self._loaded = loaded
         return self._loaded
+
+    def passage_shape(self, length: int) -> Shape | None:
+        """Return the only shape of passages of a length; the runtime is loaded for it."""
+        return self.load().passage_shape(length)
 
     def warm_up(self, max_batch_tokens: int) -> None:
         """Warm the runtime up if it is loaded; else texts prepare each shape when they come."""

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from service.retrieval.encoder.batches import Shape
+
 
 class Runtime(Protocol):
     """A loaded transformer with its head."""
@@ -26,6 +28,12 @@ class Runtime(Protocol):
     @property
     def num_slots(self) -> int:
         """Return the number of threads that may run `embed` at once."""
+
+    def passage_shape(self, length: int) -> Shape | None:
+        """Return the only shape in which a CPU embeds passages of a length; None if it may be any.
+
+        A runtime whose rounding depends on the shape of a batch has one for each length.
+        """
 
     def warm_up(self, max_batch_tokens: int) -> None:
         """Prepare for batches of up to `max_batch_tokens` padded tokens."""

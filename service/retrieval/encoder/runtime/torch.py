@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from service.retrieval.encoder.batches import are_parts
+from service.retrieval.encoder.batches import Shape, are_parts
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.weights import share_parameters
 from service.retrieval.encoder.static import StaticEmbedding
@@ -45,6 +45,9 @@ class TorchRuntime:
         self.embedding_dim = self.head.output_dim(hidden_dim_of(self._model, device))
         precision = str(model.dtype).removeprefix("torch.")
         self.name = f"torch-{precision.replace('bfloat', 'bf').replace('float', 'fp')}"
+
+    def passage_shape(self, length: int) -> Shape | None:
+        """Return None: on a CPU a row has the same bits in any batch without padding."""
 
     def warm_up(self, max_batch_tokens: int) -> None:
         """Do nothing: eager PyTorch needs no preparation for a shape."""

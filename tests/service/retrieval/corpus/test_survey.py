@@ -31,7 +31,27 @@ def test_a_survey_counts_what_the_passages_hold() -> None:
         "languages": {"en": 0.75, "sw": 0.25},
         "num_detected": 4,
         "metadata": {"year": {"number": 4}, "day": {"date": 3, "string": 1}},
+        "mixed": {},
     }
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 2, "1999", "2024-02-29", None], {"kind": "number", "num_refused": 2}),
+        (["a", 1, True], {"kind": "string", "num_refused": 2}),
+        ([{}, {}, 1], None),  # no field holds an object
+        ([None, 3], None),
+    ],
+)
+def test_a_survey_says_what_a_field_of_the_commonest_kind_would_refuse(
+    values: list[object], expected: object
+) -> None:
+    surveyor = Surveyor(words, lambda text: "en", max_tokens=5)
+    for number, value in enumerate(values):
+        surveyor.add("a", Passage(str(number), "a", metadata={"year": value}))
+
+    assert surveyor.finish(0).as_dict()["mixed"].get("year") == expected
 
 
 def test_a_title_belongs_to_the_text() -> None:

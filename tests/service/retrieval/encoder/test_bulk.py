@@ -2,7 +2,8 @@ import random
 
 import numpy as np
 
-from service.retrieval.encoder.bulk import encode_passages, equal_length_batches
+from service.retrieval.encoder.batches import Shape
+from service.retrieval.encoder.bulk import batches_of_one_shape, encode_passages
 from service.retrieval.encoder.encoder import Encoder
 
 WORDS = ["tea", "Nairobi", "mountain", "1707", "protein", "harp", "sun", "coast"]
@@ -43,13 +44,13 @@ def test_progress_counts_every_text_once(tiny_encoder: Encoder) -> None:
     assert sum(counts) == 100
 
 
-def test_a_batch_holds_one_length_within_the_budget() -> None:
+def test_a_batch_holds_one_shape_and_up_to_its_rows() -> None:
     dice = random.Random(1)
-    lengths = [dice.choice([16, 32, 64, 512]) for _ in range(300)]
+    shapes = [Shape(256 // length, length) for length in dice.choices([16, 32, 64, 256], k=300)]
 
-    batches = equal_length_batches(lengths, 256)
+    batches = batches_of_one_shape(shapes)
 
-    assert sorted(position for _, batch in batches for position in batch) == list(range(300))
-    for length, batch in batches:
-        assert {lengths[position] for position in batch} == {length}
-        assert length * len(batch) <= 256 or len(batch) == 1
+    assert sorted(position for batch in batches for position in batch) == list(range(300))
+    for batch in batches:
+        [shape] = {shapes[position] for position in batch}
+        assert len(batch) <= shape.num_rows

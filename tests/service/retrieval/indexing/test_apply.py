@@ -260,6 +260,27 @@ def test_a_damaged_generation_is_not_copied(tmp_path: Path, tiny_encoder: Encode
         apply_changes([put("a", "tea")], tmp_path, tiny_encoder)
 
 
+def test_damaged_identifiers_are_made_again(tmp_path: Path, tiny_encoder: Encoder) -> None:
+    for index in ("damaged", "whole"):
+        build_index(corpus(1), tmp_path / index, tiny_encoder)
+    flip_bit(live_directory(tmp_path / "damaged") / "identifiers.u64")
+
+    for index in ("damaged", "whole"):
+        apply_changes([put("a", "tea AA-1720")], tmp_path / index, tiny_encoder)
+
+    assert live_directory(tmp_path / "damaged").name == live_directory(tmp_path / "whole").name
+
+
+def test_damaged_evidence_names_the_command_that_makes_it_again(
+    tmp_path: Path, tiny_encoder: Encoder
+) -> None:
+    build_index(corpus(1, 3), tmp_path, tiny_encoder, evidence=True)
+    flip_bit(live_directory(tmp_path) / "evidence.arrow")
+
+    with pytest.raises(GenerationError, match=r"evidence\.arrow was altered.*index update"):
+        apply_changes([put("a", "tea")], tmp_path, tiny_encoder)
+
+
 def test_another_encoder_is_refused(
     tmp_path: Path, tiny_encoder: Encoder, other_encoder: Encoder
 ) -> None:

@@ -195,6 +195,21 @@ def test_a_damaged_generation_is_not_reused(
     assert current_name(index_copy) == before
 
 
+@pytest.mark.parametrize("name", ["identifiers.u64", "evidence.arrow"])
+def test_a_damaged_further_file_is_made_again(
+    tmp_path: Path, tiny_encoder: Encoder, name: str
+) -> None:
+    passages = corpus(5, 6)
+    build_index(passages, tmp_path, tiny_encoder, evidence=True)
+    whole = files_of(tmp_path)
+    flip_bit(live_directory(tmp_path) / name)
+
+    report = update_index(passages, tmp_path, tiny_encoder)
+
+    assert report.counts.num_encoded == 0
+    assert files_of(tmp_path) == whole
+
+
 def test_an_invalid_passage_leaves_the_live_generation(
     index_copy: Path, tiny_encoder: Encoder
 ) -> None:

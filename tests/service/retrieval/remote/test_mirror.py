@@ -104,6 +104,18 @@ def test_a_current_that_names_a_generation_which_is_not_there_is_refused(mirror:
     assert mirror.start() == old
 
 
+def test_a_manifest_that_is_no_json_is_named_by_its_url(mirror: Mirror) -> None:
+    content = b"no json"
+    forged = hashlib.sha256(content).hexdigest()[:32]
+    (there(mirror).parent / forged).mkdir()
+    (there(mirror).parent / forged / "manifest.json").write_bytes(content)
+
+    with pytest.raises(
+        GenerationError, match=rf"^{mirror.url}/generations/{forged}/manifest.json "
+    ):
+        mirror.pull(forged)
+
+
 @pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/b", "", ".", "manifest.json"])
 def test_a_manifest_cannot_name_a_file_outside_its_folder(mirror: Mirror, name: str) -> None:
     """Whoever can write the bucket could else write any file of the service's user."""

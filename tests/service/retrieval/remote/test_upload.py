@@ -88,6 +88,22 @@ def test_an_index_that_was_built_there_is_left_as_it_is(index_copy: Path, tmp_pa
     assert sorted(path for path in built.rglob("*") if path.is_file()) == before
 
 
+@pytest.mark.parametrize("below", ["", "/generations/new"])
+def test_an_index_is_not_uploaded_into_itself(index_copy: Path, below: str) -> None:
+    before = sorted(index_copy.rglob("*"))
+
+    with pytest.raises(StoreError, match="is the folder of the index itself, or in it: name"):
+        upload(index_copy, Store(f"file://{index_copy}{below}"))
+
+    assert sorted(index_copy.rglob("*")) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that no one can fill")
+def test_a_place_where_no_folder_can_be_made_is_named(index_copy: Path) -> None:
+    with pytest.raises(StoreError, match=r"file:///proc/nope .*: .*name another place|denied"):
+        upload(index_copy, Store("file:///proc/nope"))
+
+
 def test_what_is_there_with_its_hash_is_not_sent_again(store: Store, index_copy: Path) -> None:
     upload(index_copy, store)
     there = share(store) / "generations" / current_name(index_copy)

@@ -4,24 +4,11 @@ Knows nothing about tensors or devices.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from service.retrieval.encoder.batches import MAX_TRIAL_TOKENS
+from service.retrieval.encoder.batches import MAX_TRIAL_TOKENS, Shape, max_rows
 
+PASSAGE_TOKENS = 16_384
 LENGTHS = tuple(16 << power for power in range(16))  # besides the encoder's own limit
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The shape of a padded batch: B rows of L tokens."""
-
-    num_rows: int
-    length: int
-
-    @property
-    def num_tokens(self) -> int:
-        """Return the number of tokens, padding included."""
-        return self.num_rows * self.length
 
 
 def bucket_lengths(max_tokens: int) -> tuple[int, ...]:
@@ -44,9 +31,10 @@ def bucket_length(length: int, max_tokens: int) -> int:
     return next(bucket for bucket in bucket_lengths(max_tokens) if bucket >= length)
 
 
-def max_rows(length: int, max_batch_tokens: int) -> int:
-    """Return the largest power of two of rows within the budget, at least one."""
-    return 1 << max(0, (max_batch_tokens // length).bit_length() - 1)
+def passage_shape(length: int, max_tokens: int) -> Shape:
+    """Return the shape in which passages of a length are embedded in bulk."""
+    bucket = bucket_length(length, max_tokens)
+    return Shape(max_rows(bucket, PASSAGE_TOKENS), bucket)
 
 
 def pieces(

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.retrieval.encoder.batches import MAX_TRIAL_TOKENS
-from service.retrieval.encoder.runtime.cuda.buckets import Shape
+from service.retrieval.encoder.batches import MAX_TRIAL_TOKENS, Shape
 
 CUDA_ERROR_MEMORY_ALLOCATION = 2
 # Token ids and mask, both [B, L], to embeddings [B, D].

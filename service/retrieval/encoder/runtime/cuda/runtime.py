@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from service.retrieval.encoder.batches import Shape
 from service.retrieval.encoder.head import Head
-from service.retrieval.encoder.runtime.cuda.buckets import Shape, pieces, shapes_to_prepare
+from service.retrieval.encoder.runtime.cuda.buckets import pieces, shapes_to_prepare
 from service.retrieval.encoder.runtime.cuda.graph import Slot
 from service.retrieval.encoder.runtime.torch import TorchRuntime, hidden_dim_of
 from service.retrieval.encoder.runtime.weights import round_parameters, share_parameters
@@ -79,6 +80,9 @@ class CudaRuntime:
     def shapes(self) -> frozenset[Shape]:
         """Return the shapes that are prepared."""
         return frozenset(self._slots)
+
+    def passage_shape(self, length: int) -> Shape | None:
+        """Return None: `bulk` knows the shapes of a GPU, with and without graphs."""
 
     @torch.inference_mode()
     def graph_violation(self) -> str | None:

@@ -1,4 +1,5 @@
 import random
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -239,6 +240,20 @@ def test_a_chunk_that_fits_in_no_window_with_another_is_embedded_alone() -> None
     found = late(16, 0, 16).passages_of(document(*[sentence(number) for number in range(6)]))
 
     assert {each.around for each in found} == {("", "")}
+
+
+@pytest.mark.parametrize("limit", [16, 64])
+def test_a_window_fits_with_the_space_at_its_end(limit: int) -> None:
+    def spaced(texts: Sequence[str]) -> list[int]:
+        return [len(text.split(" ")) + 2 for text in texts]  # a space at the end is a token
+
+    long = document(*[sentence(number) for number in range(40)])
+
+    found = Chunker(Chunking.of(limit, 16, 0, is_late=True), spaced).passages_of(long)
+
+    read = ["".join(each.encoded_text) for each in found]
+    assert max(spaced(read)) <= limit
+    assert any(text.endswith(" ") for text in read)
 
 
 def test_a_document_that_fits_has_nothing_around_it() -> None:

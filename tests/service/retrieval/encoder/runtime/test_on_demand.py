@@ -23,6 +23,9 @@ class OneRuntime:
     warmed_up: list[int] = field(default_factory=list)
     running: int = 0
 
+    def passage_shape(self, length: int) -> None:
+        """Name no shape."""
+
     def warm_up(self, max_batch_tokens: int) -> None:
         self.warmed_up.append(max_batch_tokens)
 

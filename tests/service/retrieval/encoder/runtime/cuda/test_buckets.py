@@ -2,13 +2,12 @@ import doctest
 
 import pytest
 
+from service.retrieval.encoder.batches import Shape, max_rows
 from service.retrieval.encoder.runtime.cuda import buckets
 from service.retrieval.encoder.runtime.cuda.buckets import (
     LENGTHS,
-    Shape,
     bucket_length,
     bucket_lengths,
-    max_rows,
     pieces,
     shapes_to_prepare,
 )

@@ -13,10 +13,11 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from service.retrieval.checkpoint.modules.pooling import Pooling, PoolingMode
+from service.retrieval.encoder.batches import Shape
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.cuda import graph as cuda_graph
 from service.retrieval.encoder.runtime.cuda import runtime as cuda_runtime_module
-from service.retrieval.encoder.runtime.cuda.buckets import Shape, shapes_to_prepare
+from service.retrieval.encoder.runtime.cuda.buckets import shapes_to_prepare
 from service.retrieval.encoder.runtime.cuda.runtime import CudaRuntime, precision_on
 from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.unit_vectors import is_unit

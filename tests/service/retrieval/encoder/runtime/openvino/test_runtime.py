@@ -1,6 +1,7 @@
 """The exported graph and the runtime that computes it, on tiny checkpoints."""
 
 import json
+import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from transformers import Qwen3Config, Qwen3Model
 
-from service.retrieval.encoder.batches import Role
+from service.retrieval.encoder.batches import Role, Shape
+from service.retrieval.encoder.bulk import EncoderIdentity, encode_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime import choice, on_demand
 from service.retrieval.encoder.runtime.openvino import probe
+from service.retrieval.encoder.runtime.openvino.shapes import pad_length
 from service.retrieval.encoder.runtime.openvino.table import find_table, map_table
 from service.retrieval.errors import CheckpointError, DeviceError
 from service.retrieval.hardware import multiplies_bf16
@@ -30,6 +33,7 @@ if find_spec("openvino") is None:
 
 needs_bf16 = pytest.mark.skipif(not multiplies_bf16(), reason="the CPU has no bf16 instructions")
 PRECISIONS = ["fp32", "int8", pytest.param("bf16", marks=needs_bf16)]
+LOSSY = PRECISIONS[1:]
 ROLES: tuple[Role, Role] = ("query", "passage")
 TEXTS = [text.strip() for text in probe.TEXTS] + ["a very long text " * 40]
 
@@ -313,6 +317,9 @@ class RecordingRuntime:
             )
         }
 
+    def passage_shape(self, length: int) -> None:
+        """Name no shape."""
+
     def warm_up(self, max_batch_tokens: int) -> None:
         """Do nothing."""
 
@@ -430,3 +437,44 @@ def test_a_graph_that_openvino_does_not_compute_leaves_torch(
     with pytest.raises(CheckpointError, match=r"compute the graph of .* failed: unknown operation"):
         load(tiny_checkpoint, graph_cache)
     assert load(tiny_checkpoint, graph_cache, engine="auto").runtime.name == "torch-fp32"
+
+
+def passages(count: int) -> list[str]:
+    """Return texts of all lengths; some are over the encoder's limit."""
+    dice = random.Random(0)
+    return [" ".join(dice.choices(TEXTS[:9], k=dice.randint(1, 9)))[:300] for _ in range(count)]
+
+
+@pytest.mark.parametrize("precision", LOSSY)
+def test_a_passage_has_the_same_bits_in_any_company(
+    tiny_checkpoint: Path, graph_cache: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, texts = load(tiny_checkpoint, graph_cache, precision), passages(60)
+    order = list(range(60))
+    expected = encode_passages(encoder, texts).embeddings
+
+    for size in (60, 9, 8, 1):
+        random.Random(size).shuffle(order)
+        found = encode_passages(encoder, [texts[row] for row in order[:size]]).embeddings
+        np.testing.assert_array_equal(found, expected[order[:size]])
+    monkeypatch.setattr(encoder.runtime._running, "count", 1)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(encode_passages(encoder, texts).embeddings, expected)
+
+
+@pytest.mark.parametrize("precision", LOSSY)
+def test_passages_have_one_shape_for_each_length_which_a_manifest_names(
+    tiny_checkpoint: Path, graph_cache: Path, precision: str
+) -> None:
+    encoder = load(tiny_checkpoint, graph_cache, precision)
+
+    for length in range(1, 65):
+        padded = pad_length(length, 8, 64)
+        assert encoder.runtime.passage_shape(length) == Shape(512 // padded, padded)
+    assert EncoderIdentity.of(encoder).runtime == f"openvino-ir-{precision}-fixed"
+
+
+def test_passages_in_fp32_need_no_shape(tiny_checkpoint: Path, graph_cache: Path) -> None:
+    encoder = load(tiny_checkpoint, graph_cache)
+
+    assert encoder.runtime.passage_shape(5) is None
+    assert EncoderIdentity.of(encoder).runtime == "openvino-ir-fp32"

@@ -293,8 +293,6 @@ def tree() -> str:
             name = f"{'  ' * depth}{folder.name}/"
             summary = _summary(folder / "__init__.py").replace("`", "")
             lines.append(f"{name:<19} {summary}")
-            if folder == ROOT / program and (folder / "web").is_dir():
-                lines.append(f"{'  web/':<19} The search page: plain HTML, CSS and JavaScript.")
     lines += [f"{name + '/':<19} {summary}" for name, summary in OTHER_FOLDERS.items()]
     return "\n".join([*lines, "```"])
 

@@ -42,7 +42,8 @@ class ConnectionSettings(BaseModel):
         int,
         Field(
             ge=0,
-            description="Smallest response that is compressed if the client accepts gzip; 0: never",
+            description="Smallest response that is compressed if the client accepts gzip (for a "
+            "browser 1024); 0: never",
         ),
     ] = 16_384
 

@@ -64,10 +64,7 @@ function parseAnswer(text) {
 }
 
 function pause(seconds, signal) {
-  return new Promise((resolve, reject) => {
-    setTimeout(resolve, seconds * 1000);
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
+  return until(new Promise((resolve) => { setTimeout(resolve, seconds * 1000); }), signal);
 }
 
 /** Search; if the service is still starting, wait as long as it says, and search again.
@@ -97,8 +94,35 @@ export async function requestFacet(query, field, filter, signal) {
   return ask(request, signal).then((answer) => answer.facets?.[field], () => null);
 }
 
-export async function requestJson(address, signal) {
-  const response = await fetchWithKey(address, { headers: { Accept: "application/json" }, signal });
+async function readJson(response) {
   if (!response.ok) throw await readProblem(response);
   return response.json();
+}
+
+export async function requestJson(address) {
+  return readJson(await fetchWithKey(address, { headers: { Accept: "application/json" } }));
+}
+
+let description = self.early.info.then(readJson); // early.js began it; null if it must be asked for
+description.catch(() => {});
+
+/** Ask what the service is and what its index has; once, unless that fails or it is still loading. */
+export async function requestInfo() {
+  const asked = description ??= requestJson("info");
+  let isWhole = false;
+  try {
+    const described = await asked;
+    isWhole = Boolean(described.index);
+    return described;
+  } finally {
+    if (!isWhole && description === asked) description = null;
+  }
+}
+
+/** Await a promise until a signal aborts. */
+export function until(promise, signal) {
+  return new Promise((resolve, reject) => {
+    promise.then(resolve, reject);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
 }

@@ -1,12 +1,15 @@
-// Runs before the first paint: the language of the page, and whether the address holds a question and filters.
-// What it finds out is in the attributes of <html>, where style sheet and modules read it.
+// Stands in the page and runs before the first paint: the language of the page, and whether the address holds a
+// question and filters, in the attributes of <html>, where style sheet and modules read it. What the modules will
+// need is fetched meanwhile.
 {
   const RIGHT_TO_LEFT = ["ar", "fa", "he", "ur"];
   const root = document.documentElement;
   const offered = document.querySelector("meta[name=languages]").content.split(" ");
   let kept = "";
+  let key = "";
   try {
     kept = localStorage.getItem("clear-search-language") ?? "";
+    key = sessionStorage.getItem("clear-search-key");
   } catch {
     // this browser keeps nothing for the page
   }
@@ -19,7 +22,14 @@
   root.classList.toggle("is-comparing", Boolean(parameters.get("q2")?.trim()));
   root.classList.toggle("has-filters", [...parameters.keys()].some((name) => name.startsWith("f.")));
 
-  const catalog = document.createElement("link"); // text.js fetches it once the modules are here
-  Object.assign(catalog, { rel: "preload", as: "fetch", crossOrigin: "anonymous", href: `web/languages/${root.lang}.json` });
-  document.head.append(catalog);
+  const begin = (address, headers) => {
+    const response = fetch(address, { headers });
+    response.catch(() => {}); // who awaits it deals with it
+    return response;
+  };
+  const files = document.querySelector("meta[name=files]").content;
+  self.early = {
+    catalog: begin(`${files}languages/${root.lang}.json`, {}), // text.js
+    info: begin("info", key ? { Authorization: `Bearer ${key}` } : {}), // client.js
+  };
 }

@@ -22,6 +22,8 @@ let newestSearch = null; // AbortController of the only search that may write to
 let shownAddress = null; // location.search of what the page shows
 let index = { fields: {}, hasEvidence: false }; // until it is described
 let isDescribed = false;
+let areExamplesAsked = false;
+const isOptional = () => {}; // the page works without examples and facts
 
 /** Search and show the response, unless a newer search has started. */
 async function search(wanted) {
@@ -70,6 +72,8 @@ function showNothing() {
   byId("filters-toggle").hidden = true;
   byId("chosen-row").hidden = true;
   clearResults();
+  if (!areExamplesAsked) showExamples(chooseExample).catch(isOptional);
+  areExamplesAsked = true;
 }
 
 function searchFromAddress() {
@@ -116,9 +120,8 @@ function start() {
   listenToFilters(() => searchFromForm({}));
   listenToLanguageMenu();
   window.addEventListener("popstate", onPopState);
-  const isOptional = () => {}; // the page works without examples and facts
-  showExamples(chooseExample).catch(isOptional).then(showFacts).catch(isOptional);
   searchFromAddress();
+  showFacts().catch(isOptional);
 }
 
 start();

@@ -1,6 +1,6 @@
 // The page before the first search: introduction, examples, and facts about the index.
 
-import { requestJson } from "./client.js";
+import { requestInfo, requestJson } from "./client.js";
 import { button, byId, element } from "./element.js";
 import { TEXT, fill, writeCount } from "./languages/text.js";
 import { operatorNote } from "./results/failures.js";
@@ -42,7 +42,7 @@ function exampleItem({ language, name, english_name: englishName, text }, onChoo
 }
 
 export async function showFacts() {
-  const { changes, encoder, index, version } = await requestJson("info");
+  const { changes, encoder, index, version } = await requestInfo();
   if (Number.isFinite(index?.passages)) {
     byId("introduction").textContent = fill(TEXT.introductionWithIndex, { passages: writeCount(index.passages) });
   }

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, CDPSession
 
 QUESTION = "Je, mji mkuu wa Kenya ni upi?"
-LATENCY_MS = 400
+FAST_LINK = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
 BYTES_PER_SECOND = 400_000 / 8
+SLOW_LINK = FAST_LINK | {
+    "latency": 400,
+    "downloadThroughput": BYTES_PER_SECOND,
+    "uploadThroughput": BYTES_PER_SECOND,
+}
 IDLE_MS = 1_000
 
 
@@ -95,20 +100,14 @@ class Load:
         ]
 
 
-def load(context: "BrowserContext", address: str, wanted: str) -> Load:
-    """Open an address over the slow link, until an element is there."""
+def load(
+    context: "BrowserContext", address: str, wanted: str, link: dict[str, Any] = SLOW_LINK
+) -> Load:
+    """Open an address over a link, until an element is there."""
     page = context.new_page()
     session = context.new_cdp_session(page)
     session.send("Network.enable")
-    session.send(
-        "Network.emulateNetworkConditions",
-        {
-            "offline": False,
-            "latency": LATENCY_MS,
-            "downloadThroughput": BYTES_PER_SECOND,
-            "uploadThroughput": BYTES_PER_SECOND,
-        },
-    )
+    session.send("Network.emulateNetworkConditions", link)
     page.add_init_script(
         "self.shift = 0; new PerformanceObserver((list) => {"
         "for (const each of list.getEntries()) if (!each.hadRecentInput) self.shift += each.value;"

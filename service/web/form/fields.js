@@ -1,6 +1,6 @@
 // Declared fields of the index, and the filters and facets of a search.
 
-import { requestFacet, requestJson } from "../client.js";
+import { requestFacet, requestInfo, until } from "../client.js";
 
 const MAX_FACETS = 16; // of one request
 const INFO_TIMEOUT_MS = 3_000;
@@ -9,8 +9,8 @@ const RANGE = "..";
 /** Fetch what the index has: declared fields with their kinds, and evidence; null if the service does not answer. */
 export async function describeIndex(signal) {
   try {
-    const { index } = await requestJson("info", AbortSignal.any([signal, AbortSignal.timeout(INFO_TIMEOUT_MS)]));
-    return { fields: index?.fields ?? {}, hasEvidence: Boolean(index?.evidence?.available) };
+    const { index } = await until(requestInfo(), AbortSignal.any([signal, AbortSignal.timeout(INFO_TIMEOUT_MS)]));
+    return index ? { fields: index.fields ?? {}, hasEvidence: Boolean(index.evidence?.available) } : null;
   } catch (failure) {
     if (failure.status === 401) throw failure;
     return null;

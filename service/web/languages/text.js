@@ -2,7 +2,7 @@
 // For another language: a catalog beside this file, and the language in index.html (meta and menu).
 
 const { lang: locale } = document.documentElement; // early.js chose it
-export const TEXT = await (await fetch(`web/languages/${locale}.json`)).json();
+export const TEXT = await (await self.early.catalog).json();
 
 const UNDETERMINED = "und"; // BCP 47
 // Languages that many people write beside their own, and where (ISO 3166); the encoder knows them well.

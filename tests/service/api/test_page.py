@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from service.api.page import WEB, answered_by
+from service.api.page import answered_by
 from service.retrieval.generation.generation import open_current
 
-FILES = {path for path in WEB.rglob("*") if path.is_file()} - {WEB / "examples.json"}
 FOREIGN = re.compile(r"(?:https?:)?//(?!localhost\b)[\w.-]+\.\w+")
 
 
@@ -36,18 +35,7 @@ def test_a_page_loads_nothing_from_another_host(client: TestClient, path: str) -
             assert client.get(f"/{reference.lstrip('/')}").status_code == 200, reference
 
 
-@pytest.mark.parametrize("name", sorted(str(path.relative_to(WEB)) for path in FILES))
-def test_each_file_of_the_page_is_served_with_the_page_s_headers(
-    client: TestClient, name: str
-) -> None:
-    response = client.get(f"/web/{name}")
-
-    assert response.content == (WEB / name).read_bytes()
-    assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert response.headers["Cache-Control"] == "no-cache"
-
-
-@pytest.mark.parametrize("path", ["/", "/web/search.js"])
+@pytest.mark.parametrize("path", ["/", "/web/search.js", "/web/page.js"])
 def test_the_page_may_load_only_from_its_own_host(client: TestClient, path: str) -> None:
     policy = client.get(path).headers["Content-Security-Policy"]
 

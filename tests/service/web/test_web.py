@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.bench import page_load
 from tests.support.chromium import active, opened, search, titles
 
 if TYPE_CHECKING:
@@ -285,3 +286,21 @@ def test_a_busy_service_is_reported_with_a_retry_button(page: "Page") -> None:
 
     assert "The service is busy" in message
     assert "the queue is full" not in message  # folded, for the operator
+
+
+def test_a_shared_link_takes_seven_requests_and_three_from_the_cache(
+    browser: "Browser", address: str
+) -> None:
+    """Page, style, script, icon, catalog, facts, search; then page, facts, search."""
+    context = browser.new_context(locale="sw-KE")
+
+    first, again = [
+        page_load.load(context, f"{address}/?q=tea", ".hit", page_load.FAST_LINK).summary()
+        for _ in range(2)
+    ]
+
+    context.close()
+    assert (first["requests"], again["requests"]) == (7, 3)
+    assert first["bytes"] < 40_000
+    assert again["bytes"] < 10_000
+    assert first["layout_shift"] < 0.05

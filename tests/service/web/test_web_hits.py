@@ -44,6 +44,7 @@ def serve(page: "Page", answered: dict[str, Any], **index: Any) -> None:
     """Answer every search alike, with an index that `/info` describes."""
     page.route("**/search", lambda route: route.fulfill(json=answered))
     page.route("**/info", lambda route: route.fulfill(json={"index": {"passages": 1} | index}))
+    page.reload()
 
 
 @pytest.fixture

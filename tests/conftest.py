@@ -1,4 +1,8 @@
-"""Small stand-ins for the real things: an encoder, passages and an index, made once a session."""
+"""Small stand-ins for the real things: an encoder, passages and an index, made once a session.
+
+Heavy libraries are imported by the functions that need them: the process that only distributes the
+tests loads this module, too, and no worker starts before it has.
+"""
 
 import json
 import os
@@ -10,26 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
-from starlette.testclient import TestClient
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel
 
-from service.app import create_app
-from service.retrieval.checkpoint.layout import CheckpointLayout
-from service.retrieval.checkpoint.manifest import write_manifest
-from service.retrieval.corpus.reader import read_passages
-from service.retrieval.encoder.encoder import Encoder
-from service.retrieval.encoder.loader import load_encoder
-from service.retrieval.encoder.runtime import choice
-from service.retrieval.indexing.build import build_index
-from service.settings.settings import Settings
 from tests.support.chromium import CHROMIUM, FLAGS
-from tests.support.serving import serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+    from starlette.testclient import TestClient
+    from tokenizers import Tokenizer
+
+    from service.retrieval.checkpoint.layout import CheckpointLayout
+    from service.retrieval.encoder.encoder import Encoder
+    from service.settings.settings import Settings
 
 PROMPTS = {"query": "query: ", "passage": "passage: ", "document": "passage: "}
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -50,8 +45,10 @@ PASSAGES: list[dict[str, Any]] = [
 ]
 
 
-def tiny_tokenizer() -> Tokenizer:
+def tiny_tokenizer() -> "Tokenizer":
     """Train a byte-level BPE tokenizer: any Unicode text becomes tokens, none is unknown."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -89,6 +86,11 @@ def make_checkpoint(
         with_manifest: describe it in a `manifest.json`, as the trainer does.
         facts: more entries of the manifest.
     """
+    import torch
+    from transformers import BertConfig, BertModel
+
+    from service.retrieval.checkpoint.manifest import write_manifest
+
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = tiny_tokenizer()
     config = BertConfig(
@@ -117,7 +119,7 @@ def make_checkpoint(
 
 
 def make_adapter(
-    directory: Path, of: Encoder, *, seed: int = 0, rank: int = 4, **changes: object
+    directory: Path, of: "Encoder", *, seed: int = 0, rank: int = 4, **changes: object
 ) -> Path:
     """Write a random query-side adapter of a tiny encoder: two of each layer's modules.
 
@@ -128,6 +130,9 @@ def make_adapter(
         rank: of its matrices.
         changes: entries of `adapter.json` that differ; None leaves one out.
     """
+    import torch
+    from safetensors.torch import save_file
+
     directory.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
     shapes = {"attention.self.query": (32, 32), "intermediate.dense": (64, 32)}
@@ -217,7 +222,9 @@ def _no_graphs() -> Iterator[None]:
 def _graphs_of_this_process() -> Iterator[None]:
     """Make graphs here: the process that makes one takes seconds to import its libraries."""
 
-    def export(directory: Path, layout: CheckpointLayout) -> str:
+    from service.retrieval.encoder.runtime import choice
+
+    def export(directory: Path, layout: "CheckpointLayout") -> str:
         from service.retrieval.encoder.runtime.openvino.export import export_graph
 
         return export_graph(directory, layout)
@@ -234,14 +241,18 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder(tiny_checkpoint: Path) -> Encoder:
+def tiny_encoder(tiny_checkpoint: Path) -> "Encoder":
     """The encoder of `tiny_checkpoint`."""
+    from service.retrieval.encoder.loader import load_encoder
+
     return load_encoder(str(tiny_checkpoint), device="cpu")
 
 
 @pytest.fixture(scope="session")
-def other_encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+def other_encoder(tmp_path_factory: pytest.TempPathFactory) -> "Encoder":
     """An encoder of other weights than `tiny_encoder`."""
+    from service.retrieval.encoder.loader import load_encoder
+
     return load_encoder(
         str(make_checkpoint(tmp_path_factory.mktemp("other") / "tiny", seed=1)), device="cpu"
     )
@@ -249,7 +260,7 @@ def other_encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 
 @pytest.fixture(scope="session")
 def tuned_checkpoint(
-    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, tiny_encoder: Encoder
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, tiny_encoder: "Encoder"
 ) -> Path:
     """An adapter of `tiny_checkpoint`'s query side, which no test may alter."""
     folder = tmp_path_factory.mktemp("adapter") / "tuned"
@@ -257,8 +268,10 @@ def tuned_checkpoint(
 
 
 @pytest.fixture(scope="session")
-def tuned_encoder(tuned_checkpoint: Path) -> Encoder:
+def tuned_encoder(tuned_checkpoint: Path) -> "Encoder":
     """`tiny_encoder` with another query side."""
+    from service.retrieval.encoder.loader import load_encoder
+
     return load_encoder(str(tuned_checkpoint), device="cpu")
 
 
@@ -270,9 +283,12 @@ def passages_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_index(
-    tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder, passages_file: Path
+    tmp_path_factory: pytest.TempPathFactory, tiny_encoder: "Encoder", passages_file: Path
 ) -> Path:
     """An index of `passages_file` that no test may alter; `index_copy` is for that."""
+    from service.retrieval.corpus.reader import read_passages
+    from service.retrieval.indexing.build import build_index
+
     index = tmp_path_factory.mktemp("index") / "tiny"
     build_index(read_passages(passages_file), index, tiny_encoder)
     return index
@@ -320,6 +336,8 @@ def run_script(
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Give torch one thread: with two, matrices as small as the tiny encoder's round by shape."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -327,21 +345,29 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def service_settings(tiny_checkpoint: Path, tiny_index: Path) -> Settings:
+def service_settings(tiny_checkpoint: Path, tiny_index: Path) -> "Settings":
     """The settings of a service of the tiny encoder and index."""
+    from service.settings.settings import Settings
+
     return Settings(encoder=str(tiny_checkpoint), index=tiny_index, device="cpu")
 
 
 @pytest.fixture(scope="session")
-def client(service_settings: Settings) -> Iterator[TestClient]:
+def client(service_settings: "Settings") -> "Iterator[TestClient]":
     """A client of a running service; a bug in it is an answer, as it is for a user."""
+    from starlette.testclient import TestClient
+
+    from service.app import create_app
+
     with TestClient(create_app(service_settings), raise_server_exceptions=False) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
-def address(service_settings: Settings) -> Iterator[str]:
+def address(service_settings: "Settings") -> Iterator[str]:
     """Where a running service of the tiny encoder and index listens."""
+    from tests.support.serving import serving
+
     with serving(service_settings) as address:
         yield address
 

@@ -152,6 +152,7 @@ if "torch" in sys.modules:
 """
 
 
+@pytest.mark.slow
 def test_importing_all_modules_changes_nothing_that_can_be_seen(tmp_path: Path) -> None:
     home, folder, scratch = (tmp_path / name for name in ("home", "folder", "scratch"))
     for directory in (home, folder, scratch):

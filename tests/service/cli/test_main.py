@@ -536,6 +536,20 @@ def test_a_passages_file_whose_name_is_not_utf_8_is_built(tmp_path: Path, tiny: 
     assert (built.exit_code, "1 passages" in built.stderr) == (0, True)
 
 
+SEARCH_TWICE = """
+import sys
+from service.__main__ import main
+arguments = sys.argv
+for flags, end in (([], "\\n---\\n"), (["--json"], "")):
+    sys.argv = [*arguments, *flags]
+    try:
+        main()
+    except SystemExit as exited:
+        assert not exited.code
+    sys.stdout.write(end)
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii:strict", "latin-1:strict"])
 def test_a_locale_that_lacks_letters_prints_escapes(
@@ -543,19 +557,17 @@ def test_a_locale_that_lacks_letters_prints_escapes(
 ) -> None:
     file = write_passages(tmp_path / "p.jsonl", [{"id": "é", "title": "水", "text": "water é"}])
     assert run("index", "build", file, "--index", tmp_path / "i", *tiny).exit_code == 0
-    command = [sys.executable, "-m", "service", "search", "tea", "--index", tmp_path / "i", *tiny]
-    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-
-    table, hits = (
-        subprocess.run(
-            [*command, *flags], env=environment, cwd=Path(__file__).parents[3], capture_output=True
-        )
-        for flags in ([], ["--json"])
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH_TWICE, "search", "tea", "--index", tmp_path / "i", *tiny],
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
     )
 
-    assert (table.returncode, hits.returncode) == (0, 0)
-    assert b"\\u6c34" in table.stdout
-    assert json.loads(hits.stdout)["hits"][0]["passage_id"] == "é"
+    assert done.returncode == 0
+    table, hits = done.stdout.split(b"\n---\n")
+    assert b"\\u6c34" in table
+    assert json.loads(hits)["hits"][0]["passage_id"] == "é"
 
 
 def test_variables_of_kubernetes_are_one_debug_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -564,8 +576,10 @@ def test_variables_of_kubernetes_are_one_debug_line(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CLEAR_SEARCH_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("CLEAR_OPERATIONS_PORT", "tcp://10.0.0.1:80")
 
-    done = run_script("from service.__main__ import main; main()", "serve", "--port", "0")
+    foreign = ["--host", "192.0.2.1"]  # it ends there, before the imports of a server
+    done = run_script("from service.__main__ import main; main()", "serve", *foreign)
 
+    assert "error: cannot listen on 192.0.2.1:8000" in done.stderr
     lines = [line for line in done.stderr.splitlines() if "Kubernetes" in line]
     assert [json.loads(line)["level"] for line in lines] == ["debug"]
     assert "CLEAR_OPERATIONS_PORT, CLEAR_SEARCH_SERVICE_HOST" in lines[0]

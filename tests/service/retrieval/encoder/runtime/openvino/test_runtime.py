@@ -54,6 +54,16 @@ def graph_cache(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
     return cache
 
 
+@pytest.fixture(scope="module")
+def tuned_cache(
+    graph_cache: Path, tuned_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A cache with the graphs of both sides of `tuned_checkpoint`, which no test may change."""
+    cache = Path(shutil.copytree(graph_cache, tmp_path_factory.mktemp("tuned") / "cache"))
+    load(tuned_checkpoint, cache)
+    return cache
+
+
 @pytest.fixture
 def cache_copy(graph_cache: Path, tmp_path: Path) -> Path:
     """A cache which the test may change."""
@@ -350,9 +360,9 @@ def test_half_precision_and_sharded_weights_feed_the_graph(
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_two_sides_have_a_graph_each_and_one_table(
-    tuned_checkpoint: Path, tuned_encoder: Encoder, cache_copy: Path, precision: str
+    tuned_checkpoint: Path, tuned_encoder: Encoder, tuned_cache: Path, precision: str
 ) -> None:
-    encoder = load(tuned_checkpoint, cache_copy, precision)
+    encoder = load(tuned_checkpoint, tuned_cache, precision)
     query, passage = (on_demand.load(encoder.side(role).runtime) for role in ROLES)
 
     assert query.graph.directory != passage.graph.directory  # type: ignore[attr-defined]

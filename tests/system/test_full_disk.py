@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import run_script
 
+KINDS = ("build", "update")
 FULL_DISK = """
 import ctypes, json, os, pathlib, sys
 
@@ -23,7 +24,7 @@ from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.searcher import Searcher
 
-folder, checkpoint, kind = sys.argv[1:]
+folder, checkpoint, *kinds = sys.argv[1:]
 encoder = load_encoder(checkpoint, device="cpu")
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 0x40000
 libc = ctypes.CDLL(None, use_errno=True)
@@ -31,11 +32,10 @@ if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_PRIV
     sys.exit(77)
 old = [("f", Passage(f"{row:04}", f"old {row}")) for row in range(20)]
 new = [("f", Passage(f"{row:04}", f"new {row} " * 20)) for row in range(200)]
-# One disk per size: each fills up at another step, until one is large enough.
-found = []
-for kib in range(100, 1000, 8):
-    place = pathlib.Path(folder, str(kib))
-    place.mkdir()
+
+def fill(write, kib, place):
+    # Returns the reason and whether the live generation stayed, or None where `old` has no room.
+    place.mkdir(parents=True)
     if libc.mount(b"none", str(place).encode(), b"tmpfs", 0, f"size={kib}k".encode()):
         sys.exit(77)
     index = place / "index"
@@ -43,27 +43,36 @@ for kib in range(100, 1000, 8):
         build_index(old, index, encoder)
     except GenerationError:
         libc.umount(str(place).encode())
-        continue
+        return None
     before = current_name(index)
     try:
-        if kind == "build":
-            build_index(new, index, encoder)
-        else:
-            update_index(new, index, encoder)
+        write(new, index, encoder)
         reason = ""
     except GenerationError as error:
         reason = str(error)
     Searcher(encoder, open_current(index)).check_canaries()
-    found.append([kib, reason, current_name(index) == before])
-    if not reason:
-        break
-    # Remount the same disk larger.
-    if libc.mount(b"none", str(place).encode(), b"tmpfs", 32, b"size=4m"):
-        sys.exit(78)
-    build_index(new, index, encoder)
-    assert open_current(index).passages.num_documents == 200
-    libc.umount(str(place).encode())
-sys.stdout.write(json.dumps(found))
+    found = [reason, current_name(index) == before]
+    if reason:
+        # Remount the same disk larger.
+        if libc.mount(b"none", str(place).encode(), b"tmpfs", 32, b"size=4m"):
+            sys.exit(78)
+        build_index(new, index, encoder)
+        assert open_current(index).passages.num_documents == 200
+        libc.umount(str(place).encode())
+    return found
+
+# One disk per size: each fills up at another step, until one is large enough.
+all_found = {}
+for kind in kinds:
+    write = {"build": build_index, "update": update_index}[kind]
+    all_found[kind] = []
+    for kib in range(100, 1000, 8):
+        found = fill(write, kib, pathlib.Path(folder, kind, str(kib)))
+        if found:
+            all_found[kind].append(found)
+            if not found[0]:
+                break
+sys.stdout.write(json.dumps(all_found))
 """
 
 
@@ -72,20 +81,27 @@ def can_mount() -> bool:
     return bool(shutil.which("unshare")) and not subprocess.run(command, check=False).returncode
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["build", "update"])
-def test_a_full_disk_is_named_the_live_generation_stays_and_with_room_a_rerun_succeeds(
-    tmp_path: Path, tiny_checkpoint: Path, kind: str
-) -> None:
+@pytest.fixture(scope="module")
+def found(
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path
+) -> dict[str, list[tuple[str, bool]]]:
+    """Return, for each writer and size of disk, the reason and whether `CURRENT` stayed."""
     if not can_mount():
         pytest.skip("needs the right to mount a file system")
-
-    done = run_script(FULL_DISK, tmp_path, tiny_checkpoint, kind, timeout_seconds=800)
-
+    folder = tmp_path_factory.mktemp("disks")
+    done = run_script(FULL_DISK, folder, tiny_checkpoint, *KINDS, timeout_seconds=800)
     assert done.returncode == 0, done.stderr
-    *full, last = json.loads(done.stdout)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_disk_is_named_the_live_generation_stays_and_with_room_a_rerun_succeeds(
+    found: dict[str, list[tuple[str, bool]]], kind: str
+) -> None:
+    *full, last = found[kind]
     assert len(full) > 3
-    assert last[1:] == ["", False]
-    for _, reason, is_unchanged in full:
+    assert last == ["", False]
+    for reason, is_unchanged in full:
         assert "the disk is full" in reason
         assert is_unchanged

@@ -9,7 +9,7 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import EncoderMismatchError, GenerationError
 from service.retrieval.generation.generation import current_name
 from service.retrieval.generation.history import UNFINISHED
-from service.retrieval.indexing.build import build_index
+from service.retrieval.indexing.build import BuildReport, build_index
 from service.retrieval.indexing.local_workers import LocalWorkers
 from tests.support.builds import CUT, MANY_WORDS, assert_alike, corpus, die, load
 
@@ -19,51 +19,66 @@ def workers(tiny_checkpoint: Path, tiny_encoder: Encoder) -> LocalWorkers:
     return LocalWorkers(partial(load, tiny_checkpoint), EncoderIdentity.of(tiny_encoder), "cpu", 2)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("chunking", [CUT, Chunking.of(64, 24, 8, is_late=True)])
-def test_two_workers_make_the_index_of_one_process(
-    tmp_path: Path,
-    tiny_encoder: Encoder,
-    workers: LocalWorkers,
-    monkeypatch: pytest.MonkeyPatch,
-    chunking: Chunking,
-) -> None:
-    monkeypatch.setattr("service.retrieval.indexing.encoding.SHARD_PASSAGES", 20)
-    reports: list[int] = []
+class Encoded:
+    """Keeps how many passages were encoded, as a build reports it."""
 
-    passages = corpus(1, 150, MANY_WORDS)
-    built = build_index(
-        passages,
-        tmp_path / "two",
-        tiny_encoder,
-        chunking=chunking,
-        shard_encoder=workers,
-        on_progress=lambda stage, done, total: reports.append(done) if stage == "encode" else None,
-    )
-    build_index(passages, tmp_path / "one", tiny_encoder, chunking=chunking)
+    def __init__(self) -> None:
+        self.reports: list[int] = []
 
-    assert_alike(tmp_path / "two", tmp_path / "one")
-    assert reports[-1] == built.counts.num_passages >= 150
-    assert reports == sorted(reports)
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        if stage == "encode":
+            self.reports.append(done)
+
+    def check(self, report: BuildReport) -> None:
+        assert self.reports[-1] == report.counts.num_passages >= 150
+        assert self.reports == sorted(self.reports)
 
 
 @pytest.mark.slow
-def test_what_workers_had_encoded_is_found_by_the_next_run(
+def test_two_workers_make_the_index_of_one_process_and_resume(
     tmp_path: Path, tiny_encoder: Encoder, workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.retrieval.indexing.encoding.SHARD_PASSAGES", 20)
+    passages = corpus(1, 150, MANY_WORDS)
+    build = partial(build_index, passages, tmp_path / "two", tiny_encoder, chunking=CUT)
 
     def stop(stage: str, done: int, total: int | None) -> None:
         if stage == "encode" and done >= 60:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_index(corpus(1, 150), tmp_path, tiny_encoder, shard_encoder=workers, on_progress=stop)
-    kept = len(list((tmp_path / UNFINISHED).iterdir()))
-    report = build_index(corpus(1, 150), tmp_path, tiny_encoder, shard_encoder=workers)
+        build(shard_encoder=workers, on_progress=stop)
+    kept = len(list((tmp_path / "two" / UNFINISHED).iterdir()))
+    encoded = Encoded()
+    report = build(shard_encoder=workers, on_progress=encoded)
+    build_index(passages, tmp_path / "one", tiny_encoder, chunking=CUT)
 
+    assert_alike(tmp_path / "two", tmp_path / "one")
+    encoded.check(report)
     assert kept == 2
     assert report.counts.num_encoded == 150 - 2 * 20
+
+
+@pytest.mark.slow
+def test_two_workers_embed_chunks_late_as_one_process_does_and_report_progress(
+    tmp_path: Path, tiny_encoder: Encoder, workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.retrieval.indexing.encoding.SHARD_PASSAGES", 20)
+    late = Chunking.of(64, 24, 8, is_late=True)
+    passages, encoded = corpus(1, 150, MANY_WORDS), Encoded()
+
+    built = build_index(
+        passages,
+        tmp_path / "two",
+        tiny_encoder,
+        chunking=late,
+        shard_encoder=workers,
+        on_progress=encoded,
+    )
+    build_index(passages, tmp_path / "one", tiny_encoder, chunking=late)
+
+    assert_alike(tmp_path / "two", tmp_path / "one")
+    encoded.check(built)
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ Run: python -m tests.bench.short_questions build/short-questions
 
 There are five questions of `short_questions.toml` about each of 40 countries. A passage is relevant
 if it is about the country and states the fact. Questions on the same country are not independent.
-`unanswered.*.jsonl` are 20 questions in each language that the passages do not answer
-(`off_topic.toml`), for `clear-trainer calibrate`.
+`unanswered.*.jsonl` are 20 questions in each language that the passages do not answer, for
+`clear-trainer calibrate`.
 """
 
 import tomllib
@@ -18,10 +18,10 @@ from babel import Locale
 
 from service.retrieval.corpus.reader import Passage
 from tests.bench.demo_set import write_demo_set
+from trainer.calibration.judged import all_off_topic_questions
 from trainer.data.evaluation_set import EvaluationData, Query
 
 TEMPLATES = Path(__file__).with_suffix(".toml")
-OFF_TOPIC = TEMPLATES.with_name("off_topic.toml")
 # Countries with the same name in CLDR and the Factbook.
 COUNTRIES = tuple(
     "AR AU BR CA CL CN CO CU DE EG ES ET FI FR GH GR ID IN IQ IR "  # noqa: SIM905
@@ -59,11 +59,7 @@ def build_set(passages: list[Passage]) -> EvaluationData:
             country, topic = query_id.split(".")
             text = by_topic[topic].format(names[country])
             queries[language].append(Query(query_id, text, article=country))
-    unanswered = {
-        language: [Query(f"off-topic.{number}", text) for number, text in enumerate(texts)]
-        for language, texts in tomllib.loads(OFF_TOPIC.read_text(encoding="utf-8")).items()
-    }
-    return EvaluationData({"en": passages}, queries, qrels, unanswered=unanswered)
+    return EvaluationData({"en": passages}, queries, qrels, unanswered=all_off_topic_questions())
 
 
 if __name__ == "__main__":

@@ -1,25 +1,21 @@
 """Fits a calibration on evaluation sets, and measures it on languages and corpora left out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.progress import OnProgress
 from service.retrieval.relevance.calibration import Calibration
 from service.retrieval.relevance.fit import JudgedRanking, fit_calibration, held_out_relevances
-from service.retrieval.relevance.measures import auroc, calibration_error, recall_at_precision
 from service.retrieval.relevance.model import Features
 from trainer.calibration.judged import JudgedCorpus
+from trainer.calibration.measured import measures_by_group
 from trainer.data.evaluation_set import EvaluationSet
 from trainer.errors import DataError
 
 LANGUAGE_OUT, CORPUS_OUT = "language left out", "corpus left out"
-POOLED = "all"
-Measures = dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ def calibrate(
     for each in sets:
         corpus = JudgedCorpus(each, encoder, cache, on_progress)
         backgrounds[each.name] = corpus.background
-        judged += corpus.judge(languages)
+        judged += _sharing_one(list(corpus.judge(languages)))
     if len({each.is_answered for each in judged}) < 2:
         raise DataError(
             "no query of the sets is answered by its best hit: name other sets or languages"
@@ -72,37 +68,19 @@ def calibrate(
     facts = {
         "sets": sorted(backgrounds),
         "queries": len(judged),
-        "measured": {name: _by_group(judged, values) for name, values in held_out.items()},
+        "measured": {name: measures_by_group(judged, values) for name, values in held_out.items()},
     }
     return Outcome(fit_calibration(judged, encoder.fingerprint, facts), judged, held_out)
 
 
+def _sharing_one(judged: Sequence[JudgedRanking]) -> list[JudgedRanking]:
+    """Return the rankings of a set with weights whose sum is 1, so that sets weigh the same."""
+    total = sum(each.weight for each in judged)
+    return [
+        replace(each, weight=each.weight / total, measured_weight=each.measured_weight / total)
+        for each in judged
+    ]
+
+
 def _held_out(judged: Sequence[JudgedRanking], group: Callable[[JudgedRanking], str]) -> Features:
     return held_out_relevances(judged, [group(each) for each in judged])
-
-
-def _by_group(judged: Sequence[JudgedRanking], relevances: Features) -> dict[str, Any]:
-    """Return the measures of all rankings, of each corpus, and of each language in it."""
-    corpora = np.array([each.corpus for each in judged])
-    languages = np.array([each.language for each in judged])
-    found: dict[str, Any] = {POOLED: _measures(judged, relevances)}
-    for corpus in sorted(set(corpora)):
-        rows = np.flatnonzero(corpora == corpus)
-        found[corpus] = {POOLED: _measures([judged[int(row)] for row in rows], relevances[rows])}
-        for language in sorted(set(languages[rows])):
-            chosen = rows[languages[rows] == language]
-            part = [judged[int(row)] for row in chosen]
-            found[corpus][language] = _measures(part, relevances[chosen])
-    return found
-
-
-def _measures(judged: Sequence[JudgedRanking], relevances: Features) -> Measures:
-    labels = np.array([each.is_answered for each in judged])
-    weights = np.array([each.weight for each in judged])
-    is_mixed = len(set(labels.tolist())) == 2
-    return {
-        "queries": len(judged),
-        "auroc": round(auroc(relevances, labels, weights), 4) if is_mixed else None,
-        "ece": round(calibration_error(relevances, labels, weights), 4),
-        "recall": round(recall_at_precision(relevances, labels, weights), 4),
-    }

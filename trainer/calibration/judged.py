@@ -1,15 +1,17 @@
-"""Judged rankings of evaluation sets: each query with its passages, and without its article."""
+"""Judged rankings of evaluation sets, some of queries that no passage answers."""
 
-import re
+import tomllib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.retrieval.corpus.reader import Passage, read_passages
+from service.retrieval.corpus.reader import read_passages
 from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.progress import OnProgress
 from service.retrieval.relevance.background import (
@@ -19,14 +21,13 @@ from service.retrieval.relevance.background import (
 )
 from service.retrieval.relevance.fit import JudgedRanking
 from service.retrieval.relevance.model import DEPTH
+from trainer.calibration.articles import Articles
 from trainer.data.evaluation_set import EvaluationSet, Query
 from trainer.data.languages import ENGLISH
 from trainer.errors import DataError
 from trainer.objective.frozen import embed_cached
 
-WORD = re.compile(r"\w{4,}")
-# A word of more titles than this share does not make two articles related.
-MAX_TITLES = 0.02
+OFF_TOPIC = Path(__file__).parent / "off_topic.toml"
 Rows = NDArray[np.int64]
 
 
@@ -52,47 +53,40 @@ class JudgedCorpus:
         texts = [passage.encoder_text for passage in self._passages]
         self._embeddings = embed_cached(texts, "passage", encoder, cache, on_progress)
         self._rows = {passage.passage_id: row for row, passage in enumerate(self._passages)}
-        self._articles = _Articles(self._passages)
+        self._articles = Articles(self._passages)
         scores = np.sort(self._scores(general_questions()), axis=1)[:, : -DEPTH - 1 : -1]
         background = measure_background(encoder.fingerprint, list(scores))
         assert background is not None  # there are passages
         self.background: Background = background
 
     def judge(self, languages: Sequence[str] = ()) -> Iterator[JudgedRanking]:
-        """Yield the rankings of all queries; answered and not, they weigh the same by language.
+        """Yield the rankings of all queries; each language weighs 1, half of it answered queries.
 
-        The unanswered ones are the set's own, or else the answered ones without each passage of
-        the gold's article.
+        The unanswered ones are of two kinds, which weigh the same in the fit: the answered ones
+        without each passage of the gold's article, and off-topic ones. Measures count one kind: the
+        set's own unanswered queries, which take the place of the off-topic ones, or else the first.
         """
         article_rows = self._rows_by_article()
         for language, queries in self._set.queries.items():
             if languages and language not in languages:
                 continue
             scores = self._scores([query.text for query in queries])
-            gold = [self._gold(query) for query in queries]
-            answered = [
-                ranking
-                for rows, row in zip(gold, scores, strict=True)
-                if len(rows) and (ranking := self._ranking(row, rows, language))
-            ]
-            if own := self._set.unanswered.get(language):
-                others = [self._ranking(row, (), language) for row in self._texts(own)]
-            else:
-                others = []
-                for query, row in zip(queries, scores, strict=True):
-                    row[article_rows[query.article]] = -np.inf
-                    others.append(self._ranking(row, (), language))
-            for rankings in (answered, [each for each in others if each]):
-                for ranking in rankings:
-                    yield replace(ranking, weight=1 / len(rankings))
-
-    def _texts(self, queries: Sequence[Query]) -> Embeddings:
-        return self._scores([query.text for query in queries])
+            answered = self._rankings(queries, scores, language, is_answered=True)
+            for query, row in zip(queries, scores, strict=True):
+                row[article_rows[query.article]] = -np.inf
+            removed = self._rankings(queries, scores, language)
+            own = self._set.unanswered.get(language)
+            asked = own or off_topic_questions(language)
+            others = self._scores([query.text for query in asked])
+            off_topic = self._rankings(asked, others, language)
+            yield from _weighted(answered, 0.5, 0.5)
+            yield from _weighted(removed, 0.25, 0.0 if own else 0.5)
+            yield from _weighted(off_topic, 0.25, 0.5 if own else 0.0)
 
     def _scores(self, texts: Sequence[str]) -> Embeddings:
         """Return the scores of queries and all passages, [B, N]."""
-        queries = embed_cached(texts, "query", self._encoder, self._cache, self._on_progress)
-        scores: Embeddings = queries @ self._embeddings.T
+        found = embed_cached(texts, "query", self._encoder, self._cache, self._on_progress)
+        scores: Embeddings = found @ self._embeddings.T
         return scores
 
     def _gold(self, query: Query) -> Rows:
@@ -110,45 +104,68 @@ class JudgedCorpus:
             for article, rows in gold.items()
         }
 
-    def _ranking(
-        self, scores: NDArray[np.float32], gold: Rows | tuple[()], language: str
-    ) -> JudgedRanking | None:
-        """Return one query's ranking; None if its first passage is of the gold's own article.
+    def _rankings(
+        self,
+        queries: Sequence[Query],
+        scores: Iterable[NDArray[np.float32]],
+        language: str,
+        is_answered: bool = False,
+    ) -> list[JudgedRanking]:
+        """Return the rankings of queries, with those hits judged that nobody left unjudged.
 
-        Nobody judged whether such a passage answers, too.
+        A query is left out if its first hit may answer, but was not judged. Of answered queries
+        those count that have a gold passage.
         """
-        best = np.argpartition(-scores, DEPTH)[:DEPTH]
-        best = best[np.lexsort((best, -scores[best]))]
-        is_answer = np.isin(best, np.array(gold))
-        if not is_answer[0] and self._articles.is_same(int(best[0]), list(gold)):
-            return None
-        background, name = self.background, self._set.name
-        return JudgedRanking(scores[best], is_answer, background, name, language)
+        found = []
+        for query, row in zip(queries, scores, strict=True):
+            gold = self._gold(query) if is_answered else np.empty(0, np.int64)
+            if is_answered and not len(gold):
+                continue
+            best = np.argpartition(-row, DEPTH)[:DEPTH]
+            best = best[np.lexsort((best, -row[best]))]
+            is_answer = np.isin(best, gold)
+            first = int(best[0])
+            if is_answer[0] or not self._articles.may_answer(first, gold.tolist(), query.answers):
+                found.append(
+                    JudgedRanking(
+                        row[best],
+                        is_answer,
+                        self.background,
+                        self._set.name,
+                        language,
+                        query.article or query.query_id,
+                    )
+                )
+        return found
 
 
-class _Articles:
-    """The articles of passages, by their titles."""
+def _weighted(
+    rankings: Sequence[JudgedRanking], weight: float, measured_weight: float
+) -> Iterator[JudgedRanking]:
+    """Yield rankings that weigh so much together, in the fit and in measures."""
+    for each in rankings:
+        yield replace(
+            each,
+            weight=weight / len(rankings),
+            measured_weight=measured_weight / len(rankings),
+        )
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
-        self._titles = [passage.title.casefold() for passage in passages]
-        self._with_title: defaultdict[str, set[int]] = defaultdict(set)
-        with_word: defaultdict[str, set[int]] = defaultdict(set)
-        for row, title in enumerate(self._titles):
-            self._with_title[title].add(row)
-            for word in set(WORD.findall(title)):
-                with_word[word].add(row)
-        most = MAX_TITLES * len(passages)
-        self._with_word = {word: rows for word, rows in with_word.items() if len(rows) <= most}
 
-    def related(self, rows: set[int]) -> set[int]:
-        """Return passages, and all whose title is the same or shares an uncommon word."""
-        titles = {self._titles[row] for row in rows} - {""}
-        words = {word for title in titles for word in WORD.findall(title)}
-        by_title = (self._with_title[title] for title in titles)
-        return rows.union(*by_title, *(self._with_word.get(word, set()) for word in words))
+def off_topic_questions(language: str) -> tuple[Query, ...]:
+    """Return the off-topic questions in a language; in all languages if it has none."""
+    by_language = all_off_topic_questions()
+    return by_language.get(language) or tuple(chain.from_iterable(by_language.values()))
 
-    def is_same(self, row: int, others: Sequence[int]) -> bool:
-        """Return whether a passage has the title of others; without a title it has not."""
-        return bool(self._titles[row]) and self._titles[row] in {
-            self._titles[other] for other in others
-        }
+
+@cache
+def all_off_topic_questions() -> Mapping[str, tuple[Query, ...]]:
+    """Return off-topic questions by language, with the words that a passage on them holds."""
+    content = tomllib.loads(OFF_TOPIC.read_text(encoding="utf-8"))
+    answers = content.pop("answers")
+    return {
+        language: tuple(
+            Query(f"off-topic.{number}", text, answers=tuple(answers.get(str(number), ())))
+            for number, text in enumerate(texts)
+        )
+        for language, texts in content.items()
+    }

@@ -8,7 +8,8 @@ import numpy as np
 
 from service.retrieval.relevance.measures import reliability
 from service.retrieval.storage import artifact
-from trainer.calibration.calibrate import CORPUS_OUT, LANGUAGE_OUT, POOLED, Outcome
+from trainer.calibration.calibrate import CORPUS_OUT, LANGUAGE_OUT, Outcome
+from trainer.calibration.measured import POOLED
 from trainer.errors import OutputError
 from trainer.markdown import markdown_table
 from trainer.report.plots import COLORS, MARKERS, make_figure, svg_of
@@ -25,10 +26,10 @@ def calibration_table(measured: Mapping[str, Any]) -> str:
         headings += [f"{name}, corpus out" for name in HEADINGS[1:]]
     rows = []
     for corpus, language, values in _lines(measured[LANGUAGE_OUT]):
-        cells = [corpus, language, str(values["queries"]), *_figures(values)]
+        cells = [corpus, language, str(values["queries"]), *_figures(values, language)]
         if other:
             place = other[corpus] if corpus == POOLED else other[corpus][language]
-            cells += _figures(place)
+            cells += _figures(place, language)
         rows.append(cells)
     return markdown_table(headings, rows, aligns_right=True)
 
@@ -40,9 +41,13 @@ def _lines(measured: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any
     return lines
 
 
-def _figures(values: Mapping[str, Any]) -> list[str]:
+def _figures(values: Mapping[str, Any], language: str) -> list[str]:
+    """Return the cells of some measures; an older calibration has no interval."""
     area = "-" if values["auroc"] is None else f"{values['auroc']:.3f}"
-    return [area, f"{values['ece']:.3f}", f"{values['recall']:.2f}"]
+    error = f"{values['ece']:.3f}"
+    if language == POOLED and (interval := values.get("ece_interval")):
+        error += f" ({interval[0]:.3f} to {interval[1]:.3f})"
+    return [area, error, f"{values['recall']:.2f}"]
 
 
 def reliability_plot(outcome: Outcome) -> str:
@@ -51,7 +56,7 @@ def reliability_plot(outcome: Outcome) -> str:
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="ideal")
     corpora = np.array([each.corpus for each in outcome.judged])
     labels = np.array([each.is_answered for each in outcome.judged])
-    weights = np.array([each.weight for each in outcome.judged])
+    weights = np.array([each.measured_weight for each in outcome.judged])
     relevances = outcome.held_out[LANGUAGE_OUT]
     groups: Sequence[tuple[str, Any]] = [
         *((corpus, corpora == corpus) for corpus in sorted(set(corpora))),

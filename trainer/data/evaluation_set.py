@@ -9,8 +9,11 @@ SET/qrels.tsv                  query id, passage id, relevance
 The layout is BEIR's with more languages; BEIR's `qrels/test.tsv` is read, too. A query or a passage
 has one id in all languages, or different ones; a judgment counts in each corpus that holds the
 passage. `metadata.article` names the article of a query: queries about one article are not
-independent observations. `query_kind` of `card.json` says whether the queries are questions or
-statements, which have their translation as passage.
+independent observations. `metadata.answers` are its answers in English, if the data set has them.
+`query_kind` of `card.json` says whether the queries are questions or statements, which have their
+translation as passage.
+
+`unanswered.jsonl` and `unanswered.<language>.jsonl` are queries that no passage answers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,11 +34,12 @@ STATEMENTS = frozenset({"ntrex", "sib200", "tatoeba", "tico19"})
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query, and the article that it asks about."""
+    """A query, the article that it asks about, and its answers in English, if they are known."""
 
     query_id: str
     text: str
     article: str = ""
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,12 @@ class EvaluationSet:
             for query in self.queries[query_language]
             if any(passage_id in known for passage_id in self.qrels[query.query_id])
         ]
+
+
+def texts_of(content: object) -> tuple[str, ...]:
+    """Return the texts of a list from JSON; none if it is something else."""
+    texts = content if isinstance(content, list) else []
+    return tuple(each for each in texts if isinstance(each, str))
 
 
 def evenly(queries: Sequence[Query], count: int) -> tuple[Query, ...]:

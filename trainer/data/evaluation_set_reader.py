@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -19,6 +20,7 @@ from trainer.data.evaluation_set import (
     EvaluationSet,
     Query,
     file_name,
+    texts_of,
 )
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.data.rows import MAX_LINE_BYTES
@@ -103,7 +105,7 @@ def _read_card(directory: Path) -> tuple[str, QueryKind]:
 def _with_judgments(queries: Iterable[Query], qrels: Qrels) -> tuple[Query, ...]:
     """Keep the queries with judgments; a query without article gets its first passage's id."""
     return tuple(
-        Query(query.query_id, query.text, query.article or next(iter(qrels[query.query_id])))
+        replace(query, article=query.article or next(iter(qrels[query.query_id])))
         for query in queries
         if query.query_id in qrels
     )
@@ -127,8 +129,9 @@ def _read_queries(path: Path) -> list[Query]:
         if query_id in queries:
             raise DataError(f"{origin} repeats the query {query_id!r}: ids must be unique")
         metadata = record.get("metadata")
-        article = metadata.get("article", "") if isinstance(metadata, dict) else ""
-        queries[query_id] = Query(query_id, text, str(article))
+        metadata = metadata if isinstance(metadata, dict) else {}
+        article = str(metadata.get("article", ""))
+        queries[query_id] = Query(query_id, text, article, texts_of(metadata.get("answers")))
     return list(queries.values())
 
 

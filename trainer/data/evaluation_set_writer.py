@@ -56,7 +56,10 @@ def _files(data: EvaluationData) -> Iterator[tuple[str, Sequence[Passage | Query
 
 def _record(each: Passage | Query) -> dict[str, object]:
     if isinstance(each, Query):
-        return {"_id": each.query_id, "text": each.text, "metadata": {"article": each.article}}
+        metadata: dict[str, object] = {"article": each.article}
+        if each.answers:
+            metadata["answers"] = list(each.answers)
+        return {"_id": each.query_id, "text": each.text, "metadata": metadata}
     return {
         "_id": each.passage_id,
         "title": each.title,

@@ -30,7 +30,8 @@ DIGITS = 6
 class JudgedRanking:
     """The scores of one query's best passages, and which of these answer it.
 
-    `corpus` and `language` name the query's group, `weight` is its share in fit and measures.
+    `corpus`, `language` and `article` name the query's groups; queries of one article are not
+    independent observations. `weight` is its share in the fit, `measured_weight` that in measures.
     """
 
     scores: Scores  # [N], best first, up to `DEPTH`
@@ -38,7 +39,9 @@ class JudgedRanking:
     background: Background
     corpus: str = ""
     language: str = ""
+    article: str = ""
     weight: float = 1.0
+    measured_weight: float = 1.0
 
     @property
     def is_answered(self) -> bool:

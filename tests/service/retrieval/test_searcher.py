@@ -146,6 +146,27 @@ def test_each_backend_gives_the_same_relevances(
     assert relevances(IndexOptions(backend=backend)) == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize(("factory", "error"), [("HNSW32", 1e-3), ("SQ8", 0.1)])
+def test_an_approximate_index_gives_nearly_the_same_relevances(
+    tiny_encoder: Encoder, calibrated_index: Path, tmp_path: Path, factory: str, error: float
+) -> None:
+    exact = Searcher(tiny_encoder, open_current(calibrated_index))
+    texts = [each.encoder_text for each in exact.generation.passages.read(range(12))]
+    vectors = tiny_encoder.encode(texts, "passage").embeddings
+    build_faiss_index(vectors, factory, tmp_path / VECTORS)
+    approximate = dataclasses.replace(
+        exact.generation, vectors=open_faiss_index(tmp_path / VECTORS)
+    )
+
+    def relevances(searcher: Searcher) -> dict[str, float | None]:
+        [hits] = searcher.search(["Where is Nairobi?"], 12)
+        return {hit.passage.passage_id: hit.relevance for hit in hits}
+
+    expected = relevances(exact)
+    assert len(expected) == 12 and None not in expected.values()
+    assert relevances(Searcher(tiny_encoder, approximate)) == pytest.approx(expected, abs=error)
+
+
 def test_behind_a_filter_that_leaves_few_passages_the_background_alone_decides(
     tiny_encoder: Encoder, calibrated_index: Path
 ) -> None:

@@ -15,7 +15,7 @@ JUDGED = EvaluationData(
         "de": [Passage("tea", "Tee wächst.")],
     },
     {
-        "en": [Query("q1", "Tea?", "drinks"), Query("q2", "Salt?", "")],
+        "en": [Query("q1", "Tea?", "drinks", ("on hills", "in Kenya")), Query("q2", "Salt?", "")],
         "de": [Query("q1", "Tee?", "drinks"), Query("q2", "Salz?", "")],
     },
     {"q1": {"tea": 1}, "q2": {"salt": 2}},

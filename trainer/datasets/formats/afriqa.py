@@ -9,12 +9,12 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.storage.json_lines import read_json_lines
-from trainer.data.evaluation_set import EvaluationData, Query
+from trainer.data.evaluation_set import EvaluationData, Query, texts_of
 from trainer.data.languages import ENGLISH, canonical_language
 from trainer.data.rows import MAX_LINE_BYTES, Row
 from trainer.datasets.decontamination import letters_hash
@@ -37,6 +37,7 @@ class _Record:
     query: str
     translated_query: str
     passage: Passage | None
+    answers: tuple[str, ...]
 
 
 def import_afriqa(
@@ -117,7 +118,7 @@ def _records(path: Path, skipped: Counter[str]) -> Iterator[_Record]:
         if missing:
             skipped[f"no {missing[0]}"] += 1
             continue
-        passage = None
+        passage, pivot = None, record.get("answer_pivot")
         if is_gold:
             title, context = texts["title"], texts["context"]
             passage = Passage(_passage_id(title, context), context, title)
@@ -128,6 +129,7 @@ def _records(path: Path, skipped: Counter[str]) -> Iterator[_Record]:
             texts[names[1]],
             texts[names[2]],
             passage,
+            texts_of(pivot.get("text")) if isinstance(pivot, dict) else (),
         )
 
 
@@ -180,9 +182,9 @@ def _judged(records: Sequence[_Record], split: str) -> EvaluationData | None:
     for record in records:
         if record.passage and record.split == split:
             article = record.passage.title or record.passage.passage_id
-            queries[ENGLISH].append(Query(record.query_id, record.query, article))
-            queries.setdefault(record.language, []).append(
-                Query(record.query_id, record.translated_query, article)
-            )
+            english = Query(record.query_id, record.query, article, record.answers)
+            queries[ENGLISH].append(english)
+            translated = replace(english, text=record.translated_query)
+            queries.setdefault(record.language, []).append(translated)
             qrels[record.query_id] = {record.passage.passage_id: 1}
     return EvaluationData({ENGLISH: list(passages.values())}, queries, qrels) if qrels else None

@@ -76,17 +76,22 @@ def test_an_encoder_without_one_is_told_how_to_get_one() -> None:
     assert isinstance(reason, str) and "clear-trainer calibrate" in reason
 
 
-@pytest.mark.parametrize("name", ["bundled", "bundled-base"])
-def test_the_bundled_encoders_carry_calibrations_that_pass_the_gates(name: str) -> None:
+@pytest.mark.parametrize(("name", "least"), [("bundled", 0.91), ("bundled-base", 0.89)])
+@pytest.mark.parametrize("left_out", ["language left out", "corpus left out"])
+def test_the_bundled_encoders_carry_calibrations_that_are_right_on_what_was_left_out(
+    name: str, least: float, left_out: str
+) -> None:
     found = read_calibration(PACKAGED / f"{name}.json")
-    measured = found.model_dump()["measured"]["language left out"]
-    assert measured["all"]["auroc"] >= 0.91
+    measured = found.model_dump()["measured"][left_out]
+    assert measured["all"]["auroc"] >= least
     assert measured["all"]["ece"] <= 0.05
     assert calibration_of({}, found.fingerprint) == found
 
 
-def test_no_corpus_is_hard_for_the_default_encoder() -> None:
-    measured = read_calibration(PACKAGED / "bundled.json").model_dump()["measured"]
-    for left_out in measured.values():
-        corpora = [values["all"]["auroc"] for name, values in left_out.items() if name != "all"]
-        assert len(corpora) == 3 and min(corpora) >= 0.88
+@pytest.mark.parametrize("left_out", ["language left out", "corpus left out"])
+def test_no_corpus_is_hard_for_the_default_encoder(left_out: str) -> None:
+    measured = read_calibration(PACKAGED / "bundled.json").model_dump()["measured"][left_out]
+    corpora = {name: values["all"] for name, values in measured.items() if name != "all"}
+    assert set(corpora) == {"afriqa", "factbook", "xquad"}
+    assert min(values["auroc"] for values in corpora.values()) >= 0.88
+    assert max(values["ece"] for values in corpora.values()) <= 0.1  # see docs/relevance.md

@@ -12,6 +12,7 @@ RECORD = {
     "question_translated": "Where does tea grow?",
     "context": "Tea grows on hills. ",
     "title": "Tea",
+    "answer_pivot": {"answer_start": [13], "text": ["hills"]},
 }
 HEADERS = "gold_span_passages.afriqa.{}.en.{}.json"
 
@@ -40,6 +41,8 @@ def test_rows_come_from_train_and_queries_from_dev(tmp_path: Path) -> None:
     assert imported.evaluation.qrels.keys() == {"afriqa.sw.dev.0"}
     assert [query.text for query in imported.evaluation.queries["en"]] == ["Where does tea grow?"]
     assert [query.text for query in imported.evaluation.queries["sw"]] == ["Chai hukua wapi?"]
+    answers = {query.answers for query in imported.evaluation.queries["sw"]}
+    assert answers == {("hills",)}
     passages = {each.passage_id: each.text for each in imported.evaluation.passages["en"]}
     assert passages[row.passage_id] == "Tea grows on hills."  # a distractor
     (relevant,) = imported.evaluation.qrels["afriqa.sw.dev.0"]

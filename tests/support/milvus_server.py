@@ -48,9 +48,9 @@ def _installed(folder: Path) -> Path:
     if named := os.environ.get("CLEAR_TEST_MILVUS"):
         return Path(named)
     environment = folder / "environment"
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    pip = [environment / "bin" / "python", "-m", "pip", "install", "--quiet"]
-    if subprocess.run([*pip, *REQUIREMENTS], check=False).returncode:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", environment, "install", "--quiet"]
+    if subprocess.run([*pip, "--no-compile", *REQUIREMENTS], check=False).returncode:
         pytest.skip("the wheel of the Milvus server cannot be installed")
     return environment
 

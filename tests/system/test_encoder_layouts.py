@@ -2,8 +2,9 @@
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,8 @@ SERVED = [layout for layout in LAYOUTS if not layout.refusal]
 REFUSED = [layout for layout in LAYOUTS if layout.refusal]
 
 Folders = Callable[[Layout], Path]
+Vectors = Mapping[Role, NDArray[np.float32]]
+References = Callable[[Layout], Vectors]
 
 
 def texts() -> list[str]:
@@ -61,7 +64,24 @@ def served(layout: Layout, folder: Path, cpu_engine: str) -> Encoder:
     )
 
 
-def reference(layout: Layout, folder: Path) -> SentenceTransformer:
+@pytest.fixture(scope="module")
+def reference_of(folder_of: Folders) -> References:
+    """Embed the texts by sentence-transformers, once a layout; the vectors are of unit length."""
+    made: dict[str, Vectors] = {}
+
+    def embed(layout: Layout) -> Vectors:
+        if layout.name not in made:
+            model = by_sentence_transformers(layout, folder_of(layout))
+            made[layout.name] = {
+                "query": unit(model.encode_query(texts())),
+                "passage": unit(model.encode_document(texts())),
+            }
+        return made[layout.name]
+
+    return embed
+
+
+def by_sentence_transformers(layout: Layout, folder: Path) -> SentenceTransformer:
     if layout.pooling is None:
         return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     modules = [Transformer(str(folder)), Pooling(DIM, layout.pooling)]  # type: ignore[arg-type]
@@ -73,53 +93,50 @@ def unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     return normalized
 
 
-def check_equal(encoder: Encoder, model: SentenceTransformer) -> None:
+def check_equal(encoder: Encoder, expected: Vectors) -> None:
     """Hold an encoder to sentence-transformers, and a batch's vectors to those of lone texts."""
     lengths = set()
     for role in ROLES:
         lengths |= {len(text.token_ids) for text in encoder.tokenize(texts(), role)}
-        expected = (model.encode_query if role == "query" else model.encode_document)(texts())
         together = encoder.encode(texts(), role).embeddings
         alone = np.concatenate([encoder.encode([text], role).embeddings for text in texts()])
         for found in (together, alone):
-            assert found.shape == expected.shape
-            assert np.einsum("ij,ij->i", found, unit(expected)).min() >= MIN_COSINE
+            assert found.shape == expected[role].shape
+            assert np.einsum("ij,ij->i", found, expected[role]).min() >= MIN_COSINE
     if encoder.max_tokens <= MAX_TOKENS:  # a StaticEmbedding has no limit of its own
         assert max(lengths) == encoder.max_tokens
 
 
-def check_layout(layout: Layout, folder: Path, engine: str) -> None:
+def check_layout(layout: Layout, folder: Path, expected: Vectors, engine: str) -> None:
     """Check one layout on one engine; `auto` chooses OpenVINO where it has a graph."""
     encoder = served(layout, folder, "torch" if engine == "torch" else "auto")
     used = "openvino" if engine == "openvino" and layout.openvino else "torch"
     assert encoder.side("passage").runtime.name.startswith(used)
-    check_equal(encoder, reference(layout, folder))
+    check_equal(encoder, expected)
 
 
-def names(layouts: list[Layout]) -> list[str]:
-    return [layout.name.replace(" ", "_") for layout in layouts]
+def cases() -> list[Any]:
+    """Return each layout with each engine; the ordinary run has the quick ones, on torch alone."""
+    return [
+        pytest.param(
+            layout,
+            engine,
+            id=f"{layout.name.replace(' ', '_')}-{engine}",
+            marks=() if layout.is_quick and engine == "torch" else pytest.mark.slow,
+        )
+        for layout in SERVED
+        for engine in ("torch", "openvino")
+    ]
 
 
-QUICK = [layout for layout in SERVED if layout.is_quick]
-
-
-@pytest.mark.parametrize("layout", QUICK, ids=names(QUICK))
+@pytest.mark.parametrize(("layout", "engine"), cases())
 def test_a_layout_has_the_vectors_of_sentence_transformers(
-    layout: Layout, folder_of: Folders
+    layout: Layout, engine: str, folder_of: Folders, reference_of: References
 ) -> None:
-    check_layout(layout, folder_of(layout), "torch")
+    check_layout(layout, folder_of(layout), reference_of(layout), engine)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
-@pytest.mark.parametrize("layout", SERVED, ids=names(SERVED))
-def test_every_layout_has_the_vectors_of_sentence_transformers(
-    layout: Layout, engine: str, folder_of: Folders
-) -> None:
-    check_layout(layout, folder_of(layout), engine)
-
-
-@pytest.mark.parametrize("layout", REFUSED, ids=names(REFUSED))
+@pytest.mark.parametrize("layout", REFUSED, ids=lambda layout: layout.name.replace(" ", "_"))
 def test_a_layout_that_is_not_supported_is_refused_in_words(
     layout: Layout, folder_of: Folders
 ) -> None:

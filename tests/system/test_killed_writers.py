@@ -31,7 +31,7 @@ from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.generation.history import collect_garbage, roll_back
 
-folder, checkpoint, writer = sys.argv[1:]
+folder, checkpoint, *writers = sys.argv[1:]
 encoder = load_encoder(checkpoint, device="cpu")
 first, old, new = (
     [("f", Passage(str(row), f"{text} {row}")) for row in range(count)]
@@ -44,7 +44,7 @@ write = {
     "apply": lambda index: apply_changes(puts, index, encoder),
     "rollback": roll_back,
     "gc": lambda index: collect_garbage(index, 0),
-}[writer]
+}
 template = pathlib.Path(folder, "template")
 build_index(first, template, encoder)
 build_index(old, template, encoder)
@@ -63,32 +63,35 @@ def count_step(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(count_step)
-count = 0
-while True:
-    count += 1
-    index = pathlib.Path(folder, f"{count:03}")
-    shutil.copytree(template, index)
-    child = os.fork()
-    if child == 0:
-        steps_left, root = count, str(index)
-        write(index)
-        os._exit(0)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
-        break
-sys.stdout.write(json.dumps(count - 1))
+counts = dict.fromkeys(writers, 0)
+for writer in writers:
+    is_killed = True
+    while is_killed:
+        index = pathlib.Path(folder, f"{writer}-{counts[writer] + 1:03}")
+        shutil.copytree(template, index)
+        child = os.fork()
+        if child == 0:
+            steps_left, root = counts[writer] + 1, str(index)
+            write[writer](index)
+            os._exit(0)
+        is_killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+        counts[writer] += is_killed
+sys.stdout.write(json.dumps(counts))
 """
 
 
-@pytest.fixture(scope="module", params=WRITERS)
+@pytest.fixture(scope="module")
 def killed(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path
-) -> tuple[str, list[Path]]:
-    """Return the writer, and one index per step at which it was killed."""
-    folder = tmp_path_factory.mktemp(request.param)
-    done = run_script(KILLED, folder, tiny_checkpoint, request.param, timeout_seconds=800)
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path
+) -> dict[str, list[Path]]:
+    """Return one index per step at which each writer was killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    done = run_script(KILLED, folder, tiny_checkpoint, *WRITERS, timeout_seconds=800)
     assert done.returncode == 0, done.stderr
-    count = json.loads(done.stdout)
-    return request.param, [folder / f"{number:03}" for number in range(1, count + 1)]
+    return {
+        writer: [folder / f"{writer}-{number:03}" for number in range(1, count + 1)]
+        for writer, count in json.loads(done.stdout).items()
+    }
 
 
 def live_texts(index: Path, encoder: Encoder) -> set[str]:
@@ -130,11 +133,11 @@ AFTER = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("writer", WRITERS)
 def test_after_a_kill_at_any_step_readers_see_the_old_or_the_new_and_a_rerun_succeeds(
-    killed: tuple[str, list[Path]], tiny_encoder: Encoder
+    killed: dict[str, list[Path]], writer: str, tiny_encoder: Encoder
 ) -> None:
-    writer, indexes = killed
-    seen = []
+    indexes, seen = killed[writer], []
     for index in indexes:
         seen.append(live_texts(index, tiny_encoder))
         assert all(not listed.damage for listed in list_generations(index)), index

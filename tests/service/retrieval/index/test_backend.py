@@ -92,15 +92,29 @@ def pushed(vectors: Vectors, path: Path, uri: str) -> VectorIndex:
     return open_milvus("name", options, count, dimension, FIELDS)
 
 
+@pytest.fixture(scope="module")
+def collections() -> dict[tuple[str, int, bytes], VectorIndex]:
+    """The vectors that each Milvus holds: no test changes them, and a push takes seconds."""
+    return {}
+
+
 @pytest.fixture
-def open_index(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> Open:
+def open_index(
+    name: str,
+    tmp_path: Path,
+    collections: dict[tuple[str, int, bytes], VectorIndex],
+    request: pytest.FixtureRequest,
+) -> Open:
     def opened(vectors: Vectors) -> VectorIndex:
         if len(vectors) < MIN_VECTORS.get(name, 0):
             pytest.skip(f"{name} needs {MIN_VECTORS[name]} vectors to be trained on")
         cpu = torch.device("cpu")
         if name.startswith("milvus"):
-            uri = request.getfixturevalue(f"{name.replace('-', '_')}_uri")
-            return pushed(vectors, tmp_path, uri)
+            key = name, vectors.shape[1], vectors.tobytes()
+            if key not in collections:
+                uri = request.getfixturevalue(f"{name.replace('-', '_')}_uri")
+                collections[key] = pushed(vectors, tmp_path, uri)
+            return collections[key]
         if name == "torch":
             return TorchFlatIndex(vectors, cpu)
         if name == "torch-tiles":

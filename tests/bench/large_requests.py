@@ -10,7 +10,6 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 
-import openai
 from tokenizers import Tokenizer
 
 from service.client import Client
@@ -71,6 +70,8 @@ def large_requests(
 
 def encode_by_openai(url: str, texts: list[str]) -> int:
     """Encode texts as passages by the official client; return the number of embeddings."""
+    import openai  # a second, which a test of the command line has no use for
+
     with openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
         model = next(each.id for each in client.models.list() if each.id.endswith(":passage"))
         return len(client.embeddings.create(model=model, input=texts).data)

@@ -93,13 +93,30 @@ def test_fp32_equals_sentence_transformers(tiny_checkpoint: Path, graph_cache: P
     )
 
 
-def test_another_checkpoint_gets_a_graph_of_its_own(tmp_path: Path, cache_copy: Path) -> None:
-    other = make_checkpoint(tmp_path / "other", seed=1, pooling="cls")
+@pytest.fixture(scope="module")
+def long_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with other weights, pooling and limit than the tiny one's."""
+    folder = tmp_path_factory.mktemp("long") / "long"
+    return make_checkpoint(folder, seed=1, pooling="cls", max_tokens=2000)
 
-    found = load(other, cache_copy).encode(TEXTS, "query").embeddings
 
-    np.testing.assert_allclose(found, by_sentence_transformers(other), atol=1e-5)
-    assert len([path for path in cache_copy.iterdir() if path.is_dir()]) == 2
+@pytest.fixture(scope="module")
+def shared_cache(
+    graph_cache: Path, long_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A cache in which the graph of `long_checkpoint` joined the tiny encoder's."""
+    cache = Path(shutil.copytree(graph_cache, tmp_path_factory.mktemp("shared") / "cache"))
+    load(long_checkpoint, cache)
+    return cache
+
+
+def test_another_checkpoint_gets_a_graph_of_its_own(
+    long_checkpoint: Path, shared_cache: Path
+) -> None:
+    found = load(long_checkpoint, shared_cache).encode(TEXTS, "query").embeddings
+
+    np.testing.assert_allclose(found, by_sentence_transformers(long_checkpoint), atol=1e-5)
+    assert len([path for path in shared_cache.iterdir() if path.is_dir()]) == 2
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -296,10 +313,12 @@ def test_a_runtime_that_is_off_is_refused_at_the_start_and_torch_takes_its_place
     np.testing.assert_array_equal(found, tiny_encoder.encode(TEXTS, "query").embeddings)
 
 
-def test_a_probe_runs_no_text_over_512_tokens_or_the_limit_that_is_set(tmp_path: Path) -> None:
-    checkpoint = make_checkpoint(tmp_path / "long", max_tokens=2000)
-    load(checkpoint, tmp_path / "cache")
-    folder = graph_folder(tmp_path / "cache")
+def test_a_probe_runs_no_text_over_512_tokens_or_the_limit_that_is_set(
+    graph_cache: Path, shared_cache: Path
+) -> None:
+    names = {path.name for path in shared_cache.iterdir() if path.is_dir()}
+    [name] = names - {graph_folder(graph_cache).name}
+    folder = shared_cache / name
 
     lengths = [batch.attention_mask.sum(axis=1) for batch in probe.read_probe(folder)]
     assert [len(rows) for rows in lengths] == [len(probe.TEXTS), 1]

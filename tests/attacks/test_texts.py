@@ -164,7 +164,13 @@ def test_the_kinds_of_text_match_their_names() -> None:
     } for each in BIDI)  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
+UNASSIGNED = [f"plane {plane}" for plane in range(4, 14)]  # which hold nothing: one is enough
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind in UNASSIGNED[1:])) for kind in KINDS],
+)
 def test_a_text_of_any_kind_has_a_sound_vector_that_no_batch_changes(
     client: TestClient, kind: str
 ) -> None:

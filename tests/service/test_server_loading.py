@@ -107,7 +107,10 @@ def test_while_loading_the_port_answers_and_says_what_is_loaded(
         assert server.end()[0] == 0
 
 
-@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "exit_code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_signal_while_loading_ends_the_server_in_one_line(
     tiny_checkpoint: Path, tiny_index: Path, sent: signal.Signals, exit_code: int
 ) -> None:

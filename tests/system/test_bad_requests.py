@@ -306,22 +306,33 @@ JSON_VALUES = st.recursive(
 FIELDS = ["query", "queries", "texts", "role", "top_k", "filter", "min_score", "language"]
 
 
+COUNTS = [30, pytest.param(200, marks=pytest.mark.slow)]
+
+
 @pytest.mark.parametrize("path", ["/search", "/encode"])
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(body=JSON_VALUES | st.dictionaries(st.sampled_from(FIELDS), JSON_VALUES))
-def test_no_json_value_is_a_server_error(client: TestClient, path: str, body: object) -> None:
-    response = post(client, path, body)
+@pytest.mark.parametrize("count", COUNTS)
+def test_no_json_value_is_a_server_error(client: TestClient, path: str, count: int) -> None:
+    @settings(max_examples=count, deadline=None, derandomize=True)
+    @given(body=JSON_VALUES | st.dictionaries(st.sampled_from(FIELDS), JSON_VALUES))
+    def check(body: object) -> None:
+        response = post(client, path, body)
 
-    assert response.status_code < 500
-    assert response.json().get("field", "").isprintable()
+        assert response.status_code < 500
+        assert response.json().get("field", "").isprintable()
+
+    check()
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(text=st.text(st.characters(codec=None, exclude_categories=[]), min_size=1))
-def test_any_text_is_answered_or_refused_as_the_query(client: TestClient, text: str) -> None:
-    response = post(client, "/search", {"query": text})
+@pytest.mark.parametrize("count", COUNTS)
+def test_any_text_is_answered_or_refused_as_the_query(client: TestClient, count: int) -> None:
+    @settings(max_examples=count, deadline=None, derandomize=True)
+    @given(text=st.text(st.characters(codec=None, exclude_categories=[]), min_size=1))
+    def check(text: str) -> None:
+        response = post(client, "/search", {"query": text})
 
-    if response.status_code == 200:
-        assert len(response.json()["results"][0]["hits"]) == 10
-    else:
-        assert_problem(response, 422, "query")
+        if response.status_code == 200:
+            assert len(response.json()["results"][0]["hits"]) == 10
+        else:
+            assert_problem(response, 422, "query")
+
+    check()

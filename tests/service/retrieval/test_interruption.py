@@ -8,7 +8,8 @@ import pytest
 
 from tests.conftest import run_script
 
-EXIT_CODES = [("SIGTERM", 143), ("SIGINT", 130)]
+# One process each: the second signal takes the same way, and has its turn among the slow tests.
+EXIT_CODES = [("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.slow)]
 
 # `start(NAME)` sends the signal when the module NAME is imported; `hang()` is a call into C that
 # neither returns nor lets Python run a handler in this thread.

@@ -32,7 +32,14 @@ def run_failing(error: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("error", ["KeyError('int8')", "ValueError('a passage')", "MemoryError"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ValueError('a passage')",
+        pytest.param("KeyError('int8')", marks=pytest.mark.slow),
+        pytest.param("MemoryError", marks=pytest.mark.slow),
+    ],
+)
 def test_an_unexpected_error_is_one_line_and_a_file_with_the_traceback(
     error: str, tmp_path: Path
 ) -> None:

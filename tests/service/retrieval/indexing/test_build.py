@@ -306,6 +306,7 @@ def killed_builds(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Pat
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_killed_build_leaves_the_old_generation_and_a_rerun_cleans_up(
     killed_builds: Path, tiny_encoder: Encoder, stage: str

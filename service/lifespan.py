@@ -27,6 +27,7 @@ from service.retrieval.generation.generation import (
     runtime_of,
 )
 from service.retrieval.language_quality import describe_languages
+from service.retrieval.mapped_files import release_program_pages
 from service.retrieval.searcher import Searcher
 from service.settings.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -186,6 +187,7 @@ def load(state: State, encoder: Encoder | None = None) -> None:
     state.engine = engine
     freeze_loaded_objects()
     trim_memory()
+    release_program_pages()
 
 
 def load_engine(

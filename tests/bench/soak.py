@@ -46,13 +46,14 @@ WARM_UP_SECONDS = 600.0
 class Clients:
     """Eight threads that do random actions, and the counts of their outcomes."""
 
-    def __init__(self, port: int, key: str, seconds: float) -> None:
-        """Start the threads."""
+    def __init__(self, port: int, key: str, seconds: float, pause: float) -> None:
+        """Start the threads; each pauses after an action, for `pause` seconds on average."""
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
         self._port = port
         self._key = key
         self._ends = time.monotonic() + seconds
+        self._pause = pause
         self._threads = [
             threading.Thread(target=self._run, args=(seed,)) for seed in range(CLIENTS)
         ]
@@ -71,6 +72,8 @@ class Clients:
         while time.monotonic() < self._ends:
             [act] = rng.choices(acts, weights)
             name = act.__name__
+            if self._pause:
+                time.sleep(rng.expovariate(1 / self._pause))
             if act is raw:  # may outlast the server's keep-alive time
                 connection.close()
             try:
@@ -158,15 +161,14 @@ def server_faults(server: Server) -> list[str]:
     ]
 
 
-def soak(
-    server: Server, port: int, keys: Path, seconds: float, warm_up_seconds: float
-) -> dict[str, object]:
+def soak(server: Server, keys: Path, options: argparse.Namespace) -> dict[str, object]:
     """Let the clients loose, and once warm look at the server every second."""
     secret, key = make_key(["search", "encode", "admin"])
     replace(keys, write_line("soak", key) + "\n")
     time.sleep(1.5)  # the service checks the file every second
-    clients = Clients(port, secret, warm_up_seconds + seconds)
-    time.sleep(warm_up_seconds)
+    seconds = options.seconds
+    clients = Clients(options.port, secret, options.warm_up + seconds, options.pause)
+    time.sleep(options.warm_up)
     started = time.monotonic()
     times: list[float] = []
     readings: list[tuple[float, ...]] = []
@@ -252,6 +254,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--seconds", type=float, default=600.0)
     made.set_defaults(warm_up=WARM_UP_SECONDS)
+    made.add_argument("--pause", type=float, default=0.0, help="of a client, seconds on average")
     made.add_argument("--tiny", action="store_true", help="a random encoder, twelve passages")
     made.add_argument("--limit-mib", type=float, default=LIMIT_MIB, help="mean of the total memory")
     options = made.parse_args()
@@ -260,7 +263,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     keys = options.work / "soak-keys.toml"
     with soaked_service(options, keys) as server:
-        result = soak(server, options.port, keys, options.seconds, options.warm_up)
+        result = soak(server, keys, options)
     for name in ("requests", "counts", "faults", "slopes", "is_flat", "most_mib", "after"):
         say(f"{name}: {result[name]}")
     written = write_result("soak", options, result)

@@ -15,6 +15,7 @@ import numpy as np
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.parts import EncodedText
+from service.retrieval.mapped_files import RegularRelease, release_program_pages
 
 DIGEST_BYTES = 32
 OnTexts = Callable[[int], None]
@@ -61,8 +62,15 @@ class InProcessEncoder:
         self, shards: Iterable[Shard], on_texts: OnTexts
     ) -> Iterator[tuple[str, EncodedPassages]]:
         """Encode shards one by one, in order."""
+        release_program_pages()  # the encoder is loaded
+        release = RegularRelease()
+
+        def on_batch(num_texts: int) -> None:
+            release.step()
+            on_texts(num_texts)
+
         for shard in shards:
-            yield shard.name, encode_passages(self._encoder, shard.texts, on_texts)
+            yield shard.name, encode_passages(self._encoder, shard.texts, on_batch)
 
 
 def shard_name(identity: EncoderIdentity, digests: bytes) -> str:

@@ -9,8 +9,8 @@ affects all of them. Graphs are built before the measurement. Each is given text
 vectors, so that libraries that tokenize themselves can take part.
 
 `--table` writes the medians as a row of the table from which `auto` chooses. `--limit` lets oneDNN
-and PyTorch use no better instructions than those named, as on a lesser processor. An engine whose
-process dies is left out: its row says how it ended.
+and PyTorch use no better instructions than those named, as on a lesser processor. An engine that
+cannot be loaded, or whose process dies, is left out: its row says why.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from service.retrieval.encoder.runtime.cpu import TABLE, choices
+from service.retrieval.errors import RetrievalError
 from tests.bench.cpu_contenders import NAMES, load, unrunnable
 from tests.bench.options import parser, say
 from tests.bench.record import surroundings, write_result
@@ -71,7 +72,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, texts: list[str]) -> dict[str, dict[str, Any]]:
-    """Measure every engine in turns; return its figures, or `failed` with how its process ended."""
+    """Measure every engine in turns; return its figures, or `failed` with the reason."""
     workers = [_Worker(name, options, texts) for name in options.engines]
     for worker in workers:
         worker.start()
@@ -152,7 +153,7 @@ class _Worker:
 
     @property
     def has_failed(self) -> bool:
-        """Return whether the process has died."""
+        """Return whether the engine could not be loaded, or its process has died."""
         return "failed" in self.row
 
     def start(self) -> None:
@@ -162,7 +163,7 @@ class _Worker:
         self.row |= self._receive()
 
     def ask(self, question: int | str) -> dict[str, Any]:
-        """Return the answer; nothing, with how it ended in the row, if the process has died."""
+        """Return the answer; nothing, with the reason in the row, if the engine has failed."""
         if self.has_failed:
             return {}
         with suppress(BrokenPipeError):
@@ -176,12 +177,15 @@ class _Worker:
 
     def _receive(self) -> dict[str, Any]:
         try:
-            return dict(self._connection.recv())
+            answer = dict(self._connection.recv())
         except (EOFError, ConnectionResetError):
             self._process.join()
-            self.row = {"failed": describe_end(self._process.exitcode)}
-            say(f"{self.name}: failed, {self.row['failed']}")
-            return {}
+            answer = {"failed": describe_end(self._process.exitcode)}
+        if "failed" not in answer:
+            return answer
+        self.row = answer
+        say(f"{self.name}: failed, {self.row['failed']}")
+        return {}
 
 
 def describe_end(exit_code: int | None) -> str:
@@ -204,7 +208,11 @@ def _work(
     name: str, connection: Connection, cache: Path, texts: list[str], calibration: Path | None
 ) -> None:
     for_calibration = _calibration_texts(calibration)
-    load(name, cache, for_calibration)  # builds the files that are built only once
+    try:
+        load(name, cache, for_calibration)  # builds the files that are built only once
+    except RetrievalError as error:
+        connection.send({"failed": str(error)})
+        return
     started = time.monotonic()
     encoder = load(name, cache, for_calibration)
     facts: dict[str, Any] = {"load_seconds": round(time.monotonic() - started, 2)}

@@ -73,7 +73,7 @@ class Clients:
             [act] = rng.choices(acts, weights)
             name = act.__name__
             if self._pause:
-                time.sleep(rng.expovariate(1 / self._pause))
+                time.sleep(rng.uniform(0, 2 * self._pause))
             if act is raw:  # may outlast the server's keep-alive time
                 connection.close()
             try:

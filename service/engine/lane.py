@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -101,6 +102,8 @@ class LaneRuntime:
         is_fixed = self.device.type != "cpu" or self.passage_shape(length) is not None
         can_be_cut = not (is_whole or is_fixed)
         size = max_rows(length, self.max_slice_tokens) if can_be_cut else count
-        parts = [slice(start, start + size) for start in range(0, count, size)]
+        number = -(-count // size)  # of slices, about equal: one of few tokens may round otherwise
+        bounds = [count * part // number for part in range(number + 1)]
+        parts = [slice(start, stop) for start, stop in pairwise(bounds)]
         pieces = [(token_ids[part], attention_mask[part]) for part in parts]
         return torch.cat([self.run(PaddedBatch(*piece, self.side)) for piece in pieces])

@@ -2,9 +2,9 @@
 
 A matrix product may round differently with the shape of a batch. Where it does, a runtime names one
 shape for each length (`Runtime.passage_shape`): texts are padded to it, and rows that are missing
-are filled. Elsewhere a batch holds texts of one length, so that nothing is padded. A passage has
-the same bits whichever passages are encoded with it: an updated index equals one built from
-scratch.
+are filled. Elsewhere a batch holds texts of one length, so that nothing is padded, and only one of
+few tokens is filled. A passage has the same bits whichever passages are encoded with it: an updated
+index equals one built from scratch.
 """
 
 import hashlib
@@ -21,6 +21,10 @@ from service.retrieval.encoder.parts import EncodedText, tokenize_passages
 from service.retrieval.encoder.runtime.cpu import FIXED
 from service.retrieval.encoder.runtime.cuda.buckets import passage_shape
 from service.retrieval.unit_vectors import are_unit
+
+# In fp32 a product of few rows for each core is computed by other kernels, which round otherwise:
+# torch on two cores, up to 11 tokens.
+MIN_BATCH_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,9 @@ def encode_passages(
         if not isinstance(texts[batch[0]], str):
             # A part has the same bits alone; equal texts are embedded in one pass.
             rows += rows[-1:] * max(len(rows) == 1, shape.num_rows - len(rows) if shape else 0)
-        elif shape:
-            rows += [_filler(rows[0])] * (shape.num_rows - len(rows))
+        else:
+            num_rows = shape.num_rows if shape else -(-MIN_BATCH_TOKENS // len(rows[0].token_ids))
+            rows += [_filler(rows[0])] * (num_rows - len(rows))
         padded = encoder.pad(rows, shape.length if shape else 0)
         embeddings[batch] = encoder.embed(padded)[: len(batch)].cpu().numpy()
         on_batch(len(batch))
@@ -130,8 +135,11 @@ def _fixed_shape(side: Encoder, length: int) -> Shape | None:
 
 
 def _filler(text: TokenizedText) -> TokenizedText:
-    """Return a text of one token, in the place of one that is missing in a batch."""
-    return replace(text, token_ids=text.token_ids[:1], num_unpooled=0, num_unpooled_after=0)
+    """Return a text of equal length and other tokens, in the place of one that is missing.
+
+    Rows of equal tokens would be parts of one text, of which one pass is computed.
+    """
+    return replace(text, token_ids=text.token_ids[::-1], num_unpooled=0, num_unpooled_after=0)
 
 
 def _batches(

@@ -1,6 +1,7 @@
 import random
 
 import numpy as np
+import pytest
 
 from service.retrieval.encoder.batches import Shape
 from service.retrieval.encoder.bulk import batches_of_one_shape, encode_passages
@@ -24,6 +25,24 @@ def test_an_embedding_has_the_same_bits_in_any_company(tiny_encoder: Encoder) ->
         some = order[: 60 // (seed + 1)]
         found = encode_passages(tiny_encoder, [texts[row] for row in some]).embeddings
         np.testing.assert_array_equal(found, expected[some])
+    for row in order[:20]:
+        [found] = encode_passages(tiny_encoder, [texts[row]]).embeddings
+        np.testing.assert_array_equal(found, expected[row])
+
+
+def test_a_short_text_alone_is_computed_among_as_many_tokens_as_in_a_build(
+    tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    embed = tiny_encoder.embed
+    monkeypatch.setattr(
+        tiny_encoder, "embed", lambda batch: sizes.append(batch.token_ids.size) or embed(batch)
+    )
+
+    found = encode_passages(tiny_encoder, ["tea"])
+
+    assert len(found) == 1
+    assert 512 <= min(sizes) < 512 + 64
 
 
 def test_embeddings_are_those_of_the_encoder_to_rounding(tiny_encoder: Encoder) -> None:

@@ -85,8 +85,8 @@ class LaneRuntime:
 
     @property
     def num_slots(self) -> int:
-        """Return the number of threads that may run `embed` at once."""
-        return self.runtime.num_slots
+        """Return 1: changes wait for their turn batch by batch."""
+        return 1
 
     def passage_shape(self, length: int) -> Shape | None:
         """Return the only shape of passages of a length, if there is one."""

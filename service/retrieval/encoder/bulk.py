@@ -10,6 +10,7 @@ index equals one built from scratch.
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,7 +106,7 @@ def encode_passages(
     An embedding that is not a unit vector is returned, too: see `EncodedPassages.is_valid`.
 
     Args:
-        encoder: its passage side embeds, in this thread.
+        encoder: its passage side embeds, in as many threads as its runtime has slots.
         texts: N passages as the encoder reads them; parts of one text are embedded in one pass.
         on_batch: called with the number of texts after each batch.
     """
@@ -113,7 +114,8 @@ def encode_passages(
     side = encoder.side("passage")
     embeddings = np.empty((len(texts), encoder.embedding_dim), dtype=np.float32)
     fixed = [_fixed_shape(side, len(text.token_ids)) for text in tokenized]
-    for batch in _batches(texts, tokenized, fixed):
+
+    def embed(batch: list[int]) -> int:
         rows, shape = [tokenized[position] for position in batch], fixed[batch[0]]
         if not isinstance(texts[batch[0]], str):
             # A part has the same bits alone; equal texts are embedded in one pass.
@@ -123,7 +125,14 @@ def encode_passages(
             rows += [_filler(rows[0])] * (num_rows - len(rows))
         padded = encoder.pad(rows, shape.length if shape else 0)
         embeddings[batch] = encoder.embed(padded)[: len(batch)].cpu().numpy()
-        on_batch(len(batch))
+        return len(batch)
+
+    threads = ThreadPoolExecutor(side.runtime.num_slots)
+    try:
+        for num_texts in threads.map(embed, _batches(texts, tokenized, fixed)):
+            on_batch(num_texts)
+    finally:
+        threads.shutdown(cancel_futures=True)
     return EncodedPassages(embeddings, np.array([text.is_truncated for text in tokenized], bool))
 
 

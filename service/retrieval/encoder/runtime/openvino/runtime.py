@@ -27,10 +27,10 @@ PASSAGE_MULTIPLE, PASSAGE_TOKENS = 8, 512
 # A single query has a graph of this static shape: 3.6 ms instead of 4.9, for 180 MiB of memory.
 LONE_TOKENS = {"bf16": 32}
 WARM_UP_TOKENS = (16, 32, 64, 256)
-# Each compiled graph packs a copy of the weights. A larger one is compiled once, for all cores
-# together: cores hardly wait for each other at layers of that size. The bundled graph has 86 MB;
-# compiled once, it answers .85 (bf16) or 1.0 (fp32) as many requests of one client and .92 as many
-# of 64, for 185 to 240 MiB less.
+# Each compiled graph packs a copy of the weights, which its streams share. A larger one is compiled
+# once, for all cores together: cores hardly wait for each other at layers of that size. The bundled
+# graph has 86 MB; compiled once, it answers .85 (bf16) or 1.0 (fp32) as many requests of one client
+# and .92 as many of 64, for 185 to 240 MiB less.
 MAX_COPIED_BYTES = 256 * 2**20
 # From this many texts a core, a batch is split among the cores.
 MIN_TEXTS_A_CORE = 4
@@ -49,8 +49,8 @@ class OpenvinoRuntime:
 
     All cores compute a small batch together. A large batch is split among them, and of several
     batches at once each runs on one core: cores then do not wait for each other at each layer.
-    A graph over `MAX_COPIED_BYTES`, or of passages alone, always runs on all cores together, one
-    batch at a time, so that there is one copy of its weights.
+    So that there is one copy of its weights, a graph of passages alone always computes a text on
+    one core, and a graph over `MAX_COPIED_BYTES` a batch at a time on all cores.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class OpenvinoRuntime:
             head: makes embeddings of the hidden states.
             precision: `fp32`, `bf16` or `int8`.
             max_tokens: tokens of the longest text.
-            for_queries: whether to compile graphs for single short texts and for each core; a
-                passage side of its own has one graph, and its large batches take all cores.
+            for_queries: whether to compile graphs for single texts, too, on all cores; a passage
+                side of its own has one graph, with a stream for each core.
             shared_with: the other side's runtime, with which the cores are shared.
         """
         self.graph = graph
@@ -81,21 +81,22 @@ class OpenvinoRuntime:
         self._is_exact = precision == "fp32"
         self._whole_multiple = WHOLE_MULTIPLES.get(precision, 1)
         self._part_multiple = PART_MULTIPLES.get(precision, 1)
-        self._is_of_queries = for_queries
-        self._has_copies = for_queries and graph.weight_bytes <= MAX_COPIED_BYTES
-        has_lone = self._has_copies
+        self._has_streams = graph.weight_bytes <= MAX_COPIED_BYTES
+        self._has_whole = for_queries or not self._has_streams
+        has_lone = self._has_streams and for_queries
         self._lone_tokens = min(LONE_TOKENS.get(precision, 0), max_tokens) if has_lone else 0
         self._num_cores = available_cores()
         # One more than there are streams: a stream finds the next batch while another is searched.
-        self.num_slots = self._num_cores + 1 if self._has_copies else 1
+        self.num_slots = self._num_cores + 1 if self._has_streams else 1
         model = read_graph(graph, precision)
-        compiled = compile_graph(model, precision)
-        self._whole = compiled.create_infer_request()
+        if self._has_whole:
+            compiled = compile_graph(model, precision)
+            self._whole = compiled.create_infer_request()
         if self._lone_tokens:
             lone = compile_graph(model, precision, shape=(1, self._lone_tokens))
             self._lone = lone.create_infer_request()
-        if self._has_copies:
-            self._parts = compile_graph(model, precision, num_streams=self._num_cores)
+        if self._has_streams:
+            self._parts = compiled = compile_graph(model, precision, num_streams=self._num_cores)
         self._idle_parts: list[Any] = []
         self._running: _Running = shared_with._running if shared_with else _Running()
         self._lock = Lock()
@@ -120,7 +121,7 @@ class OpenvinoRuntime:
 
         A large graph has one stream, whose memory the first large batch makes final.
         """
-        if not self._has_copies:
+        if not (self._has_streams and self._has_whole):
             return
         for length in (length for length in WARM_UP_TOKENS if length <= self._max_tokens):
             count = max(1, max_batch_tokens // length) * self._num_cores
@@ -139,11 +140,8 @@ class OpenvinoRuntime:
                 embeddings = self._embed_unsplit(token_ids, attention_mask, is_alone, 1)
             elif self._is_fixed(token_ids):
                 embeddings = self._embed_unsplit(token_ids, attention_mask, is_alone)
-            elif not self._has_copies or (is_alone and is_small):
-                # Large batches of passages keep the bits that they had when parts computed them.
-                is_as_parts = not (self._is_of_queries or is_small)
-                multiple = self._part_multiple if is_as_parts else self._whole_multiple
-                embeddings = self._embed_whole(token_ids, attention_mask, multiple)
+            elif self._has_whole and (not self._has_streams or (is_alone and is_small)):
+                embeddings = self._embed_whole(token_ids, attention_mask)
             else:
                 num_parts = self._num_cores if is_alone else 1
                 embeddings = self._embed_parts(token_ids, attention_mask, num_parts)
@@ -164,7 +162,7 @@ class OpenvinoRuntime:
         is_alone: bool,
         num_rows: int | None = None,
     ) -> Tensor:
-        """Embed a batch in one shape, by all cores if it is alone, else by one.
+        """Embed a batch in one shape, by all cores if it is alone and they can, else by one.
 
         Args:
             token_ids: [B, L].
@@ -172,7 +170,7 @@ class OpenvinoRuntime:
             is_alone: whether no other batch runs.
             num_rows: 1 for parts of one text, a row of the mask each: one pass computes them.
         """
-        is_whole_free = is_alone or not self._has_copies
+        is_whole_free = self._has_whole and (is_alone or not self._has_streams)
         request = self._whole if is_whole_free else self._take_part()
         length = token_ids.shape[1]
         padded = length if num_rows is None else self._pad(length, self._whole_multiple)
@@ -184,10 +182,10 @@ class OpenvinoRuntime:
         return embeddings
 
     def _embed_whole(
-        self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], multiple: int
+        self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> Tensor:
         request, (count, length) = self._whole, token_ids.shape
-        padded = self._pad(length, multiple)
+        padded = self._pad(length, self._whole_multiple)
         if count == 1 and length <= self._lone_tokens:
             request, padded = self._lone, self._lone_tokens
         request.infer(self._inputs(token_ids, attention_mask, padded), share_inputs=True)

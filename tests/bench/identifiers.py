@@ -3,12 +3,12 @@
 Run: python -m tests.bench.identifiers build/identifiers
      python -m tests.bench.identifier_gain build/identifiers
 
-The corpus is the demo's passages and 720 records made from `identifiers.toml`, in six kinds:
-orders, spare parts, incidents, regulations, committees and products. The records of a kind differ
-in little but their identifier, and each has neighbors whose identifier differs in one character. A
-question asks about one of them, 54 in each language. Identifiers are also written as people write
-them: in digits of the question's script, in small letters, in full width, with another hyphen.
-`unanswered.*.jsonl` ask about identifiers that no record has.
+The corpus is the demo's passages and 840 records made from `identifiers.toml`, in seven kinds:
+orders, spare parts, incidents, regulations, committees, products and invoices. The records of a
+kind differ in little but their identifier, and each has neighbors whose identifier differs in one
+character. A question asks about one of them, 63 in each language. Identifiers are also written as
+people write them: in digits of the question's script, in small letters, in full width, with another
+hyphen. `unanswered.*.jsonl` ask about identifiers that no record has.
 """
 
 import random
@@ -55,6 +55,8 @@ def identifiers_of(kind: str, source: random.Random) -> Iterator[str]:
             case "body":
                 head = letters(3)
                 yield from (f"{head}{letters(1)}", f"{head}{letters(1)}", letters(4))
+            case "invoice":
+                yield from (f"{number}", f"{number + 1}", f"{number + 10}")
             case _:
                 head = "".join(
                     source.choice(CONSONANTS.lower()) + source.choice(VOWELS) for _ in range(3)

@@ -19,7 +19,7 @@ MOST_DOCUMENTS = 32
 MOST_PASSAGES = 256
 LEAST_DOCUMENTS = {Kind.CODE: 3, Kind.NUMBER: 1, Kind.ACRONYM: 1, Kind.NAME: 1}
 # How far an identifier of one document lifts it, in standard deviations of unrelated best scores.
-STRENGTHS = {Kind.CODE: 8.0, Kind.NUMBER: 1.0, Kind.ACRONYM: 1.0, Kind.NAME: 0.5}
+STRENGTHS = {Kind.CODE: 8.0, Kind.NUMBER: 3.0, Kind.ACRONYM: 1.0, Kind.NAME: 0.5}
 
 Scores = NDArray[np.float32]
 

@@ -94,6 +94,12 @@ def test_each_sentence_is_published_once() -> None:
     assert len(sentences_of([*PASSAGES, *PASSAGES])) == 2 * len(PASSAGES)
 
 
+def test_the_published_sentences_take_less_than_eight_megabytes() -> None:
+    with safe_open(SENTENCES, "numpy") as file:
+        assert file.get_slice("vectors").get_dtype() == "I8"
+    assert SENTENCES.stat().st_size < 8_000_000
+
+
 @pytest.mark.slow
 def test_the_published_sentences_are_those_of_the_bundled_encoder() -> None:
     encoder = load_encoder("bundled-base", device="cpu")

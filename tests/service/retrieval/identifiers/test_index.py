@@ -84,14 +84,14 @@ def test_what_is_not_rare_or_not_held_changes_nothing(searcher: Searcher) -> Non
 def test_scores_stay_inner_products_and_rankings_follow_score_and_lift(
     searcher: Searcher, tiny_encoder: Encoder
 ) -> None:
-    question = "wo ist AA-1720 oder NASA?"
+    question = "wo ist AA-1720 oder NASA in 1988?"
     query = tiny_encoder.encode([question], "query").embeddings[0]
     passages = tiny_encoder.encode(list(TEXTS.values()), "passage").embeddings
     background = searcher.generation.manifest.background
     assert background is not None
     scores = passages @ query
     lifts = np.zeros(len(TEXTS))
-    lifts[[0, 3]] = background.spread * np.array([8.0, 1.0])
+    lifts[[0, 3, 6]] = background.spread * np.array([8.0, 1.0, 3.0])
     order = np.argsort(-(scores + lifts))
 
     hits = searcher.search([question], len(TEXTS))[0]

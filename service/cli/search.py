@@ -1,6 +1,6 @@
 """The command that searches an index from the terminal."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,12 @@ from service.cli.options import (
 )
 from service.cli.tables import print_hits
 from service.retrieval.progress import show_progress
+
+if TYPE_CHECKING:  # their modules import torch
+    from service.engine.page import Page
+    from service.retrieval.corpus.filters import Filter
+    from service.retrieval.hits import Hit
+    from service.retrieval.searcher import Searcher
 
 app = typer.Typer()
 
@@ -56,6 +62,7 @@ def search(
         )
         folder = pulled_index_folder(settings)
         from service.components import index_options_of, load_encoder_of
+        from service.engine.page import Page
         from service.retrieval.corpus.filters import parse_filter
         from service.retrieval.generation.generation import current_name, open_current
         from service.retrieval.searcher import Searcher
@@ -70,9 +77,27 @@ def search(
             searcher = Searcher(loaded, open_current(folder, index_options_of(settings, loaded)))
             on_progress("search", 0, None)
             searcher.prepare_relevance()
-            hits = searcher.search([query], top_k, filter=chosen, evidence=True)[0]
+            page = Page(top_k, by_document=True, evidence=True).resolve([query], searcher)[0]
+            hits = _find(searcher, query, page, chosen)
         console.print_warning(searcher.warning)
         print_hits(hits, not searcher.relevance.reason, as_json)
+
+
+def _find(searcher: "Searcher", query: str, page: "Page", chosen: "Filter | None") -> "list[Hit]":
+    """Return the page of a query's hits, folded as `/search` folds them, with their evidence."""
+    from service.retrieval.identifiers.index import fuse
+
+    if chosen:
+        searcher.selections.select(chosen)  # which refuses fields that are not declared
+    [embedding] = searcher.encoder.encode([query], "query").embeddings
+    match, depth = searcher.match(query, chosen), page.depth
+    while True:
+        ranking = fuse(searcher.rank(embedding[None], depth, [chosen])[0], embedding, match)
+        left = page.left(searcher.hits(ranking, page.min_score, page.most_hits))
+        deeper = page.deeper(left, ranking, depth)
+        if deeper is None:
+            return searcher.with_evidence(page.cut(left), embedding)
+        depth = deeper
 
 
 def _check_query(query: str) -> None:

@@ -47,6 +47,7 @@ def print_hits(hits: "Sequence[Hit]", has_relevance: bool, as_json: bool) -> Non
             *((hit.passage.title or hit.passage.passage_id, "bold"), "\n", _with_evidence(hit)),
             *("\n", (hit.passage.passage_id, "dim")),
             *((f"  matched: {', '.join(hit.matched)}", "bold") if hit.matched else "",),
+            *((f"  {hit.more_chunks} more of this document", "dim") if hit.more_chunks else "",),
         )
         relevance = [] if hit.relevance is None else [f"{hit.relevance:.2f}"]
         table.add_row(str(hit.rank), *relevance, f"{hit.score:.3f}", passage)

@@ -49,7 +49,7 @@ async function search(wanted) {
     if (!isNewest()) return;
     clearResults();
     setStatus("");
-    showFailure(failure, searchFromAddress);
+    showFailure(failure, wanted.filters, searchFromAddress);
     if (failure.status === UNAUTHORIZED) askKey().then((isGiven) => { if (isGiven) searchFromAddress(); });
     showFilters(index.fields, {}, [], wanted.filters, chooseValues);
   }

@@ -6,16 +6,25 @@ import { TEXT, fill, writeSeconds } from "../languages/text.js";
 
 const KINDS = { 401: "unauthorized", 403: "forbidden", 413: "question", 429: "busy", 503: "notReady", 504: "late" };
 
-/** Show a failure; if the same request may succeed later, `onRetry` sends it again. */
-export function showFailure(failure, onRetry) {
+/** Show a failure; if the same request may succeed later, `onRetry` sends it again.
+ *
+ * @param filters lists of chosen texts by field, of which one may be refused
+ */
+export function showFailure(failure, filters, onRetry) {
   const { title, detail } = TEXT.failures[kindOf(failure)];
   const { detail: operatorDetail, retryAfterSeconds: seconds } = failure;
-  const lines = seconds ? [detail, fill(TEXT.retryAfter, { time: writeSeconds(seconds) })] : [detail];
+  const lines = [...refusedFilters(failure, filters), detail, ...(seconds ? [fill(TEXT.retryAfter, { time: writeSeconds(seconds) })] : [])];
   showParts("error", [
     ...noticeParts(title, ...lines),
     ...(failure.mayPass === false ? [] : [retryButton(seconds, onRetry)]),
     ...(operatorDetail ? [operatorNote(`${failure.status}: ${operatorDetail}`)] : []),
   ]);
+}
+
+/** Name the filter that was refused, as it stands above the results. */
+function refusedFilters({ field = "" }, filters) {
+  const name = Object.keys(filters).find((each) => field === `filter.${each}`);
+  return name ? [fill(TEXT.chosen, { field: name, value: filters[name].join(", ") })] : [];
 }
 
 function kindOf(failure) {

@@ -22,7 +22,7 @@ let newestSearch = null; // AbortController of the only search that may write to
 let shownAddress = null; // location.search of what the page shows
 let index = { fields: {}, hasEvidence: false }; // until it is described
 let isDescribed = false;
-let areExamplesAsked = false;
+let examples = null; // a promise, settled when they are shown
 const isOptional = () => {}; // the page works without examples and facts
 
 /** Search and show the response, unless a newer search has started. */
@@ -72,8 +72,7 @@ function showNothing() {
   byId("filters-toggle").hidden = true;
   byId("chosen-row").hidden = true;
   clearResults();
-  if (!areExamplesAsked) showExamples(chooseExample).catch(isOptional);
-  areExamplesAsked = true;
+  examples ??= showExamples(chooseExample).catch(isOptional);
 }
 
 function searchFromAddress() {
@@ -121,7 +120,7 @@ function start() {
   listenToLanguageMenu();
   window.addEventListener("popstate", onPopState);
   searchFromAddress();
-  showFacts().catch(isOptional);
+  Promise.resolve(examples).then(showFacts).catch(isOptional); // the foot would be pushed away
 }
 
 start();

@@ -28,6 +28,11 @@ SLOW_LINK = FAST_LINK | {
     "uploadThroughput": BYTES_PER_SECOND,
 }
 IDLE_MS = 1_000
+# Sums the shifts of the layout, in `self.shift`.
+SHIFT = """self.shift = 0;
+new PerformanceObserver((list) => {
+  for (const each of list.getEntries()) if (!each.hadRecentInput) self.shift += each.value;
+}).observe({ type: "layout-shift", buffered: true })"""
 
 
 @dataclass
@@ -108,11 +113,7 @@ def load(
     session = context.new_cdp_session(page)
     session.send("Network.enable")
     session.send("Network.emulateNetworkConditions", link)
-    page.add_init_script(
-        "self.shift = 0; new PerformanceObserver((list) => {"
-        "for (const each of list.getEntries()) if (!each.hadRecentInput) self.shift += each.value;"
-        "}).observe({type: 'layout-shift', buffered: true})"
-    )
+    page.add_init_script(SHIFT)
     found = Load()
     found.watch(session)
     page.goto(address, wait_until="commit")

@@ -35,7 +35,7 @@ function hitItem(hit, { language, choice }) {
   const name = hit.title || hit.document_id || hit.passage_id;
   const title = element("h2", { className: "hit-title", lang: PASSAGE_LANGUAGE, dir: "auto" }, name);
   const passage = element("p", { className: "hit-text", lang: PASSAGE_LANGUAGE, dir: "auto" },
-    ...markedNodes(hit.text ?? "", hit.evidence, hit.matched ?? []));
+    ...markedNodes(hit.text ?? "", isUnlikely(hit) ? null : hit.evidence, hit.matched ?? []));
   const [values, repeated] = splitValues(hit);
   item.append(
     element("span", { className: "hit-rank", ariaHidden: "true" }, writeCount(hit.rank)),
@@ -48,6 +48,11 @@ function hitItem(hit, { language, choice }) {
   );
   for (const part of [title, passage]) foldObserver.observe(part);
   return item;
+}
+
+/** Return whether a hit is unlikely an answer, so that no part of it answers best. */
+function isUnlikely({ relevance }) {
+  return typeof relevance === "number" && relevance < LEAST_RELEVANCE.fair;
 }
 
 /** Say in words how probable it is that a hit answers; nothing where the service does not know. */

@@ -94,6 +94,17 @@ def test_evidence_and_identifiers_are_marked_where_characters_count_as_in_unicod
     assert page.locator(".hit-text").inner_text() == text
 
 
+@pytest.mark.parametrize(("relevance", "count"), [(0.2, 1), (0.19, 0), (None, 1)])
+def test_a_hit_that_is_unlikely_an_answer_has_no_mark(
+    page: "Page", relevance: float | None, count: int
+) -> None:
+    found = hit(relevance=relevance, evidence={"start": 0, "end": 3, "score": 0.9})
+    serve(page, answer(found), evidence={"available": True})
+    search(page, "tea")
+
+    assert page.locator(".hit-text mark").count() == count
+
+
 def test_an_index_without_evidence_is_not_asked_for_it_and_a_hit_without_has_no_mark(
     page: "Page",
 ) -> None:

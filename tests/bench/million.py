@@ -1,5 +1,7 @@
 """1,000,000 short passages: build, apply, serve; seconds, processor time and memory of each.
 
+Beside them stands what the machine itself does: write and sync a file of 1 GiB, and hash it.
+
 Run: python -m tests.bench.million                     (ten minutes, 10 GB of disk)
      python -m tests.bench.million --steps build       (in parts)
      python -m tests.bench.million --steps apply serve
@@ -21,6 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from service.retrieval.storage.checksums import sha256_of
 from tests.bench.closed_loop import measure
 from tests.bench.corpus import ROOT
 from tests.bench.meter import MEBIBYTE
@@ -30,7 +33,8 @@ from tests.bench.servers import memory_bytes, our_service, served
 from tests.bench.texts import questions, search_bodies, write_bodies
 from tests.support.layouts import static
 
-STEPS = ("build", "apply", "serve")
+STEPS = ("machine", "build", "apply", "serve")
+MACHINE_BLOCKS, BLOCK_BYTES = 128, 8 * MEBIBYTE  # 1 GiB
 CHANGES = (1, 1000)
 WORDS = 12
 DIMENSIONS = 384
@@ -55,6 +59,26 @@ def measured(arguments: list[str]) -> dict[str, float]:
         "own_mib": round(own / MEBIBYTE),
         "files_mib": round(files / MEBIBYTE),
         "peak_mib": round(usage.ru_maxrss / 1024),
+    }
+
+
+def machine(folder: Path) -> dict[str, float]:
+    """Write and sync a file, then hash it: what a copy of an index costs at least."""
+    path, block = folder / "written", os.urandom(BLOCK_BYTES)
+    started = time.monotonic()
+    with path.open("wb") as file:
+        for _ in range(MACHINE_BLOCKS):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    written, busy = time.monotonic() - started, time.process_time()
+    sha256_of(path)
+    busy = time.process_time() - busy
+    path.unlink()
+    megabytes = MACHINE_BLOCKS * BLOCK_BYTES / 1e6
+    return {
+        "written_mb_second": round(megabytes / written),
+        "hashed_mb_processor_second": round(megabytes / busy),
     }
 
 
@@ -122,6 +146,8 @@ def main() -> None:
     if not options.encoder and not (folder / "encoder").exists():
         static(potion=False, dim=DIMENSIONS)(folder / "encoder")
     found: dict[str, object] = {"passages": options.passages, "encoder": options.encoder}
+    if "machine" in options.steps:
+        found["machine"] = machine(folder)
     if "build" in options.steps:
         found["build"] = build(folder, options)
     if "apply" in options.steps:

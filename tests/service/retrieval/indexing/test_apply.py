@@ -14,7 +14,7 @@ from service.retrieval.errors import EncoderMismatchError, GenerationError, Pass
 from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.indexing import assembly
 from service.retrieval.indexing.apply import apply_changes
-from service.retrieval.indexing.build import build_index
+from service.retrieval.indexing.build import build_index, update_index
 from service.retrieval.indexing.manifest import spread_rows
 from tests.conftest import flip_bit
 from tests.support.builds import (
@@ -279,6 +279,20 @@ def test_damaged_evidence_names_the_command_that_makes_it_again(
 
     with pytest.raises(GenerationError, match=r"evidence\.arrow was altered.*index update"):
         apply_changes([put("a", "tea")], tmp_path, tiny_encoder)
+
+
+def test_vectors_of_an_earlier_version_are_embedded_again_by_an_update_and_never_mixed(
+    tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index(corpus(1, 3), tmp_path, tiny_encoder)
+    monkeypatch.setattr(tiny_encoder.runtime, "name", f"{tiny_encoder.runtime.name}-fixed")
+
+    with pytest.raises(EncoderMismatchError, match="torch-fp32 of an earlier version.*index updat"):
+        apply_changes([put("a", "tea")], tmp_path, tiny_encoder)
+    report = update_index(corpus(1, 3), tmp_path, tiny_encoder)
+
+    assert report.counts.num_encoded == 3
+    assert apply_changes([put("a", "tea")], tmp_path, tiny_encoder).counts.num_reused == 3
 
 
 def test_another_encoder_is_refused(

@@ -30,8 +30,8 @@ def test_swaps_under_load_fail_no_request_and_mix_no_answer(
 
     async def scenario(url: str, port: int) -> tuple[Turn, list[float]]:
         return await asyncio.gather(
-            load(port, QUERIES, editions, clients=32, seconds=10),
-            swap(url, tmp_path / "index", editions, count=20, seconds=10),
+            load(port, QUERIES, editions, clients=32, seconds=6),
+            swap(url, tmp_path / "index", editions, count=20, seconds=5),
         )
 
     variables = {"CLEAR_WATCH_SECONDS": "0", "CLEAR_QUERY_CACHE_ENTRIES": "0"}
@@ -69,7 +69,7 @@ def test_an_index_published_under_load_reaches_all_instances_and_fails_no_reques
 
     async def scenario(port: int, ports: set[int]) -> Turn:
         turn, _ = await asyncio.gather(
-            load(port, QUERIES, editions, clients=32, seconds=12),
+            load(port, QUERIES, editions, clients=32, seconds=7),
             asyncio.to_thread(publish, ports),
         )
         return turn

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="apt-get install prometheus"),
 ]
-LOAD_SECONDS = 12
+LOAD_SECONDS = 8
 NAMESPACE = "clear-search"
 REQUESTS: list[tuple[str, object]] = [
     ("/search", {"query": "Where is Lima?", "language": "en"}),

@@ -172,9 +172,9 @@ def test_selected_vectors_are_ranked_as_by_brute_force(
 def test_queries_with_different_filters_and_with_none_share_a_batch(
     open_index: Open, name: str
 ) -> None:
-    vectors, queries = unit_vectors(90), unit_vectors(5, seed=1)
-    even, few = np.arange(90) % 2 == 0, np.isin(np.arange(90), [3, 50, 77])
-    everything = np.ones(90, np.bool_)
+    vectors, queries = unit_vectors(200), unit_vectors(5, seed=1)
+    even, few = np.arange(200) % 2 == 0, np.isin(np.arange(200), [3, 50, 177])
+    everything = np.ones(200, np.bool_)
 
     rankings = open_index(vectors).search(
         queries, 10, [selection(even), None, selection(few), selection(even), None]
@@ -270,14 +270,14 @@ def test_one_vector_is_found_by_every_query(open_index: Open, name: str) -> None
 
 
 def test_no_queries_give_no_rankings(open_index: Open) -> None:
-    index = open_index(unit_vectors(30))
+    index = open_index(unit_vectors(200))
 
     assert index.search(np.empty((0, 16), np.float32), 5) == []
     assert index.search(np.empty((0, 16), np.float32), 5, []) == []
 
 
 def test_a_tensor_finds_what_an_array_finds(open_index: Open) -> None:
-    index, queries = open_index(unit_vectors(50)), unit_vectors(4, seed=1)
+    index, queries = open_index(unit_vectors(200)), unit_vectors(4, seed=1)
 
     pairs = zip(index.search(queries, 5), index.search(torch.from_numpy(queries), 5), strict=True)
 

@@ -3,13 +3,20 @@
 import json
 import signal
 import socket
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import TIMEOUT_SECONDS, half_sent_search, running, wait_until
+from tests.support.processes import (
+    TIMEOUT_SECONDS,
+    RunningServer,
+    half_sent_search,
+    running,
+    wait_until,
+)
 
 QUERY = json.dumps({"query": "tea"}).encode()
 BULK = json.dumps({"texts": ["a long text of many words " * 30] * 256, "role": "passage"}).encode()
@@ -26,25 +33,27 @@ def ask(port: int) -> int:
         return connection.getresponse().status
 
 
-@pytest.mark.slow
-def test_clients_that_leave_are_counted_and_dropped(
-    tiny_checkpoint: Path, tiny_index: Path
-) -> None:
+@pytest.fixture(scope="module")
+def server(tiny_checkpoint: Path, tiny_index: Path) -> Iterator[RunningServer]:
+    """A server whose queue has room for all."""
     with running(tiny_checkpoint, tiny_index, CLEAR_MAX_WAITING_TOKENS="10000000") as server:
-        for _ in range(20):
-            with socket.create_connection(("127.0.0.1", server.port)) as leaving:
-                leaving.sendall(request_bytes("/encode", BULK))
-
-        wait_until(lambda: 'clear_refusals_total{reason="gone"}' in server.get("/metrics")[1])
-        wait_until(lambda: "clear_waiting_tokens 0.0" in server.get("/metrics")[1])
-        assert ask(server.port) == 200
+        yield server
 
 
 @pytest.mark.slow
-def test_a_client_that_sends_byte_by_byte_delays_no_other(
-    tiny_checkpoint: Path, tiny_index: Path
-) -> None:
-    with running(tiny_checkpoint, tiny_index) as server, ExitStack() as slow_clients:
+def test_clients_that_leave_are_counted_and_dropped(server: RunningServer) -> None:
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", server.port)) as leaving:
+            leaving.sendall(request_bytes("/encode", BULK))
+
+    wait_until(lambda: 'clear_refusals_total{reason="gone"}' in server.get("/metrics")[1])
+    wait_until(lambda: "clear_waiting_tokens 0.0" in server.get("/metrics")[1])
+    assert ask(server.port) == 200
+
+
+@pytest.mark.slow
+def test_a_client_that_sends_byte_by_byte_delays_no_other(server: RunningServer) -> None:
+    with ExitStack() as slow_clients:
         for _ in range(50):
             slow = socket.create_connection(("127.0.0.1", server.port))
             slow_clients.enter_context(slow)

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
@@ -99,6 +100,7 @@ def test_while_loading_the_port_answers_and_says_what_is_loaded(
         statuses = []
         while 200 not in statuses:  # no request is lost at the hand-over
             statuses.append(ask(server.port, "GET", "/readyz")[0])
+            time.sleep(0.005)
         assert set(statuses) == {200, 503}
         wait_until(lambda: children_of(server.process.pid) == [])  # the responder has ended
         assert ask(server.port, "POST", "/search")[0] == 200

@@ -48,11 +48,18 @@ def log_of(server: RunningServer) -> str:
     return server.end()[1]
 
 
-@pytest.mark.slow
-def test_curl_that_offers_http_2_is_answered_and_nothing_is_logged(server: RunningServer) -> None:
+@pytest.fixture
+def curl() -> str:
     curl = shutil.which("curl")
     if curl is None or "HTTP2" not in output_of([curl, "--version"]):
         pytest.skip("curl with HTTP/2 is not installed")
+    return curl
+
+
+@pytest.mark.slow
+def test_curl_that_offers_http_2_is_answered_and_nothing_is_logged(
+    curl: str, server: RunningServer
+) -> None:
     url = f"http://127.0.0.1:{server.port}/search"
     command = [curl, "--silent", "--fail", "--http2", "--json", QUERY]
 
@@ -63,12 +70,17 @@ def test_curl_that_offers_http_2_is_answered_and_nothing_is_logged(server: Runni
     assert "WARNING" not in log and "WebSocket" not in log
 
 
-@pytest.mark.slow
-def test_java_s_client_is_answered(server: RunningServer, tmp_path: Path) -> None:
-    """It offers HTTP/2 with the first request of a connection."""
+@pytest.fixture
+def java() -> str:
     java = shutil.which("java")
     if java is None or shutil.which("javac") is None:
         pytest.skip("a JDK is not installed")
+    return java
+
+
+@pytest.mark.slow
+def test_java_s_client_is_answered(java: str, server: RunningServer, tmp_path: Path) -> None:
+    """It offers HTTP/2 with the first request of a connection."""
     source = tmp_path / "Search.java"
     source.write_text(JAVA)
 

@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -80,20 +81,36 @@ def replace(proxy: ServiceProxy, old: RunningServer, new: RunningServer) -> None
     wait_until(lambda: old.port not in proxy.ready)
 
 
-def test_a_rolling_update_under_load_fails_no_request(
-    tiny_checkpoint: Path, tiny_index: Path
-) -> None:
+class Fleet:
+    """Two running instances, started as they are needed and kept for the next test."""
+
+    def __init__(self, start: Callable[[], RunningServer]) -> None:
+        self.start = start
+        self.servers: list[RunningServer] = []
+
+    def two(self) -> list[RunningServer]:
+        self.servers = [each for each in self.servers if each.process.poll() is None]
+        while len(self.servers) < 2:
+            self.servers.append(self.start())
+        return self.servers[:2]
+
+
+@pytest.fixture(scope="module")
+def fleet(tiny_checkpoint: Path, tiny_index: Path) -> Iterator[Fleet]:
     with ExitStack() as stack:
-        start = lambda: stack.enter_context(  # noqa: E731
-            running(tiny_checkpoint, tiny_index, **DRAIN)
-        )
-        old = [start(), start()]
+        yield Fleet(lambda: stack.enter_context(running(tiny_checkpoint, tiny_index, **DRAIN)))
+
+
+def test_a_rolling_update_under_load_fails_no_request(fleet: Fleet) -> None:
+    with ExitStack() as stack:
+        old = fleet.two()
         proxy = stack.enter_context(running_proxy({server.port for server in old}))
         wait_until(lambda: len(proxy.ready) == 2)
         clients = start_clients(proxy)
 
         for server in old:
-            replace(proxy, server, start())
+            fleet.servers.append(fleet.start())
+            replace(proxy, server, fleet.servers[-1])
             answered_more(clients)
             exit_code, log = server.end()
             assert exit_code == 0, log
@@ -106,12 +123,10 @@ def test_a_rolling_update_under_load_fails_no_request(
     assert all(client.num_connections >= 2 for client in clients)
 
 
-def test_without_a_drain_requests_are_lost(tiny_checkpoint: Path, tiny_index: Path) -> None:
+def test_without_a_drain_requests_are_lost(fleet: Fleet) -> None:
     """The test above can fail: an instance that is killed takes its requests along."""
     with ExitStack() as stack:
-        servers = [
-            stack.enter_context(running(tiny_checkpoint, tiny_index, **DRAIN)) for _ in range(2)
-        ]
+        servers = fleet.two()
         proxy = stack.enter_context(running_proxy({server.port for server in servers}))
         wait_until(lambda: len(proxy.ready) == 2)
         clients = start_clients(proxy)

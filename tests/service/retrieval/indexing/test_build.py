@@ -11,7 +11,7 @@ from service.retrieval.corpus.reader import (
 )
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError, PassageError
-from service.retrieval.generation.generation import current_name, open_current
+from service.retrieval.generation.generation import open_current
 from service.retrieval.indexing.build import build_index
 from service.retrieval.indexing.reuse import truncated_ids
 from service.retrieval.searcher import Searcher
@@ -270,60 +270,6 @@ def test_an_index_folder_that_cannot_be_made_is_named(
 
     with pytest.raises(GenerationError, match=f"cannot be written to {tmp_path}/file/index: "):
         build_index(numbered(3), tmp_path / "file" / "index", tiny_encoder)
-
-
-# Builds one index a stage in a child process, which kills itself when the stage is reached.
-KILLED_BUILDS = """
-import os, pathlib, signal, sys
-from service.retrieval.indexing.build import build_index
-from service.retrieval.encoder.loader import load_encoder
-from service.retrieval.corpus.reader import Passage
-
-folder, checkpoint, *stages = sys.argv[1:]
-encoder = load_encoder(checkpoint, device="cpu")
-old = [("f", Passage(str(row), f"old {row}")) for row in range(5)]
-new = [("f", Passage(str(row), f"new {row}")) for row in range(9)]
-for stage in stages:
-    index = pathlib.Path(folder, stage)
-    build_index(old, index, encoder)
-
-    def on_progress(name, done, total):
-        if name == stage:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    if os.fork() == 0:
-        build_index(new, index, encoder, on_progress=on_progress)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.wait()[1]) == -signal.SIGKILL
-"""
-
-
-@pytest.fixture(scope="module")
-def killed_builds(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
-    folder = tmp_path_factory.mktemp("killed")
-    done = run_script(KILLED_BUILDS, folder, tiny_checkpoint, *STAGES)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_build_leaves_the_old_generation_and_a_rerun_cleans_up(
-    killed_builds: Path, tiny_encoder: Encoder, stage: str
-) -> None:
-    index = killed_builds / stage
-    old = current_name(index)
-
-    assert {passage.text for passage in open_current(index).passages.read(range(5))} == {
-        f"old {row}" for row in range(5)
-    }
-    assert len(list((index / "generations").glob(".building-*"))) == 1
-
-    report = build_index(numbered(9), index, tiny_encoder)
-
-    found = {path.name for path in (index / "generations").iterdir()}
-    assert found == {old, report.directory.name}
-    assert current_name(index) == report.directory.name
 
 
 # Prints the peak of memory, in bytes, of building N short passages.

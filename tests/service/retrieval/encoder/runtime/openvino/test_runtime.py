@@ -1,6 +1,5 @@
 """The exported graph and the runtime that computes it, on tiny checkpoints."""
 
-import json
 import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from transformers import Qwen3Config, Qwen3Model
 
 from service.retrieval.encoder.batches import Role, Shape
 from service.retrieval.encoder.bulk import EncoderIdentity, encode_passages
@@ -252,32 +250,6 @@ def test_two_processes_at_once_make_one_graph_and_print_nothing(
     assert sorted(path.name for path in cache.iterdir()) == sorted([folder, f".{folder}.lock"])
 
 
-@pytest.mark.slow
-def test_a_decoder_is_exported(tmp_path: Path) -> None:
-    """Its cache of keys and values made a graph that OpenVINO could not convert."""
-    checkpoint = make_checkpoint(tmp_path / "tiny", pooling="lasttoken", with_manifest=False)
-    saved = json.loads((checkpoint / "config.json").read_text())
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=saved["vocab_size"],
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=64,
-    )
-    Qwen3Model(config).save_pretrained(checkpoint)
-
-    found, expected = (
-        load(checkpoint, tmp_path / "cache", engine=engine).encode(TEXTS, "query").embeddings
-        for engine in ("openvino", "torch")
-    )
-
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
 @pytest.mark.parametrize("fault", [0.05, float("nan")])
 def test_a_runtime_that_is_off_is_refused_at_the_start_and_torch_takes_its_place(
     tiny_checkpoint: Path,
@@ -362,6 +334,7 @@ class RecordingRuntime:
         )
 
 
+@pytest.mark.slow
 def test_half_precision_and_sharded_weights_feed_the_graph(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

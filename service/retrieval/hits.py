@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 from service.retrieval.corpus.duplicates import normalized
@@ -54,7 +54,7 @@ class Hit:
             "metadata": dict(self.passage.metadata),
             **self.passage.place,
             **folded,
-            **({"evidence": self.evidence and asdict(self.evidence)} if with_evidence else {}),
+            **({"evidence": self.evidence and self.evidence.as_dict()} if with_evidence else {}),
         }
 
 

@@ -97,13 +97,14 @@ def measure(server: Server, bodies: Path, clients: int, seconds: float) -> dict[
 
 
 def say_ratios(clients: int, found: dict[str, list[dict[str, float]]]) -> None:
-    """Print p50 and requests per second of each way, and both beside those of none."""
+    """Print the medians of each way, and those of the ratios to none in the same round."""
     for name in ("p50_ms", "requests_per_second", "processor_ms"):
-        medians = {way: median(run[name] for run in found[way]) for way in WAYS}
-        values = ", ".join(
-            f"{way} {value:.2f} ({value / medians['none']:.3f})" for way, value in medians.items()
-        )
-        say(f"{clients} clients, {name}: {values}")
+        values = []
+        for way, runs in found.items():
+            pairs = zip(runs, found["none"], strict=True)
+            ratio = median(run[name] / none[name] for run, none in pairs)
+            values.append(f"{way} {median(run[name] for run in runs):.2f} ({ratio:.3f})")
+        say(f"{clients} clients, {name}: {', '.join(values)}")
 
 
 if __name__ == "__main__":

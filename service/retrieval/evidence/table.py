@@ -43,6 +43,10 @@ class Evidence:
     end: int
     score: float
 
+    def as_dict(self) -> dict[str, object]:
+        """Return it as in the response of `/search`."""
+        return {"start": self.start, "end": self.end, "score": self.score}
+
 
 class EvidenceTable:
     """The vectors of segments by passage, mapped from the file."""

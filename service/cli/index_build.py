@@ -174,6 +174,7 @@ def _write_index(
     from service.components import index_options_of, load_encoder_of, shard_encoder_of
     from service.retrieval.corpus.chunks.chunking import Chunking
     from service.retrieval.indexing.push import push_if_configured
+    from service.retrieval.mapped_files import release_program_pages
 
     folder = index_folder(settings)
     duplicates: list[Duplicates] = []
@@ -182,6 +183,7 @@ def _write_index(
         on_progress("load", 0, None)
         before_load()
         loaded = load_encoder_of(settings)
+        release_program_pages()  # read to load, and not needed again
         console.print_prompts(loaded.prompts_in_force)
         options = index_options_of(settings, loaded)
         chunking = None

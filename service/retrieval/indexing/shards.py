@@ -15,7 +15,7 @@ import numpy as np
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.parts import EncodedText
-from service.retrieval.mapped_files import RegularRelease, release_program_pages
+from service.retrieval.mapped_files import RegularRelease
 
 DIGEST_BYTES = 32
 OnTexts = Callable[[int], None]
@@ -62,7 +62,6 @@ class InProcessEncoder:
         self, shards: Iterable[Shard], on_texts: OnTexts
     ) -> Iterator[tuple[str, EncodedPassages]]:
         """Encode shards one by one, in order."""
-        release_program_pages()  # the encoder is loaded
         release = RegularRelease()
 
         def on_batch(num_texts: int) -> None:

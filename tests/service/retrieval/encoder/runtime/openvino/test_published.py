@@ -1,5 +1,6 @@
 """The published graph of an encoder is, with its weights, the one that an export makes."""
 
+from filecmp import cmp
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -109,5 +110,4 @@ def test_the_published_graph_is_that_of_the_bundled_encoder(tmp_path: Path) -> N
     table = write_published(written, bundled.query, bundled.fingerprint(bundled.query), PUBLISHED)
 
     assert table == export.export_graph(exported, bundled.query)
-    assert (written / "graph.xml").read_bytes() == (exported / "graph.xml").read_bytes()
-    assert (written / "graph.bin").read_bytes() == (exported / "graph.bin").read_bytes()
+    assert [name for name in FILES[:2] if not cmp(written / name, exported / name, False)] == []

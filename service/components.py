@@ -35,7 +35,7 @@ def shard_encoder_of(
         return RayWorkers(load, identity, device, ray, workers)
     if workers and workers > 1:
         return LocalWorkers(load, identity, device, workers)
-    return InProcessEncoder(encoder)
+    return InProcessEncoder(encoder, is_kept=False)
 
 
 def load_encoder_on(settings: Settings, device: str) -> Encoder:

@@ -15,6 +15,7 @@ import numpy as np
 from service.retrieval.encoder.bulk import EncodedPassages, EncoderIdentity, encode_passages
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.parts import EncodedText
+from service.retrieval.encoder.runtime.on_demand import unload
 from service.retrieval.mapped_files import RegularRelease
 
 DIGEST_BYTES = 32
@@ -53,9 +54,10 @@ class ShardEncoder(Protocol):
 class InProcessEncoder:
     """Encodes shards in this thread."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        """Keep the encoder."""
+    def __init__(self, encoder: Encoder, is_kept: bool = True) -> None:
+        """Keep the encoder; free its passage side after each work unless `is_kept`."""
         self._encoder = encoder
+        self._is_kept = is_kept
         self.identity = EncoderIdentity.of(encoder)
 
     def encode(
@@ -70,6 +72,8 @@ class InProcessEncoder:
 
         for shard in shards:
             yield shard.name, encode_passages(self._encoder, shard.texts, on_batch)
+        if not self._is_kept:  # what follows needs the query side
+            unload(self._encoder.side("passage").runtime)
 
 
 def shard_name(identity: EncoderIdentity, digests: bytes) -> str:

@@ -21,11 +21,13 @@ class OnDemandRuntime:
         """Take what loads the runtime, and the other side's, whose device and number it shares.
 
         Args:
-            load: called once; what it raises, the first use raises, and the next tries again.
+            load: called once, and after `unload`; what it raises, the first use raises, and the
+                next tries again.
             other: the runtime of the side that is loaded.
         """
         self._load = load
         self._loaded: Runtime | None = None
+        self._name = ""
         self._loading, self._turn = Lock(), Lock()
         self.device: torch.device = other.device
         self.embedding_dim: int = other.embedding_dim
@@ -38,8 +40,8 @@ class OnDemandRuntime:
 
     @property
     def name(self) -> str:
-        """Return the name of the runtime, which is loaded for it."""
-        return self.load().name
+        """Return the name of the runtime, which is loaded for it the first time."""
+        return self._name or self.load().name
 
     def load(self) -> Runtime:
         """Return the runtime, loaded if it is not.
@@ -56,8 +58,13 @@ class OnDemandRuntime:
                         f"the query side has {self.embedding_dim} dimensions, the passage side "
                         f"{loaded.embedding_dim}: use a checkpoint whose sides have the same number"
                     )
-                self._loaded = loaded
+                self._loaded, self._name = loaded, loaded.name
         return self._loaded
+
+    def unload(self) -> None:
+        """Free the runtime's memory; the next use loads it again."""
+        with self._loading:
+            self._loaded = None
 
     def passage_shape(self, length: int) -> Shape | None:
         """Return the only shape of passages of a length; the runtime is loaded for it."""
@@ -79,6 +86,12 @@ class OnDemandRuntime:
 def load(runtime: Runtime) -> Runtime:
     """Return a runtime, loaded if it is loaded on demand."""
     return runtime.load() if isinstance(runtime, OnDemandRuntime) else runtime
+
+
+def unload(runtime: Runtime) -> None:
+    """Free a runtime's memory if it is loaded on demand; its next use loads it again."""
+    if isinstance(runtime, OnDemandRuntime):
+        runtime.unload()
 
 
 def is_loaded(runtime: Runtime) -> bool:

@@ -8,8 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.retrieval.encoder.runtime.on_demand import OnDemandRuntime, is_loaded, load
+from service.retrieval.encoder.encoder import Encoder
+from service.retrieval.encoder.runtime.on_demand import OnDemandRuntime, is_loaded, load, unload
 from service.retrieval.errors import CheckpointError
+from service.retrieval.indexing.shards import InProcessEncoder, Shard
 
 IDS = np.ones((1, 2), np.int64)
 
@@ -44,6 +46,28 @@ def counting(loaded: OneRuntime) -> tuple[list[OneRuntime], Callable[[], OneRunt
         return loaded
 
     return calls, make
+
+
+def test_an_unloaded_runtime_keeps_its_name_and_is_loaded_again_by_a_text() -> None:
+    calls, make = counting(OneRuntime())
+    runtime = OnDemandRuntime(make, OneRuntime())
+    runtime.embed(IDS, IDS)
+
+    unload(runtime)
+
+    assert not is_loaded(runtime)
+    assert runtime.name == "torch-fp32" and len(calls) == 1
+    assert runtime.embed(IDS, IDS).tolist() == [[7.0] * 3]
+    assert len(calls) == 2
+
+
+def test_a_build_that_ends_with_its_command_frees_the_passage_side(tuned_encoder: Encoder) -> None:
+    runtime = tuned_encoder.side("passage").runtime
+    for is_kept in (True, False):
+        encoder = InProcessEncoder(tuned_encoder, is_kept)
+        [(_, encoded)] = encoder.encode([Shard("a", ["tea"])], lambda num_texts: None)
+        assert len(encoded) == 1
+        assert is_loaded(runtime) == is_kept
 
 
 def test_the_first_text_loads_once() -> None:

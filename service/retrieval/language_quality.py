@@ -65,6 +65,8 @@ def grade_of(record: LanguageRecord | None, language: str) -> Grade:
     """
     if not record:
         return "unknown"
+    if quality := record.get(language):  # each request asks, nearly always by the record's code
+        return quality.grade
     by_code = {_comparable(code): quality for code, quality in record.items()}
     code = _comparable(language)
     while code:

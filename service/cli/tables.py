@@ -57,8 +57,8 @@ def print_hits(hits: "Sequence[Hit]", has_relevance: bool, as_json: bool) -> Non
 
 
 def _with_evidence(hit: "Hit") -> Text:
-    """Return a hit's text with its evidence in bold."""
-    text = Text(hit.passage.text)
+    """Return a hit's text, without the empty lines at its end, with its evidence in bold."""
+    text = Text(hit.passage.text.rstrip())
     if hit.evidence:
         text.stylize("bold", hit.evidence.start, hit.evidence.end)
     return text

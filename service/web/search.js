@@ -49,11 +49,20 @@ async function search(wanted) {
     if (!isNewest()) return;
     clearResults();
     setStatus("");
-    showFailure(failure, wanted.filters, searchFromAddress);
-    if (failure.status === UNAUTHORIZED) askKey().then((isGiven) => { if (isGiven) searchFromAddress(); });
     showFilters(index.fields, {}, [], wanted.filters, chooseValues);
+    setBusy(false);
+    const isGiven = failure.status === UNAUTHORIZED && await askKey();
+    if (!isNewest()) return;
+    if (isGiven) return searchWithKey();
+    showFailure(failure, wanted.filters, searchFromAddress);
   }
   setBusy(false);
+}
+
+/** Search again, and show the facts, which need the key as well. */
+function searchWithKey() {
+  searchFromAddress();
+  showFacts().catch(isOptional);
 }
 
 async function describeOnce(signal) {

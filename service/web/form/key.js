@@ -1,16 +1,26 @@
 // Asks for the API key in a password dialog; the key is kept until the tab is closed.
 
 import { byId } from "../element.js";
+import { TEXT } from "../languages/text.js";
 
 const KEY_ITEM = "clear-search-key";
 const IS_USED = "use"; // what the dialog returns for its submit button
 
+let asking = null; // a promise while the dialog is open
+
 export const storedKey = () => sessionStorage.getItem(KEY_ITEM);
 
-/** Open the dialog; resolves to whether a key was entered, false if the dialog is open already. */
-export async function askKey() {
+/** Forget the key that was refused, if there was one, and ask for another; resolves to whether one was entered. */
+export function askKey() {
+  return asking ??= openDialog().finally(() => { asking = null; });
+}
+
+async function openDialog() {
   const dialog = byId("key-dialog");
-  if (dialog.open) return false;
+  const isRefused = storedKey() !== null;
+  sessionStorage.removeItem(KEY_ITEM);
+  byId("key-refused").textContent = isRefused ? TEXT.keyRefused : "";
+  byId("key").ariaInvalid = String(isRefused);
   dialog.returnValue = "";
   dialog.showModal();
   await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));

@@ -33,9 +33,10 @@ function otherRankNote(rank, goTo) {
 function hitItem(hit, { language, choice }) {
   const item = element("li", { className: "hit is-folded", tabIndex: -1 });
   const name = hit.title || hit.document_id || hit.passage_id;
+  const text = (hit.text ?? "").trimEnd(); // the text of a chunk may end in empty lines
   const title = element("h2", { className: "hit-title", lang: PASSAGE_LANGUAGE, dir: "auto" }, name);
   const passage = element("p", { className: "hit-text", lang: PASSAGE_LANGUAGE, dir: "auto" },
-    ...markedNodes(hit.text ?? "", isUnlikely(hit) ? null : hit.evidence, hit.matched ?? []));
+    ...markedNodes(text, isUnlikely(hit) ? null : hit.evidence, hit.matched ?? []));
   const [values, repeated] = splitValues(hit);
   item.append(
     element("span", { className: "hit-rank", ariaHidden: "true" }, writeCount(hit.rank)),
@@ -43,7 +44,7 @@ function hitItem(hit, { language, choice }) {
     passage,
     ...(hit.more_chunks ? [element("p", { className: "more-chunks" }, plural(TEXT.moreFromDocument, hit.more_chunks))] : []),
     element("dl", { className: "metadata" }, ...valueEntries(values, choice)),
-    element("div", { className: "hit-foot" }, foldToggle(item, name), translationButton(item, hit.text ?? "", language),
+    element("div", { className: "hit-foot" }, foldToggle(item, name), translationButton(item, text, language),
       hitDetails(hit, repeated, choice)),
   );
   for (const part of [title, passage]) foldObserver.observe(part);
@@ -51,7 +52,7 @@ function hitItem(hit, { language, choice }) {
 }
 
 /** Return whether a hit is unlikely an answer, so that no part of it answers best. */
-function isUnlikely({ relevance }) {
+export function isUnlikely({ relevance }) {
   return typeof relevance === "number" && relevance < LEAST_RELEVANCE.fair;
 }
 

@@ -4,7 +4,7 @@ import { button, byId, element, noticeParts, showParts } from "../element.js";
 import { markLanguages } from "../form/form.js";
 import { TEXT, languageLabel, languageOf, plural, poorLanguageNote } from "../languages/text.js";
 import { clearComparison, showComparison } from "./comparison.js";
-import { hitItems } from "./hits.js";
+import { hitItems, isUnlikely } from "./hits.js";
 import { unfoldToMarks } from "./marks.js";
 import { showTiming } from "./timing.js";
 
@@ -51,7 +51,9 @@ export function showAnswer(answer, wanted, choice, onWithoutFilters) {
   } else {
     const hits = plural(TEXT.hits, one.hits.length);
     setStatus(languages[0] ? `${hits} · ${languageLabel(languages[0])}` : hits);
-    byId("not-answered").hidden = one.answered !== false || !one.hits.length;
+    if (one.answered === false && one.hits.length) {
+      showParts("not-answered", [isUnlikely(one.hits[0]) ? TEXT.notAnswered : TEXT.perhapsAnswered]);
+    }
     byId("hits").replaceChildren(...hitItems(one.hits, views[0]));
   }
   if (answer.took_ms) showTiming(answer.took_ms);

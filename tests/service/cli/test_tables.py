@@ -24,6 +24,18 @@ def test_the_evidence_of_a_hit_is_bold(
     )
 
 
+def test_empty_lines_at_the_end_of_a_text_are_not_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_hits([HIT], has_relevance=False, as_json=False)
+    printed = capsys.readouterr().out
+    longer = Hit(1, 0.5, Passage("a", f"{TEXT}\n\n", "Mountain"), evidence=Evidence(37, 51, 0.8))
+
+    print_hits([longer], has_relevance=False, as_json=False)
+
+    assert capsys.readouterr().out == printed
+
+
 def test_json_has_the_evidence_of_each_hit(capsys: pytest.CaptureFixture[str]) -> None:
     hits = [HIT, Hit(2, 0.4, Passage("b", "Sea"), matched=("AA-1",))]
     print_hits(hits, has_relevance=False, as_json=True)

@@ -536,8 +536,8 @@ def test_every_text_of_the_page_comes_from_the_catalog(page: "Page", address: st
 # ---- A key
 
 
-def guarded(page: "Page", key: str) -> None:
-    """Answer searches without the key with 401."""
+def guarded(page: "Page", key: str, path: str = "search") -> None:
+    """Answer requests without the key with 401."""
 
     def guard(route: Any) -> None:
         if route.request.headers.get("authorization") == f"Bearer {key}":
@@ -545,7 +545,7 @@ def guarded(page: "Page", key: str) -> None:
         else:
             route.fulfill(status=401, json={"title": "Unauthorized", "detail": "Show a key."})
 
-    page.route("**/search", guard)
+    page.route(f"**/{path}", guard)
 
 
 def test_the_key_is_typed_into_a_password_field(page: "Page") -> None:
@@ -571,18 +571,40 @@ def test_a_wrong_key_is_asked_for_again_and_a_missing_one_is_reported(page: "Pag
     search(page, ENGLISH)
     dialog = page.get_by_role("dialog")
     dialog.wait_for()
+    refusal = dialog.get_by_text("The key was not accepted.")
+    assert refusal.is_hidden()
     page.keyboard.type("guess")
     with page.expect_response("**/search"):
         page.get_by_role("button", name="Use this key").click()
-    dialog.wait_for()
+    refusal.wait_for()
+    assert active(page).startswith("INPUT#key")
+    assert page.locator("#key").get_attribute("aria-invalid") == "true"
+    assert page.locator("#error").is_hidden()  # the dialog says it
     page.keyboard.press("Escape")
 
+    page.get_by_role("alert").wait_for()
     assert page.get_by_role("alert").inner_text().startswith("This service asks for a key")
     search(page, ENGLISH)
     dialog.wait_for()
+    assert refusal.is_hidden()  # the key was forgotten
     page.get_by_role("button", name="Cancel").click()
     assert dialog.is_hidden()
     assert titles(page) == []
+
+
+def test_the_facts_are_shown_once_a_key_is_accepted(page: "Page") -> None:
+    guarded(page, "secret")
+    guarded(page, "secret", "info")
+    page.reload()
+    search(page, ENGLISH)
+    page.get_by_role("dialog").wait_for()
+    assert page.locator("#facts").inner_text() == ""
+
+    page.keyboard.type("secret")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#hits > li.hit")
+
+    page.locator("#facts", has_text="Version ").wait_for()
 
 
 # ---- Languages that the encoder serves poorly
@@ -617,22 +639,34 @@ def test_a_language_that_is_served_poorly_is_named_with_better_ones(
     assert not found.is_visible()
 
 
-@pytest.mark.parametrize(("answered", "is_told"), [(False, True), (True, False), (None, False)])
-def test_a_question_that_is_probably_not_answered_is_told_before_the_nearest_passages(
-    page: "Page", answered: bool | None, is_told: bool
+NOT_ANSWERED = "Probably not answered here. Nearest passages:"
+
+
+@pytest.mark.parametrize(
+    ("answered", "relevance", "words"),
+    [
+        (False, 0.19, NOT_ANSWERED),
+        (False, 0.2, "Perhaps answered here:"),
+        (False, 0.49, "Perhaps answered here:"),
+        (True, 0.4, ""),
+        (None, 0.4, ""),
+    ],
+)
+def test_a_question_that_is_perhaps_not_answered_is_told_before_the_nearest_passages(
+    page: "Page", answered: bool | None, relevance: float, words: str
 ) -> None:
     hit = {"passage_id": "1", "score": 0.5, "rank": 1, "title": "", "text": "x", "metadata": {}}
-    hit["relevance"] = 0.4
+    hit["relevance"] = relevance
     result = {"language": "de", "language_quality": "good", "answered": answered, "hits": [hit]}
     page.route("**/search", lambda route: route.fulfill(json={"results": [result]}))
 
     search(page, "Wie backe ich ein Sauerteigbrot?")
 
-    note, words = page.locator("#not-answered"), page.locator("#hits .relevance")
-    assert note.is_visible() is is_told
-    assert words.is_visible() is not is_told
-    if is_told:
-        assert note.inner_text() == "Probably not answered here. Nearest passages:"
+    note = page.locator("#not-answered")
+    assert note.is_visible() is bool(words)
+    assert page.locator("#hits .relevance").is_visible() is not bool(words)
+    if words:
+        assert note.inner_text() == words
     page.unroute("**/search")
     search(page, ENGLISH)
     assert not note.is_visible()

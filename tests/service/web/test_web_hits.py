@@ -250,6 +250,37 @@ def test_where_the_browser_can_not_translate_nothing_offers_it(page: "Page", lan
 # ---- What the eye meets
 
 
+def test_empty_lines_at_the_end_of_a_passage_take_no_room(page: "Page") -> None:
+    evidence = {"start": 5, "end": 18, "score": 0.9}
+    hits = [
+        hit(f"Tea.\nIt grows here.{end}", rank=rank, evidence=evidence)
+        for rank, end in enumerate(("", "\n\n", " \n"), start=1)
+    ]
+    serve(page, answer(*hits))
+    search(page, "tea")
+
+    texts = page.locator(".hit-text")
+    assert len({(box.bounding_box() or {})["height"] for box in texts.all()}) == 1
+    assert page.locator("mark").all_inner_texts() == ["It grows here"] * 3
+
+
+def test_the_question_has_the_room_of_the_button_that_is_not_shown(page: "Page") -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    box = page.locator("#query")
+    box.fill("tea")
+    fits = """box => {
+      let length = 1;
+      do box.value = "i".repeat(++length); while (box.scrollWidth <= box.clientWidth);
+      return length;
+    }"""
+
+    with_button = box.evaluate(fits)
+    box.blur()
+    page.mouse.move(0, 700)
+
+    assert box.evaluate(fits) - with_button >= 3
+
+
 @pytest.mark.parametrize("is_answered", [True, False])
 def test_the_first_hit_is_in_the_first_third_of_a_phone(
     page: "Page", address: str, is_answered: bool

@@ -9,6 +9,7 @@ from service.api.schemas import Body, Text, Timeout, WholeNumber
 from service.api.search_fields import FilterField, LanguageCode
 from service.retrieval.defaults import ANSWER_THRESHOLD
 from service.retrieval.index.backend import MAX_TOP_K
+from service.retrieval.storage.schema import JsonText
 
 MAX_QUERIES = 64
 MAX_FACETS = 16
@@ -37,7 +38,7 @@ class SearchRequest(Body):
         ),
     ] = None
     more_like: Annotated[
-        str | None,
+        JsonText | None,
         Field(
             description="The id of a passage, in place of a query: find the passages nearest to "
             "it. Itself and the other chunks of its document are left out; the id of a document "

@@ -67,6 +67,7 @@ class PassageTable:
             raise GenerationError(
                 f"{path} does not have the columns {', '.join(schema.names)}: build the index again"
             )
+        self._path = path
         self.fields = fields
         self.rows: pa.Table = table
         self._columns = table.columns[: len(SCHEMA)]
@@ -77,6 +78,19 @@ class PassageTable:
     def __len__(self) -> int:
         """Return the number of passages."""
         return self._count
+
+    def check(self) -> None:
+        """Check that all text is UTF-8 and all lists lie within their values.
+
+        Raises:
+            GenerationError: some are not.
+        """
+        try:
+            self.rows.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise GenerationError(
+                f"{self._path} does not hold passages ({error}): build the index again"
+            ) from None
 
     def read(self, rows: Iterable[int]) -> list[Passage]:
         """Return the passages of these rows, in the order given."""

@@ -188,6 +188,7 @@ def verify_generation(directory: Path) -> GenerationManifest:
     """
     manifest = verify_hashes(directory)
     check_vectors(directory, manifest)
+    PassageTable(directory / PASSAGES, manifest.fields).check()
     check_optional_files(directory, manifest)
     return manifest
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from service.retrieval.corpus.chunks.chunking import Chunking
 from service.retrieval.corpus.fields import FieldKind
@@ -19,6 +19,8 @@ from service.retrieval.storage.checksums import FileRecord
 from service.retrieval.storage.schema import Document, JsonText, parse_document
 
 FORMAT_VERSION = 2
+# Far above what a machine holds; numbers of 20 digits do not fit into those of numpy.
+MAX_ROWS, MAX_DIMENSION = 10**12, 10**6
 MANIFEST, VECTORS, PASSAGES = "manifest.json", "vectors.faiss", "passages.arrow"
 TEXTS, EMBEDDINGS = "texts.arrow", "embeddings.f32"  # read by the next update only
 EVIDENCE = "evidence.arrow"  # only of an index that was built with it
@@ -87,15 +89,15 @@ class GenerationManifest(Document):
     format_version: int
     encoder: EncoderRecord
     chunking: ChunkingRecord | None = None
-    count: int
-    dimension: int
+    count: Annotated[int, Field(ge=0, le=MAX_ROWS)]
+    dimension: Annotated[int, Field(ge=1, le=MAX_DIMENSION)]
     metric: JsonText | None = None
     backend: JsonText
     factory: JsonText
     faiss_version: JsonText | None = None
     fields: dict[JsonText, FieldKind] = {}
     deduplicate: bool | None = None
-    num_documents: int | None = None
+    num_documents: Annotated[int, Field(ge=0, le=MAX_ROWS)] | None = None
     num_truncated: int | None = None
     num_unembedded: int | None = None
     canaries: list[Canary]

@@ -49,6 +49,9 @@ def test_an_unknown_id_is_404_with_the_passages_problem(
     assert response.json()["type"].endswith("unknown-passage")
 
 
+JSON = {"Content-Type": "application/json"}
+
+
 def test_pages_of_hits_join_to_one_ranking(copies: TestClient) -> None:
     whole = hits_of(copies, query="tea", top_k=20)
     parts = [hits_of(copies, query="tea", top_k=8, offset=offset) for offset in (0, 8, 16)]
@@ -104,6 +107,13 @@ def test_more_like_takes_filters_and_is_refused_for_an_unknown_id(copies: TestCl
 
     assert {hit["metadata"]["page"] for hit in hits} <= {0, 1, 2}
     assert (response.status_code, response.json()["field"]) == (422, "more_like")
+
+
+def test_more_like_is_text_that_utf_8_can_encode(copies: TestClient) -> None:
+    response = copies.post("/search", content=b'{"more_like": "\\ud800"}', headers=JSON)
+
+    assert (response.status_code, response.json()["field"]) == (422, "more_like")
+    assert "half a surrogate pair" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,15 @@ def test_a_file_that_is_not_a_table_is_refused_by_name(
         PassageTable(tmp_path / "passages.arrow")
 
 
+def test_text_that_is_not_utf_8_is_refused_by_the_check(tmp_path: Path) -> None:
+    written(tmp_path / "table", PASSAGES).check()
+    content = (tmp_path / "table").read_bytes()
+    (tmp_path / "table").write_bytes(content.replace("ñ".encode(), b"\xff\xff", 1))
+
+    with pytest.raises(GenerationError, match="table does not hold passages .*build the index"):
+        PassageTable(tmp_path / "table").check()
+
+
 def test_parts_of_other_tables_have_the_bytes_of_the_passages_themselves(tmp_path: Path) -> None:
     """A list of nulls at the end of a slice once kept the offsets of what it was cut from."""
     fields: dict[str, FieldKind] = {"tags": "strings", "page": "number", "new": "boolean"}

@@ -149,6 +149,15 @@ def test_parts_that_do_not_belong_together_are_refused(
         open_generation(directory)
 
 
+@pytest.mark.parametrize("number", ["count", "dimension", "num_documents"])
+@pytest.mark.parametrize("value", [-1, 10**30])
+def test_numbers_that_no_index_has_are_refused(index_copy: Path, number: str, value: int) -> None:
+    directory = rewrite_manifest(index_copy, **{number: value})
+
+    with pytest.raises(GenerationError, match=number):
+        open_generation(directory)
+
+
 def test_a_manifest_cannot_name_a_file_outside_its_folder(index_copy: Path) -> None:
     record = {"size_bytes": 0, "sha256": "0" * 64}
     files = json.loads((live_directory(index_copy) / "manifest.json").read_text())["files"]

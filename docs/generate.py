@@ -215,15 +215,16 @@ def api() -> str:
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     body = operation.get("requestBody", {}).get("content", {})
-    answer = operation["responses"].get("200", {}).get("content", {})
-    others = sorted(status for status in operation["responses"] if status != "200")
+    responses = operation["responses"]
+    errors = sorted(status for status in responses if not status.startswith("2"))
     lines = [f"### {method} {path}", operation.get("description", "")]
     facts = []
     if body:
         facts.append(f"- Request body: {_media(body)}")
-    if answer:
-        facts.append(f"- Answer 200: {_media(answer)}")
-    facts.append(f"- Errors: {', '.join(others)}")
+    for status in sorted(responses.keys() - set(errors)):
+        if answer := responses[status].get("content", {}):
+            facts.append(f"- Answer {status}: {_media(answer)}")
+    facts.append(f"- Errors: {', '.join(errors)}")
     facts.append(f"- Key: {'needed where keys are set' if 'security' in operation else 'none'}")
     return "\n\n".join([*lines, "\n".join(facts)])
 

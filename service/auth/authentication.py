@@ -10,6 +10,8 @@ from service.problems import DETAILS, ProblemResponse
 from service.telemetry.metrics import Metrics
 
 BEARER = b"bearer "
+NO_KEY = "send a key in the header Authorization: Bearer <key>"
+UNKNOWN_KEY = "the key is not known here: send another one, or add it to the keys of the service"
 
 
 class KeyCheck:
@@ -61,4 +63,6 @@ class KeyCheck:
             account = ring.find(values[0][len(BEARER) :].strip())
             if account is not None:
                 return account
-        raise UnauthorizedError("send a key in the header Authorization: Bearer <key>")
+            if values[0][len(BEARER) :].strip():
+                raise UnauthorizedError(UNKNOWN_KEY)
+        raise UnauthorizedError(NO_KEY)

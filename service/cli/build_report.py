@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from service.retrieval.corpus.duplicates import Duplicates
+    from service.retrieval.generation.manifest import GenerationManifest
     from service.retrieval.indexing.build import BuildReport
 
 MAX_NAMED = 20
@@ -32,11 +33,41 @@ def what_is_kept(index: Path) -> "Callable[[], str]":
     return describe
 
 
+def live_manifest(index: Path) -> "GenerationManifest | None":
+    """Return the manifest of the live generation; None if there is none that can be read."""
+    from service.retrieval.errors import GenerationError
+    from service.retrieval.generation.generation import current_name, generations_directory
+    from service.retrieval.generation.manifest import read_manifest
+
+    try:
+        return read_manifest(generations_directory(index) / current_name(index))
+    except GenerationError:
+        return None
+
+
+def print_replaced(before: "GenerationManifest | None", report: "BuildReport") -> None:
+    """Print what a build replaced, and whether the generation before had evidence that it lacks."""
+    from service.retrieval.generation.manifest import EVIDENCE, generation_name, read_manifest
+
+    if before is None or generation_name(before.to_bytes()) == report.directory.name:
+        return
+    out = console.stderr_console()
+    line = (
+        f"it replaces a generation of {before.count} passages: what only that had, such as "
+        "documents put by changes, is not in it; clear-service index rollback makes that live again"
+    )
+    out.print(line, markup=False, soft_wrap=True)
+    if EVIDENCE in before.files and EVIDENCE not in read_manifest(report.directory).files:
+        line = "the generation before had evidence: give --evidence to keep it"
+        out.print(line, markup=False, soft_wrap=True)
+
+
 def print_report(
     report: "BuildReport",
     num_skipped: int,
     as_json: bool,
     duplicates: "Duplicates | None" = None,
+    before: Path | None = None,
 ) -> None:
     """Print what a build, an update or an apply did.
 
@@ -45,12 +76,15 @@ def print_report(
         num_skipped: invalid passages.
         as_json: print JSON.
         duplicates: of a whole corpus.
+        before: the generation, verified, whose passages count as removed where this one has none
+            of their ids.
     """
     from service.retrieval.generation.manifest import read_manifest
-    from service.retrieval.indexing.reuse import empty_fields
+    from service.retrieval.indexing.reuse import count_removed, empty_fields
 
     manifest = read_manifest(report.directory)
     empty = empty_fields(report.directory, manifest)
+    num_removed = count_removed(before, report.directory) if before else 0
     if as_json:
         facts = {
             "generation": report.directory.name,
@@ -59,6 +93,7 @@ def print_report(
             "truncated": report.counts.num_truncated,
             "reused": report.counts.num_reused,
             "encoded": report.counts.num_encoded,
+            **({"removed": num_removed} if before else {}),
             "skipped": num_skipped,
             "unembedded": report.counts.num_unembedded,
             **({"duplicates": asdict(duplicates)} if duplicates and duplicates.count else {}),
@@ -67,6 +102,8 @@ def print_report(
         typer.echo(json.dumps(facts))
         return
     lines = [*_counts(report, num_skipped, manifest.num_documents)]
+    if num_removed:
+        lines.append(f"{num_removed} passages of the generation before were removed")
     if duplicates and duplicates.count:
         lines.append(describe_duplicates(duplicates, is_folded=bool(manifest.deduplicate)))
     if empty:

@@ -29,6 +29,8 @@ from service.retrieval import interruption
 from service.retrieval.progress import show_progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from service.retrieval.indexing.build import BuildReport
     from service.settings.settings import Settings
 
@@ -63,8 +65,8 @@ def index_apply(
             device=device,
         )
         names = (id_field, text_field, title_field)
-        report, num_skipped = _apply(changes, names, settings, skip_invalid, (workers, ray))
-        print_report(report, num_skipped, as_json)
+        report, num_skipped, before = _apply(changes, names, settings, skip_invalid, (workers, ray))
+        print_report(report, num_skipped, as_json, before=before)
 
 
 def _apply(
@@ -73,8 +75,8 @@ def _apply(
     settings: "Settings",
     skip_invalid: bool,
     workers: tuple[int | None, str | None],
-) -> "tuple[BuildReport, int]":
-    """Apply the changes; return the report, and how many were skipped."""
+) -> "tuple[BuildReport, int, Path]":
+    """Apply the changes; return the report, how many were skipped, and what was live before."""
     from functools import partial
 
     from service.components import (
@@ -94,7 +96,8 @@ def _apply(
     from service.retrieval.indexing.push import push_if_configured
 
     folder = index_folder(settings)
-    live = read_manifest(generations_directory(folder) / current_name(folder))
+    before = generations_directory(folder) / current_name(folder)
+    live = read_manifest(before)
     settings = settings_for_update(settings, live.encoder.runtime)
     corpus = Corpus(changes, names, live.fields, skip_invalid)
     with interruption.reporting(what_is_kept(folder)), show_progress() as on_progress:
@@ -118,4 +121,4 @@ def _apply(
             on_invalid=corpus.on_invalid,
             on_progress=on_progress,
         )
-    return report, corpus.num_skipped
+    return report, corpus.num_skipped, before

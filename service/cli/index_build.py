@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import console
-from service.cli.build_report import NOTHING_WRITTEN, print_report, what_is_kept
+from service.cli.build_report import (
+    NOTHING_WRITTEN,
+    live_manifest,
+    print_replaced,
+    print_report,
+    what_is_kept,
+)
 from service.cli.corpus import Corpus
 from service.cli.options import (
     CacheOption,
@@ -40,6 +46,7 @@ from service.retrieval.progress import show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from service.retrieval.corpus.duplicates import Duplicates
     from service.retrieval.indexing.build import BuildReport
@@ -97,7 +104,9 @@ def index_build(
         )
         corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
         chunks = chunk_limits(chunk_tokens, chunk_overlap, late_chunking, no_chunk)
-        _write_index(build, corpus, settings, (workers, ray), as_json, chunks)
+        before = live_manifest(index_folder(settings))
+        report = _write_index(build, corpus, settings, (workers, ray), as_json, chunks)
+        print_replaced(before, report)
 
 
 @app.command("update")
@@ -148,17 +157,18 @@ def index_update(
         from service.retrieval.indexing.build import update_index
 
         folder = index_folder(settings)
-        live = read_manifest(generations_directory(folder) / current_name(folder))
+        before = generations_directory(folder) / current_name(folder)
+        live = read_manifest(before)
         settings = settings_for_update(settings, live.encoder.runtime)
         fields = parse_fields(field) if field else live.fields
         kept: dict[str, Any] = {"evidence": evidence, "deduplicate": deduplicate}
         update = partial(update_index, factory=factory, fields=fields, **kept)
         corpus = Corpus(passages, (id_field, text_field, title_field), fields, skip_invalid)
-
         chunks = chunk_limits(chunk_tokens, chunk_overlap, late_chunking, no_chunk)
         _write_index(
             *(update, corpus, settings, (workers, ray), as_json, chunks),
             lambda: check_passage_side(live.encoder, checkpoint_of(settings)),
+            before,
         )
 
 
@@ -170,7 +180,8 @@ def _write_index(
     as_json: bool,
     chunks: tuple[int | None, int | None, bool | None],
     before_load: "Callable[[], None]" = lambda: None,
-) -> None:
+    before: "Path | None" = None,
+) -> "BuildReport":
     from service.components import index_options_of, load_encoder_of, shard_encoder_of
     from service.retrieval.corpus.chunks.chunking import Chunking
     from service.retrieval.indexing.push import push_if_configured
@@ -200,4 +211,5 @@ def _write_index(
             on_progress=on_progress,
             on_duplicates=duplicates.append,
         )
-    print_report(report, corpus.num_skipped, as_json, *duplicates)
+    print_report(report, corpus.num_skipped, as_json, next(iter(duplicates), None), before)
+    return report

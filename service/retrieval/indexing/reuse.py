@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from service.retrieval.corpus.table import FIELD_PREFIX, PassageTable, with_chunk_columns
@@ -138,6 +139,13 @@ def truncated_ids(directory: Path, most: int) -> list[str]:
     texts, passages = map_rows(directory / TEXTS), map_rows(directory / PASSAGES)
     rows = np.flatnonzero(texts["is_truncated"].to_numpy())[:most]
     return [passages["passage_id"][row].as_py() for row in rows.tolist()]
+
+
+def count_removed(before: Path, after: Path) -> int:
+    """Return how many passages of a verified generation have an id that another one lacks."""
+    ids = [map_rows(directory / PASSAGES)["passage_id"] for directory in (before, after)]
+    is_kept = pc.is_in(ids[0], value_set=ids[1].combine_chunks())
+    return len(is_kept) - int(pc.sum(is_kept).as_py() or 0)
 
 
 def empty_fields(directory: Path, manifest: GenerationManifest) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import SecretStr, ValidationError
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.auth.authentication import NO_KEY, UNKNOWN_KEY
 from service.auth.keys import make_key, write_line
 from service.cli import index_admin, index_build, keys, main, options
 from service.settings.settings import Settings
@@ -28,7 +29,7 @@ def guarded(service_settings: Settings) -> Iterator[TestClient]:
     "authorization",
     [None, "", KEY, f"Basic {KEY}", "Bearer", "Bearer ", f"Bearer {KEY}x", f"Bearer {KEY[:-1]}"],
 )
-def test_a_missing_or_wrong_key_is_a_problem_with_401(
+def test_a_missing_or_wrong_key_is_a_problem_with_401_that_says_which(
     guarded: TestClient, authorization: str | None
 ) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
@@ -40,6 +41,8 @@ def test_a_missing_or_wrong_key_is_a_problem_with_401(
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json()["title"] == "Unauthorized"
+    is_sent = (authorization or "").startswith("Bearer ") and authorization != "Bearer "
+    assert answer.json()["detail"] == (UNKNOWN_KEY if is_sent else NO_KEY)
     assert KEY not in answer.text
     assert sample(guarded, "clear_refusals_total", reason="unauthorized") == before + 1
 

@@ -47,6 +47,7 @@ def test_changes_from_the_standard_input_are_applied(
         "truncated": 0,
         "reused": count - 2,
         "encoded": 2,
+        "removed": 1,
         "skipped": 1,
         "unembedded": 0,
     }

@@ -127,12 +127,17 @@ def encode_passages(
         embeddings[batch] = encoder.embed(padded)[: len(batch)].cpu().numpy()
         return len(batch)
 
-    threads = ThreadPoolExecutor(side.runtime.num_slots)
-    try:
-        for num_texts in threads.map(embed, _batches(texts, tokenized, fixed)):
-            on_batch(num_texts)
-    finally:
-        threads.shutdown(cancel_futures=True)
+    batches = _batches(texts, tokenized, fixed)
+    if (num_slots := side.runtime.num_slots) == 1:
+        for batch in batches:  # torch keeps memory and threads for each thread that calls it
+            on_batch(embed(batch))
+    else:
+        with ThreadPoolExecutor(num_slots) as threads:
+            try:
+                for num_texts in threads.map(embed, batches):
+                    on_batch(num_texts)
+            finally:
+                threads.shutdown(cancel_futures=True)
     return EncodedPassages(embeddings, np.array([text.is_truncated for text in tokenized], bool))
 
 

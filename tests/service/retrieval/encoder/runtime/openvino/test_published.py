@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from service.retrieval.checkpoint.layout import CheckpointLayout
 from service.retrieval.defaults import BUNDLED, default_cache
+from service.retrieval.encoder.runtime.openvino.export_process import export_in_own_process
 from service.retrieval.encoder.runtime.openvino.published import (
     PUBLISHED,
     publish_graph,
@@ -109,5 +110,6 @@ def test_the_published_graph_is_that_of_the_bundled_encoder(tmp_path: Path) -> N
 
     table = write_published(written, bundled.query, bundled.fingerprint(bundled.query), PUBLISHED)
 
-    assert table == export.export_graph(exported, bundled.query)
+    # In a process of its own: OpenVINO numbers names by what a process converted before.
+    assert table == export_in_own_process(exported, bundled.query)
     assert [name for name in FILES[:2] if not cmp(written / name, exported / name, False)] == []

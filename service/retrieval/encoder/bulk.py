@@ -21,11 +21,12 @@ from service.retrieval.encoder.encoder import Embeddings, Encoder
 from service.retrieval.encoder.parts import EncodedText, tokenize_passages
 from service.retrieval.encoder.runtime.cpu import FIXED
 from service.retrieval.encoder.runtime.cuda.buckets import passage_shape
+from service.retrieval.hardware import available_cores
 from service.retrieval.unit_vectors import are_unit
 
 # In fp32 a product of few rows for each core is computed by other kernels, which round otherwise:
 # torch on two cores, up to 11 tokens.
-MIN_BATCH_TOKENS = 512
+MIN_TOKENS_A_CORE = 32
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def encode_passages(
     tokenized = tokenize_passages(encoder, texts)
     side = encoder.side("passage")
     embeddings = np.empty((len(texts), encoder.embedding_dim), dtype=np.float32)
+    least_tokens = MIN_TOKENS_A_CORE * available_cores()
     fixed = [_fixed_shape(side, len(text.token_ids)) for text in tokenized]
 
     def embed(batch: list[int]) -> int:
@@ -121,7 +123,7 @@ def encode_passages(
             # A part has the same bits alone; equal texts are embedded in one pass.
             rows += rows[-1:] * max(len(rows) == 1, shape.num_rows - len(rows) if shape else 0)
         else:
-            num_rows = shape.num_rows if shape else -(-MIN_BATCH_TOKENS // len(rows[0].token_ids))
+            num_rows = shape.num_rows if shape else -(-least_tokens // len(rows[0].token_ids))
             rows += [_filler(rows[0])] * (num_rows - len(rows))
         padded = encoder.pad(rows, shape.length if shape else 0)
         embeddings[batch] = encoder.embed(padded)[: len(batch)].cpu().numpy()

@@ -47,7 +47,7 @@ class TorchRuntime:
         self.name = f"torch-{precision.replace('bfloat', 'bf').replace('float', 'fp')}"
 
     def passage_shape(self, length: int) -> Shape | None:
-        """Return None: of some tokens, a batch without padding gives a row the same bits on a CPU."""
+        """Return None: a CPU gives a row the same bits in any batch without padding."""
 
     def warm_up(self, max_batch_tokens: int) -> None:
         """Do nothing: eager PyTorch needs no preparation for a shape."""

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.chromium import CHROMIUM, FLAGS
+from tests.support.graphs import GraphExporter
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
     from starlette.testclient import TestClient
     from tokenizers import Tokenizer
 
-    from service.retrieval.checkpoint.layout import CheckpointLayout
     from service.retrieval.encoder.encoder import Encoder
     from service.settings.settings import Settings
 
@@ -219,18 +219,12 @@ def _no_graphs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _graphs_of_this_process() -> Iterator[None]:
+def _graphs_of_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Make graphs here: the process that makes one takes seconds to import its libraries."""
-
     from service.retrieval.encoder.runtime import choice
 
-    def export(directory: Path, layout: "CheckpointLayout") -> str:
-        from service.retrieval.encoder.runtime.openvino.export import export_graph
-
-        return export_graph(directory, layout)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choice, "_export", export)
+        patch.setattr(choice, "_export", GraphExporter(tmp_path_factory.mktemp("traced")))
         yield
 
 

@@ -273,7 +273,7 @@ def bundled_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
         precision="auto",
     )
     folder = tmp_path_factory.mktemp("sets") / "xquad"
-    judged = import_xquad(XQUAD).evaluation
+    judged = import_xquad(XQUAD, languages=list(REFERENCE_NDCG)).evaluation
     assert judged
     write_evaluation_set(folder, judged)
     return evaluate(encoder, [read_evaluation_set(folder)], directions=["en-en", "L-en"])

@@ -11,7 +11,6 @@ from service.api.document_schemas import (
 )
 from service.api.openapi import GET_RESPONSES, POST_RESPONSES, PROBLEM_RESPONSES
 from service.api.response import (
-    JsonRoute,
     deadline_of,
     engine_of,
     index_info,
@@ -24,6 +23,7 @@ from service.changes.writer import ChangeWriter
 from service.document_errors import UnknownDocumentError
 from service.errors import ForbiddenError
 from service.http.disconnect import cancel_on_disconnect
+from service.http.json_route import JsonRoute
 from service.retrieval.corpus.columns import Columns
 from service.retrieval.corpus.fields import Fields
 from service.retrieval.corpus.reader import Passage, passage_of

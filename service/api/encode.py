@@ -4,7 +4,6 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.openapi import POST_RESPONSES
 from service.api.response import (
-    JsonRoute,
     deadline_of,
     dimension_of,
     engine_of,
@@ -18,6 +17,7 @@ from service.api.response import (
 from service.api.schemas import EncodeRequest, EncodeResponse
 from service.batching.request import Spent
 from service.http.disconnect import cancel_on_disconnect
+from service.http.json_route import JsonRoute
 
 router = APIRouter(route_class=JsonRoute)
 

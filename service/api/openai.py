@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request, Response
 from service.api.openai_schemas import EmbeddingsRequest, EmbeddingsResponse, Model, Models
 from service.api.openapi import GET_RESPONSES, POST_RESPONSES, PROBLEM_RESPONSES, Responses
 from service.api.response import (
-    JsonRoute,
     deadline_of,
     dimension_of,
     engine_of,
@@ -21,6 +20,7 @@ from service.batching.request import Spent
 from service.engine.engine import Engine
 from service.errors import UnknownModelError
 from service.http.disconnect import cancel_on_disconnect
+from service.http.json_route import JsonRoute
 from service.retrieval.encoder.batches import Role
 
 NOT_FOUND: Responses = {404: PROBLEM_RESPONSES[404]}

@@ -1,16 +1,14 @@
 """Helpers of all routes: body, engine and deadline of a request, and how a response is written."""
 
 import base64
-import json
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic_core import to_json
 
 from service.engine.engine import Engine
@@ -21,26 +19,6 @@ from service.retrieval.generation.generation import Generation
 from service.retrieval.unit_vectors import are_unit
 from service.telemetry.metrics import Stage
 from service.telemetry.tracing import annotate
-
-
-class _Utf8Request(Request):
-    """A request whose JSON must be in UTF-8; `json.loads` would also take UTF-16 and UTF-32."""
-
-    async def json(self) -> Any:
-        return json.loads((await self.body()).decode("utf-8-sig"))
-
-
-class JsonRoute(APIRoute):
-    """A route whose body is JSON in UTF-8 (RFC 8259, section 8.1)."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler of a request."""
-        handle = super().get_route_handler()
-
-        async def handle_utf_8(request: Request) -> Response:
-            return await handle(_Utf8Request(request.scope, request.receive))
-
-        return handle_utf_8
 
 
 def state_of(request: Request) -> State:

@@ -4,7 +4,6 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.openapi import GET_RESPONSES, POST_RESPONSES, PROBLEM_RESPONSES
 from service.api.response import (
-    JsonRoute,
     deadline_of,
     engine_of,
     index_info,
@@ -21,6 +20,7 @@ from service.engine.language import QueryLanguage
 from service.engine.page import Page
 from service.errors import ShortDeadlineError, UnknownPassageError
 from service.http.disconnect import cancel_on_disconnect
+from service.http.json_route import JsonRoute
 from service.retrieval.corpus.selection import Facet
 from service.retrieval.language_quality import LanguageRecord, grade_of
 

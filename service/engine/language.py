@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ ENGLISH_LOG_PRIOR = 4.0
 CERTAIN_FROM = 0.5
 # Enough to detect a language; more text takes longer and adds nothing.
 MAX_CHARACTERS = 500
+# Texts whose language is remembered: a detection takes longer than the search of a known vector.
+REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,13 @@ class LanguageDetector:
         """Load the model, from its copy in a cache if one is named."""
         self._identifier = _identifier(cache_folder)
         self._labels = {STANDARD.get(name, name) for name in map(str, self._identifier.nb_classes)}
+        self._detect = lru_cache(REMEMBERED)(self._detect_anew)
 
     def detect(self, text: str) -> str:
         """Return a text's language (BCP 47); `und` if it has no letters."""
         return self._detect(text[:MAX_CHARACTERS])[0]
 
-    def _detect(self, text: str) -> tuple[str, float]:
+    def _detect_anew(self, text: str) -> tuple[str, float]:
         """Return a text's language and its probability.
 
         English words around foreign names are English: of 300 English translations of AfriQA's

@@ -20,7 +20,7 @@ from service.retrieval.corpus.dates import parse_date
 from service.retrieval.corpus.fields import NO_FIELDS, FieldKind, Fields
 from service.retrieval.corpus.reader import Chunk, Passage
 from service.retrieval.errors import GenerationError
-from service.retrieval.storage.arrow_files import ArrowWriter, map_rows
+from service.retrieval.storage.arrow_files import ArrowWriter, Strings, map_rows
 
 SCHEMA = pa.schema(
     [
@@ -70,7 +70,6 @@ class PassageTable:
         self._path = path
         self.fields = fields
         self.rows: pa.Table = table
-        self._columns = table.columns[: len(SCHEMA)]
         self._field_columns = dict(zip(fields, table.columns[len(SCHEMA) :], strict=False))
         self._chunk_columns = table.columns[len(SCHEMA) + len(fields) :]
         self._count: int = table.num_rows
@@ -92,15 +91,19 @@ class PassageTable:
                 f"{self._path} does not hold passages ({error}): build the index again"
             ) from None
 
+    @cached_property
+    def _strings(self) -> list[Strings]:
+        return [Strings(column) for column in self.rows.columns[: len(SCHEMA)]]
+
     def read(self, rows: Iterable[int]) -> list[Passage]:
         """Return the passages of these rows, in the order given."""
-        passage_ids, titles, texts, metadata = self._columns
+        passage_ids, titles, texts, metadata = self._strings
         return [
             Passage(
-                passage_ids[row].as_py(),
-                texts[row].as_py(),
-                titles[row].as_py(),
-                json.loads(metadata[row].as_py()),
+                passage_ids[row],
+                texts[row],
+                titles[row],
+                json.loads(metadata[row]),
                 self._chunk(row),
             )
             for row in rows
@@ -136,7 +139,7 @@ class PassageTable:
         prefix = document_id + SEPARATOR
         chunks = {}
         for row in range(self.place(prefix), len(self)):
-            if not self._columns[0][row].as_py().startswith(prefix):
+            if not self._strings[0][row].startswith(prefix):
                 break
             chunk = self._chunk(row)
             if chunk and chunk.document_id == document_id:
@@ -165,12 +168,12 @@ class PassageTable:
 
     def place(self, passage_id: str) -> int:
         """Return the first row whose id is not smaller. Rows ascend by id, as UTF-8 bytes."""
-        ids, wanted = self._columns[0], passage_id.encode()
-        return bisect_left(range(len(self)), wanted, key=lambda each: ids[each].as_py().encode())
+        ids, wanted = self._strings[0], passage_id.encode()
+        return bisect_left(range(len(self)), wanted, key=lambda each: ids[each].encode())
 
     def passage_ids(self, rows: Iterable[int]) -> list[str]:
         """Return the ids of the passages of these rows."""
-        return [self._columns[0][row].as_py() for row in rows]
+        return [self._strings[0][row] for row in rows]
 
     def values(self, field: str) -> pa.ChunkedArray:
         """Return the column of a declared field; null for passages that lack the field."""

@@ -1,5 +1,7 @@
 """Arrow files: written in batches, and mapped into memory when they are read."""
 
+from bisect import bisect_right
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -54,3 +56,26 @@ def map_rows(path: Path) -> pa.Table:
         raise GenerationError(
             f"{path} is not an Arrow file ({error}): build the index again"
         ) from None
+
+
+class Strings:
+    """A column of strings, read from its buffers: Arrow's values take three times as long."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        """Take a column of the type `string` without nulls."""
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        self._starts = list(accumulate(map(len, chunks), initial=0))
+        self._chunks = [_views(chunk) for chunk in chunks]
+
+    def __getitem__(self, row: int) -> str:
+        """Return the string of a row."""
+        number = bisect_right(self._starts, row) - 1
+        bounds, text = self._chunks[number]
+        place = row - self._starts[number]
+        return str(text[bounds[place] : bounds[place + 1]], "utf-8")
+
+
+def _views(chunk: pa.StringArray) -> tuple[memoryview, memoryview]:
+    """Return where the strings begin, and their bytes."""
+    _, bounds, text = chunk.buffers()
+    return memoryview(bounds).cast("i")[chunk.offset :], memoryview(text or b"")

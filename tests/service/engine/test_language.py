@@ -126,3 +126,19 @@ def test_a_declared_language_is_certain(detector: LanguageDetector) -> None:
         [QueryLanguage("sw-TZ", is_certain=True)] * 2,
         ["sw", "sw"],
     )
+
+
+def test_a_text_that_comes_again_is_not_classified_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    detector, classified = LanguageDetector(), list[str]()
+    classify = detector._classify
+
+    def count(text: str) -> tuple[str, float]:
+        classified.append(text)
+        return classify(text)
+
+    monkeypatch.setattr(detector, "_classify", count)
+    found = [detector.languages_of([text], None)[0] for text in ("Wo liegt Kiel?", "oil") * 2]
+    assert found[:2] == found[2:]
+    assert len(classified) == len(set(classified)) and {"Wo liegt Kiel?", "oil"} <= {*classified}

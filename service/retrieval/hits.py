@@ -16,9 +16,9 @@ SHINGLE_WORDS = 3
 LEAST_JACCARD = 0.8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hit:
-    """A passage found for a query; rank 1 is the best."""
+    """A passage found for a query; rank 1 is the best. The evidence is set last, in place."""
 
     rank: int
     score: float

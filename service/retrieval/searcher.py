@@ -1,7 +1,7 @@
 """Search: from queries to hits, by an encoder and the index that it embedded."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -194,27 +194,27 @@ class Searcher:
             min_score: drop hits below this inner product.
             top_k: most hits; all by default.
         """
-        lifted = ranking.scores if ranking.lifted is None else ranking.lifted
-        is_number = ~np.isnan(lifted)
-        scores, rows = ranking.scores[is_number], ranking.rows[is_number]
-        found: Sequence[float | None] = self.relevance.of(lifted[is_number]) or [None] * len(rows)
-        kept = np.flatnonzero(scores >= min_score)[:top_k].tolist()
+        scores, rows = ranking.scores.tolist(), ranking.rows.tolist()
+        lifted = scores if ranking.lifted is None else ranking.lifted.tolist()
+        places = [place for place, score in enumerate(lifted) if not math.isnan(score)]
+        found: Sequence[float | None] | None = self.relevance.of([lifted[each] for each in places])
+        pairs = zip(places, found or [None] * len(places), strict=True)
+        kept = [pair for pair in pairs if scores[pair[0]] >= min_score][:top_k]
+        passages = self.generation.passages.read([rows[place] for place, _ in kept])
         hits: list[Hit] = []
-        passages = self.generation.passages.read(rows[kept].tolist())
-        for place, passage in zip(kept, passages, strict=True):
-            row = int(rows[place])
+        for (place, relevance), passage in zip(kept, passages, strict=True):
+            row = rows[place]
             matched = written(passage, ranking.matched.get(row, ()))
-            score = float(scores[place])
-            hits.append(Hit(len(hits) + 1, score, passage, found[place], matched, row=row))
+            hits.append(Hit(len(hits) + 1, scores[place], passage, relevance, matched, row=row))
         return hits
 
     def with_evidence(self, hits: Sequence[Hit], query: Embeddings) -> list[Hit]:
-        """Return hits with the evidence in each for a query [D]; all without if there is none."""
-        table = self.generation.evidence
-        if table is None:
-            return list(hits)
-        found = table.find([hit.row for hit in hits], query)
-        return [replace(hit, evidence=each) for hit, each in zip(hits, found, strict=True)]
+        """Set the evidence in each hit for a query [D], and return them; none without a table."""
+        if (table := self.generation.evidence) is not None:
+            found = table.find([hit.row for hit in hits], query)
+            for hit, evidence in zip(hits, found, strict=True):
+                hit.evidence = evidence
+        return list(hits)
 
 
 def _embed_general_questions(encoder: Encoder) -> Embeddings:

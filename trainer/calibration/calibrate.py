@@ -9,7 +9,7 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.progress import OnProgress
 from service.retrieval.relevance.calibration import Calibration
 from service.retrieval.relevance.fit import JudgedRanking, fit_calibration, held_out_relevances
-from service.retrieval.relevance.model import Features
+from service.retrieval.relevance.measures import Features
 from trainer.calibration.judged import JudgedCorpus
 from trainer.calibration.measured import measures_by_group
 from trainer.data.evaluation_set import EvaluationSet

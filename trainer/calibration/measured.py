@@ -8,11 +8,11 @@ import numpy as np
 from service.retrieval.relevance.fit import JudgedRanking
 from service.retrieval.relevance.measures import (
     BINS,
+    Features,
     auroc,
     calibration_error,
     recall_at_precision,
 )
-from service.retrieval.relevance.model import Features
 
 POOLED = "all"
 RESAMPLES = 500

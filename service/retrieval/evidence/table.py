@@ -3,6 +3,7 @@
 Row i belongs to passage i. A passage of one segment has none here: nothing in it stands out.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.retrieval.errors import GenerationError
 from service.retrieval.evidence.segments import Span
-from service.retrieval.storage.arrow_files import map_rows
+from service.retrieval.storage.arrow_files import Values, map_rows
 
 EVIDENCE = "evidence.arrow"
 # `key` stands for all that the other two depend on, besides the encoder.
@@ -69,7 +70,8 @@ class EvidenceTable:
             )
         if fault := find_fault(self.rows, dimension):
             raise GenerationError(f"{path} is damaged, {fault}: build the index again")
-        _, self._spans, self._vectors = self.rows.columns
+        _, spans, vectors = self.rows.columns
+        self._spans, self._vectors = Values(spans), Values(vectors)
 
     def rows_by_key(self) -> dict[bytes, int]:
         """Return the rows by their keys."""
@@ -77,7 +79,7 @@ class EvidenceTable:
 
     def vectors(self, row: int) -> NDArray[np.int8]:
         """Return the vectors of a row's segments, one after another."""
-        return np.frombuffer(self._vectors[row].as_buffer(), np.int8)
+        return np.frombuffer(self._vectors[row], np.int8)
 
     def find(self, rows: Sequence[int], query: NDArray[np.float32]) -> list[Evidence | None]:
         """Return the evidence of passages for a query [D]; None where no segment stands out.
@@ -86,17 +88,16 @@ class EvidenceTable:
             rows: of the passages.
             query: unit-norm.
         """
-        spans = [np.frombuffer(self._spans[row].as_buffer(), np.int32) for row in rows]
-        counts = [len(each) // 2 for each in spans]
-        if not any(counts):
-            return [None] * len(counts)
-        bytes_of = np.concatenate([self.vectors(row) for row in rows])
-        scores: list[float] = (directions(bytes_of.reshape(-1, len(query))) @ query).tolist()
+        content = b"".join([self._vectors[row] for row in rows])
+        vectors = np.frombuffer(content, np.int8).reshape(-1, len(query))
+        scores: list[float] = (directions(vectors) @ query).tolist()
         found: list[Evidence | None] = []
         first = 0
-        for count, places in zip(counts, spans, strict=True):
-            found.append(best_of(scores[first : first + count], places))
-            first += count
+        for row in rows:
+            places = self._spans[row].cast("i")
+            last = first + len(places) // 2
+            found.append(best_of(scores[first:last], places))
+            first = last
         return found
 
 
@@ -136,7 +137,7 @@ def describe_evidence(table: EvidenceTable | None) -> dict[str, object]:
     return {"available": table is not None, "reason": reason}
 
 
-def best_of(scores: Sequence[float], places: NDArray[np.int32]) -> Evidence | None:
+def best_of(scores: Sequence[float], places: Sequence[int]) -> Evidence | None:
     """Return the segments that answer best; None if they lead by less than `LEAST_LEAD`.
 
     Args:
@@ -149,7 +150,7 @@ def best_of(scores: Sequence[float], places: NDArray[np.int32]) -> Evidence | No
     best = max(scores[first : last + 1])
     if best - max([*scores[:first], *scores[last + 1 :]]) < LEAST_LEAD:
         return None
-    return Evidence(int(places[2 * first]), int(places[2 * last + 1]), best)
+    return Evidence(places[2 * first], places[2 * last + 1], best)
 
 
 def answering(scores: Sequence[float]) -> tuple[int, int]:
@@ -160,11 +161,12 @@ def answering(scores: Sequence[float]) -> tuple[int, int]:
     >>> answering([0.80, 0.84, 0.83])
     (1, 2)
     """
-    best = max(range(len(scores)), key=scores.__getitem__)
-    beside = [row for row in (best - 1, best + 1) if 0 <= row < len(scores) and len(scores) > 2]
-    near = [row for row in beside if scores[best] - scores[row] < NEAR]
-    other = max(near, key=scores.__getitem__, default=best)
-    return min(best, other), max(best, other)
+    best = scores.index(max(scores))
+    before = scores[best - 1] if best else -math.inf
+    after = scores[best + 1] if best + 1 < len(scores) else -math.inf
+    if len(scores) == 2 or scores[best] - max(before, after) >= NEAR:
+        return best, best
+    return (best - 1, best) if before >= after else (best, best + 1)
 
 
 def quantized(vectors: NDArray[np.float32]) -> NDArray[np.int8]:
@@ -182,7 +184,8 @@ def quantized(vectors: NDArray[np.float32]) -> NDArray[np.int8]:
 def directions(vectors: NDArray[np.int8]) -> NDArray[np.float32]:
     """Return the unit vectors of `quantized` ones, [S, D]; zeros stay zeros."""
     found = vectors.astype(np.float32)
-    found /= np.maximum(1, np.linalg.norm(found, axis=1, keepdims=True))
+    squares = np.einsum("ij,ij->i", found, found)  # whole numbers: exact to 1,040 dimensions
+    found /= np.maximum(1, np.sqrt(squares))[:, None]
     return found
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from service.retrieval.corpus.reader import Passage
 from service.retrieval.corpus.table import PassageTable
 from service.retrieval.identifiers.postings import Postings, Rows
-from service.retrieval.identifiers.tokens import Kind, asked_identifiers, identifiers_of
+from service.retrieval.identifiers.tokens import Kind, asked_identifiers, each_identifier
 from service.retrieval.index.backend import Ranking
 
 # An identifier is rare in at most this share of the documents, and in at most so many; but a code
@@ -119,9 +119,12 @@ class IdentifierIndex:
 
 def written(passage: Passage, keys: tuple[str, ...]) -> tuple[str, ...]:
     """Return some identifiers as a passage writes them."""
-    if not keys:
-        return ()
-    found = identifiers_of(f"{passage.title}\n{passage.text}")
+    found: dict[str, str] = {}
+    for key, as_written in each_identifier(passage.title, passage.text) if keys else ():
+        if key in keys and key not in found:
+            found[key] = as_written
+            if len(found) == len(set(keys)):
+                break
     return tuple(dict.fromkeys(found[key] for key in keys if key in found))
 
 
@@ -138,11 +141,11 @@ def fuse(ranking: Ranking, embedding: Scores, match: Match | None) -> Ranking:
     """
     if match is None:
         return ranking
-    is_other = ~np.isin(ranking.rows, match.rows)
+    matched = dict(zip(match.rows.tolist(), match.keys, strict=True))
+    is_other = np.array([row not in matched for row in ranking.rows.tolist()], np.bool_)
     rows = np.concatenate([ranking.rows[is_other], match.rows])
     exact = (match.vectors[match.rows] @ embedding).astype(np.float32)
     scores = np.concatenate([ranking.scores[is_other], exact])
     lifted = np.concatenate([ranking.scores[is_other], exact + match.lifts])
     order = np.lexsort((rows, -lifted))
-    matched = dict(zip(match.rows.tolist(), match.keys, strict=True))
     return Ranking(scores[order], rows[order], lifted[order], matched)

@@ -22,6 +22,7 @@ SEPARATORS = re.compile(r"[-_./,']")
 RAISED = re.compile(r"[\u00b2\u00b3\u00b5\u00b9\u00bc-\u00be\u2070-\u209c\u2150-\u215f]")
 OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 HAS_DIGIT, HAS_LATIN = re.compile(r"[0-9]"), re.compile(f"[{LATIN}]")
+NOT_LATIN = re.compile(rf"[^\W\d_{LATIN}]")  # a letter, or a numeral that is none
 DIGIT_RUN = re.compile(r"[0-9]+")
 UNIT = re.compile(r"[0-9]+[a-z]{1,2}")  # as in 19th and 50km
 MARK = re.compile(r"[\u0300-\u036f]")
@@ -75,24 +76,39 @@ def identifiers_of(text: str) -> dict[str, str]:
     >>> identifiers_of("NASA sent AA-1720.")
     {'a:NASA': 'NASA', 'n:nasa': 'NASA', 'c:aa1720': 'AA-1720', 'c:1720': 'AA-1720'}
     """
-    folded = fold(text)
     found: dict[str, str] = {}
-    for match in WORD.finditer(folded):
-        word = match[0]
-        if len(word) > LONGEST:
-            continue
-        if HAS_DIGIT.search(word):
-            for key in _code_keys(word):
-                found.setdefault(key, word)
-            continue
+    for key, written in each_identifier(text):
+        found.setdefault(key, written)
+    return found
+
+
+def each_identifier(*texts: str) -> Iterator[tuple[str, str]]:
+    """Yield the identifiers of a passage's texts: key, and how it is written there.
+
+    The first of each key counts. A text is read only when the ones before it are exhausted.
+    """
+    read = []
+    for text in texts:
+        folded = fold(text)
+        read.append(folded)
+        for match in WORD.finditer(folded):
+            if len(match[0]) <= LONGEST:
+                yield from _word_identifiers(match[0])
+    for folded in read:
+        for match in SPACED_CODE.finditer(folded):
+            yield f"c:{match[1].lower()}{match[2]}", match[0]
+
+
+def _word_identifiers(word: str) -> Iterator[tuple[str, str]]:
+    if HAS_DIGIT.search(word):
+        for key in _code_keys(word):
+            yield key, word
+    elif not word.islower():
         for part in SEPARATORS.split(word):
             if _is_acronym(part):
-                found.setdefault(f"a:{part}", part)
+                yield f"a:{part}", part
             if _is_name(part):
-                found.setdefault(f"n:{_plain(part)}", part)
-    for match in SPACED_CODE.finditer(folded):
-        found.setdefault(f"c:{match[1].lower()}{match[2]}", match[0])
-    return found
+                yield f"n:{_plain(part)}", part
 
 
 def asked_identifiers(question: str) -> list[Asked]:
@@ -108,17 +124,19 @@ def asked_identifiers(question: str) -> list[Asked]:
     """
     folded = fold(question[:MAX_CHARACTERS])
     words = [match for match in WORD.finditer(folded) if len(match[0]) <= LONGEST]
-    is_foreign = any(letter.isalpha() and not HAS_LATIN.match(letter) for letter in folded)
+    is_foreign = any(match[0].isalpha() for match in NOT_LATIN.finditer(folded))
     is_shouted = not is_foreign and folded.upper() == folded
-    found = {asked.keys: asked for asked in _asked_codes(folded, words)}
-    is_first, end = True, 0
+    has_digit = HAS_DIGIT.search(folded) is not None
+    found = {asked.keys: asked for asked in _asked_codes(folded, words)} if has_digit else {}
+    end = 0
     for match in words:
-        is_first |= SENTENCE_END.search(folded, end, match.start()) is not None
-        end = match.end()
-        for part in [] if HAS_DIGIT.search(match[0]) else SEPARATORS.split(match[0]):
+        begin, end, word = end, match.end(), match[0]
+        if (word.islower() and not is_foreign) or (has_digit and HAS_DIGIT.search(word)):
+            continue
+        is_first = not begin or SENTENCE_END.search(folded, begin, match.start()) is not None
+        for part in SEPARATORS.split(word):
             if asked := _asked_word(part, is_foreign, is_shouted, is_first):
                 found[asked.keys] = asked
-        is_first = False
     return list(found.values())
 
 

@@ -53,7 +53,7 @@ def measure_background(
     if not found:
         return None
     best = np.array([scores[0] for scores in found], np.float64)
-    tails = [tail_of(scores) for scores in found if len(scores) >= DEPTH]
+    tails = [tail_of(scores.tolist()) for scores in found if len(scores) >= DEPTH]
     return Background(
         fingerprint=fingerprint,
         best=round(float(best.mean()), DECIMALS),

@@ -1,6 +1,6 @@
 """Which calibration and background are in force, or why hits have no relevance."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from service.retrieval.relevance.calibration import (
     checked,
     read_calibration,
 )
-from service.retrieval.relevance.model import Scores, relevances
+from service.retrieval.relevance.model import relevances
 
 CALIBRATION = "calibration.json"
 DIGITS = 4
@@ -32,12 +32,12 @@ class Relevance:
     source: Literal["index", "encoder"] | None
     reason: str = ""
 
-    def of(self, scores: Scores) -> list[float] | None:
+    def of(self, scores: Sequence[float]) -> list[float] | None:
         """Return the relevance of each hit of a ranking; None if there is none."""
         if self.calibration is None or self.background is None:
             return None
         found = relevances(scores, self.background, self.calibration)
-        return [round(value, DIGITS) for value in found.tolist()]
+        return [round(value, DIGITS) for value in found]
 
     def describe(self) -> dict[str, object]:
         """Return what `/info` says of it."""

@@ -9,15 +9,8 @@ from numpy.typing import NDArray
 
 from service.retrieval.relevance.background import Background
 from service.retrieval.relevance.calibration import Calibration
-from service.retrieval.relevance.model import (
-    DEPTH,
-    Features,
-    Scores,
-    best_features,
-    logistic,
-    other_features,
-    short_features,
-)
+from service.retrieval.relevance.measures import Features
+from service.retrieval.relevance.model import DEPTH, full_features, short_features
 
 RIDGE = 1e-3
 STEPS = 50
@@ -34,7 +27,7 @@ class JudgedRanking:
     independent observations. `weight` is its share in the fit, `measured_weight` that in measures.
     """
 
-    scores: Scores  # [N], best first, up to `DEPTH`
+    scores: NDArray[np.float32]  # [N], best first, up to `DEPTH`
     is_answer: NDArray[np.bool_]  # [N]
     background: Background
     corpus: str = ""
@@ -55,19 +48,19 @@ class JudgedRanking:
 
     def best(self, scale: float) -> Features:
         """Return the features of the best hit of a full ranking, [1, 5]."""
-        return best_features(self.scores, *self._place, scale)
+        return self._full(scale)[:1]
 
     def other(self, scale: float) -> Features:
         """Return the features of the other hits of a full ranking, [N - 1, 5]."""
-        return other_features(self.scores, *self._place, scale)
+        return self._full(scale)[1:]
 
     def short(self, scale: float) -> Features:
         """Return the features of the best hit by the background alone, [1, 2]."""
-        return short_features(self.scores[:1], self.background.best, scale)
+        return np.array(short_features(self.scores[:1].tolist(), self.background.best, scale))
 
-    @property
-    def _place(self) -> tuple[float, float]:
-        return self.background.best, self.background.tail or 0.0
+    def _full(self, scale: float) -> Features:
+        best, tail = self.background.best, self.background.tail or 0.0
+        return np.array(full_features(self.scores.tolist(), best, tail, scale))
 
 
 def fit_calibration(
@@ -124,7 +117,7 @@ def held_out_relevances(judged: Sequence[JudgedRanking], groups: Sequence[str]) 
     for name in set(groups):
         is_out = group == name
         fitted = fit_logistic(features[~is_out], labels[~is_out], weights[~is_out])
-        found[is_out] = logistic(features[is_out] @ fitted)
+        found[is_out] = _logistic(features[is_out] @ fitted)
     return found
 
 
@@ -167,7 +160,7 @@ def fit_logistic(features: Features, labels: Features, weights: Features) -> Fea
     ridge[0, 0] = TOLERANCE  # the constant is free; this keeps the matrix regular
     found = np.zeros(scaled.shape[1])
     for _ in range(STEPS):
-        expected = logistic(scaled @ found)
+        expected = _logistic(scaled @ found)
         gradient = scaled.T @ (share * (expected - labels)) + ridge @ found
         curvature = (scaled * (share * expected * (1 - expected))[:, None]).T @ scaled + ridge
         step = np.linalg.solve(curvature, gradient)
@@ -177,3 +170,8 @@ def fit_logistic(features: Features, labels: Features, weights: Features) -> Fea
     result: Features = found / spreads
     result[0] = found[0] - (found[1:] * means[1:] / spreads[1:]).sum()
     return result
+
+
+def _logistic(logits: Features) -> Features:
+    """Return 1 / (1 + exp(-x)), without overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * logits))

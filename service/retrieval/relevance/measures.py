@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from service.retrieval.relevance.model import Features
-
+Features = NDArray[np.float64]
 Labels = NDArray[np.bool_]
 BINS = 10
 PRECISION = 0.9

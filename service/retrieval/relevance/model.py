@@ -1,12 +1,14 @@
-"""The relevance model: pure functions from the scores of a ranking to probabilities."""
+"""The relevance model: pure functions from the scores of a ranking to probabilities.
 
+They compute with plain numbers, which for ten scores takes a fifth of the time of arrays.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from operator import mul
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-Scores = NDArray[np.float32]
-Features = NDArray[np.float64]
 # The number of scores that a ranking needs; a search ranks as many whatever `top_k` is.
 DEPTH = 10
 TAIL = slice(5, DEPTH)  # ranks 6 to 10: near the query, seldom an answer
@@ -46,74 +48,66 @@ class HasWeights(Protocol):
         """Return the weights for rankings with fewer than `DEPTH` scores."""
 
 
-def tail_of(scores: Scores) -> float:
+def tail_of(scores: Sequence[float]) -> float:
     """Return the mean score of ranks 6 to 10."""
-    return float(scores[TAIL].mean(dtype=np.float64))
+    tail = scores[TAIL]
+    return sum(tail) / len(tail)
 
 
-def relevances(scores: Scores, background: HasBackground, weights: HasWeights) -> Features:
+def relevances(
+    scores: Sequence[float], background: HasBackground, weights: HasWeights
+) -> list[float]:
     """Return the probability of each hit that it answers the query; it falls with the rank.
 
     Args:
-        scores: of one query's ranking, best first, [N].
+        scores: of one query's ranking, best first.
         background: of the index.
         weights: fitted for the query side.
     """
-    if not len(scores):
-        return np.empty(0)
     if len(scores) < DEPTH or background.tail is None:
-        logits = short_features(scores, background.best, weights.scale) @ np.array(weights.short)
+        of_ranks = [weights.short] * len(scores)
+        features = short_features(scores, background.best, weights.scale)
     else:
-        best = best_features(scores, background.best, background.tail, weights.scale)
-        other = other_features(scores, background.best, background.tail, weights.scale)
-        logits = np.append(best @ np.array(weights.best), other @ np.array(weights.other))
-    return np.minimum.accumulate(logistic(logits))
+        of_ranks = [weights.best, *[weights.other] * (len(scores) - 1)]
+        features = full_features(scores, background.best, background.tail, weights.scale)
+    logits = (sum(map(mul, own, each)) for own, each in zip(of_ranks, features, strict=True))
+    return list(accumulate(map(_logistic, logits), min))
 
 
-def best_features(scores: Scores, best: float, tail: float, scale: float) -> Features:
-    """Return the features of the best hit, [1, 5]: constant, score, tail, gap to rank 2 and tail.
+def full_features(
+    scores: Sequence[float], best: float, tail: float, scale: float
+) -> list[list[float]]:
+    """Return the features of each hit, five of them.
+
+    They are a constant, score, tail, and the gaps to rank 1, of the best hit to rank 2, and to the
+    tail.
 
     Args:
-        scores: at least `DEPTH`, best first, [N].
+        scores: at least `DEPTH`, best first.
         best: of the background.
         tail: of the background.
         scale: the unit of scores.
     """
-    first, own_tail = float(scores[0]), tail_of(scores)
-    gaps = np.array([first - float(scores[1]), first - own_tail])
-    return np.array([[1.0, (first - best) / scale, (own_tail - tail) / scale, *_log(gaps, scale)]])
+    first, own_tail = scores[0], tail_of(scores)
+    above = (own_tail - tail) / scale
+    found: list[list[float]] = []
+    for score in scores:
+        gap = first - score if found else first - scores[1]
+        gaps = _log(gap, scale), _log(score - own_tail, scale)
+        found.append([1.0, (score - best) / scale, above, *gaps])
+    return found
 
 
-def other_features(scores: Scores, best: float, tail: float, scale: float) -> Features:
-    """Return the features of the hits after the best, [N - 1, 5].
-
-    They are a constant, score, tail, and the gaps to rank 1 and to the tail.
-    """
-    rest, own_tail = scores[1:].astype(np.float64), tail_of(scores)
-    return np.stack(
-        [
-            np.ones(len(rest)),
-            (rest - best) / scale,
-            np.full(len(rest), (own_tail - tail) / scale),
-            _log(float(scores[0]) - rest, scale),
-            _log(rest - own_tail, scale),
-        ],
-        axis=1,
-    )
+def short_features(scores: Sequence[float], best: float, scale: float) -> list[list[float]]:
+    """Return the features where the background alone decides: constant and score."""
+    return [[1.0, (score - best) / scale] for score in scores]
 
 
-def short_features(scores: Scores, best: float, scale: float) -> Features:
-    """Return the features where the background alone decides, [N, 2]: constant and score."""
-    own = (scores.astype(np.float64) - best) / scale
-    return np.stack([np.ones(len(own)), own], axis=1)
-
-
-def logistic(logits: Features) -> Features:
+def _logistic(logit: float) -> float:
     """Return 1 / (1 + exp(-x)), without overflow."""
-    return 0.5 * (1.0 + np.tanh(0.5 * logits))
+    return 0.5 * (1.0 + math.tanh(0.5 * logit))
 
 
-def _log(gaps: Features, scale: float) -> Features:
-    """Return gaps on a logarithmic scale; negative ones count as none."""
-    result: Features = np.log1p(GAPS_PER_SCALE * np.maximum(gaps, 0.0) / scale)
-    return result
+def _log(gap: float, scale: float) -> float:
+    """Return a gap on a logarithmic scale; a negative one counts as none."""
+    return math.log1p(GAPS_PER_SCALE * max(gap, 0.0) / scale)

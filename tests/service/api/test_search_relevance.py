@@ -51,7 +51,7 @@ def test_each_hit_has_the_relevance_of_the_model(
     background = searcher.generation.manifest.background
     assert background is not None
     weights = calibration_for(tiny_encoder.fingerprint)
-    expected = relevances(ranking.scores, background, weights)
+    expected = relevances(ranking.scores.tolist(), background, weights)
     assert [hit["relevance"] for hit in hits] == pytest.approx(expected, abs=1e-3)
 
 

@@ -55,7 +55,30 @@ def test_the_evidence_is_the_segment_of_the_largest_cosine(tmp_path: Path) -> No
         assert evidence.score == pytest.approx(cosines[best], abs=0.01)
 
 
-PLACES = np.array([0, 5, 6, 9, 10, 15, 16, 20], np.int32)
+def test_scores_are_inner_products_with_unit_vectors_bit_for_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    counts = rng.integers(0, 9, 60).tolist()
+    vectors = [unit_vectors(count, row) for row, count in enumerate(counts)]
+    spans = [[(3 * place, 3 * place + 2) for place in range(count)] for count in counts]
+    path = tmp_path / "evidence.arrow"
+    rows = to_columns([bytes(16)] * 60, spans, [quantized(each) for each in vectors])
+    with ArrowWriter(path, SCHEMA) as writer:
+        for first, last in ((0, 1), (1, 1), (1, 40), (40, 60)):  # parts of the file
+            writer.write_rows(rows.slice(first, last - first))
+    table = EvidenceTable(path, 60, DIM)
+    wanted, query = rng.permutation(60).tolist(), unit_vectors(1, 99)[0]
+
+    found = table.find(wanted, query)
+
+    kept = np.concatenate([quantized(vectors[row]) for row in wanted]).astype(np.float32)
+    scores = (kept / np.linalg.norm(kept, axis=1, keepdims=True) @ query).tolist()
+    for row, evidence in zip(wanted, found, strict=True):
+        own = [scores.pop(0) for _ in range(counts[row])]
+        assert evidence == best_of(own, [place for span in spans[row] for place in span])
+    assert sum(each is not None for each in found) > 20
+
+
+PLACES = [0, 5, 6, 9, 10, 15, 16, 20]
 
 
 def test_nothing_is_evidence_where_the_best_segment_does_not_lead() -> None:

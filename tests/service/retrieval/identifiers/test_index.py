@@ -14,7 +14,7 @@ from service.retrieval.corpus.reader import Passage
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.generation.generation import current_name, open_current
 from service.retrieval.generation.manifest import IDENTIFIERS
-from service.retrieval.identifiers.index import Match, fuse
+from service.retrieval.identifiers.index import Match, fuse, written
 from service.retrieval.index.backend import Ranking
 from service.retrieval.index.options import Backend, IndexOptions
 from service.retrieval.indexing.apply import apply_changes
@@ -206,3 +206,22 @@ def test_a_match_is_merged_by_score_and_lift() -> None:
     assert found.lifted is not None
     assert found.lifted.tolist() == pytest.approx([1.05, 0.9, 0.4])
     assert found.matched == {1: ("x",), 3: ("y",)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ((), ()),
+        (("n:kenya",), ("Kenya",)),
+        (("n:nairobi", "n:kenya", "n:nairobi"), ("Nairobi", "Kenya")),
+        (("c:aa1720",), ("AA-1720",)),  # a word before the spaced code, wherever it is
+        (("c:bb17", "c:1720"), ("BB 17", "1720")),
+        (("n:none", "a:KE"), ("KE",)),
+        (("n:none",), ()),
+    ],
+)
+def test_identifiers_are_told_as_the_passage_writes_them_first(
+    keys: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    passage = Passage("a", "In KENYA: Nairobi, BB 17, AA 1720 and AA-1720; KE.", "Kenya")
+    assert written(passage, keys) == expected

@@ -146,3 +146,18 @@ def test_identifiers_are_reported_as_the_passage_writes_them() -> None:
 def test_an_endless_word_and_an_endless_question_are_not_read() -> None:
     assert identifiers_of("A1" * 40) == {}
     assert asked("x " * 1000 + "AA-1720") == []
+
+
+@pytest.mark.parametrize(
+    ("question", "keys"),
+    [
+        ("wo liegt Nairobi", [("n:nairobi",)]),
+        ("Nairobi liegt wo", []),  # the first word of a sentence
+        ("wo denn? Nairobi oder Lagos", [("n:lagos",)]),
+        ("im jahr 1988 Nairobi", [("c:1988",), ("n:nairobi",)]),
+        ("nairobi \u7684\u9996\u90fd", [("a:NAIROBI", "n:nairobi")]),  # among another script
+        ("nairobi \u1369", []),  # a numeral is no letter of another script
+    ],
+)
+def test_names_are_read_by_script_and_place(question: str, keys: list[tuple[str, ...]]) -> None:
+    assert [found for _, found in asked(question)] == keys

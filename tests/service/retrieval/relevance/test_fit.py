@@ -49,7 +49,7 @@ def test_a_weight_counts_as_so_many_equal_rows() -> None:
 
 def test_answered_queries_get_a_high_relevance_and_others_a_low_one() -> None:
     fitted = fit_calibration(JUDGED, "q", {"sets": ["set"]})
-    found = [relevances(each.scores, BACKGROUND, fitted)[0] for each in JUDGED]
+    found = [relevances(each.scores.tolist(), BACKGROUND, fitted)[0] for each in JUDGED]
     assert np.mean(found[::3]) > 0.8
     assert np.mean(found) == pytest.approx(1 / 3, abs=0.01)
     assert fitted.model_dump()["sets"] == ["set"] and fitted.fingerprint == "q"

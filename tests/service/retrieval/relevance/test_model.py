@@ -17,7 +17,7 @@ WEIGHTS = Calibration(
     other=[-2.0, 1.0, -0.5, -0.5, 0.25],
     short=[-1.0, 2.0],
 )
-SCORES = np.array([0.9, 0.86, 0.84, 0.82, 0.81, 0.8, 0.79, 0.78, 0.77, 0.76, 0.7], np.float32)
+SCORES = [0.9, 0.86, 0.84, 0.82, 0.81, 0.8, 0.79, 0.78, 0.77, 0.76, 0.7]
 
 
 def test_the_best_hit_s_relevance_is_the_logistic_of_its_features() -> None:
@@ -29,7 +29,7 @@ def test_the_best_hit_s_relevance_is_the_logistic_of_its_features() -> None:
 def test_relevance_falls_with_the_rank_and_stays_a_probability() -> None:
     found = relevances(SCORES, BACKGROUND, WEIGHTS)
     assert len(found) == 11
-    assert (np.diff(found) <= 0).all() and (found > 0).all() and (found < 1).all()
+    assert found == sorted(found, reverse=True) and 0 < found[-1] < found[0] < 1
 
 
 def test_the_background_alone_decides_on_fewer_than_ten_hits() -> None:
@@ -47,7 +47,7 @@ def test_the_background_alone_decides_where_the_index_is_too_small_for_a_tail() 
 
 def test_more_scores_than_ten_change_nothing_of_the_first_ten() -> None:
     ten = relevances(SCORES[:10], BACKGROUND, WEIGHTS)
-    assert relevances(SCORES, BACKGROUND, WEIGHTS)[:10].tolist() == ten.tolist()
+    assert relevances(SCORES, BACKGROUND, WEIGHTS)[:10] == ten
 
 
 def test_no_hit_has_no_relevance() -> None:
@@ -55,5 +55,23 @@ def test_no_hit_has_no_relevance() -> None:
 
 
 def test_equal_scores_have_finite_relevances() -> None:
-    same = np.full(10, 0.8, np.float32)
-    assert np.isfinite(relevances(same, BACKGROUND, WEIGHTS)).all()
+    assert all(map(math.isfinite, relevances([0.8] * 10, BACKGROUND, WEIGHTS)))
+
+
+def test_relevances_are_those_of_the_features_as_matrices() -> None:
+    rng = np.random.default_rng(5)
+    for count in rng.integers(1, 40, 200):
+        scores = np.sort(0.75 + 0.15 * rng.random(count))[::-1]
+        x = np.ones((count, 2 if count < 10 else 5))
+        x[:, 1] = (scores - BACKGROUND.best) / WEIGHTS.scale
+        logits = x[:, :2] @ WEIGHTS.short
+        if count >= 10:
+            tail = scores[5:10].mean()
+            gaps = np.stack([scores[0] - scores, scores - tail], axis=1)
+            gaps[0, 0] = scores[0] - scores[1]
+            x[:, 2] = (tail - 0.78) / WEIGHTS.scale
+            x[:, 3:] = np.log1p(10 * np.maximum(gaps, 0) / WEIGHTS.scale)
+            logits = np.append(x[0] @ WEIGHTS.best, x[1:] @ WEIGHTS.other)
+        expected = np.minimum.accumulate(1 / (1 + np.exp(-logits)))
+        found = relevances(scores.tolist(), BACKGROUND, WEIGHTS)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)

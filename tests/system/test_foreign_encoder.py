@@ -60,11 +60,13 @@ def test_its_vectors_are_those_of_sentence_transformers(folder: Path, encoder: E
     np.testing.assert_allclose(found.embeddings, expected, atol=1e-5)
 
 
-@pytest.fixture
-def client(folder: Path, tmp_path: Path, passages_file: Path) -> Iterator[TestClient]:
-    encoder = load_encoder(str(folder), device="cpu")
-    build_index(read_passages(passages_file), tmp_path / "index", encoder)
-    settings = Settings(encoder=str(folder), index=tmp_path / "index", device="cpu")
+@pytest.fixture(scope="module")
+def client(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, passages_file: Path
+) -> Iterator[TestClient]:
+    encoder, index = load_encoder(str(folder), device="cpu"), tmp_path_factory.mktemp("index")
+    build_index(read_passages(passages_file), index, encoder)
+    settings = Settings(encoder=str(folder), index=index, device="cpu")
     with TestClient(create_app(settings)) as client:
         yield client
 

@@ -66,7 +66,7 @@ all_found = {}
 for kind in kinds:
     write = {"build": build_index, "update": update_index}[kind]
     all_found[kind] = []
-    for kib in range(100, 1000, 8):
+    for kib in range(100, 1000, 16):
         found = fill(write, kib, pathlib.Path(folder, kind, str(kib)))
         if found:
             all_found[kind].append(found)

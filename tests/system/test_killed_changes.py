@@ -24,7 +24,7 @@ from service.retrieval.indexing.build import build_index
 from tests.support.builds import files_of
 from tests.support.processes import RunningServer, running, wait_until
 
-ROUNDS = int(os.environ.get("TEST_KILLS", "2"))
+ROUNDS = int(os.environ.get("TEST_KILLS", "1"))
 NUM_DOCUMENTS = 12
 VARIABLES = {
     "CLEAR_DOCUMENTS": "open",

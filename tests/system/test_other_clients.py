@@ -32,9 +32,9 @@ class Search {
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(tiny_checkpoint: Path, tiny_index: Path) -> Iterator[RunningServer]:
-    """A server of its own, so that a test can read the whole log."""
+    """A server of their own; the last test ends it and reads its whole log."""
     with running(tiny_checkpoint, tiny_index) as server:
         yield server
 
@@ -46,28 +46,6 @@ def output_of(command: list[str]) -> str:
 def log_of(server: RunningServer) -> str:
     server.process.terminate()
     return server.end()[1]
-
-
-@pytest.fixture
-def curl() -> str:
-    curl = shutil.which("curl")
-    if curl is None or "HTTP2" not in output_of([curl, "--version"]):
-        pytest.skip("curl with HTTP/2 is not installed")
-    return curl
-
-
-@pytest.mark.slow
-def test_curl_that_offers_http_2_is_answered_and_nothing_is_logged(
-    curl: str, server: RunningServer
-) -> None:
-    url = f"http://127.0.0.1:{server.port}/search"
-    command = [curl, "--silent", "--fail", "--http2", "--json", QUERY]
-
-    answer = json.loads(output_of([*command, url]))
-
-    assert len(answer["results"][0]["hits"]) == 1
-    log = log_of(server)
-    assert "WARNING" not in log and "WebSocket" not in log
 
 
 @pytest.fixture
@@ -90,3 +68,25 @@ def test_java_s_client_is_answered(java: str, server: RunningServer, tmp_path: P
 
     assert [line[:4] for line in lines] == ["200 ", "200 "]
     assert len(json.loads(lines[0][4:])["results"][0]["hits"]) == 1
+
+
+@pytest.fixture
+def curl() -> str:
+    curl = shutil.which("curl")
+    if curl is None or "HTTP2" not in output_of([curl, "--version"]):
+        pytest.skip("curl with HTTP/2 is not installed")
+    return curl
+
+
+@pytest.mark.slow
+def test_curl_that_offers_http_2_is_answered_and_nothing_is_logged(
+    curl: str, server: RunningServer
+) -> None:
+    url = f"http://127.0.0.1:{server.port}/search"
+    command = [curl, "--silent", "--fail", "--http2", "--json", QUERY]
+
+    answer = json.loads(output_of([*command, url]))
+
+    assert len(answer["results"][0]["hits"]) == 1
+    log = log_of(server)
+    assert "WARNING" not in log and "WebSocket" not in log

@@ -74,36 +74,39 @@ def get(url: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("path", "headers", "variables"),
+    ("paths", "headers", "variables"),
     [
-        ("/", HEADERS, {"CLEAR_TRUSTED_PROXIES": "127.0.0.0/8"}),
-        ("/", "", {"CLEAR_ROOT_PATH": "/clear/"}),
-        ("", "", {"CLEAR_ROOT_PATH": "clear"}),
+        (["/"], HEADERS, {"CLEAR_TRUSTED_PROXIES": "127.0.0.0/8"}),
+        (["/", ""], "", {"CLEAR_ROOT_PATH": "clear/"}),
     ],
-    ids=["forwarded headers", "root path, prefix removed", "root path, prefix left"],
+    ids=["forwarded headers", "root path, prefix removed and left"],
 )
 def test_docs_page_and_redirects_work_below_the_prefix_of_a_proxy(
     tiny_checkpoint: Path,
     tiny_index: Path,
     tmp_path: Path,
-    path: str,
+    paths: list[str],
     headers: str,
     variables: dict[str, str],
 ) -> None:
-    with (
-        running(tiny_checkpoint, tiny_index, **variables) as server,
-        nginx(tmp_path, server.port, path, headers) as address,
-    ):
-        for page in ("", "docs"):
-            _, text = get(address + page)
-            found = re.findall(r"(?:href|src)=\"([^\"#]+)\"|url: '([^']+)'", text)
-            links = {urljoin(address + page, one or other) for one, other in found}
-            assert len(links) > 3
-            for link in links:
-                assert link.startswith(address)
-                get(link)
-        document = json.loads(get(f"{address}openapi.json")[1])
-        redirected, _ = get(f"{address}docs/")
+    with running(tiny_checkpoint, tiny_index, **variables) as server:
+        for path in paths:
+            with nginx(tmp_path, server.port, path, headers) as address:
+                check_links(address)
+
+
+def check_links(address: str) -> None:
+    """Follow each link of the page and of the manual of the API, and their redirect."""
+    for page in ("", "docs"):
+        _, text = get(address + page)
+        found = re.findall(r"(?:href|src)=\"([^\"#]+)\"|url: '([^']+)'", text)
+        links = {urljoin(address + page, one or other) for one, other in found}
+        assert len(links) > 3
+        for link in links:
+            assert link.startswith(address)
+            get(link)
+    document = json.loads(get(f"{address}openapi.json")[1])
+    redirected, _ = get(f"{address}docs/")
 
     assert urljoin(f"{address}openapi.json", document["servers"][0]["url"] + "/") == address
     assert redirected == f"{address}docs"

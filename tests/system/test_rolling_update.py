@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection, HTTPException
@@ -15,6 +16,7 @@ from tests.support.service_proxy import ServiceProxy, running_proxy
 
 pytestmark = pytest.mark.slow
 NUM_CLIENTS = 6
+PAUSE_SECONDS = 0.01  # the clients need not take all of the machine's time
 DRAIN = {"CLEAR_DRAIN_SECONDS": "2", "CLEAR_SHUTDOWN_SECONDS": "20"}
 BODY = json.dumps({"query": "Where is Lima?", "top_k": 3})
 
@@ -50,6 +52,7 @@ class Client(threading.Thread):
             self.num_answers += 1
             if answer.getheader("Connection") == "close":
                 return
+            time.sleep(PAUSE_SECONDS)
 
 
 def start_clients(proxy: ServiceProxy) -> list[Client]:
@@ -74,7 +77,7 @@ def answered_more(clients: list[Client], by: int = 20) -> None:
 
 
 def replace(proxy: ServiceProxy, old: RunningServer, new: RunningServer) -> None:
-    """Do what a rolling update does: start one more, wait for ready, then end the old one."""
+    """Do what a rolling update does: add a new one, wait for ready, then end the old one."""
     proxy.ports.add(new.port)
     wait_until(lambda: new.port in proxy.ready)
     old.process.send_signal(signal.SIGTERM)
@@ -82,17 +85,17 @@ def replace(proxy: ServiceProxy, old: RunningServer, new: RunningServer) -> None
 
 
 class Fleet:
-    """Two running instances, started as they are needed and kept for the next test."""
+    """Running instances, started as they are needed and kept for the next test."""
 
     def __init__(self, start: Callable[[], RunningServer]) -> None:
         self.start = start
         self.servers: list[RunningServer] = []
 
-    def two(self) -> list[RunningServer]:
+    def running(self, count: int) -> list[RunningServer]:
         self.servers = [each for each in self.servers if each.process.poll() is None]
-        while len(self.servers) < 2:
+        while len(self.servers) < count:
             self.servers.append(self.start())
-        return self.servers[:2]
+        return self.servers[:count]
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +106,13 @@ def fleet(tiny_checkpoint: Path, tiny_index: Path) -> Iterator[Fleet]:
 
 def test_a_rolling_update_under_load_fails_no_request(fleet: Fleet) -> None:
     with ExitStack() as stack:
-        old = fleet.two()
+        *old, third, fourth = fleet.running(4)
         proxy = stack.enter_context(running_proxy({server.port for server in old}))
         wait_until(lambda: len(proxy.ready) == 2)
         clients = start_clients(proxy)
 
-        for server in old:
-            fleet.servers.append(fleet.start())
-            replace(proxy, server, fleet.servers[-1])
+        for server, new in zip(old, (third, fourth), strict=True):
+            replace(proxy, server, new)
             answered_more(clients)
             exit_code, log = server.end()
             assert exit_code == 0, log
@@ -126,7 +128,7 @@ def test_a_rolling_update_under_load_fails_no_request(fleet: Fleet) -> None:
 def test_without_a_drain_requests_are_lost(fleet: Fleet) -> None:
     """The test above can fail: an instance that is killed takes its requests along."""
     with ExitStack() as stack:
-        servers = fleet.two()
+        servers = fleet.running(2)
         proxy = stack.enter_context(running_proxy({server.port for server in servers}))
         wait_until(lambda: len(proxy.ready) == 2)
         clients = start_clients(proxy)

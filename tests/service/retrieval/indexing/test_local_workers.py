@@ -11,7 +11,7 @@ from service.retrieval.generation.generation import current_name
 from service.retrieval.generation.history import UNFINISHED
 from service.retrieval.indexing.build import BuildReport, build_index
 from service.retrieval.indexing.local_workers import LocalWorkers
-from tests.support.builds import CUT, MANY_WORDS, assert_alike, corpus, die, load
+from tests.support.builds import MANY_WORDS, assert_alike, corpus, die, load
 
 
 @pytest.fixture
@@ -35,12 +35,13 @@ class Encoded:
 
 
 @pytest.mark.slow
-def test_two_workers_make_the_index_of_one_process_and_resume(
+def test_two_workers_make_the_index_of_one_process_of_late_chunks_and_resume(
     tmp_path: Path, tiny_encoder: Encoder, workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.retrieval.indexing.encoding.SHARD_PASSAGES", 20)
     passages = corpus(1, 150, MANY_WORDS)
-    build = partial(build_index, passages, tmp_path / "two", tiny_encoder, chunking=CUT)
+    late = Chunking.of(64, 24, 8, is_late=True)
+    build = partial(build_index, passages, tmp_path / "two", tiny_encoder, chunking=late)
 
     def stop(stage: str, done: int, total: int | None) -> None:
         if stage == "encode" and done >= 60:
@@ -51,34 +52,12 @@ def test_two_workers_make_the_index_of_one_process_and_resume(
     kept = len(list((tmp_path / "two" / UNFINISHED).iterdir()))
     encoded = Encoded()
     report = build(shard_encoder=workers, on_progress=encoded)
-    build_index(passages, tmp_path / "one", tiny_encoder, chunking=CUT)
+    build_index(passages, tmp_path / "one", tiny_encoder, chunking=late)
 
     assert_alike(tmp_path / "two", tmp_path / "one")
     encoded.check(report)
     assert kept == 2
-    assert report.counts.num_encoded == 150 - 2 * 20
-
-
-@pytest.mark.slow
-def test_two_workers_embed_chunks_late_as_one_process_does_and_report_progress(
-    tmp_path: Path, tiny_encoder: Encoder, workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.retrieval.indexing.encoding.SHARD_PASSAGES", 20)
-    late = Chunking.of(64, 24, 8, is_late=True)
-    passages, encoded = corpus(1, 150, MANY_WORDS), Encoded()
-
-    built = build_index(
-        passages,
-        tmp_path / "two",
-        tiny_encoder,
-        chunking=late,
-        shard_encoder=workers,
-        on_progress=encoded,
-    )
-    build_index(passages, tmp_path / "one", tiny_encoder, chunking=late)
-
-    assert_alike(tmp_path / "two", tmp_path / "one")
-    encoded.check(built)
+    assert report.counts.num_encoded == report.counts.num_passages - 2 * 20
 
 
 @pytest.mark.slow

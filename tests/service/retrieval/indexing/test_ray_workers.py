@@ -58,7 +58,7 @@ kept = len(list((folder / "ray" / "unfinished").iterdir()))
 report = build_index(passages, folder / "ray", encoder, chunking=CUT, shard_encoder=workers)
 wrong = EncoderIdentity("0" * 64, 64, "torch-fp32")
 try:
-    build_index(corpus(2, 150), folder / "ray", encoder, shard_encoder=RayWorkers(
+    build_index(corpus(2, 15), folder / "ray", encoder, shard_encoder=RayWorkers(
         partial(load, checkpoint), wrong, "cpu", cluster.address))
 except GenerationError as error:
     refusal = str(error)

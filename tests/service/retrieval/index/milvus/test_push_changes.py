@@ -69,6 +69,9 @@ def check_changes(uri: str, prefix: str, index: Path, encoder: Encoder) -> None:
             assert [each[0] for each in found if each[3]] == ["05"] * (query != "a mountain")
 
 
+WAIT_MS = 60_000  # a machine that does other work needs longer than the default
+
+
 def judged(hit: Hit) -> tuple[float, tuple[str, ...]]:
     """Return a hit's relevance, and the identifiers of the query that it holds."""
     assert hit.relevance is not None
@@ -107,7 +110,9 @@ def hits_of(settings: Settings, changes: Mapping[str, Any], **search: Any) -> li
     """Change documents by a service, if some are given, and search it."""
     with TestClient(create_app(settings)) as client:
         if changes:
-            change = client.post("/documents", json={**changes, "wait": True}).json()
+            change = client.post(
+                "/documents", json={**changes, "wait": True, "timeout_ms": WAIT_MS}
+            ).json()
             assert change["state"] == "applied", change
         hits = client.post("/search", json={"query": "tea", "top_k": 20} | search).json()
     return [

@@ -3,7 +3,6 @@
 import errno
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,6 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
         return start([sys.executable, "-c", f"import os, sys, signal, time; {program}"], **options)
 
     monkeypatch.setattr(subprocess, "Popen", start_other)
-
-
-@pytest.mark.slow
-def test_a_graph_is_made_in_a_process_of_its_own(tmp_path: Path, layout: CheckpointLayout) -> None:
-    if find_spec("openvino") is None:
-        pytest.skip("openvino is not installed")
-
-    assert export_in_own_process(tmp_path, layout) == "embeddings.word_embeddings.weight"
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"graph.xml", "graph.bin", "probe.safetensors"}
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,9 @@ def test_sides_of_different_graphs_are_not_published(
 
 
 @pytest.mark.slow
-def test_the_published_graph_is_that_of_the_bundled_encoder(tmp_path: Path) -> None:
+def test_the_published_graph_is_what_a_process_of_its_own_makes_of_the_bundled_encoder(
+    tmp_path: Path,
+) -> None:
     bundled = open_checkpoint(BUNDLED, default_cache())
     written, exported = tmp_path / "written", tmp_path / "exported"
     written.mkdir()
@@ -112,4 +114,5 @@ def test_the_published_graph_is_that_of_the_bundled_encoder(tmp_path: Path) -> N
 
     # In a process of its own: OpenVINO numbers names by what a process converted before.
     assert table == export_in_own_process(exported, bundled.query)
+    assert {path.name for path in exported.iterdir()} == set(FILES)
     assert [name for name in FILES[:2] if not cmp(written / name, exported / name, False)] == []

@@ -66,8 +66,9 @@ def test_a_client_that_sends_byte_by_byte_delays_no_other(server: RunningServer)
 
 
 @pytest.mark.slow
-def test_sigterm_loses_no_request_in_flight(tiny_checkpoint: Path, tiny_index: Path) -> None:
-    with running(tiny_checkpoint, tiny_index) as server, ExitStack() as requests:
+def test_sigterm_loses_no_request_in_flight(server: RunningServer) -> None:
+    """It ends the server of the tests above."""
+    with ExitStack() as requests:
         finish = [requests.enter_context(half_sent_search(server.port, QUERY)) for _ in range(30)]
         wait_until(lambda: "clear_requests_in_flight 31.0" in server.get("/metrics")[1])
 

@@ -341,23 +341,24 @@ def test_the_command_reads_any_name_as_it_is(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("has_modules", [True, False])
-def test_the_command_that_is_named_merges(
-    written: Path, checkpoint_copy: Path, has_modules: bool
+def test_the_command_that_is_named_merges_with_modules_and_without(
+    written: Path, checkpoint_copy: Path
 ) -> None:
-    if has_modules:
-        for name in ("modules.json", "1_Pooling/config.json", "config_sentence_transformers.json"):
-            (written / name).parent.mkdir(exist_ok=True)
-            shutil.copy(checkpoint_copy / name, written / name)
-        for path in checkpoint_copy.glob("*token*"):
-            shutil.copy(path, written)
-    command = merge_command(written, json.loads((written / CONFIG).read_text()))
+    with_modules = Path(shutil.copytree(written, written.with_name("with-modules")))
+    for name in ("modules.json", "1_Pooling/config.json", "config_sentence_transformers.json"):
+        (with_modules / name).parent.mkdir(exist_ok=True)
+        shutil.copy(checkpoint_copy / name, with_modules / name)
+    for path in checkpoint_copy.glob("*token*"):
+        shutil.copy(path, with_modules)
+    folders = (written, with_modules)
+    commands = [merge_command(each, json.loads((each / CONFIG).read_text())) for each in folders]
 
-    done = run_script(shlex.split(command)[2])
+    done = run_script("\n".join(shlex.split(command)[2] for command in commands))
 
     assert done.returncode == 0, done.stderr
-    ours, merged = (
-        load_encoder(str(folder), device="cpu").encode(TEXTS, "passage").embeddings
-        for folder in (written, written.parent / f"{written.name}-merged")
-    )
-    np.testing.assert_allclose(merged, ours, atol=1e-5)
+    for folder in folders:
+        ours, merged = (
+            load_encoder(str(each), device="cpu").encode(TEXTS, "passage").embeddings
+            for each in (folder, folder.with_name(f"{folder.name}-merged"))
+        )
+        np.testing.assert_allclose(merged, ours, atol=1e-5)

@@ -224,15 +224,15 @@ class Engine:
     async def _tokenize(
         self, texts: Sequence[str], role: Role, spent: Spent
     ) -> list[TokenizedText]:
-        encoder = self.searcher.encoder
+        encoder, is_short = self.searcher.encoder, sum(map(len, texts)) <= INLINE_CHARACTERS
 
         def tokenize() -> list[TokenizedText]:
             with spent.own_work():
+                if is_short and role == "query":
+                    return [self._queries.tokens_of(encoder, text) for text in texts]
                 return encoder.tokenize(texts, role)
 
-        if sum(map(len, texts)) <= INLINE_CHARACTERS:
-            return tokenize()
-        return await self.threads.run(tokenize, spent)
+        return tokenize() if is_short else await self.threads.run(tokenize, spent)
 
     async def _look_up(
         self, searcher: Searcher, rankings: Sequence[Ranking], page: Page

@@ -37,8 +37,8 @@ ENGLISH_LOG_PRIOR = 4.0
 CERTAIN_FROM = 0.5
 # Enough to detect a language; more text takes longer and adds nothing.
 MAX_CHARACTERS = 500
-# Texts whose language is remembered: a detection takes longer than the search of a known vector.
-REMEMBERED = 4096
+# Texts whose language is remembered: to detect it takes longer than to search by a known vector.
+REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""The query cache: embeddings of recent queries, and of queries that are being encoded now."""
+"""The query cache: tokens and embeddings of recent queries, and those being encoded now."""
 
 import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +15,10 @@ from service.batching.batcher import Batcher
 from service.batching.request import Answer, Spent
 from service.engine.work import BatchItem, BatchResult, PreparedBatch
 from service.errors import DeadlineExceededError
+from service.retrieval.encoder.batches import TokenizedText
+from service.retrieval.encoder.encoder import Encoder
 
+REMEMBERED_TEXTS = 1024
 # Encoder, role and token ids: texts with equal token ids have equal embeddings.
 Key = tuple[str, str, bytes]
 # The embedding of a query that is being encoded; None if that failed.
@@ -96,6 +100,7 @@ class QueryRunner:
         self._batcher = batcher
         self._cache = cache
         self._fingerprint = fingerprint
+        self.tokens_of = lru_cache(REMEMBERED_TEXTS if cache.is_on else 0)(_tokens_of)
 
     async def run(
         self, items: Sequence[BatchItem], deadline: float, spent: Spent | None = None
@@ -170,3 +175,8 @@ class QueryRunner:
     def _key(self, item: BatchItem) -> Key:
         token_ids = np.asarray(item.text.token_ids, np.int32).tobytes()
         return (self._fingerprint, item.text.side, token_ids)
+
+
+def _tokens_of(encoder: Encoder, query: str) -> TokenizedText:
+    [tokens] = encoder.tokenize([query], "query")
+    return tokens

@@ -1,5 +1,7 @@
 """The Prometheus metrics of the service: names, descriptions, labels and buckets."""
 
+from functools import cache
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -38,6 +40,9 @@ class Instruments(QueryInstruments):
             self._add_changes,
         ):
             add(registry)
+        for metric in vars(self).values():
+            if isinstance(metric, Counter | Histogram):  # the library finds a child under a lock
+                metric.labels = cache(metric.labels)  # type: ignore[assignment, method-assign]
 
     def _add_requests(self, registry: CollectorRegistry) -> None:
         self.request_seconds = Histogram(

@@ -120,9 +120,11 @@ def best_candidates(similarities: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     width = similarities.shape[1]
     scores, columns = similarities.topk(min(top_k + 1, width), dim=1)
     if width > top_k:
-        is_tied = (scores[:, -2] == scores[:, -1]) & scores[:, -1].isfinite()  # -inf: excluded
-        for query in is_tied.nonzero().flatten().tolist():
+        is_tied = scores[:, -2] == scores[:, -1]
+        for query in is_tied.nonzero().flatten().tolist() if is_tied.any() else ():
             last = scores[query, -1]
+            if not last.isfinite():  # -inf: excluded
+                continue
             num_better = int((scores[query] > last).sum())
             tied = (similarities[query] == last).nonzero().flatten()
             columns[query, num_better:top_k] = tied[: top_k - num_better]

@@ -3,6 +3,7 @@
 On a GPU, the embeddings of queries stay on the device. Not yet run on a GPU.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -124,21 +125,18 @@ class TorchFlatIndex:
     ) -> tuple[Tensor, Tensor]:
         """Return scores and rows, both [B, K]; the vectors are scored tile by tile."""
         tile_rows = max(1, self._tile_scores // len(queries))
-        scores = torch.empty(len(queries), 0, device=queries.device, dtype=torch.float32)
-        rows = torch.empty(len(queries), 0, device=queries.device, dtype=torch.int64)
+        found: list[tuple[Tensor, Tensor]] = []
         for start in range(0, self.count, tile_rows):
             similarities = _inner_products(queries, self._vectors[start : start + tile_rows])
             for mask, group in hidden:
                 for query in group:  # one view per query: indexing by a list would copy
                     similarities[query].masked_fill_(mask[start : start + tile_rows], -torch.inf)
-            tile_scores, tile_rows_found = best_candidates(similarities, top_k)
-            # Rows ascend before the stable sort, so that equal scores stay ordered by row.
-            scores, order = torch.cat([scores, tile_scores], dim=1).sort(
-                dim=1, descending=True, stable=True
-            )
-            rows = torch.cat([rows, tile_rows_found + start], dim=1).gather(1, order)
-            scores, rows = scores[:, :top_k], rows[:, :top_k]
-        return scores, rows
+            scores, columns = best_candidates(similarities, top_k)
+            found.append((scores, columns + start if start else columns))
+        scores, rows = found[0] if len(found) == 1 else _joined(found)
+        # Rows ascend before the stable sort, so that equal scores stay ordered by row.
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        return scores[:, :top_k], rows.gather(1, order[:, :top_k])
 
 
 def open_torch_flat(path: Path, device: str = "cuda", is_mapped: bool = False) -> VectorIndex:
@@ -167,6 +165,12 @@ def open_torch_flat(path: Path, device: str = "cuda", is_mapped: bool = False) -
         parts = np.array_split(vectors, len(devices))
         shards = [TorchFlatIndex(*pair) for pair in zip(parts, devices, strict=True)]
     return shards[0] if len(shards) == 1 else ShardedIndex(shards)
+
+
+def _joined(tiles: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return the candidates of all tiles side by side."""
+    scores, rows = zip(*tiles, strict=True)
+    return torch.cat(scores, dim=1), torch.cat(rows, dim=1)
 
 
 def _inner_products(queries: Tensor, vectors: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from service.errors import (
     OverloadedError,
     ShortDeadlineError,
 )
-from service.retrieval.encoder.batches import PaddedBatch
+from service.retrieval.encoder.batches import PaddedBatch, Role, TokenizedText
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import GenerationError
 from service.retrieval.generation.generation import open_current
@@ -338,7 +338,7 @@ def test_a_deadline_spent_on_own_tokenizing_is_504_with_the_whole_time(
     monkeypatch.setattr(forecast, "HANDOVER_SECONDS", 10.0)  # the machine may be busy
     for work in (
         lambda: fake_engine.encode([text], "query", monotonic() + 0.1),
-        lambda: search(fake_engine, text, seconds=0.1),
+        lambda: search(fake_engine, f"{text}pot", seconds=0.1),
     ):
         with pytest.raises(ShortDeadlineError, match=r"takes about 0\.[2-9]\d? s even on an idle"):
             asyncio.run(work())  # type: ignore[no-untyped-call]
@@ -560,3 +560,21 @@ def test_warm_up_refuses_an_index_that_answers_its_canaries_differently(
 
     with pytest.raises(GenerationError, match="fails its canary query 1: no such passage expected"):
         engine.warm_up()
+
+
+def test_a_short_query_that_comes_again_is_not_tokenized_again(
+    tiny_encoder: Encoder, tiny_index: Path
+) -> None:
+    encoder, tokenized = copy.copy(tiny_encoder), list[str]()
+    long = "tea " * 600
+
+    def tokenize(texts: list[str], role: Role) -> list[TokenizedText]:
+        tokenized.extend(texts)
+        return tiny_encoder.tokenize(texts, role)
+
+    encoder.tokenize = tokenize  # type: ignore[assignment, method-assign]
+    engine = make_engine(encoder, tiny_index, query_cache_entries=1)
+    found = [asyncio.run(search(engine, text)).hits for text in ("tea", "milk", "tea", long, long)]
+    engine.close()
+    assert tokenized == ["tea", "milk", long, long]
+    assert found[0] == found[2]

@@ -5,7 +5,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.retrieval.index.options import Backend
 from service.settings.settings import Settings
-from service.telemetry.metrics import STAGES
+from service.telemetry.metrics import STAGES, Metrics
 from tests.support.responses import sample
 
 DOCUMENTED = {
@@ -234,3 +234,14 @@ def test_prometheus_may_ask_for_openmetrics(client: TestClient) -> None:
 
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
+
+
+def test_a_child_that_is_found_again_is_the_one_that_is_exposed() -> None:
+    metrics = Metrics()
+    for _ in range(2):
+        metrics.tokens.labels("/search").inc(3)
+        metrics.request_seconds.labels("/search", "POST", "200").observe(0.2)
+    lines = metrics.expose()[0].decode().splitlines()
+    assert 'clear_tokens_total{route="/search"} 6.0' in lines
+    labels = '{method="POST",route="/search",status="200"}'
+    assert f"clear_request_duration_seconds_count{labels} 2.0" in lines

@@ -172,6 +172,8 @@ def _malformed(detail: str) -> Response:
 def _body_detail(request: Request, error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return "the body is empty: send a JSON object"
+    if error["type"] == "repeated_key":
+        return "an object of the body has a key twice: remove one"
     if error["type"] == "string_unicode":
         return "the name of a field holds half a surrogate pair"
     if "json" not in request.headers.get("content-type", ""):

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.errors import ClientGoneError
+from service.retrieval.storage.json_lines import RepeatedKeyError, unique_object
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -42,7 +43,7 @@ async def read_json(request: Request) -> Any:
     """Return the content of a body: as bytes if it is not declared as JSON, None if it is empty.
 
     Raises:
-        RequestValidationError: it is not JSON in UTF-8, or empty.
+        RequestValidationError: it is empty, not JSON in UTF-8, or has a key twice in an object.
         ClientGoneError: the client disconnected.
     """
     try:
@@ -55,7 +56,10 @@ async def read_json(request: Request) -> Any:
         return body
     try:
         # `json.loads` would also take UTF-16 and UTF-32.
-        return json.loads(body.removeprefix(BYTE_ORDER_MARK).decode())
+        text = body.removeprefix(BYTE_ORDER_MARK).decode()
+        return json.loads(text, object_pairs_hook=unique_object)
+    except RepeatedKeyError:
+        raise _invalid_body("repeated_key") from None
     except (ValueError, RecursionError):
         raise _invalid_body("json_invalid") from None
 

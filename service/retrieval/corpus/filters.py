@@ -102,18 +102,23 @@ def _are_filters(content: object) -> bool:
     return isinstance(content, list) and any(isinstance(each, Mapping) for each in content)
 
 
-def check_filter(filter: Filter, fields: Fields) -> None:
+def check_filter(filter: Filter, fields: Fields, where: str = "filter") -> None:
     """Check that an index with these fields can answer a filter.
+
+    Args:
+        filter: as it was parsed.
+        fields: those that the index declares.
+        where: the place of the filter, for the error.
 
     Raises:
         FilterError: a field is not declared, or its kind does not have such values or ranges.
     """
     for name, conditions in filter.conditions:
-        check_declared(name, fields, "filter")
+        check_declared(name, fields, where)
         for condition in conditions:
-            _check_kind(f"filter.{name}", condition, fields[name])
-    for alternative in filter.any:
-        check_filter(alternative, fields)
+            _check_kind(f"{where}.{name}", condition, fields[name])
+    for number, alternative in enumerate(filter.any):
+        check_filter(alternative, fields, f"{where}.{ANY}[{number}]")
 
 
 def check_declared(name: str, fields: Fields, where: str) -> None:

@@ -203,6 +203,8 @@ def taken_id(origin: str, record: dict[str, Any], columns: Columns) -> str:
             f"{origin} needs a field {_id_names(columns)} with text or a whole number, and has "
             f"{names}: correct the line, or name the field with --id-field"
         )
+    if "\0" in passage_id:
+        raise PassageError(f"{origin} holds a NUL character in its id: remove it")
     return passage_id
 
 
@@ -227,6 +229,9 @@ def passage_of(origin: str, record: dict[str, Any], columns: Columns) -> Passage
         )
     if not isinstance(title, str | None):
         raise PassageError(f"{origin} has a `{columns.title}` that is not text: correct the line")
+    for name, value in ((columns.text, text), (columns.title, title or "")):
+        if "\0" in value:
+            raise PassageError(f"{origin} holds a NUL character in `{name}`: remove it")
     metadata = metadata_of(origin, rest)
     try:
         json.dumps([passage_id, text, title, metadata], ensure_ascii=False).encode()

@@ -76,7 +76,7 @@ def parse_json(text: str, *, nan_is_null: bool = False) -> object:
 
     try:
         return json.loads(
-            text, parse_constant=constant, parse_int=_integer, object_pairs_hook=_object
+            text, parse_constant=constant, parse_int=_integer, object_pairs_hook=unique_object
         )
     except json.JSONDecodeError as error:
         raise ValueError(
@@ -101,11 +101,20 @@ def _place(error: json.JSONDecodeError) -> str:
     return f"{line}column {error.colno}"
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+class RepeatedKeyError(ValueError):
+    """An object has a key twice: readers of JSON differ on which value counts."""
+
+
+def unique_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the pairs of a JSON object; a hook for `json.loads`.
+
+    Raises:
+        RepeatedKeyError: a key is there twice.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"an object has the key {name[:40]!r} twice: remove one")
+        raise RepeatedKeyError(f"an object has the key {name[:40]!r} twice: remove one")
     return found
 
 

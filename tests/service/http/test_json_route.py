@@ -66,6 +66,18 @@ def test_a_byte_order_mark_is_no_part_of_the_json() -> None:
     assert response.json()["texts"] == ["tea"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b'{"texts": ["a"], "role": "query", "role": "passage"}', b'[{"a": {"b": 1, "b": 1}}]'],
+)
+def test_a_key_that_an_object_has_twice_is_refused_as_in_files(body: bytes) -> None:
+    response = client_of(JsonRoute).post(
+        "/encode", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 400
+    assert response.json()["detail"] == "an object of the body has a key twice: remove one"
+
+
 @pytest.mark.parametrize("other", ["utf-16", "utf-32"])
 def test_json_in_another_encoding_is_refused(other: str) -> None:
     response = client_of(JsonRoute).post(

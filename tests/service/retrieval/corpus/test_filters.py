@@ -147,6 +147,22 @@ def test_alternatives_are_nested_four_levels_deep_at_most() -> None:
         parse_filter({"any": [content]})
 
 
-def test_an_undeclared_field_of_an_alternative_is_refused() -> None:
-    with pytest.raises(FilterError, match="declares no such field"):
-        check_filter(parse_filter({"any": [{"year": 1}, {"month": 1}]}), {"year": "number"})
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        ({"any": [{"year": 1}, {"month": 1}]}, "filter.any[1].month"),
+        ({"any": [{"year": 1}, {"year": {"gte": "x"}}]}, "filter.any[1].year.gte"),
+        (
+            {"any": [{"any": [{"year": 1}, {"year": {"not": "x"}}]}]},
+            "filter.any[0].any[1].year.not",
+        ),
+        ({"any": [{"year": 1, "any": [{"year": 2}]}], "month": 1}, "filter.month"),
+    ],
+)
+def test_a_wrong_field_of_an_alternative_is_named_with_its_place(
+    content: object, field: str
+) -> None:
+    with pytest.raises(FilterError) as caught:
+        check_filter(parse_filter(content), {"year": "number"})
+
+    assert caught.value.field == field

@@ -95,6 +95,9 @@ def test_a_line_is_read_as_a_passage(tmp_path: Path, line: str, expected: Passag
         (b'{"id": "a", "text": "t", "title": 3}', "has a `title` that is not text"),
         (b'{"id": "a", "text": "\\ud800"}', "holds half a surrogate pair"),
         (b'{"id": "\\udfff", "text": "t"}', "holds half a surrogate pair"),
+        (b'{"id": "a\\u0000", "text": "t"}', "holds a NUL character in its id: remove it"),
+        (b'{"id": "a", "text": "t\\u0000"}', "holds a NUL character in `text`: remove it"),
+        (b'{"id": "a", "text": "t", "title": "\\u0000"}', "holds a NUL character in `title`"),
         (b'{"id": "a", "text": "t", "x": {"\\ud800": 1}}', "holds half a surrogate pair"),
     ],
 )  # fmt: skip

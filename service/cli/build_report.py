@@ -52,9 +52,10 @@ def print_replaced(before: "GenerationManifest | None", report: "BuildReport") -
     if before is None or generation_name(before.to_bytes()) == report.directory.name:
         return
     out = console.stderr_console()
+    passages = console.count_of(before.count, "passage")
     line = (
-        f"it replaces a generation of {before.count} passages: what only that had, such as "
-        "documents put by changes, is not in it; clear-service index rollback makes that live again"
+        f"it replaces a generation of {passages}: what only that had, such as documents put by "
+        "changes, is not in it; clear-service index rollback makes that live again"
     )
     out.print(line, markup=False, soft_wrap=True)
     if EVIDENCE in before.files and EVIDENCE not in read_manifest(report.directory).files:
@@ -103,7 +104,9 @@ def print_report(
         return
     lines = [*_counts(report, num_skipped, manifest.num_documents)]
     if num_removed:
-        lines.append(f"{num_removed} passages of the generation before were removed")
+        before_it = "of the generation before"
+        removed = f"passage {before_it} was removed", f"passages {before_it} were removed"
+        lines.append(console.count_of(num_removed, *removed))
     if duplicates and duplicates.count:
         lines.append(describe_duplicates(duplicates, is_folded=bool(manifest.deduplicate)))
     if empty:
@@ -121,20 +124,20 @@ def _counts(report: "BuildReport", num_skipped: int, num_documents: int | None) 
     from service.retrieval.indexing.reuse import truncated_ids
 
     counts = report.counts
+    of_documents = console.count_of(num_documents or 0, "document")
     yield (
-        f"generation {report.directory.name}: {counts.num_passages} passages"
-        f"{f' of {num_documents} documents' if num_documents else ''}, "
+        f"generation {report.directory.name}: {console.count_of(counts.num_passages, 'passage')}"
+        f"{f' of {of_documents}' if num_documents else ''}, "
         f"{counts.num_encoded} embedded, {counts.num_reused} reused"
     )
     if counts.num_truncated:
         names = ", ".join(truncated_ids(report.directory, MAX_NAMED))
         more = ", ..." if counts.num_truncated > MAX_NAMED else ""
-        yield (
-            f"{counts.num_truncated} passages were truncated at the encoder's token limit: "
-            f"{names}{more}"
-        )
+        were = console.count_of(counts.num_truncated, "passage was", "passages were")
+        yield f"{were} truncated at the encoder's token limit: {names}{more}"
     if num_skipped:
-        yield f"{num_skipped} invalid passages were skipped"
+        were = console.count_of(num_skipped, "invalid passage was", "invalid passages were")
+        yield f"{were} skipped"
     if counts.num_unembedded:
         yield f"{counts.num_unembedded} of them got no unit vector from the encoder"
 
@@ -147,5 +150,6 @@ def describe_duplicates(duplicates: "Duplicates", is_folded: bool) -> str:
         for each in duplicates.named
     ]
     more = ["  ..."] if duplicates.count > len(duplicates.named) else []
-    head = f"{duplicates.count} documents repeat the text of another one ({effect}):"
+    repeat = console.count_of(duplicates.count, "document repeats", "documents repeat")
+    head = f"{repeat} the text of another one ({effect}):"
     return "\n".join([head, *named, *more])

@@ -25,6 +25,15 @@ def stderr_console() -> Console:
     return open_console(stderr=True)
 
 
+def count_of(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, and what follows it.
+
+    >>> count_of(1, "passage"), count_of(0, "passage"), count_of(2, "passage was", "passages were")
+    ('1 passage', '0 passages', '2 passages were')
+    """
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def print_any_text() -> None:
     """Escape what the locale's encoding does not have, instead of an error."""
     for stream in (sys.stdout, sys.stderr):

@@ -47,10 +47,10 @@ def index_verify(index: IndexOrUrlOption = None, as_json: JsonOption = False) ->
         if as_json:
             typer.echo(json.dumps(facts))
         else:
-            of_documents = f" of {documents} documents" if documents else ""
-            typer.echo(
-                f"generation {generation.name} is whole: {facts['passages']} passages{of_documents}"
-            )
+            passages = console.count_of(len(generation.passages), "passage")
+            if documents:
+                passages += f" of {console.count_of(documents, 'document')}"
+            typer.echo(f"generation {generation.name} is whole: {passages}")
             if facts["unembedded"]:
                 typer.echo(f"{facts['unembedded']} more got no unit vector and were left out")
 
@@ -203,5 +203,6 @@ def index_gc(
             typer.echo(json.dumps({"removed": removed.names, "bytes": removed.num_bytes}))
         else:
             typer.echo(
-                f"{len(removed.names)} generations removed, {removed.num_bytes / 2**20:.1f} MiB"
+                f"{console.count_of(len(removed.names), 'generation')} removed, "
+                f"{removed.num_bytes / 2**20:.1f} MiB"
             )

@@ -60,7 +60,9 @@ def index_check(
             on_progress("load", 0, None)
             loaded = load_encoder_of(settings.model_copy(update=TOKENIZER_ONLY))
             limit = settings.max_tokens or loaded.side("passage").max_tokens
-            surveyor = Surveyor(loaded.count_passage_tokens, LanguageDetector().detect, limit)
+            surveyor = Surveyor(
+                loaded.count_passage_tokens, LanguageDetector().detect_certain, limit
+            )
             for origin, passage in records:
                 try:
                     checked_values(origin, passage.metadata, fields)
@@ -85,6 +87,8 @@ def index_check(
 
 def _table(survey: "Survey") -> Table:
     """Return the survey as a table for people."""
+    from service.engine.language import UNDETERMINED
+
     table = Table(box=box.SIMPLE, show_header=False)
     table.add_row("passages", f"{survey.num_passages:,}")
     table.add_row("refused by a build", f"{survey.num_refused:,}")
@@ -95,7 +99,10 @@ def _table(survey: "Survey") -> Table:
     table.add_row("tokens", tokens)
     over = f"{survey.num_over_limit:,} (a build splits them)" if survey.num_over_limit else "0"
     table.add_row(f"longer than {survey.max_tokens:,} tokens", over)
-    shares = ", ".join(f"{name} {share:.1%}" for name, share in survey.languages.items())
+    names = {UNDETERMINED: "uncertain"}
+    shares = ", ".join(
+        f"{names.get(code, code)} {share:.1%}" for code, share in survey.languages.items()
+    )
     table.add_row(f"languages, of {survey.num_detected:,} texts", shares)
     for name, kinds in survey.metadata.items():
         counts = ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())

@@ -51,4 +51,4 @@ def index_upload(
             f"{done.num_bytes / 2**20:.1f} MiB, {len(done.kept)} were there"
         )
         if done.removed:
-            typer.echo(f"{len(done.removed)} old generations removed there")
+            typer.echo(f"{console.count_of(len(done.removed), 'old generation')} removed there")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.retrieval.defaults import ANSWER_THRESHOLD
+from service.retrieval.defaults import ANSWER_THRESHOLD, PERHAPS_FROM
 from service.retrieval.terminal import open_console, print_table
 
 if TYPE_CHECKING:  # their modules import torch
@@ -22,12 +22,13 @@ if TYPE_CHECKING:  # their modules import torch
     from service.retrieval.index.plan import Plan
 
 NOT_ANSWERED = "probably not answered here; nearest passages:"
+PERHAPS_ANSWERED = "perhaps answered here:"
 
 
 def print_hits(hits: "Sequence[Hit]", has_relevance: bool, as_json: bool) -> None:
     """Print the hits of one query, and whether it is answered."""
-    best = hits[0].relevance if hits else 0.0
-    answered = has_relevance and (best or 0.0) >= ANSWER_THRESHOLD
+    best = (hits[0].relevance if hits else None) or 0.0
+    answered = has_relevance and best >= ANSWER_THRESHOLD
     if as_json:
         is_utf8 = sys.stdout.encoding.lower() == "utf-8"
         found = {
@@ -52,7 +53,7 @@ def print_hits(hits: "Sequence[Hit]", has_relevance: bool, as_json: bool) -> Non
         relevance = [] if hit.relevance is None else [f"{hit.relevance:.2f}"]
         table.add_row(str(hit.rank), *relevance, f"{hit.score:.3f}", passage)
     if has_relevance and hits and not answered:
-        Console().print(NOT_ANSWERED)
+        Console().print(NOT_ANSWERED if best < PERHAPS_FROM else PERHAPS_ANSWERED)
     Console().print(table if hits else "no hits")
 
 

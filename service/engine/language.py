@@ -71,6 +71,11 @@ class LanguageDetector:
         """Return a text's language (BCP 47); `und` if it has no letters."""
         return self._detect(text[:MAX_CHARACTERS])[0]
 
+    def detect_certain(self, text: str) -> str:
+        """Return a text's language; `und` where it is not certain."""
+        [found], _ = self.languages_of([text], None)
+        return found.code if found.is_certain else UNDETERMINED
+
     def _detect_anew(self, text: str) -> tuple[str, float]:
         """Return a text's language and its probability.
 

@@ -7,6 +7,7 @@ from service.retrieval.errors import RetrievalError
 
 BUNDLED = "bundled"
 ANSWER_THRESHOLD = 0.5  # the relevance of the best hit from which on a query counts as answered
+PERHAPS_FROM = 0.2  # from which on it perhaps is; the page has the same (web/results/hits.js)
 BUNDLED_BASE = "bundled-base"  # without its query-side adapter
 
 

@@ -43,7 +43,7 @@ function exampleItem({ language, name, english_name: englishName, text }, onChoo
 
 export async function showFacts() {
   const { changes, encoder, index, version } = await requestInfo();
-  if (Number.isFinite(index?.passages)) {
+  if (index?.passages > 1) {
     byId("introduction").textContent = fill(TEXT.introductionWithIndex, { passages: writeCount(index.passages) });
   }
   const facts = [

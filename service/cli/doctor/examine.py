@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from service.cli.console import count_of
 from service.retrieval.errors import RetrievalError
 from service.settings.settings import Settings
 
@@ -129,7 +130,8 @@ def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
         generation = open_current(pulled_index_folder(settings))
         if encoder is not None:
             generation.check_encoder(encoder)
-        yield Finding("index", f"{generation.name}, {len(generation.passages)} passages, whole")
+        passages = count_of(len(generation.passages), "passage")
+        yield Finding("index", f"{generation.name}, {passages}, whole")
         if encoder is not None and (
             warning := query_prompt_warning(generation.manifest.encoder, encoder.checkpoint)
         ):

@@ -55,7 +55,8 @@ def examine_memory(settings: Settings) -> Iterator[Finding]:
     if settings.index is not None:
         folder = pulled_index_folder(settings)
         generation = open_current(folder, index_options_of(settings, encoder))
-        yield account.entry(f"index of {len(generation.passages):,} passages")
+        count = len(generation.passages)
+        yield account.entry(f"index of {count:,} passage{'s' if count != 1 else ''}")
     if encoder.has_two_sides:
         load(encoder.side("passage").runtime)
         encoder.warm_up(max_batch_tokens)

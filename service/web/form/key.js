@@ -5,6 +5,7 @@ import { TEXT } from "../languages/text.js";
 
 const KEY_ITEM = "clear-search-key";
 const IS_USED = "use"; // what the dialog returns for its submit button
+const NOT_IN_HEADERS = /[^\x20-\xff]/; // Latin-1, without controls
 
 let asking = null; // a promise while the dialog is open
 
@@ -26,6 +27,7 @@ async function openDialog() {
   await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
   const key = byId("key").value.trim();
   byId("key").value = "";
+  byId("key").setCustomValidity("");
   if (dialog.returnValue !== IS_USED || !key) return false;
   sessionStorage.setItem(KEY_ITEM, key);
   return true;
@@ -33,4 +35,7 @@ async function openDialog() {
 
 export function listenToKeyDialog() {
   byId("cancel-key").addEventListener("click", () => byId("key-dialog").close());
+  byId("key").addEventListener("input", ({ target }) => {
+    target.setCustomValidity(NOT_IN_HEADERS.test(target.value) ? TEXT.keyImpossible : "");
+  });
 }

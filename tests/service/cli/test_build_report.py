@@ -49,7 +49,7 @@ def test_a_build_says_what_it_replaces_and_an_update_how_much_it_removed(
         assert done.exit_code == 0, done.stderr
         return done.stderr
 
-    replaced, lost = "it replaces a generation of 1 passages", "had evidence: give --evidence"
+    replaced, lost = "it replaces a generation of 1 passage:", "had evidence: give --evidence"
     told = [
         run("build", files[0], "--evidence"),
         run("update", files[1]),

@@ -122,7 +122,7 @@ def test_duplicates_are_named_by_a_check_and_by_a_build(
     [found] = json.loads(checked.stdout)["equal_texts"]
     assert found == {"id": "a", "origin": f"{doubled}:3"}
     assert f"a ({doubled}:3)" in told.stdout
-    line = "1 documents repeat the text of another one"
+    line = "1 document repeats the text of another one"
     assert f"{line} (--deduplicate folds them in answers):" in built.stderr
     assert f"  b ({doubled}:1) repeats a ({doubled}:3)" in built.stderr
     assert f"{line} (answers fold them):" in folded.stderr
@@ -155,6 +155,6 @@ def test_a_build_embeds_chunks_late_if_it_is_asked_to(tmp_path: Path, run: Any) 
     assert "--late-chunking (CLEAR_LATE_CHUNKING) contradict each other" in refused.stderr
     assert late["passages"] == alone["passages"] == verified["passages"] > 1
     assert (late["documents"], verified["documents"]) == (1, 1)
-    assert told.endswith(f"is whole: {late['passages']} passages of 1 documents\n")
+    assert told.endswith(f"is whole: {late['passages']} passages of 1 document\n")
     manifest = tmp_path / "i" / "generations" / late["generation"] / "manifest.json"
     assert json.loads(manifest.read_text())["chunking"]["window"] == 64

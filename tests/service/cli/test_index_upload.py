@@ -34,7 +34,7 @@ def test_an_upload_removes_old_generations_when_asked(index_copy: Path, tmp_path
     republish(index_copy)
 
     assert (
-        "1 old generations removed"
+        "1 old generation removed"
         in run(*("index", "upload", url, "--index", index_copy, "--keep", 0)).output
     )
 

@@ -223,7 +223,7 @@ def test_texts_over_the_limit_are_counted_and_named_where_they_are_not_split(
 
     result = run("index", "build", passages, "--index", tmp_path / "index", *tiny, "--no-chunk")
 
-    assert "1 passages were truncated at the encoder's token limit: 1\n" in result.stderr
+    assert "1 passage was truncated at the encoder's token limit: 1\n" in result.stderr
 
 
 def test_a_long_document_is_split(tmp_path: Path, tiny: list[str]) -> None:
@@ -529,7 +529,7 @@ def test_a_passages_file_whose_name_is_not_utf_8_is_built(tmp_path: Path, tiny: 
 
     assert refused.exit_code == 1
     assert "\\xff.jsonl:1: give one of" in refused.stderr.replace("\\udcff", "\\xff")
-    assert (built.exit_code, "1 passages" in built.stderr) == (0, True)
+    assert (built.exit_code, "1 passage," in built.stderr) == (0, True)
 
 
 SEARCH_TWICE = """

@@ -1,9 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 
+import service.web
 from service.cli.tables import print_hits
 from service.retrieval.corpus.reader import Passage
+from service.retrieval.defaults import PERHAPS_FROM
 from service.retrieval.evidence.table import Evidence
 from service.retrieval.hits import Hit
 
@@ -45,3 +48,23 @@ def test_json_has_the_evidence_of_each_hit(capsys: pytest.CaptureFixture[str]) -
     assert spans == [{"start": 12, "end": 36, "score": 0.8}, None]
     assert [hit["matched"] for hit in found["hits"]] == [[], ["AA-1"]]
     assert found["answered"] is None
+
+
+@pytest.mark.parametrize(
+    ("relevance", "headline"),
+    [
+        (0.19, "probably not answered here; nearest passages:"),
+        (PERHAPS_FROM, "perhaps answered here:"),
+        (0.49, "perhaps answered here:"),
+        (0.5, ""),
+    ],
+)
+def test_the_headline_says_what_the_page_says_at_the_same_relevance(
+    capsys: pytest.CaptureFixture[str], relevance: float, headline: str
+) -> None:
+    hit = Hit(1, 0.5, HIT.passage, relevance)
+    print_hits([hit], has_relevance=True, as_json=False)
+
+    assert capsys.readouterr().out.splitlines()[0].strip() == headline
+    [folder] = service.web.__path__
+    assert f"fair: {PERHAPS_FROM}," in Path(folder, "results", "hits.js").read_text()

@@ -45,6 +45,14 @@ def test_a_text_without_letters_is_undetermined(detector: LanguageDetector, text
     assert detector.detect(text) == "und"
 
 
+def test_an_uncertain_detection_is_undetermined_where_certainty_is_asked_for(
+    detector: LanguageDetector,
+) -> None:
+    assert detector.detect_certain("Mji mkuu wa Tanzania ni upi?") == "sw"
+    [found], _ = detector.languages_of(["a b"], None)
+    assert not found.is_certain and detector.detect_certain("a b") == "und"
+
+
 def test_only_the_start_of_a_long_text_is_used(detector: LanguageDetector) -> None:
     head = "Woher hat Venezuela seinen Namen? " * 20
 

@@ -592,6 +592,21 @@ def test_a_wrong_key_is_asked_for_again_and_a_missing_one_is_reported(page: "Pag
     assert titles(page) == []
 
 
+def test_a_key_with_characters_that_no_header_has_is_told_before_it_is_sent(page: "Page") -> None:
+    guarded(page, "secret")
+    search(page, ENGLISH)
+    page.get_by_role("dialog").wait_for()
+    told = "document.getElementById('key').validationMessage"
+    page.keyboard.type("\u0441ecret")  # a Cyrillic letter
+    page.keyboard.press("Enter")
+    assert page.evaluate(told) == "The key has characters that a key cannot have."
+    assert page.get_by_role("dialog").is_visible()
+    page.locator("#key").fill("secret")
+    assert page.evaluate(told) == ""
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#hits > li.hit")
+
+
 def test_the_facts_are_shown_once_a_key_is_accepted(page: "Page") -> None:
     guarded(page, "secret")
     guarded(page, "secret", "info")

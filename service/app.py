@@ -46,8 +46,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = state
     app.openapi = partial(openapi_document, app, state)  # type: ignore[method-assign]
     install_problems(app)
-    for module in (search, encode, documents, operations, openai):
-        app.include_router(module.router)
+    # Before FastAPI's own routes, which are tried in order; an included router looks them up twice.
+    modules = (search, encode, documents, operations, openai)
+    app.routes[:0] = [route for module in modules for route in module.router.routes]
     serve_page(app)
     _add_middleware(app, state)
     return app

@@ -117,6 +117,8 @@ class QueryRunner:
             # as a whole: else the first queries of a request could refuse the others
             num_tokens = sum(item.num_tokens for item in items)
             self._batcher.admit(num_tokens, "query", deadline, spent)
+            if all(item.embedding is not None for item in items):
+                return await self._batcher.run(items, "query", deadline)
             return await self._run(items, keys, deadline)
 
     async def _run(

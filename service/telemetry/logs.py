@@ -6,9 +6,9 @@ class and its traceback are written. Messages that leave the machine are written
 
 import json
 import logging
+import os
 import re
 import traceback
-import uuid
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ def request_id_of(header: bytes | None) -> str:
     """
     if header is not None and PLAIN_REQUEST_ID.fullmatch(header):
         return header.decode()
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def without_folders(message: str, root: Path | None = None) -> str:

@@ -21,11 +21,15 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 # Two Milvus servers would want one port; the one waits more than it computes, so it runs beside.
+# The folders with the longest files come first: at the end no process waits long for the other.
 MILVUS := tests/service/retrieval/index
+LONGEST := tests/trainer/ tests/system/
+SLOW := $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard tests/*/)))
 slow: $(VENV)/.mteb
 	mkdir -p build
 	$(BIN)/pytest -m slow --timeout 900 $(MILVUS) >build/milvus.log 2>&1 & milvus=$$!; \
-	$(BIN)/pytest -m slow --timeout 900 --numprocesses 2 --dist loadfile --ignore $(MILVUS); \
+	$(BIN)/pytest -m slow --timeout 900 --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		--ignore $(MILVUS) $(SLOW); \
 	status=$$?; wait $$milvus || status=1; cat build/milvus.log; exit $$status
 
 browser: $(VENV)/.dev
@@ -108,6 +112,11 @@ $(VENV)/.docs: pyproject.toml $(VENV)/.dev
 $(VENV)/.deploy: pyproject.toml $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[deploy]'
 	touch $@
+
+# All that CI needs beyond `.dev`, resolved once.
+$(VENV)/.tools: pyproject.toml $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable '.[mteb,minilm,docs,deploy]'
+	touch $@ $(addprefix $(VENV)/,.mteb .docs .deploy)
 
 $(VENV)/.audit: pyproject.toml $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable '.[audit]'

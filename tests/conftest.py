@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,31 @@ PASSAGES: list[dict[str, Any]] = [
     {"id": "music.1", "title": "Music", "text": "The kora is a harp with 21 strings."},
     {"id": "music.2", "title": "Music", "text": "A string quartet has two violins."},
 ]
+
+
+NAMED_MARKERS = ("slow", "browser")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files without the marker that `-m` asks for alone: to import all takes long."""
+    marker = config.option.markexpr
+    if marker not in NAMED_MARKERS or collection_path.suffix != ".py":
+        return None
+    return not _names_marker(collection_path, marker) or None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Check that each file has the markers of its tests in its own text."""
+    for item in items:
+        for marker in NAMED_MARKERS:
+            if item.get_closest_marker(marker) and not _names_marker(item.path, marker):
+                raise pytest.UsageError(f"{item.nodeid} is {marker}: write mark.{marker} there")
+
+
+@cache
+def _names_marker(path: Path, marker: str) -> bool:
+    return f"mark.{marker}" in path.read_text()
 
 
 def tiny_tokenizer() -> "Tokenizer":

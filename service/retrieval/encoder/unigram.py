@@ -1,7 +1,7 @@
 """A Unigram tokenizer of many pieces in a quarter of the library's memory, with the same ids.
 
 The library `tokenizers` keeps 250,000 pieces in a tree of hash tables: 290 MiB. Here they are keys
-of one dictionary: 75 MiB. The library still normalizes texts and splits them into words; a word's
+of one dictionary: 40 MiB. The library still normalizes texts and splits them into words; a word's
 best pieces are found here, as in its Unigram model, by the same sums in the same order.
 """
 
@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer
 MIN_FILE_BYTES = 2**22  # smaller tokenizers have no memory to save
 UNKNOWN_PENALTY = 10.0
 CACHED_WORDS, CACHED_CHARACTERS = 10_000, 32
+SEPARATOR = "\0"  # in no piece
 MODEL_FIELDS = {"type", "unk_id", "vocab", "byte_fallback"}
 
 
@@ -36,8 +37,10 @@ class UnigramTokenizer:
         """Take the content of a `tokenizer.json` that `is_supported`; its model is taken out."""
         model = content.pop("model")
         self._unknown_id = int(model["unk_id"])
-        self._ids = {piece: number for number, (piece, _) in enumerate(model["vocab"])}
         self._scores = array("d", (score for _, score in model["vocab"]))
+        # The read pieces stand between lists that are freed, whose memory they would keep: 30 MiB.
+        joined = SEPARATOR.join(piece for piece, _ in model.pop("vocab"))
+        self._ids = {piece: number for number, piece in enumerate(joined.split(SEPARATOR))}
         self._unknown_score = min(self._scores) - UNKNOWN_PENALTY
         self._longest: dict[str, int] = {}  # by first character
         for piece in self._ids:
@@ -158,7 +161,7 @@ def is_supported(content: dict[str, Any], prompts: Iterable[str]) -> bool:
         and set(model) <= MODEL_FIELDS
         and not model.get("byte_fallback")
         and model.get("unk_id") is not None
-        and "" not in (piece for piece, _ in model["vocab"])
+        and all(piece and SEPARATOR not in piece for piece, _ in model["vocab"])
         and all(token["special"] for token in added)
         and not any(start in prompt for prompt in prompts for start in starts)
         and content.get("pre_tokenizer") is not None

@@ -127,6 +127,8 @@ def left(content: Content) -> None:
         lambda content: content["model"].update(type="BPE"),
         lambda content: content["model"].update(unk_id=None),
         lambda content: content["model"].update(alpha=0.1),
+        lambda content: content["model"]["vocab"].append(["a\0b", 0.0]),
+        lambda content: content["model"]["vocab"].append(["", 0.0]),
         lambda content: content["added_tokens"][0].update(special=False),
         lambda content: content["post_processor"]["single"][0]["SpecialToken"].update(type_id=1),
         lambda content: content["post_processor"].update(type="RobertaProcessing"),

@@ -34,6 +34,8 @@ WARM_UP_TOKENS = (16, 32, 64, 256)
 MAX_COPIED_BYTES = 256 * 2**20
 # From this many texts a core, a batch is split among the cores.
 MIN_TEXTS_A_CORE = 4
+# Of several texts, a stream keeps the memory of its largest batch: in fp32 26 KiB a token.
+PART_TOKENS = 768
 
 
 class _Running:
@@ -136,6 +138,7 @@ class OpenvinoRuntime:
             self._running.count += 1
         try:
             is_small = len(token_ids) < MIN_TEXTS_A_CORE * self._num_cores
+            is_small &= len(token_ids) == 1 or token_ids.size <= PART_TOKENS
             if are_parts(token_ids, attention_mask):
                 embeddings = self._embed_unsplit(token_ids, attention_mask, is_alone, 1)
             elif self._is_fixed(token_ids):
@@ -194,7 +197,8 @@ class OpenvinoRuntime:
     def _embed_parts(
         self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], num_parts: int
     ) -> Tensor:
-        parts = split(np.count_nonzero(attention_mask, axis=1), num_parts)
+        lengths = np.count_nonzero(attention_mask, axis=1)
+        parts = split(lengths, max(num_parts, -(-int(lengths.sum()) // PART_TOKENS)))
         masks = [attention_mask[rows, :length] for rows, length in parts]
         requests = []
         with ExitStack() as running:  # waits for all, even if one fails

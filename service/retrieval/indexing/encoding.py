@@ -111,6 +111,31 @@ class Segments:
         return hashlib.sha256(content).digest()[:16]
 
 
+class SegmentsProgress:
+    """Reports the stage evidence in passages, by the share of their segments that is encoded."""
+
+    def __init__(self, total: int, on_progress: OnProgress) -> None:
+        """Report that none of all passages is done."""
+        self._total, self._on_progress = total, on_progress
+        self._read = self._num_texts = self._num_encoded = self._done = 0
+        on_progress("evidence", 0, total)
+
+    def read(self, num_passages: int, num_texts: int) -> None:
+        """Take how many passages were read in all, and how many texts since the last call."""
+        self._read = num_passages
+        self._num_texts += num_texts
+
+    def encoded(self, num_texts: int) -> None:
+        """Report after so many more texts were encoded; the number never falls."""
+        self._num_encoded += num_texts
+        self._done = max(self._done, self._read * self._num_encoded // self._num_texts)
+        self._on_progress("evidence", self._done, self._total)
+
+    def end(self) -> None:
+        """Report that all passages are done."""
+        self._on_progress("evidence", self._total, self._total)
+
+
 class EncodedSegments:
     """The vectors of the segments of staged passages, encoded in shards or known from before."""
 
@@ -138,16 +163,17 @@ class EncodedSegments:
             shard_encoder: embeds the segments.
             on_progress: called during the stage evidence.
         """
-        missing = self._missing(shard_encoder.identity, on_progress)
-        for name, encoded in shard_encoder.encode(missing, lambda num_texts: None):
+        progress = SegmentsProgress(len(self._staged), on_progress)
+        missing = self._missing(shard_encoder.identity, progress)
+        for name, encoded in shard_encoder.encode(missing, progress.encoded):
             self._shards.save(name, encoded)
+        progress.end()
 
-    def _missing(self, identity: EncoderIdentity, on_progress: OnProgress) -> Iterator[Shard]:
+    def _missing(self, identity: EncoderIdentity, progress: "SegmentsProgress") -> Iterator[Shard]:
         """Yield the shards that were not saved before; note the names of all."""
         texts: list[str] = []
         digests: list[bytes] = []
         total = len(self._staged)
-        on_progress("evidence", 0, total)
         passages = itertools.chain.from_iterable(self._staged.windows(WINDOW_ROWS))
         for done, passage in enumerate(passages, start=1):
             segments = Segments.of(passage, self._staged.prepare)
@@ -157,10 +183,12 @@ class EncodedSegments:
             if len(texts) >= SHARD_PASSAGES or (done == total and texts):
                 name = shard_name(identity, b"".join(digests))
                 self._names.append(name)
-                if not self._shards.has(name):
+                progress.read(done, len(texts))
+                if self._shards.has(name):
+                    progress.encoded(len(texts))
+                else:
                     yield Shard(name, texts)
                 texts, digests = [], []
-                on_progress("evidence", done, total)
 
     def columns(self, passages: Sequence[Passage]) -> pa.Table:
         """Return the evidence of the next passages, as columns beside theirs."""

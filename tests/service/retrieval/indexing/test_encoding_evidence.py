@@ -61,6 +61,25 @@ def count_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+def test_progress_counts_the_passages_whose_segments_are_encoded(
+    tiny_encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    def note(stage: str, done: int, total: int | None) -> None:
+        if stage == "evidence":
+            assert total == 72  # chunks
+            found.append(done)
+
+    monkeypatch.setattr("service.retrieval.encoder.bulk.MAX_BATCH_TOKENS", 64)
+
+    build_index(origins(corpus()), tmp_path, tiny_encoder, evidence=True, on_progress=note)
+
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (0, 72)
+    assert any(0 < each < 72 for each in found)  # while the only shard is encoded
+
+
 def opened(index: Path) -> Generation:
     generation = open_current(index)
     assert generation.evidence is not None

@@ -426,29 +426,6 @@ def test_a_large_graph_is_compiled_once_and_embeds_the_same(
     np.testing.assert_allclose(found, expected, atol=1e-5 if precision == "fp32" else 2e-2)
 
 
-def test_a_stream_computes_few_tokens_at_once_with_equal_bits(
-    tiny_checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from service.retrieval.encoder.runtime.openvino import runtime
-
-    encoder = load(tiny_checkpoint, graph_cache)
-    expected = {count: encoder.encode(TEXTS[:count], "query").embeddings for count in (5, 16)}
-    computed, inputs = [], runtime.OpenvinoRuntime._inputs
-
-    def record(*arguments: Any) -> Any:
-        computed.append(int(np.count_nonzero(arguments[2])))
-        return inputs(*arguments)
-
-    monkeypatch.setattr(runtime.OpenvinoRuntime, "_inputs", record)
-    monkeypatch.setattr(runtime, "PART_TOKENS", 64)
-
-    for count, embeddings in expected.items():
-        np.testing.assert_array_equal(encoder.encode(TEXTS[:count], "query").embeddings, embeddings)
-    longest = max(len(text.token_ids) for text in encoder.tokenize(TEXTS, "query"))
-    assert max(computed) < 64 + longest
-    assert len(computed) > 4
-
-
 def test_a_graph_that_openvino_does_not_compute_leaves_torch(
     tiny_checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -503,3 +480,24 @@ def test_passages_in_fp32_need_no_shape(tiny_checkpoint: Path, graph_cache: Path
 
     assert encoder.runtime.passage_shape(5) is None
     assert EncoderIdentity.of(encoder).runtime == "openvino-ir-fp32"
+
+
+def test_a_stream_computes_few_tokens_at_once_and_passages_keep_their_bits(
+    tiny_checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.retrieval.encoder.runtime.openvino import runtime
+
+    encoder, texts = load(tiny_checkpoint, graph_cache), [f"{text} tea" for text in passages(200)]
+    expected = encode_passages(encoder, texts).embeddings
+    computed, inputs = [], runtime.OpenvinoRuntime._inputs
+
+    def record(*arguments: Any) -> Any:
+        computed.append(int(np.count_nonzero(arguments[2])))
+        return inputs(*arguments)
+
+    monkeypatch.setattr(runtime.OpenvinoRuntime, "_inputs", record)
+    for limit in (768, 128):
+        monkeypatch.setattr(runtime, "PART_TOKENS", limit)
+        computed.clear()
+        np.testing.assert_array_equal(encode_passages(encoder, texts).embeddings, expected)
+        assert max(computed) < limit + 64  # the longest text

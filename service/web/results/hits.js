@@ -36,7 +36,7 @@ function hitItem(hit, { language, choice }) {
   const text = (hit.text ?? "").trimEnd(); // the text of a chunk may end in empty lines
   const title = element("h2", { className: "hit-title", lang: PASSAGE_LANGUAGE, dir: "auto" }, name);
   const passage = element("p", { className: "hit-text", lang: PASSAGE_LANGUAGE, dir: "auto" },
-    ...markedNodes(text, isUnlikely(hit) ? null : hit.evidence, hit.matched ?? []));
+    ...(text ? foldEnd() : []), ...markedNodes(text, isUnlikely(hit) ? null : hit.evidence, hit.matched ?? []));
   const [values, repeated] = splitValues(hit);
   item.append(
     element("span", { className: "hit-rank", ariaHidden: "true" }, writeCount(hit.rank)),
@@ -67,12 +67,15 @@ function relevanceWords(relevance) {
 const foldObserver = new ResizeObserver((entries) => {
   const hits = new Set(entries.map(({ target }) => target.closest(".hit.is-folded")));
   hits.delete(null);
-  const areCut = Array.from(hits, (hit) => [...hit.querySelectorAll(".hit-title, .hit-text")].some(isCut));
-  for (const [index, hit] of [...hits].entries()) hit.querySelector(".hit-toggle").hidden = !areCut[index];
+  const parts = Array.from(hits, (hit) => [...hit.querySelectorAll(".hit-title, .hit-text")]).flat();
+  const areCut = parts.map((part) => part.scrollHeight > part.clientHeight + 1);
+  for (const [index, part] of parts.entries()) part.classList.toggle("is-cut", areCut[index]);
+  for (const hit of hits) hit.querySelector(".hit-toggle").hidden = !hit.querySelector(".is-cut, .begins-late");
 });
 
-function isCut(part) {
-  return part.scrollHeight > part.clientHeight + 1 || part.classList.contains("begins-late");
+/** Build what puts an ellipsis at the end of the last line of a folded passage; it stands before the text. */
+function foldEnd() {
+  return ["fold-space", "fold-end"].map((className) => element("span", { className, ariaHidden: "true" }));
 }
 
 function foldToggle(item, title) {

@@ -130,6 +130,43 @@ def test_a_folded_passage_begins_with_its_mark(page: "Page") -> None:
     assert page.locator(".hit-text").inner_text() == text
 
 
+# How the words of a folded passage lie to its box and to its ellipsis.
+WORDS = """passage => {
+  const box = passage.getBoundingClientRect(), range = document.createRange();
+  const end = passage.querySelector(".fold-end").getBoundingClientRect(), text = passage.lastChild;
+  const words = Array.from(text.data.matchAll(/\\S+/g), ({ 0: word, index }) => {
+    range.setStart(text, index);
+    range.setEnd(text, index + word.length);
+    return Array.from(range.getClientRects());
+  });
+  const count = (is) => words.filter(([line]) => is(line)).length;
+  const isIn = (line, { top, bottom }) => line.top < bottom - 1 && line.bottom > top + 1;
+  return {
+    broken: words.filter((lines) => lines.length > 1).length,
+    shown: count((line) => line.bottom <= box.bottom + 1),
+    cut: count((line) => isIn(line, box) && line.bottom > box.bottom + 1),
+    covered: count((line) => isIn(line, end) && line.right > end.left + 1),
+    inside: end.bottom <= box.bottom + 1 && end.width > 0,
+  };
+}"""
+
+
+@pytest.mark.parametrize("width", [360, 1000])
+def test_a_folded_passage_ends_at_a_word_and_an_ellipsis(page: "Page", width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 740})
+    text = "Interdepartmental representatives unanimously recommended straightforwardness. " * 20
+    serve(page, answer(hit(text)))
+    search(page, "tea")
+    page.wait_for_selector(".hit-text.is-cut")
+
+    found = page.locator(".hit-text").evaluate(WORDS)
+
+    assert found.pop("shown") >= 4
+    assert found == {"broken": 0, "cut": 0, "covered": 0, "inside": True}
+    page.get_by_role("button", name="Show all").click()
+    assert page.locator(".fold-end").is_hidden()
+
+
 def test_values_filter_and_those_that_the_title_repeats_are_in_the_details(page: "Page") -> None:
     serve(page, answer(hit(title="Kenya: tea", metadata=METADATA)), fields=FIELDS)
     search(page, "tea")

@@ -24,7 +24,7 @@ check: $(VENV)/.dev
 # The folders with the longest files come first: at the end no process waits long for the other.
 MILVUS := tests/service/retrieval/index
 LONGEST := tests/trainer/ tests/system/
-SLOW := $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard tests/*/)))
+SLOW := $(LONGEST) $(filter-out $(LONGEST) tests/__pycache__/,$(sort $(wildcard tests/*/ tests/test_*.py)))
 slow: $(VENV)/.mteb
 	mkdir -p build
 	$(BIN)/pytest -m slow --timeout 900 $(MILVUS) >build/milvus.log 2>&1 & milvus=$$!; \

@@ -228,7 +228,7 @@ def load_engine(
         metrics,
         limits_of(settings, encoder.device.type),
         settings.query_cache_entries,
-        LanguageDetector(settings.cache),
+        LanguageDetector(settings.cache, remembers=settings.query_cache_entries > 0),
     )
 
 

@@ -63,7 +63,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for marker in NAMED_MARKERS:
             if item.get_closest_marker(marker) and not _names_marker(item.path, marker):
-                raise pytest.UsageError(f"{item.nodeid} is {marker}: write mark.{marker} there")
+                raise pytest.UsageError(
+                    f"{item.nodeid} is {marker}: write pytest.mark.{marker} in its file: "
+                    f"-m {marker} imports only files whose text has it"
+                )
 
 
 @cache

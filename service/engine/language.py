@@ -61,11 +61,16 @@ def _identifier(cache_folder: Path | None) -> LanguageIdentifier:
 class LanguageDetector:
     """Detects one of about 140 languages."""
 
-    def __init__(self, cache_folder: Path | None = None) -> None:
-        """Load the model, from its copy in a cache if one is named."""
+    def __init__(self, cache_folder: Path | None = None, *, remembers: bool = True) -> None:
+        """Load the model, from its copy in a cache if one is named.
+
+        Args:
+            cache_folder: of the copy.
+            remembers: keep the languages of the last texts, and so the texts.
+        """
         self._identifier = _identifier(cache_folder)
         self._labels = {STANDARD.get(name, name) for name in map(str, self._identifier.nb_classes)}
-        self._detect = lru_cache(REMEMBERED)(self._detect_anew)
+        self._detect = lru_cache(REMEMBERED if remembers else 0)(self._detect_uncached)
 
     def detect(self, text: str) -> str:
         """Return a text's language (BCP 47); `und` if it has no letters."""
@@ -76,7 +81,7 @@ class LanguageDetector:
         [found], _ = self.languages_of([text], None)
         return found.code if found.is_certain else UNDETERMINED
 
-    def _detect_anew(self, text: str) -> tuple[str, float]:
+    def _detect_uncached(self, text: str) -> tuple[str, float]:
         """Return a text's language and its probability.
 
         English words around foreign names are English: of 300 English translations of AfriQA's

@@ -40,7 +40,7 @@ class JsonRoute(APIRoute):
 
 
 async def read_json(request: Request) -> Any:
-    """Return the content of a body: as bytes if it is not declared as JSON, None if it is empty.
+    """Return the content of a body: as bytes if it is not declared as JSON.
 
     Raises:
         RequestValidationError: it is empty, not JSON in UTF-8, or has a key twice in an object.

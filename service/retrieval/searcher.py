@@ -198,8 +198,9 @@ class Searcher:
         lifted = scores if ranking.lifted is None else ranking.lifted.tolist()
         places = [place for place, score in enumerate(lifted) if not math.isnan(score)]
         found: Sequence[float | None] | None = self.relevance.of([lifted[each] for each in places])
+        least = float(np.float32(min_score))  # scores are fp32
         pairs = zip(places, found or [None] * len(places), strict=True)
-        kept = [pair for pair in pairs if scores[pair[0]] >= min_score][:top_k]
+        kept = [pair for pair in pairs if scores[pair[0]] >= least][:top_k]
         passages = self.generation.passages.read([rows[place] for place, _ in kept])
         hits: list[Hit] = []
         for (place, relevance), passage in zip(kept, passages, strict=True):

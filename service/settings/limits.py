@@ -69,7 +69,11 @@ class BatchSettings(BaseModel):
         ),
     ] = 0.25
     query_cache_entries: Annotated[
-        int, Field(ge=0, description="Query embeddings in the cache; 0 disables it")
+        int,
+        Field(
+            ge=0,
+            description="Query embeddings in the cache; 0 disables it and keeps no query's text",
+        ),
     ] = 10_000
 
 

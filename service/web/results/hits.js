@@ -63,11 +63,12 @@ function relevanceWords(relevance) {
   return [element("p", { className: `relevance is-${grade}` }, TEXT.relevance[grade])];
 }
 
-// A hit has a toggle only if folding hides part of it. All reads come before all writes: one layout.
+// A hit has a toggle only if folding hides part of it. All reads come between the writes: one layout.
 const foldObserver = new ResizeObserver((entries) => {
   const hits = new Set(entries.map(({ target }) => target.closest(".hit.is-folded")));
   hits.delete(null);
   const parts = Array.from(hits, (hit) => [...hit.querySelectorAll(".hit-title, .hit-text")]).flat();
+  for (const part of parts) part.classList.remove("is-cut"); // its ellipsis would take room
   const areCut = parts.map((part) => part.scrollHeight > part.clientHeight + 1);
   for (const [index, part] of parts.entries()) part.classList.toggle("is-cut", areCut[index]);
   for (const hit of hits) hit.querySelector(".hit-toggle").hidden = !hit.querySelector(".is-cut, .begins-late");

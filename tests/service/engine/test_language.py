@@ -150,3 +150,11 @@ def test_a_text_that_comes_again_is_not_classified_again(
     found = [detector.languages_of([text], None)[0] for text in ("Wo liegt Kiel?", "oil") * 2]
     assert found[:2] == found[2:]
     assert len(classified) == len(set(classified)) and {"Wo liegt Kiel?", "oil"} <= {*classified}
+
+
+def test_no_text_is_kept_where_texts_are_not_to_be_remembered() -> None:
+    detector = LanguageDetector(remembers=False)
+
+    assert detector.detect("Wo liegt Kiel?") == "de"
+
+    assert detector._detect.cache_info().currsize == 0

@@ -73,6 +73,7 @@ def test_a_score_of_nan_is_no_hit_and_every_other_keeps_its_own_passage(
 
     ids = searcher.generation.passages.passage_ids([1, 3])
     assert [hit.passage.passage_id for hit in hits] == ids
+    assert [hit.score for hit in searcher.hits(ranking, min_score=0.9)] == [pytest.approx(0.9)]
     assert [(hit.rank, hit.score) for hit in hits] == [(1, pytest.approx(0.9)), (2, 0.5)]
 
 

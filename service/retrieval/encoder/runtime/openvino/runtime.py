@@ -198,7 +198,7 @@ class OpenvinoRuntime:
         self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], num_parts: int
     ) -> Tensor:
         lengths = np.count_nonzero(attention_mask, axis=1)
-        parts = split(lengths, max(num_parts, -(-int(lengths.sum()) // PART_TOKENS)))
+        parts = split(lengths, max(num_parts, -(-token_ids.size // PART_TOKENS)))
         masks = [attention_mask[rows, :length] for rows, length in parts]
         requests = []
         with ExitStack() as running:  # waits for all, even if one fails

@@ -90,7 +90,7 @@ class Engine:
         spent = spent or Spent()
         searcher = self.searcher
         page, queries, role = page.resolve(queries, searcher)
-        deadline += await self.threads.load(searcher.encoder.side(role).runtime)
+        await self.threads.load(searcher.encoder.side(role).runtime, deadline)
         page.check(searcher)
         counted = await self.threads.select(searcher, filter, facets, spent)
         selected = time.monotonic()
@@ -142,7 +142,7 @@ class Engine:
 
         `may_extend` moves the deadline by a multiple of the time that the tokens take.
         """
-        deadline += await self.threads.load(self.searcher.encoder.side(role).runtime)
+        await self.threads.load(self.searcher.encoder.side(role).runtime, deadline)
         started = time.monotonic()
         spent = spent or Spent()
         tokenized = await self._tokenize(texts, role, spent)

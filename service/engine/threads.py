@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from service.batching.request import Spent
+from service.errors import DeadlineExceededError
 from service.retrieval.corpus.filters import Filter
 from service.retrieval.corpus.selection import Facet
 from service.retrieval.encoder.runtime.on_demand import is_loaded, load
@@ -24,6 +25,7 @@ class WorkThreads:
         """Start no thread yet."""
         self._pool = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="tokenizer")
         self._num_running = self._num_begun = 0
+        self._loading: dict[Runtime, asyncio.Future[Runtime]] = {}
 
     async def run(self, work: Callable[[], ResultT], spent: Spent | None = None) -> ResultT:
         """Run work in a thread and return its result.
@@ -42,13 +44,27 @@ class WorkThreads:
             if spent and (is_shared or self._num_begun > begun):
                 spent.own_seconds = 0.0  # beside others it took longer than alone
 
-    async def load(self, runtime: Runtime) -> float:
-        """Load a side's runtime at its first text, beside batches; return the seconds."""
+    async def load(self, runtime: Runtime, deadline: float) -> None:
+        """Load a side's runtime at its first text, beside batches; requests share one loading.
+
+        Raises:
+            DeadlineExceededError: it takes longer; it goes on for later requests.
+            RetrievalError: the runtime cannot be loaded.
+        """
         if is_loaded(runtime):
-            return 0.0
-        started = time.monotonic()
-        await self.run(lambda: load(runtime))
-        return time.monotonic() - started
+            return
+        loading = self._loading.get(runtime)
+        if loading is None:
+            loading = asyncio.ensure_future(self.run(lambda: load(runtime)))
+            self._loading[runtime] = loading
+            loading.add_done_callback(lambda _: self._loading.pop(runtime))
+        seconds = max(0.0, deadline - time.monotonic())
+        if not (await asyncio.wait({loading}, timeout=seconds))[0]:
+            raise DeadlineExceededError(
+                "the deadline passed while the encoder's passage side was loaded, which goes on: "
+                "try again, or set a longer timeout_ms"
+            )
+        loading.result()
 
     def close(self) -> None:
         """Stop the threads when their work is done."""

@@ -10,7 +10,8 @@ PORT ?= 8000
 demo: $(VENV)/.demo
 	$(BIN)/clear-service demo --port $(PORT)
 
-# Two processes: each may need 3 GB.
+# Two processes: each may need 3 GB. With two threads each, they would wait for each other by spinning.
+test slow browser: export OMP_NUM_THREADS := 1
 test: $(VENV)/.dev
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 REQUIREMENTS = ("milvus==2.3.5", "setuptools<81")  # which it imports pkg_resources of
-START_SECONDS = 240
+START_SECONDS = 600
 
 
 @contextmanager

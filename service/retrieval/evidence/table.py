@@ -90,7 +90,7 @@ class EvidenceTable:
         """
         content = b"".join([self._vectors[row] for row in rows])
         vectors = np.frombuffer(content, np.int8).reshape(-1, len(query))
-        scores: list[float] = (directions(vectors) @ query).tolist()
+        scores: list[float] = cosines(vectors, query).tolist()
         found: list[Evidence | None] = []
         first = 0
         for row in rows:
@@ -184,8 +184,22 @@ def quantized(vectors: NDArray[np.float32]) -> NDArray[np.int8]:
 def directions(vectors: NDArray[np.int8]) -> NDArray[np.float32]:
     """Return the unit vectors of `quantized` ones, [S, D]; zeros stay zeros."""
     found = vectors.astype(np.float32)
-    squares = np.einsum("ij,ij->i", found, found)  # whole numbers: exact to 1,040 dimensions
-    found /= np.maximum(1, np.sqrt(squares))[:, None]
+    found /= _lengths(found)[:, None]
+    return found
+
+
+def cosines(vectors: NDArray[np.int8], query: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the inner products of `quantized` vectors' directions, [S, D], with a query, [D]."""
+    found = vectors.astype(np.float32)
+    scores: NDArray[np.float32] = found @ query
+    scores /= _lengths(found)
+    return scores
+
+
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the lengths of vectors of whole numbers, [S, D]; 1 of zeros."""
+    # the squares are whole numbers, exact to 1,040 dimensions
+    found: NDArray[np.float32] = np.sqrt(np.maximum(1, np.vecdot(vectors, vectors)))
     return found
 
 

@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
 CHUNK_SCHEMA = pa.schema(
     [("chunk.document_id", pa.string()), ("chunk.start", pa.int64()), ("chunk.end", pa.int64())]
 )
+NO_METADATA = "{}"  # of most corpora's passages
 # Keeps a field apart from another column of the same name.
 FIELD_PREFIX = "field."
 
@@ -103,7 +104,7 @@ class PassageTable:
                 passage_ids[row],
                 texts[row],
                 titles[row],
-                json.loads(metadata[row]),
+                {} if (own := metadata[row]) == NO_METADATA else json.loads(own),
                 self._chunk(row),
             )
             for row in rows
@@ -174,6 +175,13 @@ class PassageTable:
     def passage_ids(self, rows: Iterable[int]) -> list[str]:
         """Return the ids of the passages of these rows."""
         return [self._strings[0][row] for row in rows]
+
+    def document_ids(self, rows: Iterable[int]) -> list[str]:
+        """Return the ids of the documents that the passages of these rows are, or are parts of."""
+        return [
+            chunk.document_id if (chunk := self._chunk(row)) else self._strings[0][row]
+            for row in rows
+        ]
 
     def values(self, field: str) -> pa.ChunkedArray:
         """Return the column of a declared field; null for passages that lack the field."""

@@ -107,8 +107,7 @@ class IdentifierIndex:
         """Return the number of documents of some passages; 0 if they are not rare."""
         count, most = len(rows), max(self._most, least)
         if count > most and self._passages.has_chunks and count <= MOST_PASSAGES:
-            passages = self._passages.read(rows.tolist())
-            count = len({passage.document_id for passage in passages})
+            count = len(set(self._passages.document_ids(rows.tolist())))
         return count if count <= most else 0
 
     def _rarity(self, num_documents: int) -> float:

@@ -15,6 +15,7 @@ import typer.main
 
 from service.api.search_fields import NAMES
 from service.cli.main import app as service_app
+from service.errors import CONNECTIONS_REFUSED, REFUSALS
 from service.problem import problem_type
 from service.problems import TABLE
 from service.retrieval.checkpoint.adapter import DESCRIPTION, AdapterDescription
@@ -129,10 +130,16 @@ def _prompt(text: str) -> str:
 
 def errors() -> str:
     """Return the table of the errors that the service answers."""
+    counters = (REFUSALS, CONNECTIONS_REFUSED)
     rows = [
-        (str(e.status), e.title, f"`{problem_type(e)}`", e.meaning, f"`{e.reason}`") for e in TABLE
+        (
+            *(str(e.status), e.title, f"`{problem_type(e)}`", e.meaning),
+            *(f"`{e.reason}`" if counter in e.metrics else "" for counter in counters),
+        )
+        for e in TABLE
     ]
-    return table(("status", "title", "type", "when", "`clear_refusals_total{reason}`"), rows)
+    heads = [f"`{counter}{{reason}}`" for counter in counters]
+    return table(("status", "title", "type", "when", *heads), rows)
 
 
 def commands(name: str, app: typer.Typer) -> str:

@@ -11,6 +11,9 @@ A message never contains the text of a query or a passage.
 
 from typing import ClassVar
 
+REFUSALS = "clear_refusals_total"
+CONNECTIONS_REFUSED = "clear_connections_refused_total"
+
 
 class ServiceError(Exception):
     """An error that a user or an operator of the service can fix."""
@@ -27,6 +30,8 @@ class RequestError(ServiceError):
     title: ClassVar[str]
     reason: ClassVar[str]  # label of the metrics
     meaning: ClassVar[str]  # for the manual and the OpenAPI document
+    metrics: ClassVar[tuple[str, ...]] = (REFUSALS,)  # that count it
+    field: str | None = None  # of the body, if one is at fault
 
     @property
     def headers(self) -> dict[str, str]:
@@ -39,6 +44,7 @@ class MalformedError(RequestError):
 
     status, title, reason = 400, "Malformed request", "malformed"
     meaning = "Not HTTP, or the body is not a JSON object in UTF-8"
+    metrics = (REFUSALS, CONNECTIONS_REFUSED)  # the second: not HTTP
 
 
 class UnauthorizedError(RequestError):
@@ -93,6 +99,7 @@ class SlowRequestError(RequestError):
 
     status, title, reason = 408, "Request timeout", "slow"
     meaning = "The request was not complete in time (CLEAR_READ_SECONDS)"
+    metrics = (CONNECTIONS_REFUSED,)
 
 
 class ReloadRefusedError(RequestError):
@@ -169,6 +176,7 @@ class HeadTooLargeError(RequestError):
 
     status, title, reason = 431, "Request header fields too large", "head"
     meaning = "Request line and headers are above CLEAR_MAX_HEAD_BYTES"
+    metrics = (CONNECTIONS_REFUSED,)
 
 
 class ClientGoneError(RequestError):
@@ -217,6 +225,7 @@ class TooManyConnectionsError(RequestError):
 
     status, title, reason = 503, "Too many connections", "connections"
     meaning = "The limit of open connections is reached (CLEAR_MAX_CONNECTIONS)"
+    metrics = (CONNECTIONS_REFUSED,)
 
 
 class DeadlineExceededError(RequestError):

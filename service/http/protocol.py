@@ -5,7 +5,6 @@ such a client would hold a connection and its memory forever.
 """
 
 import asyncio
-import uuid
 from typing import Any
 
 from fastapi import FastAPI
@@ -33,6 +32,7 @@ from service.http.lingering_close import with_lingering_close
 from service.http.parser import RequestParser
 from service.lifespan import State
 from service.problem import MEDIA_TYPE, problem_of
+from service.telemetry.logs import request_id_of
 
 SLOW_READER = "slow_reader"
 
@@ -221,7 +221,7 @@ class LimitedProtocol(HttpToolsProtocol):
         was_answered = cycle is not None and cycle.more_body and cycle.response_complete
         has_started = cycle is not None and cycle.response_started and not cycle.response_complete
         if not (was_answered or has_started):
-            self.transport.write(_serialize(error))
+            self.transport.write(_serialize(error, self.scope or {}))
         self._disconnect()
         self.transport.close()
 
@@ -233,10 +233,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self._answering.message_event.set()
 
 
-def _serialize(error: RequestError) -> bytes:
-    """Return a whole HTTP response; there is no ASGI request that could carry it."""
-    request_id = uuid.uuid4().hex
-    body = to_json(problem_of(error) | {"request_id": request_id})
+def _serialize(error: RequestError, scope: Any) -> bytes:
+    """Return a whole HTTP response; of the request there may be a part, or nothing."""
+    request_id = request_id_of(dict(scope.get("headers", ())).get(REQUEST_ID_HEADER))
+    path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+    body = to_json(problem_of(error, path=path) | {"request_id": request_id})
     headers = (
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),

@@ -8,18 +8,19 @@ from pathlib import Path
 from service.auth.access import Access
 from service.errors import NotReadyError
 from service.http.headers import CLOSE, LOAD_NOTHING, PAGE_HEADERS, SECURITY_HEADERS
-from service.problem import MEDIA_TYPE, problem_of
+from service.problem import MEDIA_TYPE, OPENAI_PATHS, problem_of
 from service.settings.settings import Settings
 
 WEB = Path(__file__).parents[1] / "web"
 RETRY_AFTER_SECONDS = 2
-OTHER = ""  # the key of the answer to every path that is not listed
+OTHER = "*"  # the key of the answer to every path that is not listed
+REQUEST_ID = "{request_id}"  # stands for it in a body
 METRICS = """\
 # HELP clear_ready 1 if the service accepts requests.
 # TYPE clear_ready gauge
 clear_ready 0.0
 """
-Answer = tuple[str, str]  # head and body
+Answer = tuple[str, str]  # head and body, without length and request id
 
 
 def answers(settings: Settings, port: int, step: str) -> dict[str, Answer]:
@@ -36,6 +37,7 @@ def answers(settings: Settings, port: int, step: str) -> dict[str, Answer]:
         for path, answer in _contents(step).items()
         if access.rule(path, port) == "open"
     }
+    answered |= {f"{OPENAI_PATHS}*": _refusal(step, OPENAI_PATHS)}
     prefixed = {settings.root_path + path: answer for path, answer in answered.items()}
     return answered | prefixed | {OTHER: _refusal(step)}
 
@@ -53,11 +55,12 @@ def _contents(step: str) -> dict[str, Answer]:
     }
 
 
-def _refusal(step: str) -> Answer:
-    """Return 503 as a problem, with the member that OpenAI's clients read."""
+def _refusal(step: str, path: str = "") -> Answer:
+    """Return 503 as a problem, below OpenAI's path with the member that its clients read."""
     error = NotReadyError(f"the service is loading ({step}): try again in {RETRY_AFTER_SECONDS} s")
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return _answer(json.dumps(problem_of(error, path="/v1/")), MEDIA_TYPE, headers, error.status)
+    problem = problem_of(error, path=path) | {"request_id": REQUEST_ID}
+    return _answer(json.dumps(problem), MEDIA_TYPE, headers, error.status)
 
 
 def _answer(
@@ -65,7 +68,6 @@ def _answer(
 ) -> Answer:
     lines = {
         "content-type": media_type,
-        "content-length": str(len(body.encode())),
         **{
             name.decode(): value.decode()
             for name, value in (*SECURITY_HEADERS, LOAD_NOTHING, CLOSE)
@@ -73,4 +75,4 @@ def _answer(
         **{name.lower(): value for name, value in headers.items()},
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n", body
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}", body

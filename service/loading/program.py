@@ -3,15 +3,18 @@
 Run by `responder` as: python -I -S program.py DESCRIPTOR...
 
 The arguments are inherited listening sockets. On stdin comes one line of JSON whenever the answers
-change: for each socket an object of [head, body] by path, where "" is any other path. An empty line
-means: accept no more connections, and end when those that are open are answered. The end of stdin
-means that the service has ended: end at once. The end of stdout says that nothing more is accepted.
+change: for each socket an object of [head, body] by path, in which `*` stands for any end. The head
+gets the length and the id of the request, which also replaces `{request_id}` in the body. An empty
+line means: accept no more connections, and end when those that are open are answered. The end of
+stdin means that the service has ended: end at once. The end of stdout says that nothing more is
+accepted.
 
 It imports a few modules of the standard library and nothing else: it starts at once and is small.
 """
 
 import json
 import os
+import re
 import selectors
 import socket
 import sys
@@ -23,6 +26,9 @@ LINGER_SECONDS = 2.0  # for the rest of a request, as in `http.lingering_close`
 MAX_CONNECTIONS = 256
 MAX_HEAD_BYTES = 65_536
 STDIN, STDOUT = 0, 1
+HEAD_END = re.compile(rb"\r?\n\r?\n")
+REQUEST_ID = re.compile(rb"\nx-request-id:[ \t]*(.*?)[ \t]*\r?(?=\n|$)", re.IGNORECASE)
+PLAIN_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")  # as in `telemetry.logs`
 Answers = dict[str, tuple[str, str]]
 
 
@@ -127,8 +133,10 @@ class Program:
         elif not connection.is_answered:
             connection.received += received
             head = connection.received.lstrip()
-            if b"\r\n\r\n" in head or b"\n\n" in head or len(head) > MAX_HEAD_BYTES:
+            end = HEAD_END.search(head)
+            if end or len(head) > MAX_HEAD_BYTES:
                 connection.is_answered = True
+                head = head[: end.start()] if end else head
                 connection.unsent = self._answer_to(head, connection.listener)
                 self._wait_for(connection, selectors.EVENT_WRITE)
 
@@ -150,13 +158,29 @@ class Program:
         path = target.partition(b"?")[0].decode("latin-1")
         answers = self._answers[listener]
         is_read = method in (b"GET", b"HEAD")
-        head, body = answers.get(path, answers[""]) if is_read else answers[""]
-        return (head if method == b"HEAD" else head + body).encode()
+        head, body = is_read and answers.get(path) or _other(answers, path)
+        request_id = _request_id_of(request)
+        content = body.replace("{request_id}", request_id).encode()
+        added = f"content-length: {len(content)}\r\nx-request-id: {request_id}\r\n\r\n"
+        return (head + added).encode() + (b"" if method == b"HEAD" else content)
 
     def _close(self, connection: Connection) -> None:
         self._selector.unregister(connection.client)
         self._connections.remove(connection)
         connection.client.close()
+
+
+def _other(answers: Answers, path: str) -> tuple[str, str]:
+    """Return the answer to the beginning of a path, the longest that is listed."""
+    found = [key for key in answers if key.endswith("*") and path.startswith(key[:-1])]
+    return answers[max(found, key=len)]
+
+
+def _request_id_of(head: bytes) -> str:
+    """Return the client's request id if it is well-formed, else a new one."""
+    given = REQUEST_ID.findall(head)[-1:]
+    is_plain = given and PLAIN_REQUEST_ID.fullmatch(given[0])
+    return given[0].decode() if is_plain else os.urandom(16).hex()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from service.errors import CONNECTIONS_REFUSED, REFUSALS
 from service.telemetry.cache_counters import CacheCounters
 from service.telemetry.query_instruments import QueryInstruments
 
@@ -61,7 +62,7 @@ class Instruments(QueryInstruments):
         )
         self.in_flight = Gauge("clear_requests_in_flight", "Requests in flight.", registry=registry)
         self.refusals = Counter(
-            "clear_refusals_total",
+            REFUSALS,
             "Requests refused or cancelled, by reason.",
             ["reason"],
             registry=registry,
@@ -73,7 +74,7 @@ class Instruments(QueryInstruments):
             registry=registry,
         )
         self.connections_refused = Counter(
-            "clear_connections_refused_total",
+            CONNECTIONS_REFUSED,
             "Connections closed or refused before a complete request, by reason.",
             ["reason"],
             registry=registry,

@@ -92,9 +92,12 @@ def test_while_loading_the_port_answers_and_says_what_is_loaded(
             status, headers, problem = ask(server.port, method, path)
             assert (status, headers["retry-after"]) == (503, "2"), path
             assert headers["content-type"] == "application/problem+json"
-            assert json.loads(problem)["detail"] == (
+            content = json.loads(problem)
+            assert content["detail"] == (
                 "the service is loading (loading the encoder): try again in 2 s"
             )
+            assert content["request_id"] == headers["x-request-id"]
+            assert ("error" in content) == path.startswith("/v1/")
 
         load()
         statuses = []

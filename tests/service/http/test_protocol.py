@@ -3,6 +3,7 @@ import json
 import socket
 import struct
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -11,8 +12,16 @@ import pytest
 import uvloop
 
 from service.app import create_app
+from service.errors import (
+    CONNECTIONS_REFUSED,
+    HeadTooLargeError,
+    MalformedError,
+    SlowRequestError,
+    TooManyConnectionsError,
+)
 from service.http.disconnect import TCP_INFO, has_reset
 from service.listeners import bind
+from service.problems import TABLE
 from service.server import Server, make_config
 from service.settings.settings import Settings
 from tests.support.processes import TIMEOUT_SECONDS
@@ -73,6 +82,49 @@ def test_requests_of_clients_that_have_gone_cost_no_tokenizing_and_no_search(
     assert 'clear_refusals_total{reason="gone"} 100.0' in metrics
     assert 'route="/search"' not in metrics
     assert 'stage="tokenize"' not in metrics
+
+
+REFUSED = {
+    b"GARBAGE\r\n\r\n": MalformedError,
+    b"GET / HTTP/1.1\r\nA: %b\r\nHost: x\r\n\r\n" % (b"a" * 2000): HeadTooLargeError,
+    b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+    b"X-Request-Id: order-17\r\n\r\n{": SlowRequestError,
+    b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{": SlowRequestError,
+}
+
+
+def test_refusals_of_connections_are_problems_of_the_request_with_a_counter_of_their_own(
+    service_settings: Settings,
+) -> None:
+    limits = {"read_seconds": 0.1, "max_head_bytes": 1024}
+
+    def talk(port: int, sent: bytes) -> bytes:
+        with connected(port) as client:
+            client.sendall(sent)
+            return client.makefile("rb").read()
+
+    async def scenario() -> tuple[list[bytes], str]:
+        async with served(service_settings.model_copy(update=limits)) as port:
+            answers = [asyncio.to_thread(talk, port, sent) for sent in REFUSED]
+            return await asyncio.gather(*answers), await asyncio.to_thread(get, port, "/metrics")
+
+    answers, metrics = asyncio.run(scenario())
+
+    for answer, kind in zip(answers, REFUSED.values(), strict=True):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        problem = json.loads(body)
+        assert problem["title"] == kind.title
+        assert f"x-request-id: {problem['request_id']}".encode() in head
+    [_, _, slow, openai] = [json.loads(answer.partition(b"\r\n\r\n")[2]) for answer in answers]
+    assert (slow["request_id"], "error" in slow) == ("order-17", False)
+    assert openai["error"]["message"] == openai["detail"]
+    for kind, count in Counter(REFUSED.values()).items():
+        assert CONNECTIONS_REFUSED in kind.metrics
+        assert f'{CONNECTIONS_REFUSED}{{reason="{kind.reason}"}} {count}.0' in metrics
+    assert {kind for kind in TABLE if CONNECTIONS_REFUSED in kind.metrics} == {
+        *REFUSED.values(),
+        TooManyConnectionsError,
+    }
 
 
 class Connection(asyncio.Protocol):

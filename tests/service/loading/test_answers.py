@@ -2,14 +2,15 @@ import json
 
 import pytest
 
-from service.loading.answers import OTHER, answers
+from service.loading.answers import OTHER, REQUEST_ID, answers
 from service.settings.settings import Settings
 
 KEY = "k" * 20
 
 
 def paths(settings: Settings, port: int = 8000) -> set[str]:
-    return set(answers(settings, port, "x")) - {OTHER, "/web/style.css", "/web/favicon.svg"}
+    answered = {path for path in answers(settings, port, "x") if not path.endswith("*")}
+    return answered - {"/web/style.css", "/web/favicon.svg"}
 
 
 def test_the_step_stands_in_the_page_and_in_the_problem() -> None:
@@ -22,16 +23,30 @@ def test_the_step_stands_in_the_page_and_in_the_problem() -> None:
     problem = json.loads(body)
     detail = "the service is loading (opening the index): try again in 2 s"
     assert (problem["title"], problem["detail"]) == ("Not ready", detail)
-    assert problem["error"]["message"] == detail
+    assert problem["request_id"] == REQUEST_ID
 
 
-def test_every_answer_says_its_length_and_closes_the_connection() -> None:
-    for head, body in answers(Settings(), 8000, "x").values():
-        assert f"content-length: {len(body.encode())}\r\n" in head
+@pytest.mark.parametrize("root_path", ["", "/clear"])
+def test_only_openai_s_paths_have_openai_s_member(root_path: str) -> None:
+    answered = answers(Settings(root_path=root_path), 8000, "x")
+
+    refusals = {path for path in answered if path.endswith("*")}
+    assert refusals == {"*", "/v1/*", f"{root_path}/v1/*"}
+    for path in refusals:
+        problem = json.loads(answered[path][1])
+        told = None if path == "*" else problem["detail"]
+        assert problem.get("error", {}).get("message") == told
+
+
+def test_every_answer_closes_the_connection_and_leaves_what_the_program_adds() -> None:
+    for head, _ in answers(Settings(), 8000, "x").values():
+        assert "content-length" not in head
+        assert "x-request-id" not in head
         assert "connection: close\r\n" in head
         assert "x-content-type-options: nosniff\r\n" in head
         assert head.count("content-security-policy") == 1
-        assert head.endswith("\r\n\r\n")
+        assert head.endswith("\r\n")
+        assert "\r\n\r\n" not in head
 
 
 @pytest.mark.parametrize("metrics", ["key", "closed"])

@@ -1,6 +1,7 @@
 """The program in a process of its own, driven as the service drives it."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -10,11 +11,15 @@ from contextlib import closing
 import pytest
 
 from service.listeners import bind
+from service.loading.program import PLAIN_REQUEST_ID
 from service.loading.responder import PROGRAM
+from service.telemetry import logs
 from tests.support.processes import TIMEOUT_SECONDS
 
-OK = ("HTTP/1.1 200 OK\r\n\r\n", "live")
-OTHER = ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "loading")
+OK = ("HTTP/1.1 200 OK\r\n", "live")
+OTHER = ("HTTP/1.1 503 Service Unavailable\r\n", '{"request_id": "{request_id}"}')
+V1 = ("HTTP/1.1 503 Service Unavailable\r\n", "v1")
+ID = "x-request-id: order-17"
 Program = tuple["subprocess.Popen[bytes]", Callable[[bytes], bytes], int]
 
 
@@ -29,7 +34,7 @@ def program() -> Iterator[Program]:
             stdout=subprocess.PIPE,
             pass_fds=[listener.fileno()],
         ) as process:
-            write(process, json.dumps([{"/livez": OK, "": OTHER}]))
+            write(process, json.dumps([{"/livez": OK, "*": OTHER, "/v1/*": V1}]))
 
             def talk(request: bytes) -> bytes:
                 with connected(port) as client:
@@ -44,6 +49,12 @@ def connected(port: int) -> "closing[socket.socket]":
     return closing(socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS))
 
 
+def expected(answer: tuple[str, str], request_id: str = "order-17") -> bytes:
+    head, body = answer[0], answer[1].replace("{request_id}", request_id)
+    added = f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\n\r\n"
+    return (head + added + body).encode()
+
+
 def write(process: "subprocess.Popen[bytes]", line: str) -> None:
     assert process.stdin is not None
     process.stdin.write(line.encode() + b"\n")
@@ -51,56 +62,98 @@ def write(process: "subprocess.Popen[bytes]", line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_head", "expected"),
+    ("request_line", "answer"),
     [
-        (b"GET /livez HTTP/1.1\r\nHost: x", "".join(OK)),
-        (b"GET /livez?a=/b HTTP/1.0", "".join(OK)),
-        (b"\r\nGET /livez HTTP/1.1", "".join(OK)),
-        (b"HEAD /livez HTTP/1.1", OK[0]),
-        (b"POST /livez HTTP/1.1", "".join(OTHER)),
-        (b"GET /readyz HTTP/1.1", "".join(OTHER)),
-        (b"HEAD /readyz HTTP/1.1", OTHER[0]),
-        (b"GET", "".join(OTHER)),
-        (b"\x16\x03\x01\x02", "".join(OTHER)),
+        ("GET /livez HTTP/1.1", OK),
+        ("GET /livez?a=/b HTTP/1.0", OK),
+        ("\r\nGET /livez HTTP/1.1", OK),
+        ("POST /livez HTTP/1.1", OTHER),
+        ("GET /readyz HTTP/1.1", OTHER),
+        ("GET /v1 HTTP/1.1", OTHER),
+        ("GET /v1/models HTTP/1.1", V1),
+        ("POST /v1/embeddings HTTP/1.1", V1),
+        ("GET", OTHER),
+        ("\x16\x03\x01\x02", OTHER),
     ],
 )
 def test_a_request_is_answered_by_method_and_path(
-    program: Program, request_head: bytes, expected: str
+    program: Program, request_line: str, answer: tuple[str, str]
 ) -> None:
-    assert program[1](request_head + b"\r\n\r\n") == expected.encode()
+    assert program[1](f"{request_line}\r\n{ID}\r\n\r\n".encode()) == expected(answer)
+
+
+@pytest.mark.parametrize(("path", "answer"), [("/livez", OK), ("/readyz", OTHER)])
+def test_head_is_answered_with_the_length_and_without_the_body(
+    program: Program, path: str, answer: tuple[str, str]
+) -> None:
+    found = program[1](f"HEAD {path} HTTP/1.1\r\n{ID}\r\n\r\n".encode())
+
+    assert found == expected(answer).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "request_id"),
+    [
+        (["Host: x", "X-REQUEST-ID:\torder-17 ", "Accept: */*"], "order-17"),
+        (["x-request-id: a", "x-request-id: b"], "b"),
+        (["x-request-id: two words"], None),
+        (["x-request-id: " + "a" * 129], None),
+        (["x-request-id: a", "x-request-id: <script>"], None),
+        (["x-request-id:"], None),
+        (["A: x-request-id: a"], None),
+        (["Host: x", "", "x-request-id: a"], None),
+    ],
+)
+@pytest.mark.parametrize("line_end", ["\r\n", "\n"])
+def test_a_request_id_comes_back_or_is_made_as_when_the_service_is_ready(
+    program: Program, headers: list[str], request_id: str | None, line_end: str
+) -> None:
+    request = line_end.join(["GET /readyz HTTP/1.1", *headers, "", ""]).encode()
+
+    found = program[1](request)
+
+    [given] = re.findall(rb"\r\nx-request-id: (.*)\r\n", found)
+    assert found == expected(OTHER, given.decode())
+    assert given.decode() == request_id if request_id else re.fullmatch(rb"[0-9a-f]{32}", given)
+
+
+def test_request_ids_are_well_formed_as_in_the_service() -> None:
+    assert PLAIN_REQUEST_ID.pattern == logs.PLAIN_REQUEST_ID.pattern
 
 
 def test_a_client_that_sends_a_large_body_first_gets_its_answer(program: Program) -> None:
-    head = b"POST /encode HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n"
+    head = f"POST /encode HTTP/1.1\r\n{ID}\r\nContent-Length: 8000000\r\n\r\n".encode()
 
-    assert program[1](head + bytes(8_000_000)) == "".join(OTHER).encode()
+    assert program[1](head + bytes(8_000_000)) == expected(OTHER)
 
 
 def test_a_head_without_an_end_is_answered(program: Program) -> None:
-    assert program[1](b"GET /livez HTTP/1.1\r\nA: " + b"a" * 70_000) == "".join(OK).encode()
+    found = program[1](f"GET /livez HTTP/1.1\r\n{ID}\r\nA: ".encode() + b"a" * 70_000)
+
+    assert found == expected(OK)
 
 
 def test_a_large_answer_is_sent_whole(program: Program) -> None:
     process, talk, _ = program
     body = "a" * 8_000_000
-    write(process, json.dumps([{"": ["", body]}]))
+    write(process, json.dumps([{"*": ["", body]}]))
     received = b""
-    while len(received) < 100:  # the first request may come before the line
-        received = talk(b"GET / HTTP/1.1\r\n\r\n")
+    while len(received) < 1000:  # the first request may come before the line
+        received = talk(f"GET / HTTP/1.1\r\n{ID}\r\n\r\n".encode())
 
-    assert received == body.encode()
+    assert received == expected(("", body))
 
 
 def test_after_an_empty_line_only_open_connections_are_answered(program: Program) -> None:
     process, talk, port = program
     with connected(port) as early:
-        early.sendall(b"GET /livez HTTP/1.1\r\n")
+        early.sendall(f"GET /livez HTTP/1.1\r\n{ID}\r\n".encode())
         assert talk(b"GET /livez HTTP/1.1\r\n\r\n")  # so that `early` is accepted, too
         write(process, "")
         assert process.stdout is not None
         assert process.stdout.read() == b""  # it has closed its end
         early.sendall(b"\r\n")
-        assert early.makefile("rb").read() == "".join(OK).encode()
+        assert early.makefile("rb").read() == expected(OK)
 
     assert process.wait(TIMEOUT_SECONDS) == 0
 

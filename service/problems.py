@@ -7,7 +7,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -62,10 +61,8 @@ TABLE: tuple[type[RequestError], ...] = (
 )  # fmt: skip
 
 DETAILS: dict[type[RequestError], str] = {
-    MalformedError: "the body is not valid JSON in UTF-8",
     NotFoundError: "there is no such path: see /docs",
     MethodNotAllowedError: "the path does not accept the method: see /docs",
-    ContentTooLargeError: "the body is larger than this service accepts (CLEAR_MAX_BODY_BYTES)",
 }
 
 
@@ -111,8 +108,7 @@ def install_problems(app: FastAPI) -> None:
 
 async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    field = error.field if isinstance(error, InvalidEmbeddingError) else None
-    return ProblemResponse(error, field)
+    return ProblemResponse(error, error.field)
 
 
 async def _on_retrieval_error(request: Request, error: Exception) -> Response:
@@ -125,10 +121,6 @@ async def _on_retrieval_error(request: Request, error: Exception) -> Response:
 async def _on_http_error(request: Request, error: Exception) -> Response:
     """Answer an error of the framework as the error of the table with its status."""
     assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, ClientDisconnect):  # while the body was read
-        return ProblemResponse(ClientGoneError("the client closed the connection"))
-    if error.status_code == MalformedError.status:
-        return _malformed(DETAILS[MalformedError])
     headers = dict(error.headers or {})
     if "Allow" in headers:
         headers["Allow"] = _with_head(headers["Allow"])
@@ -158,7 +150,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return _malformed(DETAILS[MalformedError])
+        return _malformed(first["msg"])
     path = _printable(first.get("ctx", {}).get("field") or "") or _field_path(first["loc"])
     if path == "body":
         return _malformed(_body_detail(request, first))
@@ -172,8 +164,6 @@ def _malformed(detail: str) -> Response:
 def _body_detail(request: Request, error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return "the body is empty: send a JSON object"
-    if error["type"] == "repeated_key":
-        return "an object of the body has a key twice: remove one"
     if error["type"] == "string_unicode":
         return "the name of a field holds half a surrogate pair"
     if "json" not in request.headers.get("content-type", ""):

@@ -1,10 +1,9 @@
 """ASGI middleware that refuses bodies that are too large or compressed."""
 
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ContentEncodingError, ContentTooLargeError
-from service.problems import DETAILS, ProblemResponse
+from service.problems import ProblemResponse
 
 PLAIN_ENCODINGS = (b"", b"identity")
 
@@ -16,7 +15,6 @@ class BodyLimit:
         """Wrap an app."""
         self._app = app
         self._max_bytes = max_bytes
-        self._limited = RequestBodyLimitMiddleware(app, max_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -31,22 +29,30 @@ class BodyLimit:
                 error = ContentEncodingError("send the body as it is, without Content-Encoding")
                 await ProblemResponse(error, "body")(scope, receive, send)
                 return
-        if len(lengths) == 1 and lengths[0].isdigit() and int(lengths[0]) <= self._max_bytes:
+        if len(lengths) != 1 or not lengths[0].isdigit():
+            await self._app(scope, self._counted(receive), send)
+        elif int(lengths[0]) <= self._max_bytes:
             await self._app(scope, receive, send)  # uvicorn reads no more than this length
         else:
-            await self._count_bytes(scope, receive, send)
+            await ProblemResponse(self._too_large(), "body")(scope, receive, send)
 
-    async def _count_bytes(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on through starlette's limit; replace its plain 413 by a problem."""
-        is_refused = False
+    def _counted(self, receive: Receive) -> Receive:
+        """Wrap what receives a body so that it raises above the limit."""
+        num_bytes = 0
 
-        async def send_problem(message: Message) -> None:
-            nonlocal is_refused
-            if message["type"] == "http.response.start" and message["status"] == 413:
-                is_refused = True
-                error = ContentTooLargeError(DETAILS[ContentTooLargeError])
-                await ProblemResponse(error, "body")(scope, receive, send)
-            if not is_refused:
-                await send(message)
+        async def receive_and_count() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._max_bytes:
+                raise self._too_large()
+            return message
 
-        await self._limited(scope, receive, send_problem)
+        return receive_and_count
+
+    def _too_large(self) -> ContentTooLargeError:
+        error = ContentTooLargeError(
+            f"the body is above {self._max_bytes} bytes (CLEAR_MAX_BODY_BYTES): send less at once"
+        )
+        error.field = "body"
+        return error

@@ -1,7 +1,6 @@
 """Routes whose body is JSON in UTF-8 (RFC 8259, section 8.1)."""
 
-import json
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any, get_type_hints
 
 from fastapi import Request
@@ -12,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.errors import ClientGoneError
-from service.retrieval.storage.json_lines import RepeatedKeyError, unique_object
+from service.retrieval.storage.json_lines import RepeatedKeyError, parse_json
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -24,19 +23,19 @@ class JsonRoute(APIRoute):
     which it has none: to solve them takes longer than to parse and validate the body.
     """
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Read the model of the body from the endpoint's signature."""
+        super().__init__(path, endpoint, **options)
+        self._model: type[BaseModel] | None = get_type_hints(endpoint).get("body")
+
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; a route without a body is FastAPI's."""
-        if self.body_field is None or scope["method"] not in (self.methods or ()):
+        if self._model is None or scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
         request = Request(scope, receive)
         response = await self.endpoint(validate(self._model, await read_json(request)), request)
         await response(scope, receive, send)
-
-    @cached_property
-    def _model(self) -> type[BaseModel]:
-        model: type[BaseModel] = get_type_hints(self.endpoint)["body"]
-        return model
 
 
 async def read_json(request: Request) -> Any:
@@ -55,13 +54,14 @@ async def read_json(request: Request) -> Any:
     if not is_json(request.headers.get("content-type", "")):
         return body
     try:
-        # `json.loads` would also take UTF-16 and UTF-32.
-        text = body.removeprefix(BYTE_ORDER_MARK).decode()
-        return json.loads(text, object_pairs_hook=unique_object)
+        return parse_json(body.removeprefix(BYTE_ORDER_MARK).decode())
+    except UnicodeDecodeError as error:
+        detail = f"the body is not UTF-8 at byte {error.start + 1}: send JSON in UTF-8"
     except RepeatedKeyError:
-        raise _invalid_body("repeated_key") from None
-    except (ValueError, RecursionError):
-        raise _invalid_body("json_invalid") from None
+        detail = "an object of the body has a key twice: remove one"
+    except ValueError as error:
+        detail = f"the body cannot be read as JSON in UTF-8: {error}"
+    raise _invalid_body("json_invalid", detail)
 
 
 def is_json(content_type: str) -> bool:
@@ -92,5 +92,5 @@ def validate(model: type[BaseModel], content: Any) -> BaseModel:
         ) from None
 
 
-def _invalid_body(kind: str) -> RequestValidationError:
-    return RequestValidationError([{"type": kind, "loc": ("body",), "msg": "invalid"}])
+def _invalid_body(kind: str, detail: str = "") -> RequestValidationError:
+    return RequestValidationError([{"type": kind, "loc": ("body",), "msg": detail}])

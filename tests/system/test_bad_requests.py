@@ -88,7 +88,9 @@ def test_a_body_over_the_limit_is_refused(client: TestClient, body: Any) -> None
     response = client.post("/search", content=body, headers=JSON)
 
     assert_problem(response, 413, "body")
-    assert "CLEAR_MAX_BODY_BYTES" in response.json()["detail"]
+    assert response.json()["detail"] == (
+        "the body is above 2097152 bytes (CLEAR_MAX_BODY_BYTES): send less at once"
+    )
 
 
 BAD_TEXTS = {
@@ -128,12 +130,9 @@ def test_a_bad_text_is_named(
         ("top_k", True),
         ("top_k", "5"),
         ("top_k", 5.5),
-        ("top_k", float("inf")),
         ("top_k", 1e300),
         ("min_score", 2),
         ("min_score", -1.5),
-        ("min_score", float("nan")),
-        ("min_score", float("-inf")),
         ("min_score", True),
         ("min_score", "0.5"),
         ("include_text", "yes"),
@@ -161,6 +160,20 @@ def test_a_bad_field_of_a_search_is_named(client: TestClient, field: str, value:
     named = {"queries": "query", "filter": "filter.page" if value else "filter"}.get(field, field)
 
     assert_problem(post(client, "/search", {"query": "a", field: value}), 422, named)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize(
+    "field", ["top_k", "offset", "min_score", "min_relevance", "answer_threshold", "timeout_ms"]
+)
+def test_json_has_no_nan_and_no_infinity(client: TestClient, field: str, number: str) -> None:
+    begin = f'{{"query": "a", "{field}": '
+
+    response = post(client, "/search", f"{begin}{number}}}".encode())
+
+    assert_problem(response, 400, "body")
+    place = f"{number} at column {len(begin) + 1}"
+    assert f"{place} is not a JSON value: write null" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(

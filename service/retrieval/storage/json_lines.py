@@ -1,6 +1,7 @@
 """Reads JSON strictly, and JSON lines, plain or compressed, each with its origin."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from service.retrieval.storage.compression import (
 )
 
 MAX_DIGITS = 4300  # of a whole number, which take the square of them to read
+# A string, or a word that Python reads as a number.
+CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)')
 
 
 def read_json_lines(
@@ -72,7 +75,8 @@ def parse_json(text: str, *, nan_is_null: bool = False) -> object:
     def constant(name: str) -> None:
         if nan_is_null and name == "NaN":
             return
-        raise ValueError(f"{name} is not a JSON value: write null")
+        start = next(found.start() for found in CONSTANT.finditer(text) if found[1] == name)
+        raise ValueError(f"{name} at {_place(text, start)} is not a JSON value: write null")
 
     try:
         return json.loads(
@@ -80,7 +84,7 @@ def parse_json(text: str, *, nan_is_null: bool = False) -> object:
         )
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{error.msg.removesuffix(' at')} at {_place(error)}: correct it"
+            f"{error.msg.removesuffix(' at')} at {_place(text, error.pos)}: correct it"
         ) from None
     except RecursionError:
         raise ValueError("it is nested too deeply: flatten it") from None
@@ -95,10 +99,10 @@ def _integer(digits: str) -> int | float:
     return -0.0 if digits == "-0" else int(digits)  # only a fraction has a sign at zero
 
 
-def _place(error: json.JSONDecodeError) -> str:
-    """Return where a syntax error is; a text of one line needs no number of the line."""
-    line = f"line {error.lineno}, " if "\n" in error.doc else ""
-    return f"{line}column {error.colno}"
+def _place(text: str, position: int) -> str:
+    """Return line and column of a position; a text of one line needs no number of the line."""
+    line = f"line {text.count(chr(10), 0, position) + 1}, " if "\n" in text else ""
+    return f"{line}column {position - text.rfind(chr(10), 0, position)}"
 
 
 class RepeatedKeyError(ValueError):

@@ -182,6 +182,20 @@ def test_more_tokens_than_the_key_may_have_are_refused_before_encoding(
     assert "the key may have 8 in flight" in response.json()["detail"]
 
 
+def test_the_limit_of_a_key_is_named_also_if_the_body_comes_in_chunks(scoped: Scoped) -> None:
+    headers = {
+        "Authorization": f"Bearer {scoped.secrets['small']}",
+        "Content-Type": "application/json",
+    }
+
+    response = scoped.client.post(
+        "/search", content=iter([b'{"query": "', b"tea " * 30, b'"}']), headers=headers
+    )
+
+    assert response.status_code == 413
+    assert "the key may have 8 in flight" in response.json()["detail"]
+
+
 def test_a_key_s_tokens_are_released_after_the_response(scoped: Scoped) -> None:
     answers = [scoped.ask("small", "/search", json={"query": "a"}) for _ in range(3)]
 

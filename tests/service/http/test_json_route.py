@@ -19,15 +19,26 @@ BODIES = {
     "empty": b"",
     "no object": b"[1]",
     "null": b"null",
-    "no JSON": b"{texts: 1}",
     "no text": b'{"role": "query"}',
     "a wrong place": b'{"texts": ["tea", 7], "role": "query"}',
     "a wrong role": b'{"texts": ["tea"], "role": "user"}',
     "an unknown field": b'{"texts": ["tea"], "role": "query", "dimension": 2}',
     "a field with half a pair": b'{"texts": ["tea"], "role": "query", "\\ud800": 2}',
-    "too many digits": b'{"texts": ["tea"], "role": "query", "timeout_ms": %s}' % (b"1" * 5000),
-    "too deep": b"[" * 100_000,
-    "no UTF-8": b'{"texts": ["\xff"], "role": "query"}',
+}
+SECRET = b'{"texts": ["secret"], "role": "query", '
+UNREADABLE = {
+    b"{secret: 1}": "Expecting property name enclosed in double quotes at column 2: correct it",
+    b'{\n "texts": secret}': "Expecting value at line 2, column 11: correct it",
+    b'["secret"] secret': "Extra data at column 12: correct it",
+    b'["secret': "Unterminated string starting at column 2: correct it",
+    b"[" * 100_000: "it is nested too deeply: flatten it",
+    SECRET + b'"timeout_ms": NaN}': "NaN at column 54 is not a JSON value: write null",
+    SECRET + b'\n"NaN": -Infinity}': (
+        "-Infinity at line 2, column 8 is not a JSON value: write null"
+    ),
+    SECRET + b'"timeout_ms": %s}' % (b"1" * 5000): (
+        "a whole number has 5,000 digits, of 4,300 at most: write it in quotes, as text"
+    ),
 }
 TYPES = """application/json|Application/JSON; charset=utf-8|application/ld+json| application/json |
 application/x/y+json|application/jsonl|application/json, text/plain|text/json|json|application/|
@@ -59,6 +70,31 @@ def test_a_body_is_answered_as_fastapi_answers_it(body: bytes, content_type: str
     assert ours.headers == theirs.headers
 
 
+@pytest.mark.parametrize(("body", "reason"), UNREADABLE.items(), ids=UNREADABLE.values())
+def test_what_is_not_json_is_told_with_its_place_and_without_its_content(
+    body: bytes, reason: str
+) -> None:
+    response = client_of(JsonRoute).post(
+        "/encode", content=body, headers={"Content-Type": "application/json"}
+    )
+    problem = response.json()
+    assert (response.status_code, problem["field"]) == (400, "body")
+    assert problem["detail"] == f"the body cannot be read as JSON in UTF-8: {reason}"
+
+
+def test_the_model_of_the_body_is_known_when_the_route_is_made() -> None:
+    async def encode(body: EncodeRequest, request: Request) -> Response:
+        raise AssertionError
+
+    assert JsonRoute("/encode", encode, methods=["POST"])._model is EncodeRequest
+    with pytest.raises(NameError):
+        JsonRoute("/encode", unresolvable, methods=["POST"])
+
+
+async def unresolvable(request: "Nowhere") -> None:  # type: ignore[name-defined]  # noqa: F821
+    raise AssertionError
+
+
 def test_a_byte_order_mark_is_no_part_of_the_json() -> None:
     response = client_of(JsonRoute).post(
         "/encode", content=b"\xef\xbb\xbf" + VALID, headers={"Content-Type": "application/json"}
@@ -86,7 +122,7 @@ def test_json_in_another_encoding_is_refused(other: str) -> None:
         headers={"Content-Type": "application/json"},
     )
     assert response.status_code == 400
-    assert response.json()["detail"] == "the body is not valid JSON in UTF-8"
+    assert response.json()["detail"] == "the body is not UTF-8 at byte 1: send JSON in UTF-8"
 
 
 @pytest.mark.parametrize("content_type", TYPES)

@@ -108,8 +108,8 @@ class SearchResult(BaseModel):
     answered: Annotated[
         bool | None,
         Field(
-            description="Whether the best hit's relevance reaches answer_threshold; null as "
-            "relevance is"
+            description="Whether the best hit's relevance reaches answer_threshold, also if "
+            "offset, min_score or min_relevance omits that hit; null as relevance is"
         ),
     ]
     truncated: Annotated[

@@ -110,7 +110,7 @@ class Engine:
         seconds |= batch_seconds(answers)
         seconds["search"] = max(answer.result.search_seconds for answer in answers)
         started = time.monotonic()
-        hits = await self._look_up(searcher, rankings_of(answers, matches), page)
+        hits = await self._look_up(searcher, rankings := rankings_of(answers, matches), page)
         if page.may_fold:
             hits = await deepen(
                 *(items, answers, matches, hits, page),
@@ -124,7 +124,7 @@ class Engine:
         self._metrics.observe_request("/search", tokenized, seconds)
         best = best_scores(answers)
         self._metrics.observe_queries(labels, tokenized, best, time.monotonic() - began)
-        answered = [page.is_answered(searcher, left) for left in hits]
+        answered = page.answered(searcher, rankings, hits)
         self._metrics.count_answers(labels, answered)
         cut = [text.is_truncated for text in tokenized]
         return SearchOutcome(searcher.generation, shown, answered, cut, languages, seconds, counted)

@@ -113,16 +113,29 @@ class Page:
             return fold_duplicates(hits)
         return fold_equal(hits, self.text_of) if self.text_of else list(hits)
 
-    def is_answered(self, searcher: Searcher, hits: Sequence[Hit]) -> bool | None:
-        """Return whether the best hit's relevance reaches the threshold; None if it has none.
+    def answered(
+        self, searcher: Searcher, rankings: Sequence[Ranking], hits: Sequence[list[Hit]]
+    ) -> list[bool | None]:
+        """Return whether each query's best relevance reaches the threshold; None if it has none.
+
+        This depends neither on the page that was asked for nor on the least score or relevance.
 
         Args:
             searcher: found the hits.
-            hits: what is left, whatever page of it was asked for.
+            rankings: of the queries.
+            hits: what is left of each ranking, the best first.
         """
         if searcher.relevance.reason or self.without is not None:
-            return None
-        return any((hit.relevance or 0.0) >= self.answer_threshold for hit in hits[:1])
+            return [None] * len(rankings)
+        return [
+            self._is_answered(searcher, ranking, left)
+            for ranking, left in zip(rankings, hits, strict=True)
+        ]
+
+    def _is_answered(self, searcher: Searcher, ranking: Ranking, hits: list[Hit]) -> bool:
+        has_best = bool(hits) and hits[0].row == ranking.rows[0]  # it is not below min_score
+        best = hits[0].relevance if has_best else searcher.best_relevance(ranking)
+        return best is not None and best >= self.answer_threshold
 
     def cut(self, hits: Sequence[Hit]) -> list[Hit]:
         """Return the page's part of what is left; the relevance falls with the rank."""

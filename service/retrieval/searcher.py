@@ -194,8 +194,7 @@ class Searcher:
             min_score: drop hits below this inner product.
             top_k: most hits; all by default.
         """
-        scores, rows = ranking.scores.tolist(), ranking.rows.tolist()
-        lifted = scores if ranking.lifted is None else ranking.lifted.tolist()
+        scores, rows, lifted = ranking.scores.tolist(), ranking.rows.tolist(), _order(ranking)
         places = [place for place, score in enumerate(lifted) if not math.isnan(score)]
         found: Sequence[float | None] | None = self.relevance.of([lifted[each] for each in places])
         least = float(np.float32(min_score))  # scores are fp32
@@ -209,6 +208,11 @@ class Searcher:
             hits.append(Hit(len(hits) + 1, scores[place], passage, relevance, matched, row=row))
         return hits
 
+    def best_relevance(self, ranking: Ranking) -> float | None:
+        """Return the relevance of the best hit of a ranking, whatever its score; None without."""
+        scores = [score for score in _order(ranking) if not math.isnan(score)]
+        return next(iter(self.relevance.of(scores) or ()), None)
+
     def with_evidence(self, hits: Sequence[Hit], query: Embeddings) -> list[Hit]:
         """Set the evidence in each hit for a query [D], and return them; none without a table."""
         if (table := self.generation.evidence) is not None:
@@ -216,6 +220,12 @@ class Searcher:
             for hit, evidence in zip(hits, found, strict=True):
                 hit.evidence = evidence
         return list(hits)
+
+
+def _order(ranking: Ranking) -> list[float]:
+    """Return the scores that order a ranking."""
+    scores: list[float] = (ranking.scores if ranking.lifted is None else ranking.lifted).tolist()
+    return scores
 
 
 def _embed_general_questions(encoder: Encoder) -> Embeddings:

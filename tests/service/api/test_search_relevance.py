@@ -80,7 +80,14 @@ def test_a_later_page_is_answered_as_the_first_one(calibrated: TestClient) -> No
     first = result_of(calibrated, top_k=2, answer_threshold=0.0001)
     assert first["answered"] is True
     assert result_of(calibrated, top_k=2, offset=5, answer_threshold=0.0001)["answered"] is True
-    assert result_of(calibrated, min_score=1.0)["answered"] is False
+
+
+def test_a_least_score_omits_hits_and_not_the_answer(calibrated: TestClient) -> None:
+    best = result_of(calibrated, top_k=1)["hits"][0]["relevance"]
+    for threshold, answered in ((best, True), (min(1, best + 1e-4), False), (0, True)):
+        for body in ({}, {"fold": "duplicates"}, {"group": "chunk", "offset": 3}):
+            found = result_of(calibrated, min_score=1.0, answer_threshold=threshold, **body)
+            assert (found["hits"], found["answered"]) == ([], answered)
 
 
 def test_a_least_relevance_omits_hits_below_it_and_not_the_answer(calibrated: TestClient) -> None:

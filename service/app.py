@@ -40,6 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="Ask in any language, search English passages.",
         lifespan=lambda app: lifespan(state, tracing),
         redoc_url=None,
+        redirect_slashes=False,  # clients lose the body or the key on the way
         favicon_url="web/favicon.svg",
         telemetry=tracing.config,
     )

@@ -45,7 +45,6 @@ class Access:
         >>> access.rule("/readyz"), access.rule("/search"), access.rule("/admin/reload")
         ('open', 'search', 'admin')
         """
-        path = path.removesuffix("/") or "/"  # a redirect has the rule of the path that it leads to
         folder = f"{path}/"
         if path in PROBES:
             return "open"

@@ -82,6 +82,6 @@ class WorkThreads:
             with spent.own_work():
                 if filter:
                     selections.select(filter).find()
-                return {field: selections.facet(field, filter) for field in facets}
+                return selections.facets(facets, filter)
 
         return await self.run(select, spent)

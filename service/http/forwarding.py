@@ -8,19 +8,15 @@ Inside of them it has one, as ASGI defines `root_path`.
 import ipaddress
 import re
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 from starlette.responses import RedirectResponse
 from starlette.routing import Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import NotFoundError
-from service.problems import DETAILS, ProblemResponse
 from service.settings.access import ROOT_PATH
 
 PREFIX = "clear.prefix"  # key of the scope
 HOST = re.compile(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
-LOCATION = b"location"
 
 
 class ForwardedRequest:
@@ -70,7 +66,7 @@ class ForwardedRequest:
 
 
 class RootPath:
-    """Adds the prefix to the path for the routes, and makes redirects relative."""
+    """Adds the prefix to the path for the routes."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap the routes."""
@@ -82,27 +78,9 @@ class RootPath:
             await self._app(scope, receive, send)
             return
         path, prefix = scope["path"], scope.get(PREFIX, "")
-        if path.endswith("//"):  # clients disagree on what is relative to it: no redirect
-            await ProblemResponse(NotFoundError(DETAILS[NotFoundError]))(scope, receive, send)
-            return
-        ends_with_slash = (scope.get("raw_path") or path.encode()).endswith(b"/")
-
-        async def send_relative(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 307:
-                message["headers"] = [
-                    (
-                        name,
-                        _relative(value.decode(), ends_with_slash).encode()
-                        if name == LOCATION
-                        else value,
-                    )
-                    for name, value in message["headers"]
-                ]
-            await send(message)
-
         scope["root_path"], scope["path"] = prefix, prefix + path
         try:
-            await self._app(scope, receive, send_relative)
+            await self._app(scope, receive, send)
         finally:
             scope["root_path"], scope["path"] = "", path
 
@@ -130,18 +108,3 @@ def _apply_headers(scope: Scope) -> str:
         scope["headers"] = [*others, (b"host", host.encode())]
     prefix = values.get(b"x-forwarded-prefix", "").rstrip("/")
     return prefix if ROOT_PATH.fullmatch(prefix) else ""
-
-
-def _relative(location: str, ends_with_slash: bool) -> str:
-    """Return where a redirect leads, relative to the path that was asked for.
-
-    A proxy may have another scheme, host and prefix than this service knows of.
-
-    >>> _relative("http://10.0.0.1/docs?a=b", True), _relative("http://10.0.0.1/web/", False)
-    ('../docs?a=b', './web/')
-    """
-    target = urlsplit(location)
-    name = target.path.rstrip("/").rpartition("/")[2]
-    end = "/" if target.path.endswith("/") else ""
-    query = f"?{target.query}" if target.query else ""
-    return ("../" if ends_with_slash else "./") + name + end + query

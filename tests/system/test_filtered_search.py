@@ -159,7 +159,7 @@ def test_an_answer_has_facets_and_their_time_only_where_asked_for(filtered: Test
         ({"filter": {"tags": {"gt": "a"}}}, "filter.tags", "is of the kind strings"),
         ({"filter": {"year": {"gte": None}}}, "filter.year.gte", "must be a number or a string"),
         ({"filter": "Kenya"}, "filter", "must be an object of fields, such as {field: value}"),
-        ({"facets": ["city"]}, "facets.city", "this index declares no such field"),
+        ({"facets": ["city"]}, "facets[0]", "this index declares no such field"),
     ],
 )  # fmt: skip
 def test_a_wrong_filter_is_refused_by_its_field(

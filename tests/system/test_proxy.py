@@ -67,10 +67,9 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def get(url: str) -> tuple[str, str]:
-    """Return where the redirects of an address end, and what is there."""
+def get(url: str) -> str:
     with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
-        return response.url, response.read().decode(errors="replace")
+        return str(response.read().decode(errors="replace"))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +80,7 @@ def get(url: str) -> tuple[str, str]:
     ],
     ids=["forwarded headers", "root path, prefix removed and left"],
 )
-def test_docs_page_and_redirects_work_below_the_prefix_of_a_proxy(
+def test_docs_and_page_work_below_the_prefix_of_a_proxy(
     tiny_checkpoint: Path,
     tiny_index: Path,
     tmp_path: Path,
@@ -96,17 +95,15 @@ def test_docs_page_and_redirects_work_below_the_prefix_of_a_proxy(
 
 
 def check_links(address: str) -> None:
-    """Follow each link of the page and of the manual of the API, and their redirect."""
+    """Follow each link of the page and of the manual of the API."""
     for page in ("", "docs"):
-        _, text = get(address + page)
+        text = get(address + page)
         found = re.findall(r"(?:href|src)=\"([^\"#]+)\"|url: '([^']+)'", text)
         links = {urljoin(address + page, one or other) for one, other in found}
         assert len(links) > 3
         for link in links:
             assert link.startswith(address)
             get(link)
-    document = json.loads(get(f"{address}openapi.json")[1])
-    redirected, _ = get(f"{address}docs/")
+    document = json.loads(get(f"{address}openapi.json"))
 
     assert urljoin(f"{address}openapi.json", document["servers"][0]["url"] + "/") == address
-    assert redirected == f"{address}docs"

@@ -114,9 +114,10 @@ def check_filter(filter: Filter, fields: Fields, where: str = "filter") -> None:
         FilterError: a field is not declared, or its kind does not have such values or ranges.
     """
     for name, conditions in filter.conditions:
-        check_declared(name, fields, where)
+        place = f"{where}.{name}"
+        check_declared(name, fields, place)
         for condition in conditions:
-            _check_kind(f"{where}.{name}", condition, fields[name])
+            _check_kind(place, condition, fields[name])
     for number, alternative in enumerate(filter.any):
         check_filter(alternative, fields, f"{where}.{ANY}[{number}]")
 
@@ -129,7 +130,7 @@ def check_declared(name: str, fields: Fields, where: str) -> None:
     """
     if name not in fields:
         raise FilterError(
-            f"{where}.{name}",
+            where,
             f"this index declares no such field; it declares: {describe_fields(fields)}",
         )
 

@@ -1,9 +1,9 @@
 """Selections: the rows that meet a filter, and counts of a field's values among them (facets)."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -96,15 +96,19 @@ class Selections:
         check_filter(filter, self._passages.fields)
         return self._remember(filter, lambda: Selection(filter, lambda: self._mask(filter)))
 
-    def facet(self, field: str, filter: Filter | None) -> Facet:
-        """Count a field's values among the passages that meet a filter; the counts are exact.
+    def facets(self, fields: Sequence[str], filter: Filter | None) -> dict[str, Facet]:
+        """Count the values of fields among the passages that meet a filter; the counts are exact.
 
         Raises:
-            FilterError: the field is not declared, or the filter is wrong.
+            FilterError: a field is not declared, or the filter is wrong.
         """
-        check_declared(field, self._passages.fields, "facets")
+        for position, field in enumerate(fields):
+            check_declared(field, self._passages.fields, f"facets[{position}]")
         selection = self.select(filter) if filter else None
-        return self._remember((field, filter), lambda: self._count(field, selection))
+        return {
+            field: self._remember((field, filter), partial(self._count, field, selection))
+            for field in fields
+        }
 
     def _mask(self, filter: Filter) -> Mask:
         mask = np.ones(len(self._passages), np.bool_)

@@ -49,18 +49,18 @@ def test_the_operations_port_serves_metrics_docs_and_admin_routes(
         ("/v1/models/tiny", "encode"),
         ("/v1/embeddings/", "encode"),
         ("/v1", "key"),
-        ("/search/", "search"),
-        ("/docs/", "open"),
+        ("/search/", "key"),
+        ("/docs/", "key"),
         ("/web", "open"),
-        ("/livez/", "open"),
-        ("/metrics/", "open"),
+        ("/livez/", "key"),
+        ("/metrics/", "key"),
         ("/admin", "admin"),
-        ("//", "open"),
+        ("/admin/reload/", "admin"),
+        ("//", "key"),
         ("/website", "key"),
-        ("/docs//", "key"),
     ],
 )
-def test_a_path_below_v1_and_a_redirect_have_the_rule_of_where_they_lead(
+def test_a_path_below_v1_has_its_rule_and_one_that_does_not_exist_requires_a_key(
     path: str, rule: str
 ) -> None:
     assert Access(Settings()).rule(path) == rule

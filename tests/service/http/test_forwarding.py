@@ -92,34 +92,15 @@ def test_of_several_prefixes_the_trusted_proxy_s_own_is_believed(
     assert document["servers"] == [{"url": "/clear"}]
 
 
-@pytest.mark.parametrize(
-    ("asked", "target"),
-    [
-        ("docs/", "docs"),
-        ("livez%2F", "livez"),
-        ("search/", "search"),
-        ("web", "web/"),
-        ("readyz/?a=b%20c", "readyz?a=b%20c"),
-    ],
-)
+@pytest.mark.parametrize("path", ["search/", "docs/", "livez%2F", "web", "livez//", "readyz/?a=b"])
 @pytest.mark.parametrize("changes", [{}, {"root_path": "/clear"}, {"trusted_proxies": PROXY}])
-def test_no_redirect_loses_https_host_or_prefix(
-    service_settings: Settings, asked: str, target: str, changes: dict[str, str]
+def test_a_slash_at_the_end_is_another_path_and_nothing_is_redirected(
+    service_settings: Settings, path: str, changes: dict[str, str]
 ) -> None:
-    """Also where the service does not know of its proxy."""
+    """A client that follows a redirect may lose method, body or key on the way."""
     with behind(service_settings, **changes) as client:
-        response = client.get(f"/{asked}", headers=FORWARDED)
-
-    assert response.status_code == 307
-    outside = "https://search.example.org/clear/"
-    assert urljoin(outside + asked, response.headers["Location"]) == outside + target
-
-
-def test_a_path_of_several_slashes_at_its_end_is_not_redirected(
-    service_settings: Settings,
-) -> None:
-    with behind(service_settings, root_path="/clear") as client:
-        assert client.get("/livez//").status_code == 404
+        for response in (client.get(f"/{path}", headers=FORWARDED), client.post(f"/{path}")):
+            assert (response.status_code, response.json()["title"]) == (404, "Not found")
 
 
 def test_the_prefix_without_a_slash_leads_to_the_page(service_settings: Settings) -> None:

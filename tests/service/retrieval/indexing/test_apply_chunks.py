@@ -99,7 +99,7 @@ def test_a_facet_counts_a_document_once(
 ) -> None:
     build_index(origins(kept), tmp_path, tiny_encoder, fields=FIELDS, chunking=SPLIT)
 
-    facet = Selections(open_current(tmp_path).passages).facet("kind", None)
+    facet = Selections(open_current(tmp_path).passages).facets(["kind"], None)["kind"]
 
     kinds = [each.metadata["kind"] for each in kept.values()]
     assert dict(facet.values) == {kind: kinds.count(kind) for kind in kinds}

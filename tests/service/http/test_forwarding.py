@@ -92,15 +92,15 @@ def test_of_several_prefixes_the_trusted_proxy_s_own_is_believed(
     assert document["servers"] == [{"url": "/clear"}]
 
 
-@pytest.mark.parametrize("path", ["search/", "docs/", "livez%2F", "web", "livez//", "readyz/?a=b"])
 @pytest.mark.parametrize("changes", [{}, {"root_path": "/clear"}, {"trusted_proxies": PROXY}])
 def test_a_slash_at_the_end_is_another_path_and_nothing_is_redirected(
-    service_settings: Settings, path: str, changes: dict[str, str]
+    service_settings: Settings, changes: dict[str, str]
 ) -> None:
     """A client that follows a redirect may lose method, body or key on the way."""
     with behind(service_settings, **changes) as client:
-        for response in (client.get(f"/{path}", headers=FORWARDED), client.post(f"/{path}")):
-            assert (response.status_code, response.json()["title"]) == (404, "Not found")
+        for path in ("/search/", "/docs/", "/livez%2F", "/web", "/livez//", "/readyz/?a=b"):
+            for response in (client.get(path, headers=FORWARDED), client.post(path)):
+                assert (response.status_code, response.json()["title"]) == (404, "Not found"), path
 
 
 def test_the_prefix_without_a_slash_leads_to_the_page(service_settings: Settings) -> None:

@@ -1,6 +1,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -75,6 +76,32 @@ def test_a_score_of_nan_is_no_hit_and_every_other_keeps_its_own_passage(
     assert [hit.passage.passage_id for hit in hits] == ids
     assert [hit.score for hit in searcher.hits(ranking, min_score=0.9)] == [pytest.approx(0.9)]
     assert [(hit.rank, hit.score) for hit in hits] == [(1, pytest.approx(0.9)), (2, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "lifted", "best"),
+    [
+        ([0.75, 0.5], None, 0.75),
+        ([0.5, 0.75], [1.0, 0.75], 1.0),
+        ([np.nan, 0.75, 0.5], None, 0.75),
+        ([np.nan], None, None),
+        ([], None, None),
+    ],
+)
+def test_the_best_relevance_is_that_of_the_first_hit_that_no_least_score_omits(
+    searcher: Searcher,
+    monkeypatch: pytest.MonkeyPatch,
+    scores: list[float],
+    lifted: list[float] | None,
+    best: float | None,
+) -> None:
+    monkeypatch.setattr(searcher, "relevance", SimpleNamespace(of=list))
+    numbers = None if lifted is None else np.array(lifted, np.float32)
+    ranking = Ranking(np.array(scores, np.float32), np.arange(len(scores)), numbers)
+
+    assert searcher.best_relevance(ranking) == best
+    assert [hit.relevance for hit in searcher.hits(ranking)[:1]] == [best] * (best is not None)
+    assert searcher.hits(ranking, min_score=1.0) == []
 
 
 @pytest.mark.parametrize(("top_k", "expected"), [(1, 1), (12, 12), (1000, 12)])

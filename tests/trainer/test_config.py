@@ -107,7 +107,7 @@ def test_every_shipped_configuration_is_valid() -> None:
     grids = [path for path in shipped if "[variants." in path.read_text()]
     gates = [path for path in shipped if "[[gates]]" in path.read_text()]
 
-    assert (len(grids), len(gates)) == (3, 1)
+    assert (len(grids), len(gates)) == (4, 1)
     for path in grids:
         read_grid(path)
     for path in gates:

@@ -157,7 +157,7 @@ def index_plan(
 
 @app.command("list")
 def index_list(index: IndexOption = None, as_json: JsonOption = False) -> None:
-    """List the generations, newest first; file sizes are checked, hashes only by `verify`."""
+    """List the generations, last built first; file sizes are checked, hashes only by `verify`."""
     with console.one_line_errors():
         folder = index_folder(load_settings(index=index))
         from service.retrieval.generation.history import list_generations

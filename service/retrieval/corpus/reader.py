@@ -73,8 +73,8 @@ def no_passages(source: str = "") -> PassageError:
     """Return the error of a corpus without a passage to index."""
     place = f" in {source}" if source else ""
     return PassageError(
-        f"there are no passages to index{place}: the file is empty or all were skipped, "
-        "name another file"
+        f"there are no passages to index{place}: the file is empty, or all lines were refused or "
+        "skipped; correct it, or name another file"
     )
 
 

@@ -97,7 +97,7 @@ def live_names(index: Path) -> list[str]:
 
 
 def list_generations(index: Path) -> list[GenerationInfo]:
-    """Return all generations, newest first.
+    """Return all generations, the last built first.
 
     Raises:
         GenerationError: there is no index.

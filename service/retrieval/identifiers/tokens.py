@@ -16,6 +16,8 @@ WORD = re.compile(rf"[{LATIN}0-9]+(?:[-_./][{LATIN}0-9]+|(?<=[0-9])[,'][0-9]+)*"
 # An acronym and the number after it, as in "AA 1720".
 SPACED_CODE = re.compile(rf"(?<![{LATIN}0-9])([A-Z]{{2,5}}) ([0-9]{{2,}})(?![{LATIN}0-9])")
 GROUPED = re.compile(r"([0-9]{1,3}(?:([.,'])[0-9]{3})(?:\2[0-9]{3})*)(?:(?!\2)[.,]([0-9]+))?")
+# In a question; an English passage writes commas.
+SPACED_GROUPS = re.compile(r"(?<![0-9.,'/-])[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9])")
 DECIMAL = re.compile(r"([0-9]+)[.,]([0-9]+)")
 SEPARATORS = re.compile(r"[-_./,']")
 # Fractions and raised digits, which compatibility forms would join to a number, and the micro sign.
@@ -123,6 +125,7 @@ def asked_identifiers(question: str) -> list[Asked]:
     [('c:aa1720',)]
     """
     folded = fold(question[:MAX_CHARACTERS])
+    folded = SPACED_GROUPS.sub(lambda number: number[0].replace(" ", ""), folded)
     words = [match for match in WORD.finditer(folded) if len(match[0]) <= LONGEST]
     is_foreign = any(match[0].isalpha() for match in NOT_LATIN.finditer(folded))
     is_shouted = not is_foreign and folded.upper() == folded

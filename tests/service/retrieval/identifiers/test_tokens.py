@@ -75,6 +75,28 @@ def test_a_number_is_one_whatever_separates_its_thousands(number: str, key: str)
     assert key in [key for _, keys in asked(f"was kostet {number}?") for key in keys]
 
 
+@pytest.mark.parametrize(
+    ("question", "key"),
+    [
+        ("Quel pays a 283 561 km² ?", "c:283561"),
+        ("Quel pays a 283\u202f561 km² ?", "c:283561"),
+        ("Площадь какой страны 283\u00a0561 км²?", "c:283561"),
+        ("Какая гора имеет высоту 6 267 м?", "c:6267"),
+        ("es kostet 1 234 567,5", "c:1234567.5"),
+    ],
+)
+def test_spaces_may_separate_the_thousands_of_a_question(question: str, key: str) -> None:
+    assert [keys for _, keys in asked(question) if keys[0][2].isdigit()] == [(key,)]
+
+
+@pytest.mark.parametrize(
+    "question", ["im Jahr 1998 120 Orte", "030 123 456", "99 1200", "1-99 200"]
+)
+def test_other_numbers_side_by_side_stay_apart(question: str) -> None:
+    found = [key for _, keys in asked(question) for key in keys]
+    assert not {"c:1998120", "c:998120", "c:030123456", "c:991200", "c:99200"} & {*found}
+
+
 def test_short_numbers_are_no_identifiers() -> None:
     assert asked("was kosten 7 oder 24?") == []
 

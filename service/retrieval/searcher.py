@@ -83,8 +83,11 @@ class Searcher:
 
     @property
     def warning(self) -> str:
-        """Return a line if the index records another prompt of queries, else an empty string."""
-        return query_prompt_warning(self.generation.manifest.encoder, self.encoder.checkpoint)
+        """Return what of the index does not fit the encoder: prompt of queries, calibration."""
+        prompt = query_prompt_warning(self.generation.manifest.encoder, self.encoder.checkpoint)
+        is_unfit = self.generation.calibration is not None and self.relevance.calibration is None
+        reason = f"hits have no relevance: {self.relevance.reason}" if is_unfit else ""
+        return "; ".join(filter(None, (prompt, reason)))
 
     @property
     def canary_queries(self) -> list[str]:

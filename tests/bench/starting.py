@@ -44,6 +44,7 @@ def main() -> None:
         if not options.cold:
             starts.append(start(index, options, {}))
             continue
+        options.work.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=options.work) as cache:
             for is_cold in (True, False):
                 found = start(index, options, {"CLEAR_CACHE": cache})

@@ -1,5 +1,6 @@
 """Which calibration and background are in force, or why hits have no relevance."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,27 +51,30 @@ def choose_relevance(
     background: Background | None,
     fingerprint: str,
 ) -> Relevance:
-    """Return the relevance in force: by the index's own calibration, else by the encoder's.
+    """Return the relevance in force: by the index's own calibration, if it has one.
+
+    Else it is by the encoder's.
 
     Args:
-        own: of the index, or the reason why it cannot be read.
+        own: of the index, or the reason why it cannot be read; None if it has none.
         facts: of the manifest of the encoder's query side.
         background: of the index; one of another query side does not count.
         fingerprint: of the query side in force.
     """
     if isinstance(own, Calibration):
         own = checked(own, fingerprint, "the index's calibration")
-    found = own if isinstance(own, Calibration) else calibration_of(facts, fingerprint)
+    # One that cannot be used is not replaced by another: relevance would change unnoticed.
+    found = calibration_of(facts, fingerprint) if own is None else own
     if isinstance(found, str):
-        return Relevance(None, None, None, own if isinstance(own, str) else found)
+        return Relevance(None, None, None, found)
     if background is None or background.fingerprint != fingerprint:
         return Relevance(found, None, None, NO_BACKGROUND)
-    return Relevance(found, background, "index" if found is own else "encoder")
+    return Relevance(found, background, "encoder" if own is None else "index")
 
 
 def read_own_calibration(path: Path) -> Calibration | str | None:
     """Read the calibration of an index; return the reason if it is damaged, None if missing."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
         return read_calibration(path)

@@ -64,6 +64,7 @@ def test_a_calibration_of_another_query_side_is_not_used(
     searcher.prepare_relevance()
     assert searcher.relevance.describe()["calibration"] is None
     assert tiny_encoder.fingerprint[:16] in searcher.relevance.reason
+    assert searcher.warning == f"hits have no relevance: {searcher.relevance.reason}"
     assert searcher.search(["tea"], 3)[0][0].relevance is None
 
 

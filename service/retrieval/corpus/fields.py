@@ -77,7 +77,7 @@ def checked_values(origin: str, metadata: Mapping[str, Any], fields: Fields) -> 
     for name, value in values.items():
         if value is not None and not is_of_kind(value, fields[name]):
             raise PassageError(
-                f"{origin} has a `{name}` that is not a {_described(fields[name])}: fix the line, "
+                f"{origin} has a `{name}` that is not a {_described(fields[name])}: correct it, "
                 f"or declare the field as another kind ({', '.join(KINDS)})"
             )
         if value is not None and fields[name] == "date":

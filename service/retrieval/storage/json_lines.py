@@ -58,6 +58,8 @@ def read_json_lines(
                         origin,
                         lambda line=line, origin=origin: _parse(origin, line, error, nan_is_null),  # type: ignore[misc]
                     )
+    except FileNotFoundError:
+        raise error(f"{described(path)} does not exist: correct the path") from None
     except READ_ERRORS as reason:
         raise error(
             f"{described(path)} cannot be read to its end ({reason}): restore the file from a copy"

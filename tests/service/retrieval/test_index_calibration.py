@@ -80,3 +80,8 @@ def test_an_unknown_passage_is_named(searcher: Searcher) -> None:
 def test_questions_that_are_never_answered_by_the_best_hit_are_refused(searcher: Searcher) -> None:
     with pytest.raises(QuestionsError, match="check their `passage_ids`"):
         calibrate_index(searcher, [Question(query="a", passage_ids=[])] * 3)
+
+
+def test_a_missing_file_of_questions_is_told(tmp_path: Path) -> None:
+    with pytest.raises(QuestionsError, match=r"q.jsonl does not exist: correct the path"):
+        read_questions(tmp_path / "q.jsonl")

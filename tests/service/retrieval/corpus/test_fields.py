@@ -87,7 +87,7 @@ def test_a_passage_may_lack_any_field() -> None:
 def test_a_value_of_another_kind_is_refused_with_its_place(metadata: dict[str, object]) -> None:
     (name,) = metadata
 
-    with pytest.raises(PassageError, match=f"^file:7 has a `{name}` that is not a .* fix the line"):
+    with pytest.raises(PassageError, match=f"^file:7 has a `{name}` that is not a .* correct it"):
         checked_values("file:7", metadata, FIELDS)
 
 

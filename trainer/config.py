@@ -1,22 +1,12 @@
 """The configuration of a training run, read from a TOML file; errors name file and field."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from service.retrieval.defaults import BUNDLED_BASE
-from trainer.errors import ConfigError
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Section(BaseModel):
-    """A table of the file: immutable, without unknown fields."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from trainer.toml import FilePath, Positive, Section, Seed, Share, parse_section, read_toml
 
 
 class EncoderConfig(Section):
@@ -35,7 +25,7 @@ class EncoderConfig(Section):
 class DataConfig(Section):
     """The training rows, and how they are sampled and augmented."""
 
-    rows: Annotated[list[Path], Field(min_length=1)]
+    rows: Annotated[list[FilePath], Field(min_length=1)]
     # How often an epoch repeats the rows of each file; 1 by default.
     shares: list[Positive] = []
     languages: list[str] = []  # all by default
@@ -48,7 +38,7 @@ class DataConfig(Section):
     # Share of rows that come again with the English query as the translated one; one, or one a file
     english_share: Share | list[Share] = 0.0
     # In a file, a language of n rows is sampled in proportion to n^(1/temperature); inf: equally.
-    language_temperature: Annotated[float, Field(ge=1)] = 1.0
+    language_temperature: Annotated[float, Field(ge=1, allow_inf_nan=True)] = 1.0
 
     def english_share_of(self, number: int) -> float:
         """Return the share of English rows to add to a file's rows."""
@@ -156,12 +146,17 @@ class OptimizerConfig(Section):
             raise ValueError("micro_batch_rows and micro_batch_tokens are both set: leave one out")
         return self
 
+    @property
+    def warmup_steps(self) -> float:
+        """Return the warmup of the schedule; the only step of a run would have the rate 0."""
+        return self.warmup if self.steps > 1 else 0
+
 
 class DevConfig(Section):
     """Evaluation during training, and what its scores decide."""
 
     # Evaluation sets, as `clear-trainer import` writes them.
-    sets: list[Path] = []
+    sets: list[FilePath] = []
     every_steps: Annotated[int, Field(ge=1)] = 20
     patience: Annotated[int, Field(ge=0)] = 0  # evaluations without a gain; 0: no early stopping
     keeps_best: bool = True
@@ -173,7 +168,7 @@ class DevConfig(Section):
 class RunConfig(Section):
     """The configuration of a training run."""
 
-    seed: int = 0
+    seed: Seed = 0
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     data: DataConfig
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
@@ -208,34 +203,13 @@ def read_config(path: Path) -> RunConfig:
     return parse_config(read_toml(path), path)
 
 
-def read_toml(path: Path) -> dict[str, object]:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: the file is missing or not valid TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}): name a .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
-
-
 def parse_config(content: dict[str, object], path: Path) -> RunConfig:
     """Validate the content of a configuration file.
 
     Raises:
         ConfigError: fields are unknown or not valid; the message names the file and the fields.
     """
-    try:
-        config = RunConfig.model_validate(content)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_input=False)
-        )
-        raise ConfigError(f"{path}: {faults}") from None
+    config = parse_section(RunConfig, content, path)
     return config.model_copy(
         update={
             "data": _relative(config.data, path, "rows"),

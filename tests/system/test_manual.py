@@ -15,8 +15,9 @@ from service.cli.main import app as service_app
 from service.problem import problem_type
 from service.problems import TABLE
 from trainer.cli.main import app as trainer_app
-from trainer.config import RunConfig, Section
+from trainer.config import RunConfig
 from trainer.datasets.registry import KINDS
+from trainer.toml import Section
 
 README = ROOT / "README.md"
 README_BYTES = 8192

@@ -114,3 +114,54 @@ def test_every_shipped_configuration_is_valid() -> None:
         read_gates(path)
     for path in {*shipped} - {*grids} - {*gates}:
         read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (f"seed = -1\n{ROWS}", "seed: must be greater than or equal to 0"),
+        (f"seed = 4294967296\n{ROWS}", "seed: must be less than or equal to 4294967295"),
+        (f"seed = true\n{ROWS}", "seed: must be a valid integer"),
+        (f"{ROWS}[optimizer]\nlearning_rate = inf\n", "optimizer.learning_rate: must be a finite"),
+        (f"{ROWS}[optimizer]\nlearning_rate = nan\n", "optimizer.learning_rate: must be a finite"),
+        (f"{ROWS}[optimizer]\nlearning_rate = true\n", "optimizer.learning_rate: must be a valid"),
+        (f'{ROWS}[optimizer]\nlearning_rate = "1"\n', "optimizer.learning_rate: must be a valid"),
+        (f"{ROWS}[encoder]\nlora_rank = true\n", "encoder.lora_rank: must be a valid integer"),
+        (f"{ROWS}[dev]\nenglish_margin = inf\n", "dev.english_margin: must be a finite number"),
+        (f"{ROWS}english_share = 2\n", "data.english_share: must be less than or equal to 1 or "),
+        (
+            f"{ROWS}english_share = [2]\n",
+            "data.english_share: must be a valid number; ",
+        ),
+        (f"{ROWS}shares = [inf]\n", "data.shares.0: must be a finite number"),
+        (
+            f"{ROWS}[objective]\ntemperature = 0\n",
+            "objective.temperature: must be greater than 0",
+        ),
+    ],
+)
+def test_a_number_beyond_its_limits_is_refused_by_its_field_alone(
+    tmp_path: Path, content: str, place: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_config(write(tmp_path / "c.toml", content))
+
+    assert str(caught.value).startswith(f"{tmp_path / 'c.toml'}: {place}")
+    assert "constrained" not in str(caught.value)
+
+
+def test_limits_themselves_are_allowed(tmp_path: Path) -> None:
+    content = f"seed = 4294967295\n{ROWS}language_temperature = inf\n[optimizer]\nwarmup = 20\n"
+
+    config = read_config(write(tmp_path / "c.toml", content))
+
+    assert (config.seed, config.data.language_temperature) == (4294967295, float("inf"))
+    assert config.optimizer.warmup_steps == 20
+
+
+def test_the_only_step_of_a_run_has_no_warmup_which_would_leave_it_the_rate_0(
+    tmp_path: Path,
+) -> None:
+    content = f"{ROWS}[optimizer]\nsteps = 1\nwarmup = 20\n"
+
+    assert read_config(write(tmp_path / "c.toml", content)).optimizer.warmup_steps == 0

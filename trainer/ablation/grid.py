@@ -14,33 +14,48 @@ It is a TOML file:
     objective = { reverse_weight = 0.0 }
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, field_validator
 
-from trainer.config import RunConfig, Section, ignored_fields, parse_config, read_toml
+from trainer.config import RunConfig, ignored_fields, parse_config
 from trainer.errors import ConfigError
+from trainer.toml import FilePath, Section, Seed, parse_section, read_toml
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
-class Variant(BaseModel):
+class Variant(Section):
     """A variant: its changes as extra fields, checked as a configuration, and its seeds."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
 
-    seeds: Annotated[list[int], Field(min_length=1)] | None = None
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
 
 
 class Grid(Section):
     """The content of a grid file."""
 
-    base: Path
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    base: FilePath
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     keep_outputs: bool = False
     every: dict[str, Any] = {}
     variants: Annotated[dict[str, Variant], Field(min_length=1)]
+
+    @field_validator("variants")
+    @classmethod
+    def _names_are_plain(cls, variants: dict[str, Variant]) -> dict[str, Variant]:
+        for name in variants:
+            if not NAME.fullmatch(name):
+                raise ValueError(
+                    f"the name {name!r} is a folder's: write letters, digits, `-`, `_` and `.`, "
+                    "not first a dot"
+                )
+        return variants
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +81,7 @@ def read_grid(path: Path) -> tuple[Grid, list[Cell]]:
     Raises:
         ConfigError: a file or a variant is invalid; names both.
     """
-    try:
-        grid = Grid.model_validate(read_toml(path))
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        field = ".".join(map(str, fault["loc"]))
-        raise ConfigError(f"{path}: {field}: {fault['msg']}") from None
+    grid = parse_section(Grid, read_toml(path), path)
     base_path = path.parent / grid.base
     base = merge_tables(read_toml(base_path), grid.every)
     cells = []

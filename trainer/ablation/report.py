@@ -5,12 +5,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from service.retrieval.errors import ArtifactError
-from service.retrieval.storage.artifact import read_json_object
+from service.retrieval.storage.artifact import read_json_object, replace_file
 from trainer.ablation.grid import Cell
 from trainer.data.languages import ENGLISH
 from trainer.markdown import markdown_table
-from trainer.training.run_directory import RECORD
+from trainer.training.run_directory import RECORD, RecordError
 
 RUNS, TABLE, PLOT = "runs", "table.md", "plot.png"
 Records = Sequence[tuple[Cell, dict[str, Any]]]
@@ -20,7 +19,7 @@ def finished_cells(directory: Path, cells: Sequence[Cell]) -> Iterator[tuple[Cel
     """Yield the finished cells, each with its run record."""
     for cell in cells:
         path = directory / RUNS / cell.name / RECORD
-        record = read_json_object(path, ArtifactError) if path.is_file() else {}
+        record = read_json_object(path, RecordError) if path.is_file() else {}
         if record.get("is_finished") and "scores" in record:
             yield cell, record
 
@@ -30,7 +29,7 @@ def write_results(directory: Path, cells: Sequence[Cell]) -> None:
     records = list(finished_cells(directory, cells))
     if not records:
         return
-    (directory / TABLE).write_text(results_table(records), encoding="utf-8")
+    replace_file(directory / TABLE, results_table(records).encode())  # machines may share a grid
     try:
         draw_plot(directory / PLOT, records)
     except ImportError:

@@ -57,6 +57,7 @@ def calibrate_command(
         on_progress("read", 0, None)
         # Read the inputs before torch is loaded, so that a wrong folder fails at once.
         opened = open_sets(sets, stack)
+        _check_output(output)
         chosen = [known_language(code) for code in languages or ()]
 
         from service.retrieval.relevance.calibration import write_calibration
@@ -77,3 +78,20 @@ def calibrate_command(
         write_report(report, outcome)
     measured = outcome.measured
     typer.echo(json.dumps(measured) if as_json else calibration_table(measured))
+
+
+def _check_output(output: Path) -> None:
+    """Refuse an output that is no calibration, or in no folder, before anything is computed."""
+    from service.retrieval.relevance.calibration import CalibrationError, read_calibration
+    from trainer.errors import OutputError
+
+    if not output.parent.is_dir():
+        raise OutputError(f"{output} cannot be written: {output.parent} is no folder: create it")
+    if not output.exists():
+        return
+    try:
+        read_calibration(output)
+    except CalibrationError:
+        raise OutputError(
+            f"{output} has other content, no calibration: name another file"
+        ) from None

@@ -2,12 +2,14 @@
 
 import enum
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.retrieval import interruption
 from service.retrieval.defaults import BUNDLED
 from service.retrieval.progress import show_progress
 from service.retrieval.terminal import print_table
@@ -27,6 +29,7 @@ from trainer.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from trainer.data.evaluation_set import EvaluationSet
     from trainer.evaluation.gates import GateRule
     from trainer.report.run import Outcome
 
@@ -127,7 +130,6 @@ def evaluate_command(
     from trainer.data.languages import known_language
     from trainer.evaluation.sets import open_sets, seen_queries
     from trainer.report.page import read_training
-    from trainer.report.plots import require_matplotlib
 
     with ExitStack() as stack:
         on_progress = stack.enter_context(show_progress())
@@ -135,15 +137,16 @@ def evaluate_command(
         # Read the inputs before torch is loaded, so that a wrong folder fails at once.
         sets = open_sets(sets_or_kind, stack, max_queries)
         chosen = [known_language(code) for code in languages or ()]
-        rules = _read_rules(gates, against)
+        measured = directions or tuple(Direction)
+        rules = _read_rules(gates, against, sets, chosen, measured)
         seen = seen_queries(sets, trained_on) if trained_on else None
         training = read_training(training_log, blend_curve)
         if output:
-            require_matplotlib()
+            _claim(output, [*map(Path, sets_or_kind), *(each.directory for each in sets)], stack)
         from trainer.report import run
 
         options = run.EvaluationOptions(
-            chosen, directions or tuple(Direction), seen, english_margin, rules, indexes, output
+            chosen, measured, seen, english_margin, rules, indexes, output
         )
         outcome = run.run_evaluation(
             sets,
@@ -155,19 +158,51 @@ def evaluate_command(
             options=options,
             on_progress=on_progress,
         )
-    if output:
-        run.write_outcome(output, outcome, training)
+        if output:
+            run.write_outcome(output, outcome, training)
     _print_outcome(outcome, as_json)
     if not outcome.passes:
         raise typer.Exit(GATE_FAILED)
 
 
-def _read_rules(gates: Path | None, against: str | None) -> "list[GateRule]":
-    from trainer.evaluation.gates import read_gates
+def _claim(output: Path, inputs: Sequence[Path], stack: ExitStack) -> None:
+    """Hold the output until the stack closes; refuse an input and a folder of other content."""
+    from trainer.errors import DataError, OutputError
+    from trainer.output import exclusive_output, refuse_input, refuse_other_files
+    from trainer.report.page import read_report
+    from trainer.report.plots import require_matplotlib
+
+    require_matplotlib()
+    refuse_input(output, inputs)
+    refuse_other_files(output, ("report.md", "report.html", "languages.json"), "report.json")
+    if (output / "report.json").exists():
+        try:
+            read_report(output / "report.json")
+        except DataError as error:
+            raise OutputError(
+                f"{output} has other content ({error}): name another folder"
+            ) from None
+    stack.enter_context(exclusive_output(output))
+    kept = "interrupted: the same command continues, what was embedded is kept"
+    stack.enter_context(interruption.reporting(kept))
+
+
+def _read_rules(
+    gates: Path | None,
+    against: str | None,
+    sets: "Sequence[EvaluationSet]",
+    languages: Sequence[str],
+    directions: Sequence[str],
+) -> "list[GateRule]":
+    from trainer.evaluation.gates import check_evaluated, read_gates
 
     if gates and not against:
         raise typer.BadParameter("needs --against BASE", param_hint="--gates")
-    return read_gates(gates) if gates else []
+    if not gates:
+        return []
+    rules = read_gates(gates)
+    check_evaluated(gates, rules, sets, languages, directions)
+    return rules
 
 
 def _print_outcome(outcome: "Outcome", as_json: bool) -> None:

@@ -10,6 +10,7 @@ import typer
 from service.retrieval.defaults import BUNDLED
 from service.retrieval.progress import show_progress
 from trainer.cli.options import (
+    MAX_SEED,
     CacheOption,
     CpuEngineOption,
     DeviceOption,
@@ -95,7 +96,9 @@ def import_command(
         str | None, typer.Option(help="The split to take the evaluation set from.")
     ] = None,
     held_out_share: HeldOutShareOption = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the held-out split (0).")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of the held-out split (0).")
+    ] = None,
     own_passages: OwnPassagesOption = False,
     by_position: ByPositionOption = False,
     decontaminate: DecontaminateOption = None,
@@ -141,7 +144,7 @@ def mine_command(
     corpus: CorpusOption = None,
     best: BestOption = False,
     keep_incomplete: KeepIncompleteOption = False,
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the sample.")] = 0,
     encoder: EncoderOption = BUNDLED,
     device: DeviceOption = "auto",
     max_tokens: MaxTokensOption = 256,
@@ -152,7 +155,7 @@ def mine_command(
     """Find hard negative passages for training rows, each with a query that asks for it."""
     from trainer.mining.candidates import read_candidates
     from trainer.mining.miner import MiningOptions
-    from trainer.mining.run import mine_rows
+    from trainer.mining.run import check_output, mine_rows
 
     options = MiningOptions(
         num_negatives=num_negatives,
@@ -166,8 +169,8 @@ def mine_command(
     )
     with show_progress() as on_progress:
         on_progress("read", 0, None)
+        check_output(output, (rows, *(corpus or ())))
         candidates = read_candidates(rows, corpus or (), is_paired=not unpaired)  # fails early
-
         from service.retrieval.encoder.loader import load_encoder
 
         on_progress("load", 0, None)

@@ -71,6 +71,7 @@ def publish_command(
     as_json: JsonOption = False,
 ) -> None:
     """Export an encoder as a Sentence Transformers directory with manifest and model card."""
+    from trainer.output import refuse_input
     from trainer.publish.adapter import write_adapter_publication
     from trainer.publish.directory import Publication, open_sides, write_publication
     from trainer.publish.hub import push, read_token
@@ -78,6 +79,8 @@ def publish_command(
 
     if as_adapter and (results or data_card or push_to):
         raise DataError("--as-adapter writes no model card: leave --results, --data-card, --push")
+    if not as_adapter:
+        refuse_input(to, (Path(checkpoint), Path(passage_encoder)), "--to")
     if push_to:
         read_token()
     publication = (
@@ -120,7 +123,12 @@ def _read_card(path: Path) -> dict[str, Any]:
     from service.retrieval.errors import ArtifactError
     from service.retrieval.storage.artifact import read_json_object
 
-    return read_json_object(path, ArtifactError)
+    class CardError(ArtifactError):
+        """A data card cannot be read."""
+
+        how_to_restore = "name the card.json of `clear-trainer import`"
+
+    return read_json_object(path, CardError)
 
 
 def _read_calibration(path: Path) -> "Calibration":

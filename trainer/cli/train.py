@@ -1,19 +1,20 @@
 """The commands `train`, which trains one configuration, and `ablate`, which trains a grid."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.retrieval.defaults import default_cache
 from service.retrieval.progress import ignore_progress, show_progress
-from trainer.cli.options import GATE_FAILED, CacheOption, DeviceOption, JsonOption
+from trainer.cli.options import GATE_FAILED, MAX_SEED, CacheOption, DeviceOption, JsonOption
 
 if TYPE_CHECKING:
     from trainer.ablation.run import Train
+    from trainer.config import RunConfig
 
 app = typer.Typer()
 
@@ -31,7 +32,12 @@ def train_command(
     ],
     seed: Annotated[
         int | None,
-        typer.Option(envvar="CLEAR_TRAINER_SEED", help="Overrides the configuration's seed."),
+        typer.Option(
+            envvar="CLEAR_TRAINER_SEED",
+            min=0,
+            max=MAX_SEED,
+            help="Overrides the configuration's seed.",
+        ),
     ] = None,
     device: DeviceOption = "auto",
     cache: CacheOption = None,
@@ -97,15 +103,19 @@ def ablate_command(
 def _training(cache: Path | None, device: str) -> "Iterator[Train]":
     """Yield a function that trains a configuration in a folder, with progress on the terminal."""
     from trainer.training.progress import StepProgress
-    from trainer.training.run_directory import is_first_process
+    from trainer.training.run_directory import exclusive_run, is_first_process
     from trainer.training.train import train
 
+    def train_alone(config: "RunConfig", run: Path) -> "Mapping[str, Any]":
+        with exclusive_run(run):
+            return train(
+                config,
+                run,
+                cache=cache or default_cache(),
+                device=device,
+                on_progress=on_progress,
+                callbacks=[StepProgress(run, on_progress)],
+            )
+
     with show_progress() if is_first_process() else nullcontext(ignore_progress) as on_progress:
-        yield lambda config, run: train(
-            config,
-            run,
-            cache=cache or default_cache(),
-            device=device,
-            on_progress=on_progress,
-            callbacks=[StepProgress(run, on_progress)],
-        )
+        yield train_alone

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainer.config import DataConfig
-from trainer.data.languages import ENGLISH
+from trainer.data.languages import ENGLISH, canonical_language
 from trainer.data.rows import Row, read_rows
 from trainer.errors import DataError
 
@@ -103,6 +103,13 @@ def _check_negatives(origin: str, row: Row, wanted: int, reads_queries: bool) ->
 
 
 def _check_languages(rows: Sequence[Row], config: DataConfig) -> None:
+    for code in config.languages:
+        try:
+            canonical = canonical_language(code)
+        except ValueError as error:
+            raise DataError(f"data.languages: {error}") from None
+        if code != canonical:
+            raise DataError(f"data.languages: {code!r} is {canonical!r} in training rows: write it")
     missing = sorted(set(config.languages) - {row.language for row in rows})
     if missing or not rows:
         raise DataError(

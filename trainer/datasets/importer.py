@@ -20,6 +20,7 @@ from trainer.datasets.card import DataCard, make_card
 from trainer.datasets.decontamination import decontaminate
 from trainer.datasets.registry import given_options, read_dataset
 from trainer.errors import DataError, OutputError
+from trainer.output import refuse_input, refuse_other_files
 
 ROWS, EVALUATION = "rows.jsonl", "evaluation"
 
@@ -47,8 +48,12 @@ def import_data(
 
     Raises:
         DataError: a file is missing or bad, or the kind does not have an option.
-        OutputError: the output cannot be written.
+        OutputError: the output is an input, has other content, or cannot be written.
     """
+    refuse_input(output, (Path(source), *decontaminate_from))
+    for name in (ROWS, EVALUATION):  # they are replaced
+        refuse_input(output / name, (Path(source), *decontaminate_from))
+    refuse_other_files(output, (ROWS, EVALUATION, "README.md"), CARD)
     sets = _read_evaluation_sets(decontaminate_from, on_progress)
     on_progress("read", 0, None)
     imported = read_dataset(kind, source, options, on_progress)

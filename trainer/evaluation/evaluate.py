@@ -15,11 +15,17 @@ from trainer.errors import DataError
 from trainer.evaluation.corpora import Corpora, center, merge, rank
 from trainer.evaluation.measures import pool_measures, query_measures, require_ir_measures
 from trainer.evaluation.result import Evaluation, Result
-from trainer.evaluation.tasks import DIRECTIONS, Task, judged_queries, list_tasks, task_qrels
+from trainer.evaluation.tasks import (
+    DIRECTIONS,
+    UNSEEN,
+    Task,
+    judged_queries,
+    list_tasks,
+    task_qrels,
+)
 
 TOP_K = 100
 WINDOW_QUERIES = 256
-UNSEEN = "unseen passages"
 
 
 def evaluate(

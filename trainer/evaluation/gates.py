@@ -13,14 +13,16 @@ A gates file (TOML) has a table `[[gates]]` per set and direction:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, model_validator
 
-from trainer.config import Section, read_toml
+from trainer.data.evaluation_set import EvaluationSet
 from trainer.errors import ConfigError, DataError
 from trainer.evaluation.comparison import Comparison, Difference
 from trainer.evaluation.significance import holm
+from trainer.evaluation.tasks import UNSEEN, list_tasks
+from trainer.toml import Section, parse_section, read_toml
 
 
 class GateRule(Section):
@@ -31,6 +33,13 @@ class GateRule(Section):
     least_macro_gain: float | None = Field(None, ge=-1, le=1)
     most_language_loss: float | None = Field(None, ge=0, le=1)
     significance: float | None = Field(None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> Self:
+        limits = (self.least_macro_gain, self.most_language_loss, self.significance)
+        if limits == (None, None, None):
+            raise ValueError("give least_macro_gain, most_language_loss or significance")
+        return self
 
 
 class _GatesFile(Section):
@@ -56,12 +65,30 @@ def read_gates(path: Path) -> list[GateRule]:
     Raises:
         ConfigError: the file cannot be read, or a field is unknown or not valid.
     """
-    try:
-        return _GatesFile.model_validate(read_toml(path)).gates
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        field = ".".join(map(str, fault["loc"]))
-        raise ConfigError(f"{path}: {field}: {fault['msg']}") from None
+    return parse_section(_GatesFile, read_toml(path), path).gates
+
+
+def check_evaluated(
+    path: Path,
+    rules: Sequence[GateRule],
+    sets: Sequence[EvaluationSet],
+    languages: Sequence[str],
+    directions: Sequence[str],
+) -> None:
+    """Refuse gates on a set or direction that is not evaluated, before an encoder is loaded.
+
+    Raises:
+        ConfigError: naming the gates file, its field, and what is evaluated.
+    """
+    tasks = [task for each in sets for task in list_tasks(each, languages, directions)]
+    known = {(task.set_name, task.direction): None for task in tasks}
+    for number, rule in enumerate(rules):
+        if (rule.set.removesuffix(f", {UNSEEN}"), rule.direction) not in known:
+            evaluated = ", ".join(f"{name} {direction}" for name, direction in known) or "nothing"
+            raise ConfigError(
+                f"{path}: gates.{number}: {rule.set}, {rule.direction} is not evaluated, only "
+                f"{evaluated}: name the set and direction, or remove the gate"
+            )
 
 
 def check_gates(comparison: Comparison, rules: Sequence[GateRule]) -> list[Verdict]:

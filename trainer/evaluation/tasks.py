@@ -14,6 +14,7 @@ from trainer.data.evaluation_set import EvaluationSet, Query
 from trainer.data.languages import ENGLISH
 
 DIRECTIONS = ("en-en", "L-en", "L-L", "en-L", "mixed")
+UNSEEN = "unseen passages"  # ends the name of a set without the queries trained on
 
 
 @dataclass(frozen=True, slots=True)

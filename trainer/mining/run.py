@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -35,6 +35,7 @@ from trainer.data.rows import Row, read_rows, row_line
 from trainer.errors import DataError, OutputError
 from trainer.mining.candidates import CandidateTable
 from trainer.mining.miner import Miner, MiningOptions
+from trainer.output import exclusive_output, refuse_input
 
 WINDOW_ROWS = 256
 
@@ -71,33 +72,52 @@ def mine_rows(
 
     Raises:
         DataError: no row got enough negatives.
-        OutputError: the output cannot be written.
+        OutputError: another run writes to the output, or it cannot be written.
     """
     num_rows = candidates.num_rows()
     digest = _digest(rows, candidates, encoder, options)
     part = output.with_name(f".{output.name}.part")
     index = output.with_name(f".{output.name}.index")  # embedding takes the most time
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        passage_ids, vectors = _embed(candidates, index / digest, encoder, on_progress)
-        miner = Miner(encoder, candidates, passage_ids, vectors, options)
-        num_resumed = _resume(part, digest)
-        with part.open("ab") as file:
-            _mine_rest(rows, file, miner, num_resumed, num_rows, on_progress)
-        kept = _finish(part, output, 0 if keep_incomplete else options.num_negatives)
-    except OSError as error:
-        raise OutputError(
-            f"{output} cannot be written ({error.strerror}): name another file"
-        ) from None
-    shutil.rmtree(index, ignore_errors=True)
+    with exclusive_output(index, output):
+        try:
+            passage_ids, vectors = _embed(candidates, index / digest, encoder, on_progress)
+            miner = Miner(encoder, candidates, passage_ids, vectors, options)
+            num_resumed = _resume(part, digest)
+            with part.open("ab") as file:
+                _mine_rest(rows, file, miner, num_resumed, num_rows, on_progress)
+            kept = _finish(part, output, 0 if keep_incomplete else options.num_negatives)
+        except OSError as error:
+            raise OutputError(
+                f"{output} cannot be written ({error.strerror}): name another file"
+            ) from None
+        shutil.rmtree(index, ignore_errors=True)
     if not kept:
-        output.unlink()
         raise DataError(
             f"no row of {rows} has {options.num_negatives} negatives at the ranks "
             f"{options.first_rank} to {options.last_rank}: the pool is too small, choose better "
             "ranks or fewer negatives"
         )
     return MiningReport(num_rows, num_rows - kept, num_resumed)
+
+
+def check_output(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output that is an input, or a file that `mine` did not write.
+
+    Raises:
+        OutputError: naming the output.
+    """
+    refuse_input(output, inputs)
+    if not output.exists():
+        return
+    try:
+        with output.open("rb") as file:
+            is_mined = any(b'"hard_negatives"' in line for line in file)
+    except OSError as error:
+        raise OutputError(
+            f"{output} cannot be written ({error.strerror}): name another file"
+        ) from None
+    if not is_mined and output.stat().st_size:
+        raise OutputError(f"{output} has other content, no mined rows: name another file")
 
 
 def _digest(
@@ -163,14 +183,21 @@ def _windows(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _finish(part: Path, output: Path, min_negatives: int) -> int:
-    """Write the rows with enough negatives to the output; return their number."""
-    kept = 0
-    with part.open("rb") as file, output.open("wb") as whole:
+    """Replace the output by the rows with enough negatives, if there are any; return their number.
+
+    Raises:
+        OSError: the output cannot be written.
+    """
+    kept, chosen = 0, output.with_name(f".{output.name}.chosen")
+    with part.open("rb") as file, chosen.open("wb") as whole:
         next(file)
         for line in file:
             if len(json.loads(line).get("hard_negatives", ())) >= min_negatives:
                 whole.write(line)
                 kept += 1
-    sync(output)
+    sync(chosen)
+    if kept:
+        chosen.replace(output)
+    chosen.unlink(missing_ok=True)
     part.unlink()
     return kept

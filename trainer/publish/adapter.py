@@ -11,7 +11,7 @@ from service.retrieval.errors import CheckpointError
 from service.retrieval.language_quality import languages_content
 from service.retrieval.storage import artifact
 from trainer.errors import DataError, OutputError
-from trainer.publish.directory import Publication, calibration_content
+from trainer.publish.directory import Publication, calibration_content, publish_once
 
 
 def write_adapter_publication(
@@ -21,7 +21,7 @@ def write_adapter_publication(
 
     Args:
         checkpoint: an adapter with its base.
-        directory: a new folder, or an adapter to replace.
+        directory: a new folder, or that of the adapter itself, whose description is completed.
         publication: the publisher's facts; `results` and `data_cards` have no place here.
 
     Raises:
@@ -47,8 +47,9 @@ def write_adapter_publication(
                     shutil.copyfile(source / name, temporary / name)
             (temporary / DESCRIPTION).write_bytes(artifact.canonical_json(content))
             read_adapter(temporary)
-            shutil.rmtree(directory, ignore_errors=True)
-            artifact.publish_directory(temporary, directory)
+            if directory.exists() and directory.samefile(source):
+                shutil.rmtree(directory)
+            publish_once(temporary, directory)
     except OSError as error:
         raise OutputError(
             f"{directory} cannot be written ({error.strerror}): name another folder"

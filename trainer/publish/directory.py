@@ -5,16 +5,17 @@ unchanged, so that its fingerprint and its indexes stay valid; its adapter is me
 side.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from service.retrieval.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from service.retrieval.checkpoint.manifest import FILE_NAME as MANIFEST
 from service.retrieval.checkpoint.manifest import CheckpointManifest, write_manifest
 from service.retrieval.checkpoint.peft.adapter import refuse_unmerged
 from service.retrieval.checkpoint.writer import (
+    REFERENCE,
     FileContent,
     one_side,
     two_sides,
@@ -23,13 +24,16 @@ from service.retrieval.checkpoint.writer import (
 from service.retrieval.encoder.reference.computed import compute_reference
 from service.retrieval.encoder.reference.stored import write_reference
 from service.retrieval.encoder.runtime.weights import load_model
+from service.retrieval.errors import CheckpointError
 from service.retrieval.language_quality import LanguageRecord, languages_content
 from service.retrieval.relevance.calibration import Calibration, checked
 from service.retrieval.storage import artifact
+from service.retrieval.storage.checksums import sha256_of
 from trainer.errors import DataError, OutputError
 from trainer.publish.model_card import model_card
 
 CARD = "README.md"
+RESULTS = ("adapter", "encoder")  # folders in those of a run and of a blend
 # Fields of the training record that the manifest takes over.
 RECORD_FIELDS = ("training", "blend", "metrics", "objective", "data", "seed", "git_commit")
 
@@ -56,8 +60,11 @@ def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, C
 
     Raises:
         CheckpointError: a checkpoint cannot be used.
-        DataError: the query encoder was trained for other passages.
+        DataError: the query encoder was trained for other passages, or `name` is a run's folder.
     """
+    for inner in RESULTS:
+        if (Path(name) / inner).is_dir() and not (Path(name) / "modules.json").is_file():
+            raise DataError(f"{name} is the folder of a run or a blend: name {Path(name) / inner}")
     query = open_checkpoint(name, cache)
     refuse_unmerged(query.peft_folder)
     trained_for = query.trained_for
@@ -77,7 +84,7 @@ def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, C
 def write_publication(
     query: Checkpoint, passage: Checkpoint, directory: Path, publication: Publication
 ) -> CheckpointManifest:
-    """Write the directory with its reference embeddings; replace one that is of this kind.
+    """Write the directory with its reference embeddings; one that is equal already is left.
 
     Args:
         query: the checkpoint whose query side encodes queries.
@@ -108,13 +115,46 @@ def write_publication(
                 )
             write_reference(temporary, compute_reference(written))
             manifest = write_manifest(temporary, **facts)
-            shutil.rmtree(directory, ignore_errors=True)
-            artifact.publish_directory(temporary, directory)
+            publish_once(temporary, directory)
     except OSError as error:
         raise OutputError(
             f"{directory} cannot be written ({error.strerror}): name another folder"
         ) from None
     return manifest
+
+
+def publish_once(complete: Path, directory: Path) -> None:
+    """Publish a complete folder, unless the directory has the same content already.
+
+    Raises:
+        OutputError: the directory has other content.
+    """
+    if not directory.exists():
+        artifact.publish_directory(complete, directory)
+        return
+    if _content(complete) != _content(directory):
+        raise OutputError(f"{directory} has other content: name another folder")
+
+
+def _content(directory: Path) -> dict[str, object]:
+    """Return the digests of a publication's files, and its manifest.
+
+    The file of reference embeddings is left out: equal ones have other bytes, as safetensors writes
+    their facts in any order, and other machines compute other last bits.
+    """
+    paths = {
+        path.relative_to(directory).as_posix(): path
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+    kept = paths.keys() - {MANIFEST, REFERENCE}
+    content: dict[str, object] = {name: sha256_of(paths[name]) for name in kept}
+    if MANIFEST in paths:
+        manifest = artifact.read_json_object(paths[MANIFEST], CheckpointError)
+        files = manifest.get("files")
+        known = files.keys() - {REFERENCE} if isinstance(files, dict) else None
+        content[MANIFEST] = manifest | {"digest": None, "files": known}
+    return content
 
 
 def _facts(query: Checkpoint, passage: Checkpoint, publication: Publication) -> dict[str, Any]:

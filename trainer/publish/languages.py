@@ -9,11 +9,18 @@ from pydantic import RootModel
 from service.retrieval.errors import ArtifactError
 from service.retrieval.language_quality import LanguageQuality, LanguageRecord, QueryKind
 from service.retrieval.storage.artifact import read_json_object
+from service.retrieval.storage.json_lines import parse_json
 from service.retrieval.storage.schema import parse_document
 from trainer.data.languages import canonical_language
 from trainer.errors import DataError
 
 FIX = "name the languages.json of `clear-trainer evaluate --output`"
+
+
+class LanguagesError(ArtifactError):
+    """A record of languages cannot be read."""
+
+    how_to_restore = FIX
 
 
 def read_languages(paths: Sequence[Path]) -> LanguageRecord:
@@ -46,10 +53,13 @@ def _filled(known: LanguageQuality | None, other: LanguageQuality) -> LanguageQu
 
 def _read_record(path: Path) -> LanguageRecord:
     try:
-        content = read_json_object(path, ArtifactError)
-        record = parse_document(RootModel[LanguageRecord], content, path, ArtifactError, FIX).root
-    except ArtifactError as error:
+        read_json_object(path, LanguagesError)
+        content = parse_json(path.read_text(encoding="utf-8"))  # refuses a key twice, too
+        record = parse_document(RootModel[LanguageRecord], content, path, LanguagesError, FIX).root
+    except LanguagesError as error:
         raise DataError(str(error)) from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
     if not record:
         raise DataError(f"{path} names no language: {FIX}")
     found: LanguageRecord = {}

@@ -7,12 +7,15 @@ Source: Hu et al. 2021, section 4.1.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from trainer.errors import ConfigError
+
+# What architectures call the size of their hidden states in `config.json`.
+HIDDEN_SIZES = ("hidden_size", "d_model", "dim", "n_embd")
 
 
 class LoraLinear(nn.Module):
@@ -57,6 +60,23 @@ def add_lora(transformer: nn.Module, rank: int, scale: float) -> None:
     for name in names:
         layer = LoraLinear(transformer.get_submodule(name), rank, scale)  # type: ignore[arg-type]
         transformer.set_submodule(name, layer)
+
+
+def check_rank(rank: int, config: Mapping[str, object]) -> None:
+    """Refuse a rank over the hidden size of an encoder, which is as good as its full rank.
+
+    Args:
+        rank: of the adapter.
+        config: the content of the encoder's `config.json`.
+
+    Raises:
+        ConfigError: naming the field and the hidden size.
+    """
+    size = next((config[name] for name in HIDDEN_SIZES if name in config), None)
+    if isinstance(size, int) and rank > size:
+        raise ConfigError(
+            f"encoder.lora_rank: {rank} is over {size}, the hidden size of the encoder: lower it"
+        )
 
 
 def matrices_without_adapter(transformer: nn.Module) -> dict[str, str]:

@@ -16,6 +16,7 @@ from transformers.utils import logging
 from service.retrieval.checkpoint.adapter import without_adapter
 from service.retrieval.checkpoint.locator import locate_encoder
 from service.retrieval.checkpoint.peft.adapter import refuse_unmerged
+from service.retrieval.checkpoint.sides import read_layout
 from service.retrieval.defaults import BUNDLED_BASE
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.head import Head
@@ -24,7 +25,7 @@ from service.retrieval.encoder.runtime.torch import TorchRuntime
 from service.retrieval.hardware import multiplies_bf16
 from trainer.config import EncoderConfig
 from trainer.errors import ConfigError
-from trainer.training.lora import add_lora
+from trainer.training.lora import add_lora, check_rank
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,7 @@ def load_trainable_encoder(
     refuse_unmerged(location.adapter, ConfigError, "encoder.name: ")
     directory = location.directory
     _refuse_folder_of_transformers(directory)
+    check_rank(config.lora_rank, read_layout(directory).config)
     base = load_encoder(
         config.name, cache=cache, device=device, max_tokens=config.max_tokens, cpu_engine="torch"
     )
@@ -234,11 +236,12 @@ def load_trained_tensors(trainable: TrainableEncoder, state: dict[str, Tensor]) 
     """Set all trained parameters.
 
     Raises:
-        ValueError: the state has other names than the trained parameters.
+        ConfigError: the state has other names or shapes than the trained parameters.
     """
     trained = trainable.trained_tensors()
-    if missing := sorted(set(trained) ^ set(state)):
-        raise ValueError(
+    own, other = ({(n, tuple(t.shape)) for n, t in each.items()} for each in (trained, state))
+    if missing := sorted({name for name, _ in own ^ other}):
+        raise ConfigError(
             f"{missing[0]} and {len(missing) - 1} more are not parameters that this run trains: "
             "name a new run directory"
         )

@@ -12,12 +12,14 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import ArtifactError
@@ -25,9 +27,16 @@ from service.retrieval.storage import artifact, checksums
 from service.retrieval.storage.hub import split_hub_name
 from trainer.config import RunConfig
 from trainer.errors import ConfigError, OutputError
+from trainer.output import disk_failure, exclusive_output
 
 RECORD, LOG, CONFIG, CHECKPOINTS = "run.json", "log.jsonl", "config.json", "checkpoints"
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "numpy")
+
+
+class RecordError(ArtifactError):
+    """A file of a run cannot be read."""
+
+    how_to_restore = "restore it from a copy, or delete the run's folder and train again"
 
 
 def find_run(directory: Path, config: RunConfig) -> dict[str, Any] | None:
@@ -36,13 +45,13 @@ def find_run(directory: Path, config: RunConfig) -> dict[str, Any] | None:
     Raises:
         ConfigError: the directory holds a run of another configuration or of other data, or a
             file of the data does not exist.
-        ArtifactError: the run's record cannot be read.
+        RecordError: the run's record cannot be read.
     """
     identity = _identity(config)
     path = directory / RECORD
     if not path.is_file():
         return None
-    record = artifact.read_json_object(path, ArtifactError)
+    record = artifact.read_json_object(path, RecordError)
     if {name: record.get(name) for name in identity} != identity:
         raise ConfigError(
             f"{directory} holds a run of another configuration or of other data: "
@@ -64,10 +73,32 @@ def create_run(directory: Path, config: RunConfig) -> dict[str, Any]:
         if is_first_process():
             artifact.replace_file(directory / CONFIG, config.model_dump_json(indent=1).encode())
     except OSError as error:
-        raise OutputError(
-            f"the run directory {directory} cannot be written ({error.strerror}): name another"
-        ) from None
+        raise _unwritable(directory, error.strerror) from None
     return record
+
+
+@contextmanager
+def exclusive_run(directory: Path) -> Iterator[None]:
+    """Hold the lock of a run directory, in the first process only; name it if the disk is full.
+
+    Raises:
+        OutputError: another run holds the lock, or the directory cannot be written.
+    """
+    try:
+        with exclusive_output(directory) if is_first_process() else nullcontext():
+            yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = disk_failure(error)
+        if reason is None:
+            raise
+        raise _unwritable(directory, reason) from None
+
+
+def _unwritable(directory: Path, reason: str | None) -> OutputError:
+    return OutputError(
+        f"the run directory {directory} cannot be written ({reason}): free the disk, and the same "
+        "command continues, or name another"
+    )
 
 
 def _identity(config: RunConfig) -> dict[str, Any]:
@@ -92,17 +123,35 @@ def append_log(directory: Path, entry: Mapping[str, Any]) -> None:
 def cut_log(directory: Path, step: int) -> None:
     """Remove from `log.jsonl` what came after a step, from which the run is resumed.
 
-    A line that a killed process did not finish goes, too.
+    A last line that a killed process did not finish goes, too.
+
+    Raises:
+        ConfigError: a line before the last is damaged.
     """
     path = directory / LOG
     if not is_first_process() or not path.is_file():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
+    lines, kept = path.read_bytes().splitlines(keepends=True), list[bytes]()
+    for number, line in enumerate(lines, 1):
+        found = _logged_step(line)
+        if found is None and number < len(lines):
+            raise ConfigError(
+                f"{path}:{number} is damaged: remove the line, and the same command continues"
+            )
+        if found is None or found > step:
             break
         kept.append(line)
-    artifact.replace_file(path, "".join(kept).encode())
+    artifact.replace_file(path, b"".join(kept))
+
+
+def _logged_step(line: bytes) -> int | None:
+    """Return the step of a line of the log, or None if it is not whole."""
+    try:
+        entry = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    step = entry.get("step") if isinstance(entry, dict) else None
+    return step if isinstance(step, int) else None
 
 
 def config_digest(config: RunConfig) -> str:

@@ -26,6 +26,7 @@ from trainer.objective.build import RunObjective, build_objective
 from trainer.objective.columns import text_columns
 from trainer.objective.frozen import embed_cached, embed_texts
 from trainer.objective.loss import RetrievalLoss
+from trainer.training.checkpoint import last_checkpoint, step_of
 from trainer.training.dev import DevSet, Scores, dev_scores, read_dev_set, summary
 from trainer.training.device import local_device
 from trainer.training.epoch import read_epoch
@@ -47,9 +48,8 @@ from trainer.training.sampler import make_sampler
 from trainer.training.trainer import (
     DevEvaluator,
     EncoderTrainer,
+    RefuseDivergence,
     best_step,
-    last_checkpoint,
-    step_of,
     stopping_after_a_step,
 )
 
@@ -100,6 +100,7 @@ def train(
     own_device = local_device(device)
     if config.optimizer.is_deterministic:  # read by cuBLAS when the encoder first computes
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    last = last_checkpoint(directory / CHECKPOINTS)  # a damaged one is refused at once
     on_progress("read", 0, None)
     rows = read_epoch(config)  # wrong data are refused before anything is written
     dev_sets = [read_dev_set(each, config.dev.max_queries) for each in config.dev.sets]
@@ -121,7 +122,6 @@ def train(
     on_progress("prepare", 0, None)  # finds the size of micro-batches
     trainer = _make_trainer(run, made, callbacks)
     write_record(directory, record)
-    last = last_checkpoint(directory / CHECKPOINTS)
     cut_log(directory, step_of(last) if last else 0)
     with stopping_after_a_step(trainer):
         result = trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -156,6 +156,7 @@ def _make_trainer(
         callbacks=[*early_stopping, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(RefuseDivergence(trainer))
     return trainer
 
 
@@ -174,7 +175,7 @@ def _training_arguments(
         per_device_train_batch_size=optimizer.batch_rows,
         learning_rate=optimizer.learning_rate,
         lr_scheduler_type=optimizer.schedule,
-        warmup_steps=optimizer.warmup,
+        warmup_steps=optimizer.warmup_steps,
         weight_decay=optimizer.weight_decay,
         max_grad_norm=optimizer.max_gradient_norm,
         bf16=run.trainable.precision == "bf16",

@@ -9,14 +9,13 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.util.distributed import get_world_size
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from service.retrieval import interruption
+from trainer.errors import ConfigError
+from trainer.training.checkpoint import WEIGHTS, step_of
 from trainer.training.model import TrainableEncoder, load_trained_tensors
-
-WEIGHTS = "trained.safetensors"
-STATE = "trainer_state.json"
-PREFIX = "checkpoint-"
 
 
 class EncoderTrainer(SentenceTransformerTrainer):
@@ -39,6 +38,30 @@ class EncoderTrainer(SentenceTransformerTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: object = None) -> None:
         load_trained_tensors(self._trainee, load_file(Path(resume_from_checkpoint) / WEIGHTS))
 
+    def training_step(self, *arguments: Any, **named: Any) -> Tensor:
+        """Take a step; refuse a loss that is not finite, which the log would replace."""
+        loss: Tensor = super().training_step(*arguments, **named)
+        if not loss.isfinite().all():
+            raise self._divergence(f"the loss of step {self.state.global_step + 1} is not finite")
+        return loss
+
+    def check_weights(self) -> None:
+        """Refuse trained weights that are not finite, which no encoder can embed with.
+
+        Raises:
+            TrainerError: naming the step and the learning rate.
+        """
+        if not all(each.isfinite().all() for each in self._trainee.trained_tensors().values()):
+            raise self._divergence(
+                f"the weights after step {self.state.global_step} are not finite"
+            )
+
+    def _divergence(self, what: str) -> ConfigError:
+        return ConfigError(
+            f"the training diverged: {what}, with optimizer.learning_rate = "
+            f"{self.args.learning_rate:g}: lower it, and name another --output"
+        )
+
     def _load_best_model(self) -> None:
         if self.state.best_model_checkpoint:
             self._load_from_checkpoint(self.state.best_model_checkpoint)
@@ -60,6 +83,21 @@ class DevEvaluator(BaseEvaluator):
     ) -> dict[str, float]:
         """Return the scores at a step."""
         return self._measure(steps)
+
+
+class RefuseDivergence(TrainerCallback):
+    """Checks the weights after a step, before they are evaluated or saved."""
+
+    def __init__(self, trainer: EncoderTrainer) -> None:
+        """Check the weights of a trainer."""
+        self._trainer = trainer
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Check before an evaluation, a checkpoint and the end."""
+        if control.should_evaluate or control.should_save or control.should_training_stop:
+            self._trainer.check_weights()
 
 
 class StopWhenAsked(TrainerCallback):
@@ -97,17 +135,6 @@ def stopping_after_a_step(trainer: EncoderTrainer) -> Iterator[None]:
     with interruption.reporting(report), interruption.deferring() as is_asked:
         trainer.add_callback(StopWhenAsked(is_asked))
         yield
-
-
-def last_checkpoint(directory: Path) -> Path | None:
-    """Return the newest complete checkpoint; the state of training is written last."""
-    found = [path.parent for path in directory.glob(f"{PREFIX}*/{STATE}")]
-    return max(found, key=step_of, default=None)
-
-
-def step_of(checkpoint: Path) -> int:
-    """Return the step of a checkpoint's folder."""
-    return int(checkpoint.name.removeprefix(PREFIX))
 
 
 def best_step(trainer: EncoderTrainer) -> int | None:

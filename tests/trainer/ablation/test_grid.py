@@ -91,3 +91,23 @@ def test_a_variant_of_another_objective_leaves_out_the_weights_that_it_does_not_
 
     assert bridge.config.objective.model_fields_set == {"name", "temperature"}
     assert clear.config.objective.reverse_weight == 0.3
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/evil", "..", ".hidden", "", "a b", "a\\b"])
+def test_a_variant_that_is_no_plain_name_is_refused(grid: Path, name: str) -> None:
+    quoted = name.replace("\\", "\\\\")
+    grid.write_text(f'base = "base.toml"\n[variants."{quoted}"]\n')
+
+    with pytest.raises(ConfigError, match="toml: variants: the name '.*' is a folder's: write"):
+        read_grid(grid)
+
+
+@pytest.mark.parametrize("seeds", ["[-1]", "[4294967296]", "[true]", "[1.0]"])
+def test_a_seed_that_is_no_seed_is_refused(grid: Path, seeds: str) -> None:
+    grid.write_text(f'base = "base.toml"\nseeds = {seeds}\n[variants.a]\n')
+    with pytest.raises(ConfigError, match=r"grid.toml: seeds.0: must be"):
+        read_grid(grid)
+
+    grid.write_text(f'base = "base.toml"\n[variants.a]\nseeds = {seeds}\n')
+    with pytest.raises(ConfigError, match=r"grid.toml: variants.a.seeds.0: must be"):
+        read_grid(grid)

@@ -87,3 +87,27 @@ def test_publish_refuses_the_calibration_of_another_query_side(
     result = publish(tuned_checkpoint, tmp_path)
     assert result.exit_code == 1
     assert "the calibration was fitted for the query side ffffffffffffffff" in result.stderr
+
+
+def test_an_output_that_is_no_calibration_is_refused_before_the_encoder_is_loaded(
+    tmp_path: Path,
+) -> None:
+    arguments = ["calibrate", str(write_set(tmp_path / "set")), "--encoder", "nowhere"]
+    (tmp_path / "mine.json").write_text("{}")
+    for name, message in (
+        ("mine.json", "mine.json has other content, no calibration: name another file"),
+        ("absent/c.json", "absent is no folder: create it"),
+    ):
+        result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / name)])
+        assert result.exit_code == 1
+        assert message in result.stderr
+    assert (tmp_path / "mine.json").read_text() == "{}"
+
+
+def test_an_encoder_is_not_published_into_its_own_folder(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    arguments = ["publish", str(tiny_checkpoint), "--to", str(tiny_checkpoint)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "which is read: name another file or folder" in result.stderr

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from tests.support.progress import KeptProgress
 from trainer.cli.main import app
 from trainer.evaluation import comparison
+from trainer.output import exclusive_output
 
 COMMAND = ["evaluate", "xquad"]
 
@@ -220,3 +221,35 @@ def test_a_further_encoder_is_in_the_tables_and_not_compared(
 
     found = json.loads(result.stdout)
     assert (len(found["evaluations"]), len(found["comparisons"])) == (3, 1)
+
+
+def test_an_output_is_refused_before_the_encoder_is_loaded(xquad: Path, tmp_path: Path) -> None:
+    arguments = [*COMMAND, str(xquad), "--encoder", "nowhere", "--output"]
+    mine, locked = tmp_path / "mine", tmp_path / "locked"
+    mine.mkdir()
+    (mine / "report.json").write_text("{}")
+
+    with exclusive_output(locked):
+        for output, message in (
+            (xquad, "which is read: name another file or folder"),
+            (mine, "mine has other content ("),
+            (locked, "another run is writing to"),
+        ):
+            result = CliRunner().invoke(app, [*arguments, str(output)])
+            assert result.exit_code == 1
+            assert message in result.stderr
+
+    assert (mine / "report.json").read_text() == "{}"
+
+
+def test_a_gate_on_what_is_not_evaluated_is_refused_before_the_encoder_is_loaded(
+    xquad: Path, tmp_path: Path
+) -> None:
+    gates = tmp_path / "gates.toml"
+    gates.write_text('[[gates]]\nset = "afriqa"\ndirection = "L-en"\nsignificance = 0.1\n')
+    arguments = [*COMMAND, str(xquad), "--encoder", "nowhere", "--against", "nowhere"]
+
+    result = CliRunner().invoke(app, [*arguments, "--gates", str(gates)])
+
+    assert result.exit_code == 1
+    assert "gates.toml: gates.0: afriqa, L-en is not evaluated, only xquad en-en" in result.stderr

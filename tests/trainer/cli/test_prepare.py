@@ -46,3 +46,28 @@ def test_invalid_rows_are_reported_before_any_encoder_is_loaded(tmp_path: Path) 
 
     assert result.exit_code == 1
     assert "rows.jsonl:1 lacks the role" in result.stderr
+
+
+def test_mine_refuses_its_input_as_output_before_any_encoder_is_loaded(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    write_rows(rows, [Row("Tea?", "Chai?", "sw", "p", "Tea grows.", "q")])
+    before = rows.read_bytes()
+
+    result = CliRunner().invoke(
+        app, ["mine", str(rows), "--output", str(rows), "--encoder", "nowhere"]
+    )
+
+    assert result.exit_code == 1
+    assert "which is read: name another file or folder" in result.stderr
+    assert rows.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["import", "mine", "train"])
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+def test_a_seed_that_is_no_seed_is_refused(tmp_path: Path, command: str, seed: str) -> None:
+    source = ["xquad", "x"] if command == "import" else ["x"]
+
+    result = CliRunner().invoke(app, [command, *source, "--output", "y", "--seed", seed])
+
+    assert result.exit_code == 2
+    assert "Invalid value for '--seed'" in result.stderr

@@ -151,3 +151,25 @@ def test_an_output_that_cannot_be_created_is_named(afriqa: Path, tmp_path: Path)
 
     with pytest.raises(OutputError, match="cannot be created"):
         import_data("afriqa", str(afriqa), tmp_path / "file")
+
+
+def test_an_output_that_is_the_source_or_has_other_content_is_refused(
+    afriqa: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match=r"--output .*afriqa is .*afriqa, which is read"):
+        import_data("afriqa", str(afriqa), afriqa)
+    for name in ("rows.jsonl", "README.md"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(OutputError, match=rf"has other content \({name} without card.json\)"):
+            import_data("afriqa", str(afriqa), tmp_path)
+        assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).unlink()
+
+
+def test_a_table_is_not_replaced_by_its_own_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+
+    with pytest.raises(OutputError, match=r"rows.jsonl, which is read"):
+        import_data("parallel", str(tmp_path / "rows.jsonl"), tmp_path)
+
+    assert (tmp_path / "rows.jsonl").read_text() == "{}"

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.evaluation.test_comparison import VALUES, result
+from trainer.data.evaluation_set import EvaluationSet, Query
 from trainer.errors import ConfigError, DataError
 from trainer.evaluation.comparison import Comparison, compare
-from trainer.evaluation.gates import GateRule, check_gates, read_gates
+from trainer.evaluation.gates import GateRule, check_evaluated, check_gates, read_gates
 from trainer.evaluation.result import Evaluation
 
 
@@ -61,7 +62,7 @@ def test_losses_are_tested_one_sided_and_corrected_over_the_languages() -> None:
 
 
 def test_a_set_that_was_not_evaluated_is_refused() -> None:
-    missing = GateRule.model_validate({"set": "coffee", "direction": "L-en"})
+    missing = GateRule.model_validate({"set": "coffee", "direction": "L-en", "significance": 0.1})
 
     with pytest.raises(DataError, match="the gates name coffee, L-en, which was not evaluated"):
         check_gates(compared(de=0.1), [missing])
@@ -71,7 +72,7 @@ def test_a_set_that_was_not_evaluated_is_refused() -> None:
     ("text", "fault"),
     [
         ("gates = []", "gates: List should have at least 1 item"),
-        ('[[gates]]\nset = "a"\ndirection = "de"', "gates.0.direction: Input should be 'en-en'"),
+        ('[[gates]]\nset = "a"\ndirection = "de"', "gates.0.direction: must be 'en-en'"),
         ('[[gates]]\nset = "a"\ndirection = "L-en"\nmargin = 1', "gates.0.margin: Extra inputs"),
         ("gates", "is not valid TOML"),
     ],
@@ -99,3 +100,26 @@ def test_the_gates_of_the_default_encoder_are_readable() -> None:
         ("belebele", "en-en"),
         ("belebele", "L-en"),
     ]
+
+
+def test_a_gate_without_a_limit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "gates.toml"
+    path.write_text('[[gates]]\nset = "tea"\ndirection = "L-en"\n')
+
+    with pytest.raises(
+        ConfigError, match=r"gates.0: give least_macro_gain, most_language_loss or significance$"
+    ):
+        read_gates(path)
+
+
+def test_a_gate_on_what_is_not_evaluated_names_file_and_field(tmp_path: Path) -> None:
+    queries = {language: (Query("q", "?"),) for language in ("en", "de")}
+    tea = EvaluationSet("tea", tmp_path, queries, {"en": frozenset("p")}, {"q": {"p": 1}})
+    path = tmp_path / "gates.toml"
+
+    check_evaluated(path, [rule(significance=0.1)], [tea], [], ["L-en"])
+    unseen = rule(significance=0.1).model_copy(update={"set": "tea, unseen passages"})
+    check_evaluated(path, [unseen], [tea], [], ["L-en"])
+    for languages, directions in (([], ["en-en"]), (["fr"], ["L-en"])):
+        with pytest.raises(ConfigError, match=r"gates.toml: gates.0: tea, L-en is not evaluated"):
+            check_evaluated(path, [rule(significance=0.1)], [tea], languages, directions)

@@ -12,7 +12,7 @@ from trainer.errors import DataError, OutputError
 from trainer.mining import run as mining_run
 from trainer.mining.candidates import read_candidates
 from trainer.mining.miner import MiningOptions
-from trainer.mining.run import MiningReport, mine_rows
+from trainer.mining.run import MiningReport, check_output, mine_rows
 
 
 @pytest.fixture
@@ -129,3 +129,42 @@ def test_an_output_that_cannot_be_written_is_named(tiny_encoder: Encoder, rows_f
 def _no_index_left(tmp_path: Path) -> Iterator[None]:
     yield
     assert not list(tmp_path.glob(".*.index")) or list(tmp_path.glob(".*.part"))
+
+
+def test_an_earlier_output_stays_where_no_row_is_kept(
+    tiny_encoder: Encoder, rows_file: Path
+) -> None:
+    output = rows_file.with_name("mined.jsonl")
+    output.write_text("kept")
+
+    with pytest.raises(DataError, match="no row of"):
+        mine(rows_file, output, tiny_encoder, MiningOptions())
+
+    assert output.read_text() == "kept"
+    assert sorted(path.name for path in rows_file.parent.iterdir()) == ["mined.jsonl", "rows.jsonl"]
+
+
+def test_an_output_of_other_content_is_refused_and_an_earlier_one_is_not(rows_file: Path) -> None:
+    output = rows_file.with_name("mined.jsonl")
+    link = rows_file.with_name("link.jsonl")
+    link.symlink_to(rows_file)
+    check_output(output, [rows_file])
+    output.write_text('{"query": "a", "hard_negatives": ["b"]}\n')
+    check_output(output, [rows_file])
+
+    output.write_text('{"query": "a"}\n')
+    with pytest.raises(OutputError, match=r"mined\.jsonl has other content, no mined rows"):
+        check_output(output, [rows_file])
+    with pytest.raises(OutputError, match=r"link\.jsonl is .*rows\.jsonl, which is read"):
+        check_output(link, [rows_file])
+
+
+def test_two_runs_of_one_output_do_not_mix(tiny_encoder: Encoder, rows_file: Path) -> None:
+    output = rows_file.with_name("mined.jsonl")
+
+    def start_another(stage: str, done: int, total: int | None) -> None:
+        if stage == "mine":
+            mine(rows_file, output, tiny_encoder, WINDOW)
+
+    with pytest.raises(OutputError, match=r"^another run is writing to .*mined\.jsonl: wait"):
+        mine(rows_file, output, tiny_encoder, WINDOW, on_progress=start_another)

@@ -35,17 +35,20 @@ def test_an_adapter_is_copied_with_the_record_and_embeds_as_before(
     assert after == before | {"name": "tuned", "license": "mit", "languages": languages}
 
 
-def test_an_adapter_is_replaced_and_another_folder_is_not(
+def test_an_equal_adapter_stays_and_another_folder_is_not_replaced(
     tmp_path: Path, tuned_checkpoint: Path
 ) -> None:
     checkpoint = open_checkpoint(str(tuned_checkpoint), tmp_path)
-    target = Path(shutil.copytree(tuned_checkpoint, tmp_path / "target"))
+    target = tmp_path / "target"
+    write_adapter_publication(checkpoint, target, PUBLICATION)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("keep")
 
     write_adapter_publication(checkpoint, target, PUBLICATION)
     with pytest.raises(OutputError, match="mine has other content: name another folder"):
         write_adapter_publication(checkpoint, tmp_path / "mine", PUBLICATION)
+    with pytest.raises(OutputError, match="target has other content: name another folder"):
+        write_adapter_publication(checkpoint, target, Publication("tuned", "mit"))
 
     assert open_checkpoint(str(target), tmp_path).languages == RECORD
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,6 +185,28 @@ def test_a_folder_with_other_content_is_not_replaced(tmp_path: Path, tiny_checkp
         )
 
     assert (tmp_path / "out/precious").read_text() == "x"
+
+
+def test_an_equal_publication_stays_and_another_is_not_replaced(
+    tmp_path: Path, tuned_checkpoint: Path, published: Path
+) -> None:
+    out = Path(shutil.copytree(published, tmp_path / "tiny-tuned"))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    sides = open_sides(str(tuned_checkpoint), "bundled-base", tmp_path)
+
+    write_publication(*sides, out, PUBLICATION)
+    with pytest.raises(OutputError, match="tiny-tuned has other content: name another folder"):
+        write_publication(*sides, out, replace(PUBLICATION, languages=RECORD))
+
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+@pytest.mark.parametrize("inner", ["adapter", "encoder"])
+def test_the_folder_of_a_run_names_what_to_publish(tmp_path: Path, inner: str) -> None:
+    (tmp_path / "base" / inner).mkdir(parents=True)
+
+    with pytest.raises(DataError, match=rf"base is the folder of a run or .* name .*base/{inner}$"):
+        open_sides(str(tmp_path / "base"), "none", tmp_path)
 
 
 def test_an_encoder_without_a_license_asks_for_one(tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -62,3 +62,27 @@ def test_a_wrong_file_is_refused_by_name_and_field(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none.json"):
         read_languages([tmp_path / "none.json"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is missing: name the languages.json of `clear-trainer evaluate --output`"),
+        ("{", "is not valid JSON: name the languages.json of `clear-trainer evaluate --output`"),
+        (
+            '{"sw": {"questions": 0.5, "n": 1}, "sw": {"questions": 0.7, "n": 1}}',
+            "an object has the key 'sw' twice: remove one",
+        ),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_name_instead(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
+    path = tmp_path / "languages.json"
+    if content:
+        path.write_text(content)
+
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        read_languages([path])
+
+    assert str(path) in str(caught.value)

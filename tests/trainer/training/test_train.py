@@ -2,6 +2,7 @@ import copy
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -321,6 +322,8 @@ def test_a_finished_run_is_not_run_again(
     ("data", "message"),
     [
         ({"languages": ["sw"]}, "in sw: check data.languages"),
+        ({"languages": ["no such"]}, "data.languages: 'no such' is not a language of BCP 47"),
+        ({"languages": ["deu"]}, "data.languages: 'deu' is 'de' in training rows: write it"),
         ({"hard_negatives": 2}, r"rows.jsonl:1 has 0 hard negatives, .* asks for 2"),
     ],
 )
@@ -369,6 +372,30 @@ def test_gradient_checkpointing_is_refused_where_the_transformer_has_none(
 
     with pytest.raises(ConfigError, match=r"^encoder.gradient_checkpointing: MPNetModel does not"):
         run(make_config(folder, checkpoint, encoder=encoder), tmp_path / "run")
+
+
+def test_a_rank_over_the_hidden_size_is_refused_before_weights_load(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(tiny_checkpoint, tmp_path / "base"))
+    size = json.loads((base / "config.json").read_text())["hidden_size"]
+    (base / "model.safetensors").write_bytes(b"damaged")
+    encoder = {"lora_rank": size + 1}
+
+    with pytest.raises(ConfigError, match=rf"^encoder.lora_rank: {size + 1} is over {size}, the"):
+        run(make_config(folder, base, encoder=encoder), tmp_path / "run")
+
+
+def test_a_training_that_diverges_names_step_and_learning_rate(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    optimizer = {"learning_rate": 1e38, "warmup": 0, "max_gradient_norm": 1e30}
+    message = r"^the training diverged: the (loss of|weights after) step \d .*_rate = 1e\+38:"
+
+    for dev in ({}, {"sets": ["fields"], "every_steps": 1}):
+        config = make_config(folder, tiny_checkpoint, optimizer=optimizer, dev=dev)
+        with pytest.raises(ConfigError, match=message):
+            run(config, tmp_path / f"run{len(dev)}")
 
 
 def test_a_base_is_recorded_with_its_revision_and_without_its_folder(

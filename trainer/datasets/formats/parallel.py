@@ -30,7 +30,8 @@ def import_parallel(
 
     Args:
         source: the file or folder of a table, or a folder of texts.
-        languages: the language of a table without a column `language`; of texts, those to import.
+        languages: the language of a table, also of one without a column `language`; of texts, those
+            to import.
         by_position: take the roles of a table's columns by their order.
         held_out_share: of the documents of texts, for evaluation.
         seed: selects them.
@@ -38,18 +39,13 @@ def import_parallel(
     Raises:
         DataError: a row is not valid (file:line), or there is neither a table nor a text.
     """
-    tables = table_files(source)
-    if tables:
-        if len(languages) > 1:
-            raise DataError(f"{source} is a table: name one --language, or add a column `language`")
-        language = languages[0] if languages else None
-        return ImportedDataset(
-            name=source.name.partition(".")[0],
-            licence="unknown",
-            url=source.name,
-            files=tuple(tables),
-            rows=list(read_table(source, language=language, by_position=by_position)),
-        )
+    if tables := table_files(source):
+        if held_out_share:
+            raise DataError(
+                f"{source} is a table, which names no documents to hold out: leave "
+                "--held-out-share out"
+            )
+        return _import_table(source, tables, languages, by_position)
     texts = {}
     for path in sorted(source.glob("*.txt")) if source.is_dir() else []:
         if match := TEXT.fullmatch(path.name):
@@ -59,6 +55,8 @@ def import_parallel(
             f"{source} holds neither a table (.jsonl, .parquet, .arrow) nor <name>.en.txt: see "
             "`clear-trainer import --help`"
         )
+    if by_position:
+        raise DataError(f"{source} is no table, whose columns have a position: leave --by-position")
     documents = source / DOCUMENTS
     return import_lines(
         source.resolve().name,
@@ -67,6 +65,25 @@ def import_parallel(
         languages=languages,
         held_out_share=held_out_share,
         seed=seed,
+    )
+
+
+def _import_table(
+    source: Path, tables: Sequence[Path], languages: Sequence[str], by_position: bool
+) -> ImportedDataset:
+    if len(languages) > 1:
+        raise DataError(f"{source} is a table: name one --language, or add a column `language`")
+    language = languages[0] if languages else None
+    return ImportedDataset(
+        name=source.name.partition(".")[0],
+        licence="unknown",
+        url=source.name,
+        files=tuple(tables),
+        rows=[
+            row
+            for row in read_table(source, language=language, by_position=by_position)
+            if language in (None, row.language)  # a column `language` has others, too
+        ],
     )
 
 

@@ -179,3 +179,22 @@ def test_line_aligned_texts_give_rows_by_document(tmp_path: Path) -> None:
 def test_a_folder_of_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither a table"):
         import_parallel(tmp_path)
+
+
+def test_a_language_selects_the_rows_of_a_table_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    records = [RECORD | {"language": language} for language in ("sw", "ha")]
+    path.write_text("".join(json.dumps(each) + "\n" for each in records))
+
+    assert [row.language for row in import_parallel(path).rows] == ["sw", "ha"]
+    assert [row.language for row in import_parallel(path, languages=["ha"]).rows] == ["ha"]
+
+
+def test_options_that_a_table_or_a_text_does_not_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(json.dumps(RECORD) + "\n")
+    (tmp_path / "a.en.txt").write_text("Tea.\n")
+
+    with pytest.raises(DataError, match="t.jsonl is a table, .* leave --held-out-share out"):
+        import_parallel(tmp_path / "t.jsonl", languages=["sw"], held_out_share=0.5)
+    with pytest.raises(DataError, match="is no table, .* leave --by-position"):
+        import_parallel(tmp_path, by_position=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from trainer.errors import OutputError
+from trainer.errors import DataError, OutputError
 
 LOCK = ".lock"
-# What an operating system says of a disk or folder that takes no more.
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+RESULTS = ("adapter", "encoder")  # folders in those of a run and of a blend
+# What an operating system says of a disk that takes no more.
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 def refuse_input(output: Path, inputs: Iterable[Path], option: str = "--output") -> None:
@@ -40,6 +41,17 @@ def refuse_other_files(directory: Path, names: Iterable[str], first: str) -> Non
         raise OutputError(
             f"{directory} has other content ({found} without {first}): name another folder"
         )
+
+
+def refuse_run_folder(encoder: str) -> None:
+    """Refuse the folder of a run or a blend in place of the encoder in it.
+
+    Raises:
+        DataError: naming the encoder's folder.
+    """
+    for inner in (Path(encoder) / name for name in RESULTS):
+        if inner.is_dir() and not (Path(encoder) / "modules.json").is_file():
+            raise DataError(f"{encoder} is the folder of a run or a blend: name {inner}")
 
 
 @contextmanager

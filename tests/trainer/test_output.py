@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from trainer.errors import OutputError
-from trainer.output import disk_failure, exclusive_output, refuse_input, refuse_other_files
+from trainer.errors import DataError, OutputError
+from trainer.output import (
+    disk_failure,
+    exclusive_output,
+    refuse_input,
+    refuse_other_files,
+    refuse_run_folder,
+)
 
 
 def test_an_output_that_is_an_input_is_refused_by_any_path(tmp_path: Path) -> None:
@@ -71,6 +77,17 @@ def test_files_without_the_one_that_is_written_first_are_other_content(tmp_path:
 
     (tmp_path / "card.json").write_text("{}")
     refuse_other_files(tmp_path, ["README.md"], "card.json")
+
+
+@pytest.mark.parametrize("inner", ["adapter", "encoder"])
+def test_the_folder_of_a_run_names_the_encoder_in_it(tmp_path: Path, inner: str) -> None:
+    (tmp_path / "base" / inner).mkdir(parents=True)
+
+    with pytest.raises(DataError, match=rf"base is the folder of a run or .* name .*base/{inner}$"):
+        refuse_run_folder(str(tmp_path / "base"))
+
+    refuse_run_folder(str(tmp_path / "base" / inner))
+    refuse_run_folder("bundled")
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")

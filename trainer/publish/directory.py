@@ -30,10 +30,10 @@ from service.retrieval.relevance.calibration import Calibration, checked
 from service.retrieval.storage import artifact
 from service.retrieval.storage.checksums import sha256_of
 from trainer.errors import DataError, OutputError
+from trainer.output import refuse_run_folder
 from trainer.publish.model_card import model_card
 
 CARD = "README.md"
-RESULTS = ("adapter", "encoder")  # folders in those of a run and of a blend
 # Fields of the training record that the manifest takes over.
 RECORD_FIELDS = ("training", "blend", "metrics", "objective", "data", "seed", "git_commit")
 
@@ -62,9 +62,7 @@ def open_sides(name: str, passage_name: str, cache: Path) -> tuple[Checkpoint, C
         CheckpointError: a checkpoint cannot be used.
         DataError: the query encoder was trained for other passages, or `name` is a run's folder.
     """
-    for inner in RESULTS:
-        if (Path(name) / inner).is_dir() and not (Path(name) / "modules.json").is_file():
-            raise DataError(f"{name} is the folder of a run or a blend: name {Path(name) / inner}")
+    refuse_run_folder(name)
     query = open_checkpoint(name, cache)
     refuse_unmerged(query.peft_folder)
     trained_for = query.trained_for

@@ -31,6 +31,7 @@ from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.gates import GateRule, Verdict, check_gates
 from trainer.evaluation.result import Evaluation
 from trainer.evaluation.tasks import DIRECTIONS
+from trainer.output import refuse_run_folder
 from trainer.report.coverage import (
     coverage_csv,
     coverage_markdown,
@@ -57,7 +58,8 @@ class EncoderOptions:
     cache: Path | None = None
 
     def load(self, name: str) -> Encoder:
-        """Load an encoder; raise the errors of `load_encoder`."""
+        """Load an encoder; raise the errors of `load_encoder` and `refuse_run_folder`."""
+        refuse_run_folder(name)
         return load_encoder(
             name,
             cache=self.cache,

@@ -253,3 +253,16 @@ def test_a_gate_on_what_is_not_evaluated_is_refused_before_the_encoder_is_loaded
 
     assert result.exit_code == 1
     assert "gates.toml: gates.0: afriqa, L-en is not evaluated, only xquad en-en" in result.stderr
+
+
+def test_the_folder_of_a_run_is_not_measured_in_place_of_its_encoder(
+    xquad: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run/adapter").mkdir(parents=True)
+
+    result = CliRunner().invoke(
+        app, [*COMMAND, str(xquad), "--encoder", str(tmp_path / "run"), "--direction", "en-en"]
+    )
+
+    assert result.exit_code == 1
+    assert f"is the folder of a run or a blend: name {tmp_path / 'run/adapter'}" in result.stderr

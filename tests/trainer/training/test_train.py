@@ -392,10 +392,11 @@ def test_a_training_that_diverges_names_step_and_learning_rate(
     optimizer = {"learning_rate": 1e38, "warmup": 0, "max_gradient_norm": 1e30}
     message = r"^the training diverged: the (loss of|weights after) step \d .*_rate = 1e\+38:"
 
-    for dev in ({}, {"sets": ["fields"], "every_steps": 1}):
-        config = make_config(folder, tiny_checkpoint, optimizer=optimizer, dev=dev)
-        with pytest.raises(ConfigError, match=message):
-            run(config, tmp_path / f"run{len(dev)}")
+    dev = {"sets": ["fields"], "every_steps": 1}  # its evaluation would blame the base encoder
+    config = make_config(folder, tiny_checkpoint, optimizer=optimizer, dev=dev)
+
+    with pytest.raises(ConfigError, match=message):
+        run(config, tmp_path / "run")
 
 
 def test_a_base_is_recorded_with_its_revision_and_without_its_folder(

@@ -94,7 +94,10 @@ def advice(speeds: list[Speed]) -> list[str]:
     """Return a line for each runtime that is clearly faster than the first, which is in use."""
     used, *others = speeds
     if not others:
-        return ["no other runtime was measured: none runs here, or there was no time for one"]
+        return [
+            "no other runtime was measured: none runs here, or the one in use alone took over "
+            f"{LIMIT_SECONDS:g} s; then try again on an idle machine"
+        ]
     lines = [line for other in others if (line := _compare(used, other))]
     tried = ", ".join(other.runtime for other in others)
     return lines or [

@@ -59,3 +59,23 @@ def test_the_wheel_s_commands_name_functions_that_exist(
     for module, function in targets:
         script = f"import {module}; assert callable({module}.{function})"
         subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+
+
+MADE_HERE = {
+    "service/demo/sentences.safetensors",
+    "service/demo/vectors.safetensors",
+    "service/retrieval/checkpoint/adapters/bundled-query/adapter_model.safetensors",
+}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the sources are no repository")
+def test_no_archive_and_no_large_file_but_our_own_is_committed() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    names = listed.stdout.rstrip("\0").split("\0")
+
+    large = {name for name in names if (ROOT / name).stat().st_size > 1_000_000}
+    archives = [name for name in names if name.endswith((".whl", ".zip", ".gz", ".tar", ".jar"))]
+    assert "README.md" in names
+    assert (large, archives) == (MADE_HERE, [])

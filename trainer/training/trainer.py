@@ -49,7 +49,7 @@ class EncoderTrainer(SentenceTransformerTrainer):
         """Refuse trained weights that are not finite, which no encoder can embed with.
 
         Raises:
-            TrainerError: naming the step and the learning rate.
+            ConfigError: naming the step and the learning rate.
         """
         if not all(each.isfinite().all() for each in self._trainee.trained_tensors().values()):
             raise self._divergence(

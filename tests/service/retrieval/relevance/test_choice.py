@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.retrieval.relevance.background import Background
+from service.retrieval.relevance.calibration import Calibration
 from service.retrieval.relevance.choice import Relevance, choose_relevance, read_own_calibration
 from tests.support.relevance import calibration_for
 
@@ -13,8 +14,8 @@ BACKGROUND = Background(fingerprint=SIDE, best=0.8, tail=0.7, spread=0.01)
 ENCODERS = {"calibration": calibration_for(SIDE).model_dump(mode="json")}
 
 
-def chosen(own: object) -> Relevance:
-    return choose_relevance(own, ENCODERS, BACKGROUND, SIDE)  # type: ignore[arg-type]
+def chosen(own: Calibration | str | None) -> Relevance:
+    return choose_relevance(own, ENCODERS, BACKGROUND, SIDE)
 
 
 def test_the_calibration_of_the_index_precedes_that_of_the_encoder() -> None:

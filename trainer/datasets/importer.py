@@ -12,7 +12,7 @@ from typing import Any
 
 from service.retrieval.progress import OnProgress, counted, ignore_progress
 from service.retrieval.storage import artifact
-from trainer.data.evaluation_set import CARD, EvaluationSet
+from trainer.data.evaluation_set import CARD, QRELS, EvaluationSet
 from trainer.data.evaluation_set_reader import read_evaluation_set
 from trainer.data.evaluation_set_writer import write_evaluation_set
 from trainer.data.rows import write_rows
@@ -20,7 +20,7 @@ from trainer.datasets.card import DataCard, make_card
 from trainer.datasets.decontamination import decontaminate
 from trainer.datasets.registry import given_options, read_dataset
 from trainer.errors import DataError, OutputError
-from trainer.output import refuse_input, refuse_other_files
+from trainer.output import exclusive_output, refuse_input, refuse_other_files
 
 ROWS, EVALUATION = "rows.jsonl", "evaluation"
 
@@ -48,41 +48,48 @@ def import_data(
 
     Raises:
         DataError: a file is missing or bad, or the kind does not have an option.
-        OutputError: the output is an input, has other content, or cannot be written.
+        OutputError: the output is an input, has other content, or cannot be written,
+            or another run writes to it.
     """
-    refuse_input(output, (Path(source), *decontaminate_from))
-    for name in (ROWS, EVALUATION):  # they are replaced
-        refuse_input(output / name, (Path(source), *decontaminate_from))
-    refuse_other_files(output, (ROWS, EVALUATION, "README.md"), CARD)
-    sets = _read_evaluation_sets(decontaminate_from, on_progress)
-    on_progress("read", 0, None)
-    imported = read_dataset(kind, source, options, on_progress)
-    rows, contamination = decontaminate(
-        imported.rows, sets, keep=keep_contaminated, on_progress=on_progress
-    )
-    imported = dataclasses.replace(imported, rows=rows)
-    if not rows and not imported.evaluation:
-        raise DataError(f"{source} gives no row and no query: check the options of `import {kind}`")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{output} cannot be created ({error.strerror}): name another folder"
-        ) from None
-    (output / ROWS).unlink(missing_ok=True)  # of an earlier import
-    if rows:
-        write_rows(output / ROWS, counted(rows, "write rows", on_progress, len(rows)))
-    if imported.evaluation:
-        write_evaluation_set(output / EVALUATION, imported.evaluation, on_progress)
-    card = make_card(
-        imported,
-        output,
-        options=given_options(options),
-        contamination=contamination,
-        contamination_kept=keep_contaminated,
-    )
-    _write_card(card, output)
+    _refuse_content(output, (Path(source), *decontaminate_from))
+    with exclusive_output(output):
+        sets = _read_evaluation_sets(decontaminate_from, on_progress)
+        on_progress("read", 0, None)
+        imported = read_dataset(kind, source, options, on_progress)
+        rows, contamination = decontaminate(
+            imported.rows, sets, keep=keep_contaminated, on_progress=on_progress
+        )
+        imported = dataclasses.replace(imported, rows=rows)
+        if not rows and not imported.evaluation:
+            raise DataError(
+                f"{source} gives no row and no query: check the options of `import {kind}`"
+            )
+        (output / ROWS).unlink(missing_ok=True)  # of an earlier import
+        if rows:
+            write_rows(output / ROWS, counted(rows, "write rows", on_progress, len(rows)))
+        if imported.evaluation:
+            write_evaluation_set(output / EVALUATION, imported.evaluation, on_progress)
+        card = make_card(
+            imported,
+            output,
+            options=given_options(options),
+            contamination=contamination,
+            contamination_kept=keep_contaminated,
+        )
+        _write_card(card, output)
     return card
+
+
+def _refuse_content(output: Path, inputs: Sequence[Path]) -> None:
+    """Refuse an output whose files are read, or are not those of an import."""
+    for written in (output, output / ROWS, output / EVALUATION):
+        refuse_input(written, inputs)
+    refuse_other_files(output, (ROWS, EVALUATION, "README.md"), CARD)
+    if found := next((name for name in QRELS if (output / name).exists()), None):
+        raise OutputError(
+            f"{output} is an evaluation set ({found}), whose {CARD} would be replaced: "
+            "name another folder"
+        )
 
 
 def _read_evaluation_sets(paths: Sequence[Path], on_progress: OnProgress) -> list[EvaluationSet]:

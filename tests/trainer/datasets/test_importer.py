@@ -11,6 +11,7 @@ from trainer.data.evaluation_set_writer import write_evaluation_set
 from trainer.data.rows import read_rows
 from trainer.datasets.importer import import_data
 from trainer.errors import DataError, OutputError
+from trainer.output import exclusive_output
 
 
 @pytest.fixture
@@ -146,10 +147,10 @@ def test_a_source_that_gives_nothing_is_refused(afriqa: Path, tmp_path: Path) ->
         import_data("afriqa", str(afriqa), tmp_path / "out", train_split="x", evaluation_split="y")
 
 
-def test_an_output_that_cannot_be_created_is_named(afriqa: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_named(afriqa: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(OutputError, match="cannot be created"):
+    with pytest.raises(OutputError, match="cannot be written"):
         import_data("afriqa", str(afriqa), tmp_path / "file")
 
 
@@ -164,6 +165,30 @@ def test_an_output_that_is_the_source_or_has_other_content_is_refused(
             import_data("afriqa", str(afriqa), tmp_path)
         assert (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()
+
+
+def test_the_folder_of_an_evaluation_set_is_refused_and_its_card_stays(
+    afriqa: Path, tmp_path: Path
+) -> None:
+    import_data("afriqa", str(afriqa), tmp_path / "out")
+    card = (tmp_path / "out/evaluation/card.json").read_bytes()
+
+    with pytest.raises(OutputError, match=r"evaluation set \(qrels.tsv\).*: name another folder"):
+        import_data("afriqa", str(afriqa), tmp_path / "out/evaluation", train_split="dev")
+
+    assert (tmp_path / "out/evaluation/card.json").read_bytes() == card
+
+
+def test_a_second_import_into_a_folder_is_refused_until_the_first_ends(
+    afriqa: Path, tmp_path: Path
+) -> None:
+    with (
+        exclusive_output(tmp_path / "out"),
+        pytest.raises(OutputError, match="another run is writing to .*out"),
+    ):
+        import_data("afriqa", str(afriqa), tmp_path / "out")
+
+    import_data("afriqa", str(afriqa), tmp_path / "out")
 
 
 def test_a_table_is_not_replaced_by_its_own_rows(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from trainer.calibration.measured import measures_by_group
 from trainer.data.evaluation_set import EvaluationSet
 from trainer.errors import DataError
 
+# Ten observations a weight, of which the best hit has five (Peduzzi et al. 1996).
+LEAST_OF_A_KIND = 50
 LANGUAGE_OUT, CORPUS_OUT = "language left out", "corpus left out"
 
 
@@ -49,7 +51,7 @@ def calibrate(
         on_progress: called while texts are embedded, and with the stage `fit`.
 
     Raises:
-        DataError: the sets have no answered query.
+        DataError: the sets have too few queries that their best hit answers, or does not.
     """
     judged: list[JudgedRanking] = []
     backgrounds = {}
@@ -57,9 +59,12 @@ def calibrate(
         corpus = JudgedCorpus(each, encoder, cache, on_progress)
         backgrounds[each.name] = corpus.background
         judged += _sharing_one(list(corpus.judge(languages)))
-    if len({each.is_answered for each in judged}) < 2:
+    num_answered = sum(each.is_answered for each in judged)
+    if min(num_answered, len(judged) - num_answered) < LEAST_OF_A_KIND:
         raise DataError(
-            "no query of the sets is answered by its best hit: name other sets or languages"
+            f"the best hit answers {num_answered} of {len(judged)} queries of the sets: at least "
+            f"{LEAST_OF_A_KIND} that it answers are needed, and {LEAST_OF_A_KIND} that it does "
+            "not: name more sets or languages"
         )
     on_progress("fit", 0, None)
     held_out = {LANGUAGE_OUT: _held_out(judged, lambda ranking: ranking.language)}

@@ -12,7 +12,10 @@ from service.retrieval.storage.schema import Document, JsonText, parse_document,
 
 FIX = "fit it again with `clear-trainer calibrate`, or `clear-service index calibrate`"
 PACKAGED = Path(__file__).parent / "calibrations"
-Number = Annotated[float, Field(allow_inf_nan=False)]
+# A fit gives weights up to 20; beyond these limits a logit could overflow.
+MAX_WEIGHT = 1e6
+MIN_SCALE = 1e-6
+Number = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)]
 Five = Annotated[list[Number], Field(min_length=5, max_length=5)]
 Two = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
@@ -33,7 +36,7 @@ class Calibration(Document):
 
     format_version: Literal[1] = 1
     fingerprint: JsonText
-    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    scale: Annotated[float, Field(ge=MIN_SCALE, le=2, allow_inf_nan=False)]
     best: Five
     other: Five
     short: Two

@@ -7,6 +7,7 @@ import pytest
 
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.progress import ignore_progress
+from trainer.calibration import calibrate as calibration
 from trainer.calibration.calibrate import CORPUS_OUT, LANGUAGE_OUT, Outcome, calibrate
 from trainer.calibration.report import calibration_table, write_report
 from trainer.data.evaluation_set import EvaluationSet
@@ -14,7 +15,13 @@ from trainer.errors import DataError, OutputError
 
 
 @pytest.fixture
-def outcome(small_set: EvaluationSet, tiny_encoder: Encoder, tmp_path: Path) -> Outcome:
+def outcome(
+    small_set: EvaluationSet,
+    tiny_encoder: Encoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Outcome:
+    monkeypatch.setattr(calibration, "LEAST_OF_A_KIND", 1)
     sets = [small_set, replace(small_set, name="again")]
     return calibrate(tiny_encoder, sets, (), tmp_path / "cache", ignore_progress)
 
@@ -43,11 +50,18 @@ def test_a_calibration_is_the_same_again(
     assert again.calibration == outcome.calibration
 
 
-def test_languages_without_a_question_are_refused(
-    small_set: EvaluationSet, tiny_encoder: Encoder, tmp_path: Path
+@pytest.mark.parametrize(("languages", "counts"), [(("fr",), "0 of 0"), ((), r"\d of 145")])
+def test_fewer_than_fifty_answered_queries_are_refused_with_their_number(
+    small_set: EvaluationSet,
+    tiny_encoder: Encoder,
+    tmp_path: Path,
+    languages: tuple[str, ...],
+    counts: str,
 ) -> None:
-    with pytest.raises(DataError, match="name other sets or languages"):
-        calibrate(tiny_encoder, [small_set], ("fr",), tmp_path, ignore_progress)
+    with pytest.raises(
+        DataError, match=rf"answers {counts} queries .*at least 50 .*name more sets or languages"
+    ):
+        calibrate(tiny_encoder, [small_set], languages, tmp_path, ignore_progress)
 
 
 def test_the_table_has_a_line_for_each_corpus_and_language(outcome: Outcome) -> None:

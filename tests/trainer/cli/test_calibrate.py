@@ -18,6 +18,7 @@ from service.retrieval.relevance.calibration import (
     read_calibration,
     write_calibration,
 )
+from trainer.calibration import calibrate
 from trainer.cli.main import app
 from trainer.data.evaluation_set import EvaluationData, Query
 from trainer.data.evaluation_set_writer import write_evaluation_set
@@ -35,7 +36,10 @@ def write_set(folder: Path, num_passages: int = 30) -> Path:
     return folder
 
 
-def test_calibrate_writes_the_file_that_publish_takes(tmp_path: Path, tiny: list[str]) -> None:
+def test_calibrate_writes_the_file_that_publish_takes(
+    tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "LEAST_OF_A_KIND", 1)
     arguments = ["calibrate", str(write_set(tmp_path / "set")), "--json", *tiny]
     arguments += ["--output", str(tmp_path / "c.json"), "--cache", str(tmp_path / "cache")]
     result = CliRunner().invoke(app, [*arguments, "--cpu-engine", "torch", "--precision", "fp32"])

@@ -36,10 +36,13 @@ def bench(
     """
     with console.one_line_errors():
         from service.cli.doctor.speed import advice, measure_all
+        from service.retrieval.hardware import Contention
 
         settings = load_settings(encoder=encoder, cache=cache, device=device)
+        contention = Contention()
         speeds = measure_all(settings)
-        lines = advice(speeds)
+        warning = contention.warning()
+        lines = [warning] if warning else advice(speeds)
         if as_json:
             typer.echo(json.dumps({"speeds": [each.as_dict() for each in speeds], "advice": lines}))
             return

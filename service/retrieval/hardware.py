@@ -8,6 +8,7 @@ torch is imported inside functions, so that the command line loads without it.
 import math
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 ROOT = Path("/")
+# With fewer of its cores free, a process waits for them, and its times are too long.
+MIN_FREE_SHARE = 0.9
 BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 # Limit and use of memory, in cgroup version 2 and in version 1.
 MEMORY_FILES = (
@@ -33,6 +36,30 @@ class Memory(NamedTuple):
     total_bytes: float
 
 
+class Contention:
+    """The use of this process's cores by others since the object was made."""
+
+    def __init__(self) -> None:
+        """Take the first readings."""
+        self._first = self._read()
+
+    def warning(self) -> str:
+        """Return why times measured meanwhile do not count; empty if enough cores were free."""
+        seconds, busy, own = (
+            last - first for last, first in zip(self._read(), self._first, strict=True)
+        )
+        others, cores = (busy - own) / seconds, len(os.sched_getaffinity(0))
+        if cores - others >= MIN_FREE_SHARE * available_cores():
+            return ""
+        return (
+            f"other processes took {others:.1f} of {cores} cores meanwhile: the times are not "
+            "those of an idle machine, so measure again when it is idle"
+        )
+
+    def _read(self) -> tuple[float, float, float]:
+        return time.monotonic(), busy_seconds(), time.process_time()
+
+
 def available_cores(root: Path = ROOT) -> int:
     """Return the number of cores in the process's affinity, at most its cgroups' CPU quota.
 
@@ -40,6 +67,19 @@ def available_cores(root: Path = ROOT) -> int:
     """
     cores = len(os.sched_getaffinity(0))
     return max(1, min([cores, *map(math.ceil, _cpu_quotas(root))]))
+
+
+def busy_seconds(root: Path = ROOT) -> float:
+    """Return for how long the process's cores were busy or stolen by the hypervisor, summed.
+
+    Zero if the kernel does not tell.
+    """
+    cores, ticks = os.sched_getaffinity(0), 0
+    for core, counts in re.findall(r"^cpu(\d+) (.*)$", _read(root / "proc/stat"), re.MULTILINE):
+        user, nice, system, _, _, irq, softirq, stolen = map(int, counts.split()[:8])
+        if int(core) in cores:
+            ticks += user + nice + system + irq + softirq + stolen
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_flags(root: Path = ROOT) -> frozenset[str]:

@@ -7,10 +7,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from service.cli.console import count_of
 from service.retrieval.errors import RetrievalError
 from service.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from service.retrieval.encoder.encoder import Encoder
 
 PACKAGES = ("clear-search", "torch", "transformers", "tokenizers", "fastapi", "pyarrow")
 FAISS_BUILDS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "faiss-gpu-cu12")
@@ -92,14 +96,12 @@ def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
     import torch
 
     from service.cli.doctor.engines import examine_engines, examine_longest_text
-    from service.cli.options import pulled_index_folder
     from service.components import load_encoder_of
-    from service.retrieval.generation.generation import open_current, query_prompt_warning
-    from service.retrieval.hardware import read_memory
+    from service.retrieval.hardware import Contention, read_memory
 
     encoder = None
     try:
-        begun = time.monotonic()
+        begun, contention = time.monotonic(), Contention()
         encoder = load_encoder_of(settings)
         seconds = time.monotonic() - begun
         yield Finding(
@@ -121,8 +123,17 @@ def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
         for engine, found in examine_engines(settings, encoder):
             yield Finding(f"engine {engine}", found)
         yield Finding("longest text", examine_longest_text(settings, encoder))
+        if warning := contention.warning():
+            yield Finding("load", warning)
     except RetrievalError as error:
         yield Finding("encoder", settings.encoder, str(error))
+    yield from _index(settings, encoder)
+
+
+def _index(settings: Settings, encoder: "Encoder | None") -> Iterator[Finding]:
+    from service.cli.options import pulled_index_folder
+    from service.retrieval.generation.generation import open_current, query_prompt_warning
+
     if settings.index is None:
         yield Finding("index", "none named (--index or CLEAR_INDEX)")
         return

@@ -13,6 +13,7 @@ import torch
 from service.retrieval.errors import DeviceError, MemoryShortError
 from service.retrieval.hardware import (
     available_cores,
+    busy_seconds,
     free_bytes,
     multiplies_bf16,
     read_memory,
@@ -225,6 +226,23 @@ def test_bf16_instructions_are_read_from_the_kernel(
     (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{flags}\nbugs\t: amx_bf16\n")
 
     assert multiplies_bf16(tmp_path) == expected
+
+
+def test_busy_seconds_are_those_of_the_process_s_cores_without_idle_and_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 10})
+    monkeypatch.setattr(os, "sysconf", lambda name: 100)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/stat").write_text(
+        "cpu  999 999 999 999 999 999 999 999 0 0\n"
+        "cpu0 100 20 30 9000 9000 4 5 6 100 0\n"
+        "cpu1 700 0 0 0 0 0 0 0 0 0\n"
+        "cpu10 35 0 0 9000 0 0 0 0 0 0\n"
+        "intr 12 34\n"
+    )
+    assert busy_seconds(tmp_path) == 2.0
+    assert busy_seconds(tmp_path / "none") == 0.0
 
 
 def test_a_machine_without_cpuinfo_does_not_multiply_bf16(tmp_path: Path) -> None:

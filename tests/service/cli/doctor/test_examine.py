@@ -12,6 +12,7 @@ from service.cli.main import app
 from service.retrieval.encoder.batches import Role
 from service.retrieval.encoder.encoder import EncodedTexts, Encoder
 from service.retrieval.encoder.reference import computed
+from service.retrieval.hardware import Contention
 from tests.conftest import make_checkpoint
 
 
@@ -43,6 +44,17 @@ def test_no_index_is_not_wrong(tiny_checkpoint: Path, tmp_path: Path) -> None:
 
     assert exit_code == 0
     assert "CLEAR_INDEX" in findings["index"]["found"]
+
+
+def test_the_times_of_a_busy_machine_are_marked_and_nothing_must_be_fixed(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Contention, "warning", lambda self: "others took 1.3 cores")
+
+    exit_code, findings = examine(tiny_checkpoint, None, tmp_path)
+
+    assert exit_code == 0
+    assert findings["load"]["found"] == "others took 1.3 cores"
 
 
 def test_an_index_of_another_encoder_must_be_fixed(tiny_index: Path, tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """What `clear-service bench` measures, and the settings that it names."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from service.cli.doctor import speed
 from service.cli.doctor.speed import PASSAGES, QUESTIONS, Speed, advice, measure_all
+from service.cli.main import app
 from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.errors import DeviceError
+from service.retrieval.hardware import Contention
 from service.settings.settings import Settings
 from tests.support.fake_runtime import FakeRuntime
 
@@ -102,3 +106,14 @@ def test_nothing_further_is_loaded_after_the_time_is_up(
 
     assert len(speeds) == 1
     assert advice(speeds)[0].startswith("no other runtime was measured")
+
+
+def test_on_a_busy_machine_bench_says_so_and_recommends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(speed, "measure_all", lambda settings: [USED, int8(1.0, 900.0, 9000.0)])
+    monkeypatch.setattr(Contention, "warning", lambda self: "others took 1.3 cores")
+
+    result = CliRunner().invoke(app, ["bench", "--json"])
+
+    assert json.loads(result.stdout)["advice"] == ["others took 1.3 cores"]

@@ -70,15 +70,12 @@ class DocumentsRequest(Body):
         seen: set[str] = set()
         for position, document_id in enumerate(ids):
             if document_id in seen:
-                part, number = (
-                    ("put", position)
-                    if position < len(self.put)
-                    else ("delete", position - len(self.put))
-                )
+                at = position - len(self.put)
+                field = f"put[{position}].id" if at < 0 else f"delete[{at}]"
                 raise PydanticCustomError(
                     "repeated",
                     "the id is that of another document of the request: send one change of it",
-                    {"field": f"{part}[{number}]"},
+                    {"field": field},
                 )
             seen.add(document_id)
         return self

@@ -125,7 +125,16 @@ def _passage(position: int, document: Document, fields: Fields) -> Passage:
         passage = passage_of(origin, document.model_dump(), Columns("id", "text", "title"))
         return with_checked_values(origin, passage, fields)
     except PassageError as error:
-        raise invalid_field(origin, str(error).removeprefix(origin).strip()) from None
+        reason = str(error).removeprefix(origin).strip()
+        raise invalid_field(_place(origin, document, error.field), reason) from None
+
+
+def _place(origin: str, document: Document, field: str) -> str:
+    """Return the name of a document's field, such as `put[3].year`, or `put[3]` without one."""
+    nested = (document.model_extra or {}).get("metadata")
+    if isinstance(nested, dict) and field in nested:
+        field = f"metadata.{field}"
+    return f"{origin}.{field}" if field else origin
 
 
 def _describe(number: int, result: Result) -> dict[str, object]:

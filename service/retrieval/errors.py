@@ -53,6 +53,11 @@ class RetrievalError(Exception):
 class PassageError(RetrievalError):
     """A passages file, or a line of it, cannot be used."""
 
+    def __init__(self, message: str, field: str = "") -> None:
+        """Keep the field of the passage that is wrong, if it is one."""
+        super().__init__(message)
+        self.field = field
+
 
 class FilterError(RetrievalError):
     """This index cannot answer a filter or a facet."""

@@ -78,7 +78,8 @@ def checked_values(origin: str, metadata: Mapping[str, Any], fields: Fields) -> 
         if value is not None and not is_of_kind(value, fields[name]):
             raise PassageError(
                 f"{origin} has a `{name}` that is not a {_described(fields[name])}: correct it, "
-                f"or declare the field as another kind ({', '.join(KINDS)})"
+                f"or declare the field as another kind ({', '.join(KINDS)})",
+                name,
             )
         if value is not None and fields[name] == "date":
             values[name] = format_date(parse_date(value))

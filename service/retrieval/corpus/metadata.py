@@ -29,7 +29,8 @@ def _merged(origin: str, record: dict[str, Any]) -> dict[str, Any]:
     for name in beside.keys() & nested.keys():
         if beside[name] != nested[name]:
             raise PassageError(
-                f"{origin} has two values of `{name}`, one in `metadata`: remove one of them"
+                f"{origin} has two values of `{name}`, one in `metadata`: remove one of them",
+                name,
             )
     return beside | nested
 
@@ -38,7 +39,8 @@ def _json_value(origin: str, name: str, value: object, depth: int = 1) -> Any:
     """Return a metadata value, which must be one that JSON can hold."""
     if depth > MAX_DEPTH:
         raise PassageError(
-            f"{origin} has metadata `{name}` nested deeper than {MAX_DEPTH} levels: flatten it"
+            f"{origin} has metadata `{name}` nested deeper than {MAX_DEPTH} levels: flatten it",
+            name,
         )
     match value:
         case None | str() | bool() | int():
@@ -50,4 +52,4 @@ def _json_value(origin: str, name: str, value: object, depth: int = 1) -> Any:
         case dict():
             return {key: _json_value(origin, name, item, depth + 1) for key, item in value.items()}
     reason = value.reason if isinstance(value, Unreadable) else f"{value}: write a smaller number"
-    raise PassageError(f"{origin} has metadata `{name}` that JSON cannot hold ({reason})")
+    raise PassageError(f"{origin} has metadata `{name}` that JSON cannot hold ({reason})", name)

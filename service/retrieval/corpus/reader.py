@@ -231,7 +231,7 @@ def passage_of(origin: str, record: dict[str, Any], columns: Columns) -> Passage
         raise PassageError(f"{origin} has a `{columns.title}` that is not text: correct the line")
     for name, value in ((columns.text, text), (columns.title, title or "")):
         if "\0" in value:
-            raise PassageError(f"{origin} holds a NUL character in `{name}`: remove it")
+            raise PassageError(f"{origin} holds a NUL character in `{name}`: remove it", name)
     metadata = metadata_of(origin, rest)
     try:
         json.dumps([passage_id, text, title, metadata], ensure_ascii=False).encode()

@@ -40,7 +40,11 @@ POST_CHANGE_RESPONSES = {
 
 
 @router.post(
-    "/documents", response_model=ChangeResponse, responses=POST_CHANGE_RESPONSES, tags=["documents"]
+    "/documents",
+    summary="Put and delete documents",
+    response_model=ChangeResponse,
+    responses=POST_CHANGE_RESPONSES,
+    tags=["documents"],
 )
 async def change_documents(body: DocumentsRequest, request: Request) -> Response:
     """Put and delete documents. 202: the change is on the disk; 200: it is live, or refused."""
@@ -60,6 +64,7 @@ async def change_documents(body: DocumentsRequest, request: Request) -> Response
 
 @router.get(
     "/documents/{document_id:path}",
+    summary="Read a document",
     response_model=DocumentResponse,
     response_model_exclude_unset=True,
     responses={**GET_RESPONSES, 404: PROBLEM_RESPONSES[404], 422: PROBLEM_RESPONSES[422]},
@@ -90,6 +95,7 @@ async def document(document_id: str, request: Request) -> dict[str, object]:
 
 @router.get(
     "/changes/{number}",
+    summary="Read the state of a change",
     response_model=ChangeResponse,
     responses={
         **GET_RESPONSES,

@@ -22,7 +22,13 @@ from service.http.json_route import JsonRoute
 router = APIRouter(route_class=JsonRoute)
 
 
-@router.post("/encode", response_model=EncodeResponse, responses=POST_RESPONSES, tags=["encode"])
+@router.post(
+    "/encode",
+    summary="Embed texts",
+    response_model=EncodeResponse,
+    responses=POST_RESPONSES,
+    tags=["encode"],
+)
 async def encode(body: EncodeRequest, request: Request) -> Response:
     """Embed texts as queries or as passages."""
     engine = engine_of(request)

@@ -28,7 +28,10 @@ router = APIRouter(prefix="/v1", tags=["openai"], route_class=JsonRoute)
 
 
 @router.post(
-    "/embeddings", response_model=EmbeddingsResponse, responses={**POST_RESPONSES, **NOT_FOUND}
+    "/embeddings",
+    summary="Embed texts as OpenAI does",
+    response_model=EmbeddingsResponse,
+    responses={**POST_RESPONSES, **NOT_FOUND},
 )
 async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
     """Embed texts: as passages by a model's bare name, as queries by its name with `:query`."""
@@ -58,14 +61,16 @@ async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
     )
 
 
-@router.get("/models", responses=GET_RESPONSES)
+@router.get("/models", summary="List the models", responses=GET_RESPONSES)
 async def models(request: Request) -> Models:
     """List the names that `model` accepts."""
     return Models(data=_models(engine_of(request)))
 
 
 @router.get(
-    "/models/{name:path}", responses={**GET_RESPONSES, **NOT_FOUND, 422: PROBLEM_RESPONSES[422]}
+    "/models/{name:path}",
+    summary="Describe a model",
+    responses={**GET_RESPONSES, **NOT_FOUND, 422: PROBLEM_RESPONSES[422]},
 )
 async def model(name: str, request: Request) -> Model:
     """Describe one model."""

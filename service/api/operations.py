@@ -10,7 +10,9 @@ from service.errors import DeviceBrokenError, ForbiddenError, NotReadyError
 router = APIRouter()
 
 
-@router.get("/livez", responses=GET_RESPONSES, tags=["operation"])
+@router.get(
+    "/livez", summary="Check whether the process lives", responses=GET_RESPONSES, tags=["operation"]
+)
 async def livez(request: Request) -> dict[str, str]:
     """Report that the process responds and its device works. If not, restart the process."""
     if state_of(request).is_stuck:
@@ -18,7 +20,12 @@ async def livez(request: Request) -> dict[str, str]:
     return {"status": "live"}
 
 
-@router.get("/readyz", responses=GET_RESPONSES, tags=["operation"])
+@router.get(
+    "/readyz",
+    summary="Check whether the service is ready",
+    responses=GET_RESPONSES,
+    tags=["operation"],
+)
 async def readyz(request: Request) -> dict[str, str]:
     """Report whether this instance should receive requests, judged by its last batch."""
     state = state_of(request)
@@ -32,6 +39,7 @@ async def readyz(request: Request) -> dict[str, str]:
 
 @router.post(
     "/admin/reload",
+    summary="Serve the current generation",
     response_model=ReloadResponse,
     response_model_exclude_unset=True,
     responses={**GET_RESPONSES, 409: PROBLEM_RESPONSES[409], 429: PROBLEM_RESPONSES[429]},
@@ -46,14 +54,20 @@ async def reload(request: Request) -> dict[str, object]:
     return (await state.reloader.reload()).as_dict()
 
 
-@router.get("/metrics", response_class=Response, responses=GET_RESPONSES, tags=["operation"])
+@router.get(
+    "/metrics",
+    summary="Read the metrics",
+    response_class=Response,
+    responses=GET_RESPONSES,
+    tags=["operation"],
+)
 async def metrics(request: Request) -> Response:
     """Return all metrics in Prometheus' text format."""
     text, media_type = state_of(request).metrics.expose(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": media_type})
 
 
-@router.get("/info", responses=GET_RESPONSES, tags=["operation"])
+@router.get("/info", summary="Describe the service", responses=GET_RESPONSES, tags=["operation"])
 async def info(request: Request) -> dict[str, object]:
     """Describe the encoder, the index and the limits of this instance, without secrets."""
     return state_of(request).describe()

@@ -27,7 +27,13 @@ from service.retrieval.language_quality import LanguageRecord, grade_of
 router = APIRouter(route_class=JsonRoute)
 
 
-@router.post("/search", response_model=SearchResponse, responses=POST_RESPONSES, tags=["search"])
+@router.post(
+    "/search",
+    summary="Search the passages",
+    response_model=SearchResponse,
+    responses=POST_RESPONSES,
+    tags=["search"],
+)
 async def search(body: SearchRequest, request: Request) -> Response:
     """Find the English passages that answer queries in any language."""
     engine = engine_of(request)
@@ -89,6 +95,7 @@ async def search(body: SearchRequest, request: Request) -> Response:
 
 @router.get(
     "/passages/{passage_id:path}",
+    summary="Read a passage",
     response_model=PassageResponse,
     response_model_exclude_unset=True,
     responses={

@@ -44,6 +44,14 @@ def test_the_document_served_is_that_checked_in_and_has_the_limits(
     assert limited["anyOf"][0]["maximum"] == 32
 
 
+def test_every_operation_has_a_summary_of_its_own() -> None:
+    """FastAPI's is the name of the function, such as `Livez`."""
+    for methods in json.loads(DOCUMENT.read_text())["paths"].values():
+        for operation in methods.values():
+            function = operation["summary"].lower().replace(" ", "_")
+            assert not operation["operationId"].startswith(f"{function}_")
+
+
 @pytest.mark.parametrize("name", ["SearchRequest", "EncodeRequest", "EmbeddingsRequest"])
 def test_every_optional_field_of_a_body_may_be_null(name: str) -> None:
     schema = json.loads(DOCUMENT.read_text())["components"]["schemas"][name]

@@ -7,9 +7,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from service.retrieval.defaults import MAX_SEED
 from trainer.errors import ConfigError
 
-MAX_SEED = 2**32 - 1  # that of numpy's generator
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]

@@ -1,4 +1,4 @@
-"""Default values; imports nothing heavy, so that the command line starts fast."""
+"""Default values and limits; imports nothing heavy, so that the command line starts fast."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,7 @@ BUNDLED = "bundled"
 ANSWER_THRESHOLD = 0.5  # the relevance of the best hit from which on a query counts as answered
 PERHAPS_FROM = 0.2  # from which on it perhaps is; the page has the same (web/results/hits.js)
 BUNDLED_BASE = "bundled-base"  # without its query-side adapter
+MAX_SEED = 2**32 - 1  # that of numpy's generator
 
 
 def default_cache() -> Path:

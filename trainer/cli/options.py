@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-MAX_SEED = 2**32 - 1  # that of a configuration
 GATE_FAILED = 3  # exit code: a gate, such as the margin of English, was not kept
 
 EncoderOption = Annotated[

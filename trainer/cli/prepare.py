@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from service.retrieval.defaults import BUNDLED
+from service.retrieval.defaults import BUNDLED, MAX_SEED
 from service.retrieval.progress import show_progress
 from trainer.cli.options import (
-    MAX_SEED,
     CacheOption,
     CpuEngineOption,
     DeviceOption,

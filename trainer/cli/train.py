@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.retrieval.defaults import default_cache
+from service.retrieval.defaults import MAX_SEED, default_cache
 from service.retrieval.progress import ignore_progress, show_progress
-from trainer.cli.options import GATE_FAILED, MAX_SEED, CacheOption, DeviceOption, JsonOption
+from trainer.cli.options import GATE_FAILED, CacheOption, DeviceOption, JsonOption
 
 if TYPE_CHECKING:
     from trainer.ablation.run import Train

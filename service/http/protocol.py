@@ -61,13 +61,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._answering: RequestResponseCycle | None = None
         self._has_received = False
         self._head_bytes = 0
-        self._unparsed_bytes = 0  # since the parser last made progress
+        self._unparsed_bytes = 0  # received, and not reported by the parser
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the read timeout; refuse a connection above the limit."""
         super().connection_made(transport)
-        limit = self._settings.max_connections
-        if len(self.connections) > limit:
+        if len(self.connections) > (limit := self._settings.max_connections):
             self._refuse(TooManyConnectionsError(f"{limit} connections are open: try again"))
         else:
             self._start_read_timeout()
@@ -92,7 +91,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Start to count the bytes of a head."""
         super().on_message_begin()
         self._start_read_timeout()
-        self._head_bytes = self._unparsed_bytes = 0
+        self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """Count the bytes of the request line."""
@@ -106,6 +105,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start to answer the request, unless its head will be parsed again."""
+        self._unparsed_bytes = 0
         if self.parser.should_upgrade():
             return
         hosts = sum(name == b"host" for name, _ in self.headers)
@@ -202,7 +202,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _count_head(self, num_bytes: int) -> None:
-        self._unparsed_bytes = 0
+        self._unparsed_bytes = max(0, self._unparsed_bytes - num_bytes - len(b": \r\n"))
         self._head_bytes += num_bytes
         if self._head_bytes > self._settings.max_head_bytes:
             self._is_head_too_large = True

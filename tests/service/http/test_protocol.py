@@ -87,6 +87,8 @@ def test_requests_of_clients_that_have_gone_cost_no_tokenizing_and_no_search(
 REFUSED = {
     b"GARBAGE\r\n\r\n": MalformedError,
     b"GET / HTTP/1.1\r\nA: %b\r\nHost: x\r\n\r\n" % (b"a" * 2000): HeadTooLargeError,
+    b"GET / HTTP/1.1\r\nHost: x\r\nA: %b" % (b"a" * 2000): HeadTooLargeError,  # no end comes
+    b"GET / HTTP/1.1\r\nHost: x\r\nA: %b" % (b"a" * 900): SlowRequestError,
     b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
     b"X-Request-Id: order-17\r\n\r\n{": SlowRequestError,
     b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{": SlowRequestError,
@@ -115,7 +117,7 @@ def test_refusals_of_connections_are_problems_of_the_request_with_a_counter_of_t
         problem = json.loads(body)
         assert problem["title"] == kind.title
         assert f"x-request-id: {problem['request_id']}".encode() in head
-    [_, _, slow, openai] = [json.loads(answer.partition(b"\r\n\r\n")[2]) for answer in answers]
+    [*_, slow, openai] = [json.loads(answer.partition(b"\r\n\r\n")[2]) for answer in answers]
     assert (slow["request_id"], "error" in slow) == ("order-17", False)
     assert openai["error"]["message"] == openai["detail"]
     for kind, count in Counter(REFUSED.values()).items():

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from html import escape
 from http import HTTPStatus
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def answers(settings: Settings, port: int, step: str) -> dict[str, Answer]:
     answered = {
         path: answer
         for path, answer in _contents(step).items()
-        if access.rule(path, port) == "open"
+        if access.rule(path.partition(" ")[0], port) == "open"
     }
     answered |= {f"{OPENAI_PATHS}*": _refusal(step, OPENAI_PATHS)}
     prefixed = {settings.root_path + path: answer for path, answer in answered.items()}
@@ -43,16 +44,35 @@ def answers(settings: Settings, port: int, step: str) -> dict[str, Answer]:
 
 
 def _contents(step: str) -> dict[str, Answer]:
-    page = (WEB / "loading.html").read_text(encoding="utf-8").replace("{step}", step)
     style = (WEB / "style.css").read_text(encoding="utf-8")
     icon = (WEB / "favicon.svg").read_text(encoding="utf-8")
     return {
         "/livez": _answer(json.dumps({"status": "live"}), "application/json"),
         "/metrics": _answer(METRICS, "text/plain; version=0.0.4; charset=utf-8"),
-        "/": _answer(page, "text/html; charset=utf-8", PAGE_HEADERS),
         "/web/style.css": _answer(style, "text/css; charset=utf-8", PAGE_HEADERS),
         "/web/favicon.svg": _answer(icon, "image/svg+xml", PAGE_HEADERS),
+        **_pages(step),
     }
+
+
+def _pages(step: str) -> dict[str, Answer]:
+    """Return the page in each of its languages as `/ de`, and in English as `/`."""
+    page = (WEB / "loading.html").read_text(encoding="utf-8")
+    headers = {**PAGE_HEADERS, "Vary": "Accept-Language"}
+    found = {}
+    for path in (WEB / "languages").glob("*.json"):
+        catalog = json.loads(path.read_text(encoding="utf-8"))
+        texts = {
+            "language": path.stem,
+            "title": catalog["failures"]["notReady"]["title"],
+            "text": catalog["notReady"].replace("{time}", f"{RETRY_AFTER_SECONDS} s"),
+            "step": step,
+        }
+        content = page
+        for name, text in texts.items():
+            content = content.replace(f"{{{name}}}", escape(text))
+        found[f"/ {path.stem}"] = _answer(content, "text/html; charset=utf-8", headers)
+    return found | {"/": found["/ en"]}
 
 
 def _refusal(step: str, path: str = "") -> Answer:

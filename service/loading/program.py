@@ -3,11 +3,11 @@
 Run by `responder` as: python -I -S program.py DESCRIPTOR...
 
 The arguments are inherited listening sockets. On stdin comes one line of JSON whenever the answers
-change: for each socket an object of [head, body] by path, in which `*` stands for any end. The head
-gets the length and the id of the request, which also replaces `{request_id}` in the body. An empty
-line means: accept no more connections, and end when those that are open are answered. The end of
-stdin means that the service has ended: end at once. The end of stdout says that nothing more is
-accepted.
+change: for each socket an object of [head, body] by path, in which `*` stands for any end; `/ de`
+is the answer at `/` to a client that prefers German of the languages that are there. The head gets
+the length and the id of the request, which also replaces `{request_id}` in the body. An empty line
+means: accept no more connections, and end when those that are open are answered. The end of stdin
+means that the service has ended: end at once. The end of stdout says that nothing more is accepted.
 
 It imports a few modules of the standard library and nothing else: it starts at once and is small.
 """
@@ -28,6 +28,8 @@ MAX_HEAD_BYTES = 65_536
 STDIN, STDOUT = 0, 1
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 REQUEST_ID = re.compile(rb"\nx-request-id:[ \t]*(.*?)[ \t]*\r?(?=\n|$)", re.IGNORECASE)
+ACCEPT_LANGUAGE = re.compile(rb"\naccept-language:(.*?)\r?(?=\n|$)", re.IGNORECASE)
+WEIGHT = re.compile(r"\s*q\s*=\s*([01](?:\.\d*)?)\s*")
 PLAIN_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")  # as in `telemetry.logs`
 Answers = dict[str, tuple[str, str]]
 
@@ -158,7 +160,8 @@ class Program:
         path = target.partition(b"?")[0].decode("latin-1")
         answers = self._answers[listener]
         is_read = method in (b"GET", b"HEAD")
-        head, body = is_read and answers.get(path) or _other(answers, path)
+        found = _in_language(answers, path, request) if is_read else None
+        head, body = found or _other(answers, path)
         request_id = _request_id_of(request)
         content = body.replace("{request_id}", request_id).encode()
         added = f"content-length: {len(content)}\r\nx-request-id: {request_id}\r\n\r\n"
@@ -168,6 +171,19 @@ class Program:
         self._selector.unregister(connection.client)
         self._connections.remove(connection)
         connection.client.close()
+
+
+def _in_language(answers: Answers, path: str, head: bytes) -> tuple[str, str] | None:
+    """Return the answer to a path in the language that the client prefers, if there are several."""
+    ranges: list[tuple[float, str]] = []
+    for each in b",".join(ACCEPT_LANGUAGE.findall(head)).decode("latin-1").lower().split(","):
+        tag, _, parameter = each.partition(";")
+        weight = WEIGHT.fullmatch(parameter)
+        ranges.append((float(weight[1]) if weight else 1.0, tag.strip().partition("-")[0]))
+    for share, language in sorted(ranges, key=lambda each: -each[0]):
+        if share > 0 and f"{path} {language}" in answers:
+            return answers[f"{path} {language}"]
+    return answers.get(path)
 
 
 def _other(answers: Answers, path: str) -> tuple[str, str]:

@@ -2,21 +2,23 @@ import json
 
 import pytest
 
-from service.loading.answers import OTHER, REQUEST_ID, answers
+from service.loading.answers import OTHER, REQUEST_ID, WEB, answers
 from service.settings.settings import Settings
 
 KEY = "k" * 20
 
 
 def paths(settings: Settings, port: int = 8000) -> set[str]:
-    answered = {path for path in answers(settings, port, "x") if not path.endswith("*")}
+    answered = {
+        path for path in answers(settings, port, "x") if not path.endswith("*") and " " not in path
+    }
     return answered - {"/web/style.css", "/web/favicon.svg"}
 
 
 def test_the_step_stands_in_the_page_and_in_the_problem() -> None:
     answered = answers(Settings(), 8000, "opening the index")
 
-    assert "Now: opening the index." in answered["/"][1]
+    assert ">opening the index<" in answered["/"][1]
     head, body = answered[OTHER]
     assert head.startswith("HTTP/1.1 503 Service Unavailable\r\n")
     assert "retry-after: 2\r\n" in head
@@ -24,6 +26,20 @@ def test_the_step_stands_in_the_page_and_in_the_problem() -> None:
     detail = "the service is loading (opening the index): try again in 2 s"
     assert (problem["title"], problem["detail"]) == ("Not ready", detail)
     assert problem["request_id"] == REQUEST_ID
+
+
+def test_the_page_has_the_languages_of_the_search_page_with_its_texts() -> None:
+    answered = answers(Settings(root_path="/clear"), 8000, "x")
+
+    for path in (WEB / "languages").glob("*.json"):
+        head, page = answered[f"/clear/ {path.stem}"]
+        assert page == answered[f"/ {path.stem}"][1]
+        assert f'<html lang="{path.stem}">' in page and "{" not in page
+        assert "\r\nvary: Accept-Language\r\n" in head
+    assert "<h1>Der Dienst ist nicht bereit</h1>" in answered["/ de"][1]
+    assert "Der Dienst startet gerade. Neuer Versuch in 2 s." in answered["/ de"][1]
+    assert answered["/"] == answered["/ en"]
+    assert "/ de" not in answers(Settings(operations_port=9000), 9000, "x")
 
 
 @pytest.mark.parametrize("root_path", ["", "/clear"])

@@ -91,6 +91,26 @@ def test_head_is_answered_with_the_length_and_without_the_body(
     assert found == expected(answer).partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
 
+LANGUAGES = [
+    ("", "en"),
+    ("Accept-Language: de-AT,en;q=0.5", "de"),
+    ("accept-language:en ; q=0.4, SW; q = .3 , de;q=0.9", "de"),
+    ("Accept-Language: ja, de;q=0, *", "en"),
+    ("Accept-Language: en, de", "en"),
+    ("Accept-Language: de;q=x", "de"),
+    ("Accept-Language: /, de", "de"),
+    ("A: accept-language: de", "en"),
+]
+
+
+def test_a_page_is_answered_in_the_language_that_the_client_prefers(program: Program) -> None:
+    pages = {f"/{key}": ("HTTP/1.1 200 OK\r\n", key.strip() or "en") for key in ("", " de", " en")}
+    write(program[0], json.dumps([{"*": OTHER, **pages}]))
+    for header, language in LANGUAGES:
+        found = program[1](f"GET /?q=tea HTTP/1.1\r\n{ID}\r\n{header}\r\n\r\n".encode())
+        assert found.endswith(f"\r\n\r\n{language}".encode()), header
+
+
 REQUEST_IDS: list[tuple[list[str], str | None]] = [
     (["Host: x", "X-REQUEST-ID:\torder-17 ", "Accept: */*"], "order-17"),
     (["x-request-id: a", "x-request-id: b"], "b"),

@@ -13,14 +13,14 @@ from service.retrieval.encoder.batches import Shape, are_parts
 from service.retrieval.encoder.head import Head
 from service.retrieval.encoder.runtime.openvino.core import compile_graph, output_dim, read_graph
 from service.retrieval.encoder.runtime.openvino.graph import Graph
-from service.retrieval.encoder.runtime.openvino.shapes import pad_length, round_up, split
+from service.retrieval.encoder.runtime.openvino.inputs import padded_inputs, token_positions
+from service.retrieval.encoder.runtime.openvino.packing import pack_graph
+from service.retrieval.encoder.runtime.openvino.shapes import pad_length, split
 from service.retrieval.hardware import available_cores
 
 # bf16 prepares a new shape in 3 to 5 ms, more than a few tokens of padding cost: with padding 112
-# queries a second one by one instead of 85, and 413 instead of 334 in batches of eight. fp32 loses
-# more than it gains.
+# queries a second one by one instead of 85. fp32 loses more than it gains.
 WHOLE_MULTIPLES = {"bf16": 16}
-PART_MULTIPLES = {"bf16": 8}
 # Passages of a build, in other precisions than fp32: padded to multiples, in batches of so many
 # tokens, whatever texts there are.
 PASSAGE_MULTIPLE, PASSAGE_TOKENS = 8, 512
@@ -82,7 +82,6 @@ class OpenvinoRuntime:
         self._max_tokens = max_tokens
         self._is_exact = precision == "fp32"
         self._whole_multiple = WHOLE_MULTIPLES.get(precision, 1)
-        self._part_multiple = PART_MULTIPLES.get(precision, 1)
         self._has_streams = graph.weight_bytes <= MAX_COPIED_BYTES
         self._has_whole = for_queries or not self._has_streams
         has_lone = self._has_streams and for_queries
@@ -91,14 +90,15 @@ class OpenvinoRuntime:
         # One more than there are streams: a stream finds the next batch while another is searched.
         self.num_slots = self._num_cores + 1 if self._has_streams else 1
         model = read_graph(graph, precision)
+        packed = pack_graph(model)
         if self._has_whole:
-            compiled = compile_graph(model, precision)
+            compiled = compile_graph(model if self._has_streams else packed, precision)
             self._whole = compiled.create_infer_request()
         if self._lone_tokens:
             lone = compile_graph(model, precision, shape=(1, self._lone_tokens))
             self._lone = lone.create_infer_request()
         if self._has_streams:
-            self._parts = compiled = compile_graph(model, precision, num_streams=self._num_cores)
+            self._parts = compiled = compile_graph(packed, precision, num_streams=self._num_cores)
         self._idle_parts: list[Any] = []
         self._running: _Running = shared_with._running if shared_with else _Running()
         self._lock = Lock()
@@ -177,7 +177,9 @@ class OpenvinoRuntime:
         request = self._whole if is_whole_free else self._take_part()
         length = token_ids.shape[1]
         padded = length if num_rows is None else self._pad(length, self._whole_multiple)
-        inputs = self._inputs(token_ids[:num_rows], attention_mask[:num_rows], padded)
+        inputs = self._inputs(
+            request, token_ids[:num_rows], attention_mask[:num_rows], padded, True
+        )
         request.infer(inputs, share_inputs=True)
         embeddings = self._apply_head(request, attention_mask)
         if not is_whole_free:
@@ -191,21 +193,21 @@ class OpenvinoRuntime:
         padded = self._pad(length, self._whole_multiple)
         if count == 1 and length <= self._lone_tokens:
             request, padded = self._lone, self._lone_tokens
-        request.infer(self._inputs(token_ids, attention_mask, padded), share_inputs=True)
+        inputs = self._inputs(request, token_ids, attention_mask, padded)
+        request.infer(inputs, share_inputs=True)
         return self._apply_head(request, attention_mask)
 
     def _embed_parts(
         self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], num_parts: int
     ) -> Tensor:
         lengths = np.count_nonzero(attention_mask, axis=1)
-        parts = split(lengths, max(num_parts, -(-token_ids.size // PART_TOKENS)))
+        parts = split(lengths, max(num_parts, -(-int(lengths.sum()) // PART_TOKENS)))
         masks = [attention_mask[rows, :length] for rows, length in parts]
         requests = []
         with ExitStack() as running:  # waits for all, even if one fails
             for (rows, length), mask in zip(parts, masks, strict=True):
-                padded = self._pad(length, self._part_multiple)
-                inputs = self._inputs(token_ids[rows, :length], mask, padded, round_up(len(mask)))
                 request = self._take_part()
+                inputs = self._inputs(request, token_ids[rows, :length], mask, length)
                 requests.append(request)
                 request.start_async(inputs, share_inputs=True)
                 running.callback(request.wait)
@@ -234,17 +236,15 @@ class OpenvinoRuntime:
 
     def _inputs(
         self,
+        request: Any,
         token_ids: NDArray[np.int64],
         attention_mask: NDArray[np.int64],
         length: int,
-        count: int | None = None,
+        keeps_padding: bool = False,
     ) -> list[NDArray[Any]]:
-        """Pad to a length and a number of texts; the output of padding texts is not read."""
-        rows = (count or len(token_ids)) - len(token_ids)
-        padding = ((0, rows), (0, length - token_ids.shape[1]))
+        """Pad to a length; a packed graph computes only tokens, unless padding is kept."""
         attended = self.head.attended(torch.from_numpy(attention_mask)).numpy()
-        ids, mask = np.pad(token_ids, padding), np.pad(attended, padding)
-        if rows:
-            mask[-rows:] = 1  # a softmax over no token would be NaN
-        embedded = torch.nn.functional.embedding(torch.from_numpy(ids), self._table).float()
-        return [embedded.numpy(), mask]
+        inputs = padded_inputs(token_ids, attended, self._table, length)
+        if len(request.model_inputs) > len(inputs):  # packed
+            inputs += token_positions(inputs[1], keeps_padding)
+        return inputs

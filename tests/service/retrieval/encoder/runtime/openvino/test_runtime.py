@@ -501,3 +501,23 @@ def test_a_stream_computes_few_tokens_at_once_and_passages_keep_their_bits(
         computed.clear()
         np.testing.assert_array_equal(encode_passages(encoder, texts).embeddings, expected)
         assert max(computed) < limit + 64  # the longest text
+
+
+def test_a_stream_computes_tokens_and_little_padding(
+    tiny_checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.retrieval.encoder.runtime.openvino import inputs, runtime
+
+    encoder = load(tiny_checkpoint, graph_cache)
+    columns: list[tuple[int, int]] = []
+
+    def record(mask: NDArray[np.int64], keeps_padding: bool) -> Any:
+        found = inputs.token_positions(mask, keeps_padding)
+        columns.append((int(mask.sum()), len(found[0])))
+        return found
+
+    monkeypatch.setattr(runtime, "token_positions", record)
+    embedded = encoder.encode(["tea " * count for count in range(1, 41)], "query")
+
+    assert sum(tokens for tokens, _ in columns) == embedded.num_tokens
+    assert all(tokens <= size <= 1.125 * tokens for tokens, size in columns)

@@ -35,7 +35,7 @@ MAX_COPIED_BYTES = 256 * 2**20
 # From this many texts a core, a batch is split among the cores.
 MIN_TEXTS_A_CORE = 4
 # Of several texts, a stream keeps the memory of its largest batch: in fp32 26 KiB a token.
-PART_TOKENS = 768
+PART_TOKENS = 512
 
 
 class _Running:

@@ -21,6 +21,8 @@ from service.retrieval.hardware import available_cores
 # bf16 prepares a new shape in 3 to 5 ms, more than a few tokens of padding cost: with padding 112
 # queries a second one by one instead of 85. fp32 loses more than it gains.
 WHOLE_MULTIPLES = {"bf16": 16}
+# In a stream only attention computes padding: few shapes cost nothing, and memory stays flat.
+PART_MULTIPLE = 8
 # Passages of a build, in other precisions than fp32: padded to multiples, in batches of so many
 # tokens, whatever texts there are.
 PASSAGE_MULTIPLE, PASSAGE_TOKENS = 8, 512
@@ -28,9 +30,8 @@ PASSAGE_MULTIPLE, PASSAGE_TOKENS = 8, 512
 LONE_TOKENS = {"bf16": 32}
 WARM_UP_TOKENS = (16, 32, 64, 256)
 # Each compiled graph packs a copy of the weights, which its streams share. A larger one is compiled
-# once, for all cores together: cores hardly wait for each other at layers of that size. The bundled
-# graph has 86 MB; compiled once, it answers .85 (bf16) or 1.0 (fp32) as many requests of one client
-# and .92 as many of 64, for 185 to 240 MiB less.
+# once, for all cores together, which hardly wait for each other at such layers. The bundled graph
+# (86 MB) compiled once answers .92 as many requests of 64 clients, for 185 to 240 MiB less.
 MAX_COPIED_BYTES = 256 * 2**20
 # From this many texts a core, a batch is split among the cores.
 MIN_TEXTS_A_CORE = 4
@@ -119,10 +120,7 @@ class OpenvinoRuntime:
         return Shape(max(1, PASSAGE_TOKENS // padded), padded)
 
     def warm_up(self, max_batch_tokens: int) -> None:
-        """Run the largest batches on every core at once, so that memory reaches its final size.
-
-        A large graph has one stream, whose memory the first large batch makes final.
-        """
+        """Run the largest batches on every core at once, so that memory reaches its final size."""
         if not (self._has_streams and self._has_whole):
             return
         for length in (length for length in WARM_UP_TOKENS if length <= self._max_tokens):
@@ -207,7 +205,8 @@ class OpenvinoRuntime:
         with ExitStack() as running:  # waits for all, even if one fails
             for (rows, length), mask in zip(parts, masks, strict=True):
                 request = self._take_part()
-                inputs = self._inputs(request, token_ids[rows, :length], mask, length)
+                padded = self._pad(length, PART_MULTIPLE)
+                inputs = self._inputs(request, token_ids[rows, :length], mask, padded)
                 requests.append(request)
                 request.start_async(inputs, share_inputs=True)
                 running.callback(request.wait)

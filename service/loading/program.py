@@ -136,7 +136,7 @@ class Program:
             connection.received += received
             head = connection.received.lstrip()
             end = HEAD_END.search(head)
-            if end or len(head) > MAX_HEAD_BYTES:
+            if end or len(head) > MAX_HEAD_BYTES:  # a longer head is answered by what came
                 connection.is_answered = True
                 head = head[: end.start()] if end else head
                 connection.unsent = self._answer_to(head, connection.listener)

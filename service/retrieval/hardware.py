@@ -1,4 +1,4 @@
-"""The machine, and the share of it that this process may use: cores, memory, devices.
+"""The machine, and the share of it that this process has: cores, others on them, memory, devices.
 
 The only module, beside `mapped_files`, that reads /proc and /sys. `root` is the folder that holds
 both; tests name another.
@@ -52,12 +52,14 @@ class Contention:
         if cores - others >= MIN_FREE_SHARE * available_cores():
             return ""
         return (
-            f"other processes took {others:.1f} of {cores} cores meanwhile: the times are not "
-            "those of an idle machine, so measure again when it is idle"
+            f"other processes, or other machines on this host, took {others:.1f} of {cores} cores "
+            "meanwhile: these are not the times of an idle machine; measure again when it is idle"
         )
 
     def _read(self) -> tuple[float, float, float]:
-        return time.monotonic(), busy_seconds(), time.process_time()
+        children = os.times()  # those that ended, such as an export of a graph
+        own = time.process_time() + children.children_user + children.children_system
+        return time.monotonic(), busy_seconds(), own
 
 
 def available_cores(root: Path = ROOT) -> int:

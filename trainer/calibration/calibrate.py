@@ -46,12 +46,12 @@ def calibrate(
     Args:
         encoder: encodes queries and passages.
         sets: evaluation sets with English passages.
-        languages: of the queries; all by default.
+        languages: of the queries; all if empty.
         cache: keeps embeddings.
         on_progress: called while texts are embedded, and with the stage `fit`.
 
     Raises:
-        DataError: the sets have too few queries that their best hit answers, or does not.
+        DataError: the best hit answers fewer than `LEAST_OF_A_KIND` queries, or all but fewer.
     """
     judged: list[JudgedRanking] = []
     backgrounds = {}
@@ -62,9 +62,9 @@ def calibrate(
     num_answered = sum(each.is_answered for each in judged)
     if min(num_answered, len(judged) - num_answered) < LEAST_OF_A_KIND:
         raise DataError(
-            f"the best hit answers {num_answered} of {len(judged)} queries of the sets: at least "
-            f"{LEAST_OF_A_KIND} that it answers are needed, and {LEAST_OF_A_KIND} that it does "
-            "not: name more sets or languages"
+            f"the best hit answers {num_answered} of {len(judged)} searches, with passages left "
+            f"out and off topic: at least {LEAST_OF_A_KIND} that it answers are needed, and "
+            f"{LEAST_OF_A_KIND} that it does not: name more sets or languages"
         )
     on_progress("fit", 0, None)
     held_out = {LANGUAGE_OUT: _held_out(judged, lambda ranking: ranking.language)}

@@ -124,7 +124,7 @@ def _encoder_and_index(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"engine {engine}", found)
         yield Finding("longest text", examine_longest_text(settings, encoder))
         if warning := contention.warning():
-            yield Finding("load", warning)
+            yield Finding("other load", warning)
     except RetrievalError as error:
         yield Finding("encoder", settings.encoder, str(error))
     yield from _index(settings, encoder)

@@ -59,7 +59,7 @@ def test_fewer_than_fifty_answered_queries_are_refused_with_their_number(
     counts: str,
 ) -> None:
     with pytest.raises(
-        DataError, match=rf"answers {counts} queries .*at least 50 .*name more sets or languages"
+        DataError, match=rf"answers {counts} searches, .*at least 50 .*name more sets or languages"
     ):
         calibrate(tiny_encoder, [small_set], languages, tmp_path, ignore_progress)
 

@@ -54,7 +54,7 @@ def test_the_times_of_a_busy_machine_are_marked_and_nothing_must_be_fixed(
     exit_code, findings = examine(tiny_checkpoint, None, tmp_path)
 
     assert exit_code == 0
-    assert findings["load"]["found"] == "others took 1.3 cores"
+    assert findings["other load"]["found"] == "others took 1.3 cores"
 
 
 def test_an_index_of_another_encoder_must_be_fixed(tiny_index: Path, tmp_path: Path) -> None:

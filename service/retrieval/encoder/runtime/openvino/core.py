@@ -15,10 +15,10 @@ from service.retrieval.hardware import available_cores
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # int8: consecutive activations that share a scale.
 GROUP_SIZE = 64
-# Cached primitives of each kind a stream. With OpenVINO's default of 5,000, memory grew by half a
-# megabyte with each mixed batch at no gain in speed. Streams compute numbers of tokens in few sizes
-# (see `PACKED_SIZES`): over 1,200 mixed batches memory levels off. bf16 prepares a size in 3 to 5
-# ms: with 40 entries it takes 1.08 times as long as with 100.
+# Primitives of each kind that a stream caches. With OpenVINO's default of 5,000 memory grew by half
+# a megabyte with each mixed batch at no gain in speed. Streams compute batches of few sizes (see
+# `inputs.NUM_SIZES`): over thousands memory levels off. bf16 prepares a size in 3 to 5 ms: with 40
+# entries it takes 1.08 times as long as with 100.
 CACHE_ENTRIES = {"fp32": 40, "bf16": 100, "int8": 40}
 NICENESS = 5
 

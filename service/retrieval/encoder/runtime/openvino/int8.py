@@ -59,5 +59,5 @@ def quantize(
     """
     scale = np.abs(weights).max(axis=axis, keepdims=True) / 127
     scale[scale == 0] = 1
-    with np.errstate(invalid="ignore"):  # of NaN or infinite weights the scale is, too
+    with np.errstate(invalid="ignore"):  # where weights are NaN or infinite, so is the scale
         return np.rint(weights / scale).astype(np.int8), scale

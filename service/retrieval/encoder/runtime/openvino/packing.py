@@ -1,9 +1,10 @@
-"""Packed graphs: only attention computes padding, all else the tokens of a batch in one column.
+"""Packed graphs: attention computes padding; all else computes tokens alone, in one column.
 
 Nine tenths of a graph's work are matrix products that treat each token alone. Where lengths differ,
 padding is a tenth to a quarter of a batch. A packed graph leaves it out, with equal bits in fp32,
 and has one shape of products for each number of tokens in place of one for each [B, L]. What it
-costs are copies before and after each attention: a text alone takes a tenth longer.
+costs are copies before and after each attention: a text alone takes a tenth longer. So streams and
+graphs that are compiled once are packed, and the graph of a lone query is not.
 """
 
 from typing import Any
@@ -27,7 +28,7 @@ def pack_graph(model: Any) -> Any:
         model: an `openvino.Model` of `inputs_embeds` [B, L, H] and `attention_mask` [B, L].
 
     Returns:
-        The copy. It has two more inputs, those of `inputs.token_positions`.
+        The copy. It has two more inputs, what `inputs.token_positions` returns.
     """
     model = model.clone()
     packing = _Packing(model)
@@ -76,6 +77,7 @@ class _Packing:
                 node.input(index).replace_source_output(copy)
 
     def _is_tokenwise(self, node: Any, values: list[int]) -> bool:
+        """Return whether a node computes each token alone: [T, 1, N] may replace [B, L, N]."""
         shapes = [source.get_partial_shape() for source in node.input_values()]
         if not all(_is_batch(shapes[index]) for index in values):
             return False

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 
 def round_up(count: int, num_values: int = 4) -> int:
-    """Round a number up to one of so many values in each octave, a power of two.
+    """Round a number up to one of `num_values`, a power of two, in each octave.
 
     OpenVINO keeps up to a megabyte for each shape, and a new shape takes time: without rounding
     memory grew twice as far, and mixed batches took 68 s instead of 62 s.

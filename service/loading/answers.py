@@ -14,6 +14,9 @@ from service.settings.settings import Settings
 
 WEB = Path(__file__).parents[1] / "web"
 RETRY_AFTER_SECONDS = 2
+# Isolated: in a text that runs from right to left, "s 2" would be read.
+WAITING_TIME = f"\N{LEFT-TO-RIGHT ISOLATE}{RETRY_AFTER_SECONDS} s\N{POP DIRECTIONAL ISOLATE}"
+RIGHT_TO_LEFT = {"ar"}  # of the page's languages
 OTHER = "*"  # the key of the answer to every path that is not listed
 REQUEST_ID = "{request_id}"  # stands for it in a body
 METRICS = """\
@@ -35,7 +38,7 @@ def answers(settings: Settings, port: int, step: str) -> dict[str, Answer]:
     access = Access(settings)
     answered = {
         path: answer
-        for path, answer in _contents(step).items()
+        for path, answer in _contents().items()
         if access.rule(path.partition(" ")[0], port) == "open"
     }
     answered |= {f"{OPENAI_PATHS}*": _refusal(step, OPENAI_PATHS)}
@@ -43,7 +46,7 @@ def answers(settings: Settings, port: int, step: str) -> dict[str, Answer]:
     return answered | prefixed | {OTHER: _refusal(step)}
 
 
-def _contents(step: str) -> dict[str, Answer]:
+def _contents() -> dict[str, Answer]:
     style = (WEB / "style.css").read_text(encoding="utf-8")
     icon = (WEB / "favicon.svg").read_text(encoding="utf-8")
     return {
@@ -51,11 +54,11 @@ def _contents(step: str) -> dict[str, Answer]:
         "/metrics": _answer(METRICS, "text/plain; version=0.0.4; charset=utf-8"),
         "/web/style.css": _answer(style, "text/css; charset=utf-8", PAGE_HEADERS),
         "/web/favicon.svg": _answer(icon, "image/svg+xml", PAGE_HEADERS),
-        **_pages(step),
+        **_pages(),
     }
 
 
-def _pages(step: str) -> dict[str, Answer]:
+def _pages() -> dict[str, Answer]:
     """Return the page in each of its languages as `/ de`, and in English as `/`."""
     page = (WEB / "loading.html").read_text(encoding="utf-8")
     headers = {**PAGE_HEADERS, "Vary": "Accept-Language"}
@@ -65,8 +68,8 @@ def _pages(step: str) -> dict[str, Answer]:
         texts = {
             "language": path.stem,
             "title": catalog["failures"]["notReady"]["title"],
-            "text": catalog["notReady"].replace("{time}", f"{RETRY_AFTER_SECONDS} s"),
-            "step": step,
+            "text": catalog["notReady"].replace("{time}", WAITING_TIME),
+            "direction": "rtl" if path.stem in RIGHT_TO_LEFT else "ltr",
         }
         content = page
         for name, text in texts.items():

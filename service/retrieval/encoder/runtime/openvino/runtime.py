@@ -21,10 +21,10 @@ from service.retrieval.hardware import available_cores
 # bf16 prepares a new shape in 3 to 5 ms, more than a few tokens of padding cost: with padding 112
 # queries a second one by one instead of 85. fp32 loses more than it gains.
 WHOLE_MULTIPLES = {"bf16": 16}
-# In a stream only attention computes padding: few shapes cost nothing, and memory stays flat.
-PART_MULTIPLE = 8
-# Passages of a build, in other precisions than fp32: padded to multiples, in batches of so many
-# tokens, whatever texts there are.
+# In a stream only attention computes padding: few shapes cost nothing, and memory stays flat. Not
+# in fp32: padding changes how attention sums, and bits must not depend on other texts.
+PART_MULTIPLES = {"fp32": 1, "bf16": 8, "int8": 8}
+# Passages of a build, but in fp32: padded to multiples, in batches of so many tokens.
 PASSAGE_MULTIPLE, PASSAGE_TOKENS = 8, 512
 # A single query has a graph of this static shape: 3.6 ms instead of 4.9, for 180 MiB of memory.
 LONE_TOKENS = {"bf16": 32}
@@ -83,6 +83,7 @@ class OpenvinoRuntime:
         self._max_tokens = max_tokens
         self._is_exact = precision == "fp32"
         self._whole_multiple = WHOLE_MULTIPLES.get(precision, 1)
+        self._part_multiple = PART_MULTIPLES[precision]
         self._has_streams = graph.weight_bytes <= MAX_COPIED_BYTES
         self._has_whole = for_queries or not self._has_streams
         has_lone = self._has_streams and for_queries
@@ -205,7 +206,7 @@ class OpenvinoRuntime:
         with ExitStack() as running:  # waits for all, even if one fails
             for (rows, length), mask in zip(parts, masks, strict=True):
                 request = self._take_part()
-                padded = self._pad(length, PART_MULTIPLE)
+                padded = self._pad(length, self._part_multiple)
                 inputs = self._inputs(request, token_ids[rows, :length], mask, padded)
                 requests.append(request)
                 request.start_async(inputs, share_inputs=True)

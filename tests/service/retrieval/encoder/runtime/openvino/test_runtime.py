@@ -19,6 +19,7 @@ from service.retrieval.encoder.encoder import Encoder
 from service.retrieval.encoder.loader import load_encoder
 from service.retrieval.encoder.runtime import choice, on_demand
 from service.retrieval.encoder.runtime.openvino import probe
+from service.retrieval.encoder.runtime.openvino.runtime import PART_TOKENS
 from service.retrieval.encoder.runtime.openvino.shapes import pad_length
 from service.retrieval.encoder.runtime.openvino.table import find_table, map_table
 from service.retrieval.errors import CheckpointError, DeviceError
@@ -295,12 +296,14 @@ def test_a_probe_runs_no_text_over_512_tokens_or_the_limit_that_is_set(
     lengths = [batch.attention_mask.sum(axis=1) for batch in probe.read_probe(folder)]
     assert [len(rows) for rows in lengths] == [len(probe.TEXTS), 1]
     assert lengths[1].tolist() == [512]
-    sizes = []
+    sizes, largest = [], []
     for limit in (2000, 511, 20, 1):
         runtime = RecordingRuntime(folder)
         probe.check_runtime(runtime, folder, "bf16", limit)
         sizes.append(runtime.longest)
+        largest.append(runtime.largest)
     assert sizes == [512, max(lengths[0]), max(n for n in lengths[0] if n <= 20), 0]
+    assert min(largest[:3]) > PART_TOKENS  # so that streams compute it on any number of cores
 
 
 class RecordingRuntime:
@@ -309,7 +312,7 @@ class RecordingRuntime:
     name, device, embedding_dim, num_slots = "recording", torch.device("cpu"), 32, 1
 
     def __init__(self, folder: Path) -> None:
-        self.longest = 0
+        self.longest = self.largest = 0
         self.known = {
             row[: mask.sum()].tobytes(): embedding
             for batch in probe.read_probe(folder)
@@ -328,6 +331,8 @@ class RecordingRuntime:
         self, token_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
     ) -> torch.Tensor:
         self.longest = max(self.longest, token_ids.shape[1])
+        if len(token_ids) > 1:
+            self.largest = max(self.largest, token_ids.size)
         rows = zip(token_ids, attention_mask, strict=True)
         return torch.from_numpy(
             np.stack([self.known[row[: mask.sum()].tobytes()] for row, mask in rows])
@@ -521,3 +526,30 @@ def test_a_stream_computes_tokens_and_little_padding(
 
     assert sum(tokens for tokens, _ in columns) == embedded.num_tokens
     assert all(tokens <= size <= 1.125 * tokens for tokens, size in columns)
+
+
+def test_a_passage_in_fp32_has_the_same_bits_in_any_company(
+    tiny_checkpoint: Path, graph_cache: Path
+) -> None:
+    encoder = load(tiny_checkpoint, graph_cache)
+    texts = [" ".join(["tea"] * count) for count in range(1, 30)] + passages(60)
+    expected = encode_passages(encoder, texts).embeddings
+
+    for row in range(0, len(texts), 3):
+        alone = encode_passages(encoder, texts[row : row + 1 + row % 2]).embeddings
+        np.testing.assert_array_equal(alone, expected[row : row + 1 + row % 2])
+
+
+def test_the_probe_finds_a_fault_of_the_streams(
+    tiny_checkpoint: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.retrieval.encoder.runtime.openvino import inputs, runtime
+
+    def turned(mask: NDArray[np.int64], keeps_padding: bool) -> Any:
+        tokens, places = inputs.token_positions(mask, keeps_padding)
+        return np.ascontiguousarray(tokens[::-1]), places
+
+    monkeypatch.setattr(runtime, "token_positions", turned)
+
+    with pytest.raises(CheckpointError, match="openvino-ir-fp32 is wrong on this machine"):
+        load(tiny_checkpoint, graph_cache)

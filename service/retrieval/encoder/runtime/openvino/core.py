@@ -15,11 +15,13 @@ from service.retrieval.hardware import available_cores
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 # int8: consecutive activations that share a scale.
 GROUP_SIZE = 64
-# Primitives of each kind that a stream caches. With OpenVINO's default of 5,000 memory grew by half
-# a megabyte with each mixed batch at no gain in speed. Streams compute batches of few sizes (see
-# `inputs.NUM_SIZES`): over thousands memory levels off. bf16 prepares a size in 3 to 5 ms: with 40
-# entries it takes 1.08 times as long as with 100.
+# Primitives of each kind that a graph caches, for each stream. With OpenVINO's default of 5,000
+# memory grew by half a megabyte with each mixed batch at no gain in speed. A lone query in fp32 has
+# any length, and takes 1.17 times as long with 16 as with 40. Streams compute batches of few sizes
+# (see `inputs.NUM_SIZES`): in fp32 16 are as fast as 40; bf16 prepares a size in 3 to 5 ms, and
+# takes 1.08 times as long with 40 as with 100.
 CACHE_ENTRIES = {"fp32": 40, "bf16": 100, "int8": 40}
+STREAM_CACHE_ENTRIES = {"fp32": 16, "bf16": 100, "int8": 40}
 NICENESS = 5
 
 
@@ -45,7 +47,7 @@ def read_graph(graph: Graph, precision: str) -> Any:
 
 
 def compile_graph(
-    model: Any, precision: str, shape: tuple[int, int] | None = None, num_streams: int = 1
+    model: Any, precision: str, shape: tuple[int, int] | None = None, num_streams: int = 0
 ) -> Any:
     """Compile a graph for the CPU.
 
@@ -53,19 +55,21 @@ def compile_graph(
         model: an `openvino.Model` of `read_graph`, which stays as it is.
         precision: `fp32`, `bf16` or `int8`.
         shape: the only shape to compile for, [B, L]; without it any shape runs.
-        num_streams: number of requests that run at once, each on its share of the cores.
+        num_streams: number of requests that run at once, each on its share of the cores; without
+            it all cores compute one request.
     """
     core = import_openvino().Core()
     if shape:
         model = model.clone()  # the weights are not copied
         rows, mask = model.inputs
         model.reshape({rows: [*shape, rows.partial_shape[2]], mask: list(shape)})
+    entries = STREAM_CACHE_ENTRIES if num_streams else CACHE_ENTRIES
     properties: dict[str, object] = {
         "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": num_streams,
+        "NUM_STREAMS": max(1, num_streams),
         "INFERENCE_NUM_THREADS": available_cores(),
-        "CPU_RUNTIME_CACHE_CAPACITY": CACHE_ENTRIES[precision],
+        "CPU_RUNTIME_CACHE_CAPACITY": entries[precision],
         "ENABLE_CPU_PINNING": False,  # the HTTP thread shares the cores
     }
     if precision == "int8":

@@ -23,7 +23,10 @@ from service.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 PROBE_TEXT = "probe"
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "bad_alloc", "alloc_failed")
+MEMORY_WORDS = (
+    *("out of memory", "can't allocate memory", "bad_alloc", "alloc_failed"),
+    "memory allocation error",  # of FAISS on a GPU, where it is built with cuVS
+)
 DEVICE_WORDS = ("cuda error", "cublas", "cudnn error", "device-side assert", "nvml")
 
 

@@ -12,6 +12,7 @@ from service.engine.work import SearchProgram
         (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"), "memory"),
         (RuntimeError("std::bad_alloc"), "memory"),
+        (RuntimeError("Error in allocMemory: CUDA memory allocation error"), "memory"),
         (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "memory"),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "device"),
         (RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED"), "device"),

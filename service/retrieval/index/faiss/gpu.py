@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.retrieval.errors import DeviceError, GenerationError
-from service.retrieval.index.faiss.library import FAISS, VERSION, Queries, gpu_number, has_cuvs
+from service.retrieval.index.faiss.library import (
+    FAISS,
+    VERSION,
+    Queries,
+    gpu_number,
+    has_cuvs,
+    is_out_of_memory,
+)
 
 CAGRA = re.compile(r"CAGRA(\d{1,3})")
 CAGRA_DEGREES = range(16, 129, 16)
@@ -55,7 +62,8 @@ def to_gpu(index: Any, device: str, ef_search: int) -> tuple[Any, Any]:
         The copy, and the resources that must outlive it.
 
     Raises:
-        DeviceError: the installed faiss cannot use the GPU, or has no CAGRA.
+        DeviceError: the installed faiss cannot use the GPU, or has no CAGRA; or the GPU has too
+            little memory.
         GenerationError: FAISS has no such index type on a GPU.
     """
     number = gpu_number(device)
@@ -79,7 +87,9 @@ def to_gpu(index: Any, device: str, ef_search: int) -> tuple[Any, Any]:
         )
     try:
         copy = FAISS.index_cpu_to_gpu(resources, number, index, options)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise _no_room(index.ntotal, index.d, device) from None
         raise GenerationError(
             f"FAISS has no {type(index).__name__} on a GPU ({error}): build the index as Flat, "
             "IVF...,SQ8, IVF...,PQ... or CAGRA64, or set CLEAR_DEVICE=cpu"
@@ -131,7 +141,7 @@ def build_cagra(vectors: Queries, degree: int, device: str) -> Any:
         The graph as a CPU index, which can be written, searched, and copied to a GPU.
 
     Raises:
-        DeviceError: the installed faiss cannot use the GPU.
+        DeviceError: the installed faiss cannot use the GPU, or its memory is too small.
         GenerationError: cuVS cannot build the graph.
     """
     settings = FAISS.GpuIndexCagraConfig()
@@ -139,13 +149,23 @@ def build_cagra(vectors: Queries, degree: int, device: str) -> Any:
     settings.graph_degree = degree
     settings.intermediate_graph_degree = INTERMEDIATE_DEGREES * degree
     resources = FAISS.StandardGpuResources()
-    graph = FAISS.GpuIndexCagra(resources, vectors.shape[1], FAISS.METRIC_INNER_PRODUCT, settings)
+    count, dim = vectors.shape
     half = vectors.astype(np.float16)  # the copy to the CPU reads it again: FAISS keeps no copy
     try:
+        graph = FAISS.GpuIndexCagra(resources, dim, FAISS.METRIC_INNER_PRODUCT, settings)
         graph.train(half, numeric_type=FAISS.Float16)
         return FAISS.index_gpu_to_cpu(graph)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise _no_room(count, dim, device) from None
         raise GenerationError(
-            f"cuVS cannot build a graph of {degree} neighbors from {len(vectors)} vectors "
+            f"cuVS cannot build a graph of {degree} neighbors from {count} vectors "
             f"({error}): use --factory Flat"
         ) from None
+
+
+def _no_room(count: int, dim: int, device: str) -> DeviceError:
+    return DeviceError(
+        f"{count} vectors of {dim} do not fit in the memory of {device}: use a larger GPU, or "
+        "build the index with a smaller --factory, such as IVF65536,SQ8"
+    )

@@ -14,6 +14,8 @@ FAISS: Any = faiss
 VERSION: str = faiss.__version__
 # The C++ function, file, line and failed check that precede FAISS's own words.
 LOCATION = re.compile(r"^Error in .* at \S+:\d+: (?:Error: '.*' failed: )?")
+# Without cuVS FAISS quotes cudaMalloc; with cuVS it says as little as "memory allocation error".
+MEMORY_WORDS = ("out of memory", "memory allocation error", "bad_alloc")
 
 Queries = NDArray[np.float32]
 
@@ -46,3 +48,9 @@ def gpu_number(device: str) -> int:
 def error_reason(error: RuntimeError) -> str:
     """Return what went wrong, without the C++ function, file and line of FAISS's message."""
     return LOCATION.sub("", str(error).splitlines()[0])
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether FAISS was refused memory; it raises MemoryError for what cuVS asks for."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or any(word in words for word in MEMORY_WORDS)

@@ -196,6 +196,33 @@ def test_more_lists_than_a_gpu_visits_are_refused(tmp_path: Path, stand_in: list
     assert len(stand_in) == 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("std::bad_alloc"),
+        RuntimeError("Error in allocMemory at StandardGpuResources.cpp:1: memory allocation error"),
+        RuntimeError("StandardGpuResources: alloc fail (cudaMalloc error out of memory [2])"),
+    ],
+)
+def test_an_index_beyond_the_memory_of_a_gpu_is_not_called_unknown_to_it(
+    tmp_path: Path, stand_in: list[Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", refuse)
+    monkeypatch.setattr(faiss, "GpuIndexCagraConfig", SimpleNamespace, raising=False)
+    monkeypatch.setattr(faiss, "GpuIndexCagra", refuse, raising=False)
+    vectors = unit_vectors(COUNT)
+    build_faiss_index(vectors, "Flat", tmp_path / "index")
+
+    words = "600 vectors of 16 do not fit in the memory of cuda:1: use a larger GPU"
+    with pytest.raises(DeviceError, match=words):
+        open_faiss_index(tmp_path / "index", "cuda:1")
+    with pytest.raises(DeviceError, match=words):
+        build_cagra(vectors, 16, "cuda:1")
+
+
 def test_the_vectors_of_a_graph_live_until_it_is_copied_to_the_cpu(
     stand_in: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,12 +144,17 @@ def build_cagra(vectors: Queries, degree: int, device: str) -> Any:
         DeviceError: the installed faiss cannot use the GPU, or its memory is too small.
         GenerationError: cuVS cannot build the graph.
     """
+    count, dim = vectors.shape
+    if count <= degree:  # FAISS's copy of a graph of two or three neighbors never ends
+        raise GenerationError(
+            f"cuVS cannot build a graph of {degree} neighbors from {count} vectors (it needs more "
+            f"than {degree}): use --factory Flat"
+        )
     settings = FAISS.GpuIndexCagraConfig()
     settings.device = gpu_number(device)
     settings.graph_degree = degree
     settings.intermediate_graph_degree = INTERMEDIATE_DEGREES * degree
     resources = FAISS.StandardGpuResources()
-    count, dim = vectors.shape
     half = vectors.astype(np.float16)  # the copy to the CPU reads it again: FAISS keeps no copy
     try:
         graph = FAISS.GpuIndexCagra(resources, dim, FAISS.METRIC_INNER_PRODUCT, settings)

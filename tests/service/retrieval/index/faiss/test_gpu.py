@@ -223,6 +223,13 @@ def test_an_index_beyond_the_memory_of_a_gpu_is_not_called_unknown_to_it(
         build_cagra(vectors, 16, "cuda:1")
 
 
+@pytest.mark.parametrize("count", [0, 4, 16])
+def test_a_graph_of_too_few_vectors_is_refused(stand_in: list[Any], count: int) -> None:
+    """Of up to four vectors, FAISS's copy to the CPU never ended."""
+    with pytest.raises(GenerationError, match=rf"16 neighbors from {count} vectors .* Flat"):
+        build_cagra(unit_vectors(COUNT)[:count], 16, "cuda")
+
+
 def test_the_vectors_of_a_graph_live_until_it_is_copied_to_the_cpu(
     stand_in: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ Imports only the standard library: an entry point calls `listen` before anything
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,6 +52,7 @@ def listen() -> None:
     threading.Thread(target=_watch, args=(reader,), name="signals", daemon=True).start()
     for number in SIGNALS:
         signal.signal(number, _on_signal)
+    sys.unraisablehook = _on_unraisable
 
 
 @contextmanager
@@ -133,6 +135,12 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     if _program.unwinds:
         raise Interrupted
     end(number)
+
+
+def _on_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Print what Python cannot pass on, but `Interrupted`: `_watch` ends the process then."""
+    if not isinstance(unraisable.exc_value, Interrupted):
+        sys.__unraisablehook__(unraisable)
 
 
 def _watch(reader: int) -> None:

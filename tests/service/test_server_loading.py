@@ -82,7 +82,7 @@ def test_while_loading_the_port_answers_and_says_what_is_loaded(
         assert "\nclear_ready 0.0" in metrics
         status, headers, page = ask(server.port, "GET", "/?q=tea")
         assert (status, headers["cache-control"]) == (200, "no-cache")
-        assert "loading the encoder" in page
+        assert "The service is starting." in page
         assert '<meta http-equiv="refresh" content="2">' in page
         assert ask(server.port, "GET", "/web/style.css")[0] == 200
         for method, path in [

@@ -203,3 +203,26 @@ with interruption.unwinding(), interruption.deferring():
     )
 
     assert (done.returncode, done.stderr) == (143, "error: interrupted\n")
+
+
+def test_a_signal_where_python_passes_nothing_on_prints_no_traceback() -> None:
+    # A callback of a weak reference, such as importlib's.
+    done = run_script(
+        PREAMBLE
+        + """
+import weakref
+class Kept: pass
+kept = Kept()
+def die(_):
+    os.kill(os.getpid(), number)
+    for _ in range(10_000): pass
+interruption.listen()
+with interruption.unwinding():
+    reference = weakref.ref(kept, die)
+    del kept
+    hang()
+""",
+        "SIGTERM",
+    )
+
+    assert (done.returncode, done.stderr) == (143, "error: interrupted\n")

@@ -76,10 +76,11 @@ def to_gpu(index: Any, device: str, ef_search: int) -> tuple[Any, Any]:
     resources = FAISS.StandardGpuResources()
     options = FAISS.GpuClonerOptions()
     options.useFloat16 = True
-    # cuVS does not support scalar quantization; FAISS's own kernels do.
+    inner = _transformed(index)
+    # FAISS's own kernels search all scalar codes that a GPU can hold, cuVS not those without lists.
     scalar = (FAISS.IndexIVFScalarQuantizer, FAISS.IndexScalarQuantizer)
-    options.use_cuvs = has_cuvs() and not isinstance(index, scalar)
-    lists = getattr(index, "nprobe", 0)
+    options.use_cuvs = has_cuvs() and not isinstance(inner, scalar)
+    lists = getattr(inner, "nprobe", 0)
     if lists > MAX_LISTS and not options.use_cuvs:
         raise GenerationError(
             f"CLEAR_NPROBE={lists} is above {MAX_LISTS}, the most lists that FAISS visits on a "
@@ -95,6 +96,13 @@ def to_gpu(index: Any, device: str, ef_search: int) -> tuple[Any, Any]:
             "IVF...,SQ8, IVF...,PQ... or CAGRA64, or set CLEAR_DEVICE=cpu"
         ) from None
     return CagraIndex(copy, ef_search) if is_graph else copy, resources
+
+
+def _transformed(index: Any) -> Any:
+    """Return the index of the vectors that `PCA`, `OPQ` and such have transformed."""
+    while isinstance(index, FAISS.IndexPreTransform):
+        index = FAISS.downcast_index(index.index)
+    return index
 
 
 def cagra_degree(factory: str) -> int | None:

@@ -167,10 +167,11 @@ def test_a_search_on_a_gpu_keeps_as_many_candidates_as_it_returns(
     assert np.mean([set(a) == set(b) for a, b in zip(found, expected, strict=True)]) > 0.6
 
 
-def test_lists_of_scalar_codes_are_left_to_faiss_own_kernels(
-    tmp_path: Path, stand_in: list[Any]
+@pytest.mark.parametrize("factory", ["IVF4,SQ8", "PCA8,IVF4,SQ8", "SQfp16", "PCA8,SQfp16"])
+def test_scalar_codes_are_left_to_faiss_own_kernels(
+    tmp_path: Path, stand_in: list[Any], factory: str
 ) -> None:
-    build_faiss_index(unit_vectors(COUNT), "IVF4,SQ8", tmp_path / "index")
+    build_faiss_index(unit_vectors(COUNT), factory, tmp_path / "index")
 
     open_faiss_index(tmp_path / "index", "cuda")
 
@@ -186,8 +187,11 @@ def test_an_index_that_no_gpu_searches_is_refused_with_those_that_one_does(
         open_faiss_index(tmp_path / "index", "cuda")
 
 
-def test_more_lists_than_a_gpu_visits_are_refused(tmp_path: Path, stand_in: list[Any]) -> None:
-    build_faiss_index(unit_vectors(COUNT), "IVF4,SQ8", tmp_path / "index")
+@pytest.mark.parametrize("factory", ["IVF4,SQ8", "PCA8,IVF4,SQ8"])
+def test_more_lists_than_a_gpu_visits_are_refused(
+    tmp_path: Path, stand_in: list[Any], factory: str
+) -> None:
+    build_faiss_index(unit_vectors(COUNT), factory, tmp_path / "index")
 
     open_faiss_index(tmp_path / "index", "cuda", nprobe=2048)
     with pytest.raises(GenerationError, match="CLEAR_NPROBE=2049 is above 2048"):

@@ -24,6 +24,7 @@ class Machine:
 
     is_dry: bool
     work: Path
+    out: Path
 
     @property
     def device(self) -> str:
@@ -33,6 +34,12 @@ class Machine:
     def size(self, real: int, dry: int) -> int:
         """Return a size: the real one, or the small one of a dry run."""
         return dry if self.is_dry else real
+
+    def keep(self, result: "Result") -> None:
+        """Write what is known so far: it stays if the step is stopped."""
+        part = self.out.with_suffix(".part")
+        part.write_text(json.dumps(dict(result)))
+        part.replace(self.out)
 
     def synchronize(self) -> None:
         """Wait until the device has done all its work."""
@@ -78,7 +85,7 @@ def main() -> None:
     made.add_argument("--out", type=Path, required=True)
     made.add_argument("--dry-run", action="store_true")
     options = made.parse_args()
-    machine = Machine(options.dry_run, options.out.parent / "work")
+    machine = Machine(options.dry_run, options.out.parent / "work", options.out)
     machine.work.mkdir(exist_ok=True)
     try:
         result = dict(steps()[options.step](machine))

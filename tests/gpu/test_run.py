@@ -11,6 +11,7 @@ import pytest
 from tests.gpu import run, step
 from tests.gpu.material import texts
 from tests.gpu.run import DRY_SLOWNESS, SKIPPED, STEPS, TOTAL_SECONDS, main
+from tests.gpu.step import Machine
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert 0 < timeout <= STEPS[name].seconds * DRY_SLOWNESS
         assert command[-1] == "--dry-run"
         if name == "tests":
+            Machine(is_dry=True, work=out.parent, out=out).keep({"kept": 1})
             raise subprocess.TimeoutExpired(command, timeout)
         if name != "bulk":
             out.write_text(json.dumps({"figure": len(ran)}))
@@ -47,6 +49,7 @@ def test_a_step_that_fails_or_takes_too_long_costs_only_itself(
     assert calls == list(STEPS)
     found = results(tmp_path)
     assert found["tests"]["status"] == "stopped after 800 s"
+    assert found["tests"]["kept"] == 1
     assert found["bulk"]["status"] == "exit code 1"
     assert found["faiss"]["status"] == "skipped"
     assert found["limits"] == {"status": "ok", "seconds": 0.0, "figure": 1}

@@ -36,11 +36,17 @@ def gpu_number(device: str) -> int:
     Raises:
         DeviceError: the installed faiss cannot use that GPU.
     """
-    number = int(device.partition(":")[2] or 0)
-    if number >= num_gpus():
+    number, found = int(device.partition(":")[2] or 0), num_gpus()
+    if number >= found:
+        # FAISS, but not PyTorch, counts no GPU where the driver is older than its CUDA.
+        remedy = (
+            "check `nvidia-smi` (the lock's faiss needs CUDA 13, a driver from 580 on)"
+            if hasattr(FAISS, "StandardGpuResources")
+            else "install the extra `gpu` (faiss-gpu-cuvs) instead of `cpu`"
+        )
         raise DeviceError(
-            f"faiss {VERSION} serves {num_gpus()} GPUs, the index is asked for on GPU {number}: "
-            "install the extra `gpu` (faiss-gpu-cuvs) instead of `cpu`, or set CLEAR_DEVICE=cpu"
+            f"faiss {VERSION} serves {found} GPUs, the index is asked for on GPU {number}: "
+            f"{remedy}, or set CLEAR_DEVICE=cpu"
         )
     return number
 

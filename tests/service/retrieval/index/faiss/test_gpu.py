@@ -167,6 +167,13 @@ def test_a_search_on_a_gpu_keeps_as_many_candidates_as_it_returns(
     assert np.mean([set(a) == set(b) for a, b in zip(found, expected, strict=True)]) > 0.6
 
 
+def test_a_faiss_for_gpus_that_counts_too_few_points_at_the_driver(
+    graph_file: Path, stand_in: list[Any]
+) -> None:
+    with pytest.raises(DeviceError, match=r"serves 2 GPUs, .* GPU 2: check `nvidia-smi` .* 580"):
+        open_faiss_index(graph_file, "cuda:2")
+
+
 @pytest.mark.parametrize("factory", ["IVF4,SQ8", "PCA8,IVF4,SQ8", "SQfp16", "PCA8,SQfp16"])
 def test_scalar_codes_are_left_to_faiss_own_kernels(
     tmp_path: Path, stand_in: list[Any], factory: str

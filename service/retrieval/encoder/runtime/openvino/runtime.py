@@ -177,7 +177,7 @@ class OpenvinoRuntime:
         length = token_ids.shape[1]
         padded = length if num_rows is None else self._pad(length, self._whole_multiple)
         inputs = self._inputs(
-            request, token_ids[:num_rows], attention_mask[:num_rows], padded, True
+            request, token_ids[:num_rows], attention_mask[:num_rows], padded, keeps_padding=True
         )
         request.infer(inputs, share_inputs=True)
         embeddings = self._apply_head(request, attention_mask)

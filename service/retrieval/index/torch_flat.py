@@ -19,6 +19,7 @@ from service.retrieval.index.backend import (
     best_candidates,
     empty_ranking,
     group_by_selection,
+    inner_products,
 )
 from service.retrieval.index.faiss.index import flat_vectors
 from service.retrieval.index.sharded import ShardedIndex
@@ -103,7 +104,9 @@ class TorchFlatIndex:
         found = self._nearest(queries, top_k, self._hidden(selected))
         # One copy off the device for both: float64 holds a score and any row exactly.
         scores, rows = torch.stack([each.double() for each in found]).cpu().numpy()
-        scores, rows = scores.astype(np.float32), rows.astype(np.int64)
+        order = np.lexsort((rows, -scores))[:, :top_k]  # equal scores by rising row
+        scores = np.take_along_axis(scores, order, 1).astype(np.float32)
+        rows = np.take_along_axis(rows, order, 1).astype(np.int64)
         if selected is None:
             return [Ranking(*pair) for pair in zip(scores, rows, strict=True)]
         return [
@@ -123,7 +126,7 @@ class TorchFlatIndex:
     def _nearest(
         self, queries: Tensor, top_k: int, hidden: list[tuple[Tensor, list[int]]]
     ) -> tuple[Tensor, Tensor]:
-        """Return scores and rows, both [B, K]; the vectors are scored tile by tile."""
+        """Return the best of each tile of the vectors: scores and rows, both [B, C], unordered."""
         tile_rows = max(1, self._tile_scores // len(queries))
         found: list[tuple[Tensor, Tensor]] = []
         for start in range(0, self.count, tile_rows):
@@ -133,10 +136,7 @@ class TorchFlatIndex:
                     similarities[query].masked_fill_(mask[start : start + tile_rows], -torch.inf)
             scores, columns = best_candidates(similarities, top_k)
             found.append((scores, columns + start if start else columns))
-        scores, rows = found[0] if len(found) == 1 else _joined(found)
-        # Rows ascend before the stable sort, so that equal scores stay ordered by row.
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
-        return scores[:, :top_k], rows.gather(1, order[:, :top_k])
+        return found[0] if len(found) == 1 else _joined(found)
 
 
 def open_torch_flat(path: Path, device: str = "cuda", is_mapped: bool = False) -> VectorIndex:
@@ -176,6 +176,6 @@ def _joined(tiles: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 def _inner_products(queries: Tensor, vectors: Tensor) -> Tensor:
     """Multiply [B, D] by [T, D] to [B, T] in fp32."""
     if vectors.dtype == torch.float32:
-        return queries @ vectors.T
+        return inner_products(queries, vectors)
     # Not `@`: its fp16 result would round similarities near 1 to steps of 0.0005, and make ties.
     return torch.mm(queries, vectors.T, out_dtype=torch.float32)

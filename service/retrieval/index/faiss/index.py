@@ -24,6 +24,7 @@ from service.retrieval.index.backend import (
     best_candidates,
     empty_ranking,
     group_by_selection,
+    inner_products,
     rank_batch,
     search_through_ties,
 )
@@ -131,7 +132,7 @@ class FaissIndex:
 
     def _search_all(self, queries: Queries, top_k: int) -> list[Ranking]:
         if self._vectors is not None and len(queries) <= PRODUCT_QUERIES:
-            best = best_candidates(torch.from_numpy(queries) @ self._vectors.T, top_k)
+            best = best_candidates(inner_products(torch.from_numpy(queries), self._vectors), top_k)
             return rank_batch((best[0].numpy(), best[1].numpy()), top_k)
         with self._lock:
             if type(self._index).__name__.startswith(EXACT_TYPES):

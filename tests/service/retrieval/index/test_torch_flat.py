@@ -275,4 +275,5 @@ def test_vectors_that_stay_in_their_file_are_searched_as_a_copy_is(tmp_path: Pat
     both = [each.search(vectors[:9], 20) for each in (mapped, copied)]
     for found, expected in zip(*both, strict=True):
         np.testing.assert_array_equal(found.rows, expected.rows)
-        np.testing.assert_array_equal(found.scores, expected.scores)
+        # BLAS sums by where a vector begins in memory.
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=1e-6)

@@ -32,7 +32,7 @@ from tests.bench.options import environment_of, parser, say
 from tests.bench.record import write_result
 from tests.bench.servers import Server, cpu_seconds, our_service
 from tests.bench.texts import questions, search_bodies, write_bodies
-from tests.bench.wrk import settle, wrk
+from tests.bench.wrk import find_wrk, settle, wrk
 from tests.support.builds import live_directory, write_manifest
 
 WAYS = ("none", "answers", "evidence")
@@ -48,6 +48,7 @@ def main() -> None:
     made.add_argument("--rounds", type=int, default=4)
     made.add_argument("--seconds", type=float, default=6.0)
     options = made.parse_args()
+    find_wrk()
     index, log = options.work / "answers-index", options.work / "answers_cost.log"
     ensure_demo_index(index, lambda: load_encoder("bundled", device="cpu"), ignore_progress)
     without = index_without_answers(index, options.work / "answers-none-index")

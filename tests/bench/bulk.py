@@ -21,7 +21,7 @@ from tests.bench.options import checkpoint_of, environment_of, parser, say
 from tests.bench.record import write_result
 from tests.bench.servers import Server, our_service, scrape, served
 from tests.bench.texts import encode_bodies, mixed_texts, questions, search_bodies, write_bodies
-from tests.bench.wrk import settle, wrk
+from tests.bench.wrk import find_wrk, settle, wrk
 
 # Bulk starts this long before the first query and ends this long after the last one.
 EDGE_SECONDS = 1.0
@@ -37,6 +37,7 @@ def main() -> None:
     made.add_argument("--tokens", type=int, default=400)
     made.add_argument("--texts", type=int, default=4, help="texts per bulk request")
     options = made.parse_args()
+    find_wrk()
     log = options.work / "logs" / "bulk.log"
     index = ensure_index(options.work)
     with our_service(index, options.port, environment_of(options), log) as server:

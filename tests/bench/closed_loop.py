@@ -24,7 +24,7 @@ from tests.bench.texts import (
     search_bodies,
     write_bodies,
 )
-from tests.bench.wrk import settle, wrk
+from tests.bench.wrk import find_wrk, settle, wrk
 
 BATCH_TOKENS = 'clear_batch_tokens_total{kind="%s",lane="%s"}'
 COUNTERS = (
@@ -89,6 +89,7 @@ def main() -> None:
     made.add_argument("--route", choices=["search", "encode"], default="search")
     made.add_argument("--texts", choices=["questions", "mixed"], default="questions")
     options = made.parse_args()
+    find_wrk()
     index, bodies = ensure_index(options.work), write_request_bodies(options)
     log = options.work / "logs" / "closed_loop.log"
     results = []

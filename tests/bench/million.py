@@ -31,6 +31,7 @@ from tests.bench.options import environment_of, parser, say
 from tests.bench.record import write_result
 from tests.bench.servers import memory_bytes, our_service, served
 from tests.bench.texts import questions, search_bodies, write_bodies
+from tests.bench.wrk import find_wrk
 from tests.support.layouts import static
 
 STEPS = ("machine", "build", "apply", "serve")
@@ -140,6 +141,8 @@ def main() -> None:
     made.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     made.add_argument("--seconds", type=float, default=10)
     options = made.parse_args()
+    if "serve" in options.steps:
+        find_wrk()
     os.environ.update(environment_of(options))
     folder: Path = options.work / "million" / options.encoder
     folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from tests.bench.options import environment_of, parser, say
 from tests.bench.record import write_result
 from tests.bench.servers import Server, our_service, scrape, served
 from tests.bench.texts import questions, search_bodies, write_bodies
-from tests.bench.wrk import wrk
+from tests.bench.wrk import find_wrk, wrk
 
 CLIENTS = 64
 BEFORE_SECONDS = 5.0
@@ -38,6 +38,7 @@ def main() -> None:
     made.add_argument("--timeout-ms", type=int, default=2_000, help="deadline of each request")
     made.add_argument("--capacity-seconds", type=float, default=15.0)
     options = made.parse_args()
+    find_wrk()
     log = options.work / "logs" / "overload.log"
     index = ensure_index(options.work)
     with our_service(index, options.port, environment_of(options), log) as server:

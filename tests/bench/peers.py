@@ -41,6 +41,7 @@ from tests.bench.texts import (
     search_bodies,
     write_bodies,
 )
+from tests.bench.wrk import find_wrk
 
 Vectors = NDArray[np.float32]
 PACKAGES = ("torch==2.13.0", "infinity-emb[server,torch]==0.0.78")
@@ -70,6 +71,7 @@ def main() -> None:
         return
     if not (options.infinity / "bin" / "infinity_emb").is_file():
         raise SystemExit(f"Infinity is not in {options.infinity}: run with --setup first")
+    find_wrk()
     vectors: dict[str, Vectors] = {}
     runs = [
         {"round": number, "server": name, **found}

@@ -33,6 +33,7 @@ from tests.bench.options import environment_of, parser, say
 from tests.bench.record import write_result
 from tests.bench.servers import our_service, served
 from tests.bench.texts import questions, search_bodies, write_bodies
+from tests.bench.wrk import find_wrk
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ROWS = 2048
@@ -51,6 +52,7 @@ def main() -> None:
     made.add_argument("--passages", type=int, default=1500, help="of the build")
     made.add_argument("--rounds", type=int, default=2)
     options = made.parse_args()
+    find_wrk()
     settings = load_settings(encoder=ENCODER, cpu_engine="openvino", precision=options.precision)
     config = open_checkpoint(ENCODER, settings.cache).passage.config
     cost = TextCost.of(config)

@@ -25,8 +25,9 @@ from service.retrieval.index.faiss.index import flat_vectors
 from service.retrieval.index.sharded import ShardedIndex
 
 UPLOAD_ROWS = 65_536
-# Similarities per tile: 256 MiB of fp32; a million vectors are one tile for up to 64 queries.
-TILE_SCORES = 2**26
+# Similarities per tile: 256 MiB of fp32 on a GPU, where a million vectors are one tile for up to 64
+# queries; 64 MiB on the CPU, where they are copied once.
+TILE_SCORES = {"cuda": 2**26, "cpu": 2**24}
 
 
 class TorchFlatIndex:
@@ -40,7 +41,7 @@ class TorchFlatIndex:
         self,
         vectors: NDArray[np.float32],
         device: torch.device,
-        tile_scores: int = TILE_SCORES,
+        tile_scores: int | None = None,
         owner: object = None,
     ) -> None:
         """Copy vectors to a device.
@@ -48,13 +49,13 @@ class TorchFlatIndex:
         Args:
             vectors: unit-norm, [N, D].
             device: the device that searches them.
-            tile_scores: similarities in memory at the same time.
+            tile_scores: similarities in memory at the same time; those of `TILE_SCORES` by default.
             owner: of the vectors' memory, in which they are left, in fp32 on the CPU.
 
         Raises:
             DeviceError: the vectors do not fit in the device's memory.
         """
-        self._tile_scores, self._owner = tile_scores, owner
+        self._tile_scores, self._owner = tile_scores or TILE_SCORES[device.type], owner
         if owner is not None:
             self._vectors = torch.from_numpy(vectors)
             return

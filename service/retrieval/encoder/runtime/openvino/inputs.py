@@ -26,7 +26,7 @@ def padded_inputs(
         length: L.
     """
     ids, mask = token_ids, attended
-    if (missing := length - token_ids.shape[1]) > 0:  # else 4 % of a lone query's time
+    if (missing := length - token_ids.shape[1]) > 0:
         padding = ((0, 0), (0, missing))
         ids, mask = np.pad(ids, padding), np.pad(mask, padding)
     embedded = torch.nn.functional.embedding(torch.from_numpy(ids), table).float()

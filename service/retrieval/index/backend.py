@@ -118,7 +118,7 @@ def inner_products(queries: Tensor, vectors: Tensor) -> Tensor:
     # two. This takes .3 to .7 of the time of `queries @ vectors.T` (10,497 vectors, AVX2), where
     # equal vectors could differ in their last bits.
     columns = queries if len(queries) > 1 else queries.repeat(2, 1)
-    return (vectors @ columns.T).T[: len(queries)].contiguous()
+    return (vectors @ columns.T).T[: len(queries)]
 
 
 def best_candidates(similarities: Tensor, top_k: int) -> tuple[Tensor, Tensor]:

@@ -26,8 +26,8 @@ from service.retrieval.index.sharded import ShardedIndex
 
 UPLOAD_ROWS = 65_536
 # Similarities per tile: 256 MiB of fp32 on a GPU, where a million vectors are one tile for up to 64
-# queries; 16 MiB on the CPU, where they are copied once.
-TILE_SCORES = {"cuda": 2**26, "cpu": 2**22}
+# queries; 8 MiB on the CPU, whose caches hold them while the best are found.
+TILE_SCORES = {"cuda": 2**26, "cpu": 2**21}
 
 
 class TorchFlatIndex:
